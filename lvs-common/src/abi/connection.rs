@@ -1,0 +1,102 @@
+//! The connection table: `BUCKETS4`/`BUCKETS6` and `CONNS4`/`CONNS6`.
+//!
+//! A bucket is one cache line with a 16-bit tag for each of its [`WAYS`] connections; connection `way` of bucket `b` is
+//! entry `b * WAYS + way` of the connection array. Packets find a connection by its tag and compare only entries
+//! whose tag matches, so a miss costs one line and a hit two. See `table` for the logic.
+
+use super::{DestId, NextHop};
+
+/// Connections a bucket holds.
+pub const WAYS: u32 = 16;
+
+/// A bucket of the connection table.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C, align(64))]
+pub struct Bucket {
+    /// Four tags a word; 0 is a free way.
+    pub tags: [u64; 4],
+    /// 1 while a CPU inserts or removes.
+    pub lock: u32,
+    /// Set once a connection of this bucket had to go to its second choice; a look-up that misses goes there only then.
+    pub overflow: u32,
+    /// Ways in use.
+    pub used: u32,
+    /// Always 0.
+    pub pad: u32,
+    /// No connection of this bucket expires before (jiffies): the sweep passes by until then.
+    pub due: u64,
+}
+
+/// What an entry of the table is.
+pub mod conn_kind {
+    /// A connection.
+    pub const CONNECTION: u8 = 0;
+    /// A persistence template.
+    pub const TEMPLATE: u8 = 1;
+}
+
+/// Bits of [`Connection::state`] above the state's number (the low 8 bits).
+pub mod conn_flags {
+    /// Counted as inactive at its destination (`IP_VS_CONN_F_INACTIVE`).
+    pub const INACTIVE: u32 = 0x100;
+    /// No reply was ever seen to pass: the input-only state table applies (`IP_VS_CONN_F_NOOUTPUT`).
+    pub const NO_OUTPUT: u32 = 0x200;
+    /// A template one of whose connections was established.
+    pub const ASSURED: u32 = 0x400;
+    /// A template that must not match any more.
+    pub const INVALID: u32 = 0x800;
+    /// The low byte.
+    pub const STATE: u32 = 0xff;
+}
+
+/// A connection or a template; `A` is `u32` for IPv4 and `[u32; 4]` for IPv6. Addresses and ports in network order.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C, align(64))]
+pub struct Connection<A> {
+    /// Client address (masked for a template).
+    pub client: A,
+    /// Virtual address (the mark for a template of a firewall-mark service).
+    pub virt: A,
+    /// Client port, 0 for a template.
+    pub client_port: u16,
+    /// Virtual port.
+    pub virt_port: u16,
+    /// IP protocol, 0 for a template of a firewall-mark service.
+    pub protocol: u8,
+    /// [`conn_kind`].
+    pub kind: u8,
+    /// A [`Forward`](super::Forward) as its number, fixed when the connection was made.
+    pub forward: u8,
+    /// Always 0.
+    pub pad: u8,
+    /// Jiffies at the last packet.
+    pub last_seen: u64,
+    /// The destination.
+    pub dest: DestId,
+    /// State's number and [`conn_flags`]; changed by compare-and-exchange only.
+    pub state: u32,
+    /// Jiffies from the last packet to expiry.
+    pub timeout: u32,
+    /// Packets from the client.
+    pub in_packets: u32,
+    /// The template that controls it: index of its entry plus 1, or 0.
+    pub control: u32,
+    /// Connections that it controls.
+    pub controlled: u32,
+    /// Mark of the packet that made it, 0 without one.
+    pub fwmark: u32,
+    /// Real server's address, if of the same family (else see the destination).
+    pub real: A,
+    /// Local address of FullNAT.
+    pub local: A,
+    /// Real server's port.
+    pub real_port: u16,
+    /// Local port of FullNAT.
+    pub local_port: u16,
+    /// Next hop toward the client, for replies.
+    pub reply_hop: NextHop,
+}
+
+const _: () = assert!(size_of::<Bucket>() == 64);
+const _: () = assert!(size_of::<Connection<u32>>() == 128);
+const _: () = assert!(size_of::<Connection<[u32; 4]>>() == 192);

@@ -1,0 +1,149 @@
+//! Virtual services: `SERVICES` (an array, indexed by [`ServiceId`](super::ServiceId)) and the maps that find one.
+
+use super::{Address, Counters, DestId, Switch};
+
+/// Key of `SERVICE4`: an IPv4 service by address, port and protocol.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[repr(C)]
+pub struct ServiceKey<A> {
+    /// Virtual address.
+    pub address: A,
+    /// Virtual port, network order; 0 is the service for every port.
+    pub port: u16,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// Always 0.
+    pub pad: u8,
+}
+
+/// Key of `FWMARKS`: a firewall-mark service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[repr(C)]
+pub struct FwmarkKey {
+    /// The mark, never 0.
+    pub mark: u32,
+    /// `AF_INET` or `AF_INET6`.
+    pub family: u32,
+}
+
+const _: () = assert!(size_of::<ServiceKey<u32>>() == 8);
+const _: () = assert!(size_of::<ServiceKey<[u32; 4]>>() == 20);
+const _: () = assert!(size_of::<FwmarkKey>() == 8);
+
+/// Flags of a service, the kernel's values where it has them (`IP_VS_SVC_F_*`).
+pub mod service_flags {
+    /// Persistent (`-p`).
+    pub const PERSISTENT: u32 = 0x1;
+    /// One-packet scheduling (`-o`).
+    pub const ONE_PACKET: u32 = 0x4;
+    /// First scheduler flag: `flag-1`, `sh-fallback`, `mh-fallback`.
+    pub const SCHED1: u32 = 0x8;
+    /// Second scheduler flag: `flag-2`, `sh-port`, `mh-port`.
+    pub const SCHED2: u32 = 0x10;
+    /// Third scheduler flag: `flag-3`.
+    pub const SCHED3: u32 = 0x20;
+    /// Ours: the service exists in this copy of the configuration.
+    pub const PRESENT: u32 = 0x8000_0000;
+}
+
+/// The schedulers, by number as the maps hold them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[repr(u8)]
+#[allow(missing_docs, reason = "the variants are the schedulers' own names")]
+pub enum Scheduler {
+    /// `none`: the service schedules nothing.
+    #[default]
+    None = 0,
+    Rr,
+    Wrr,
+    Lc,
+    Wlc,
+    Lblc,
+    Lblcr,
+    Dh,
+    Sh,
+    Sed,
+    Nq,
+    Fo,
+    Ovf,
+    Mh,
+    Twos,
+}
+
+/// Every scheduler that has a name, in the order of their numbers.
+pub const SCHEDULERS: [(&str, Scheduler); 15] = [
+    ("none", Scheduler::None),
+    ("rr", Scheduler::Rr),
+    ("wrr", Scheduler::Wrr),
+    ("lc", Scheduler::Lc),
+    ("wlc", Scheduler::Wlc),
+    ("lblc", Scheduler::Lblc),
+    ("lblcr", Scheduler::Lblcr),
+    ("dh", Scheduler::Dh),
+    ("sh", Scheduler::Sh),
+    ("sed", Scheduler::Sed),
+    ("nq", Scheduler::Nq),
+    ("fo", Scheduler::Fo),
+    ("ovf", Scheduler::Ovf),
+    ("mh", Scheduler::Mh),
+    ("twos", Scheduler::Twos),
+];
+
+/// One copy of what packets read of a service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct ServiceConfig {
+    /// [`service_flags`].
+    pub flags: u32,
+    /// A [`Scheduler`] as its number.
+    pub scheduler: u8,
+    /// Persistence engine: 0 none, 1 `sip`.
+    pub pe: u8,
+    /// Always 0.
+    pub pad: u16,
+    /// Persistence timeout, seconds.
+    pub persist_timeout: u32,
+    /// Persistence granularity: IPv4 mask in network order, or IPv6 prefix length.
+    pub netmask: u32,
+    /// The newest destination; the others follow by [`DestConfig::next`](super::DestConfig).
+    pub head: DestId,
+    /// How many destinations are on the list.
+    pub dest_count: u32,
+    /// Greatest weight on the list (wrr).
+    pub weight_max: u32,
+    /// Greatest common divisor of the weights that are not 0 (wrr), 1 if there is none.
+    pub weight_gcd: u32,
+    /// Inner map of `TABLES` with this configuration's bucket table (dh, sh, mh); 0 is none.
+    pub table: u32,
+    /// The service's own timeouts in seconds for TCP established, TCP FIN-WAIT and UDP; 0 is the global one.
+    pub timeouts: [u32; 3],
+    /// The scheduler's word of state, changed by packets (rr, wrr): see `sched`.
+    pub sched_state: u64,
+}
+
+/// A virtual service.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Service {
+    /// Which of `config` is in force.
+    pub switch: Switch,
+    /// The two copies.
+    pub config: [ServiceConfig; 2],
+    /// Virtual address; all 0 for a firewall mark.
+    pub address: Address,
+    /// Virtual port, network order.
+    pub port: u16,
+    /// IP protocol number, 0 for a firewall mark.
+    pub protocol: u8,
+    /// `AF_INET` or `AF_INET6`.
+    pub family: u8,
+    /// Firewall mark, 0 for an address service.
+    pub fwmark: u32,
+    /// Order of creation: `--nosort` lists by it.
+    pub serial: u64,
+    /// What destinations that no longer exist had counted for this service.
+    pub folded: Counters,
+}
+
+const _: () = assert!(size_of::<ServiceConfig>() == 56);
+const _: () = assert!(size_of::<Service>() == 192);

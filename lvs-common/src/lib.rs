@@ -1,0 +1,8 @@
+//! The map ABI of the LVS data plane and the pure logic that the eBPF object and `lvsadm` share.
+//!
+//! Everything here is `no_std`, free of panics on any input, and compiled unchanged into the eBPF object.
+//! Addresses and ports are kept in network byte order exactly as they stand in a packet (`*_be` in names or
+//! said in the field's docstring); all other numbers are host order.
+#![cfg_attr(not(test), no_std)]
+
+pub mod abi;
