@@ -6,3 +6,9 @@
 #![cfg_attr(not(test), no_std)]
 
 pub mod abi;
+pub mod checksum;
+pub mod exit;
+pub mod state;
+pub mod table;
+pub mod watch;
+pub mod wire;

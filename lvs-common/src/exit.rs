@@ -1,0 +1,45 @@
+//! Every way a packet can leave the data plane, counted per CPU in `EXITS`.
+
+macro_rules! exits {
+    ($($name:ident $text:literal $meaning:literal),+ $(,)?) => {
+        /// How a packet left a program that finished it. The numbers are indices into `EXITS`.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u32)]
+        pub enum Exit {
+            $(#[doc = $meaning] $name),+
+        }
+
+        /// Name and meaning of every exit, by number.
+        pub const EXITS: &[(&str, &str)] = &[$(($text, $meaning)),+];
+    };
+}
+
+exits! {
+    Nat "nat" "forwarded to a real server, destination rewritten",
+    NatReply "nat-reply" "reply forwarded to its client, source rewritten",
+    Route "route" "forwarded to a real server, IP packet untouched (DR)",
+    Tunnel "tunnel" "forwarded to a real server inside a tunnel",
+    FullNat "fullnat" "forwarded to a real server, both addresses rewritten",
+    FullNatReply "fullnat-reply" "reply forwarded to its client, both addresses rewritten back",
+    Local "local" "handed to the director's own stack",
+    Reply "reply-passed" "reply of a connection that needs no rewriting, passed on",
+    Bypass "bypass" "forwarded to its own destination for want of a server (cache_bypass)",
+    IcmpForwarded "icmp-forwarded" "ICMP error translated and forwarded to the party it concerns",
+    IcmpSent "icmp-sent" "answered with an ICMP error of the director's own",
+    Fragmented "fragmented" "forwarded in fragments",
+    NotOurs "not-ours" "passed to the stack: of no service and no connection",
+    NotFirst "not-first" "passed to the stack: for a service, but not the first packet of a connection",
+    DropNoDestination "drop-no-destination" "dropped: the connection's destination was deleted",
+    DropNoServer "drop-no-server" "dropped: the service has no usable destination",
+    DropTableFull "drop-table-full" "dropped: the connection table has no room for a new connection",
+    DropBusy "drop-busy" "dropped: a bucket of the connection table stayed locked",
+    DropTtl "drop-ttl" "dropped: the TTL or hop limit ran out",
+    DropTooBig "drop-too-big" "dropped: too big for the next hop, and not to be fragmented",
+    DropNoRoute "drop-no-route" "dropped: no route to the real server or client",
+    DropMalformed "drop-malformed" "dropped: headers that contradict themselves",
+    DropPolicy "drop-policy" "dropped on request (drop_packet)",
+    DropInternal "drop-internal" "dropped: a helper of the kernel failed",
+}
+
+/// How many exits there are.
+pub const EXIT_COUNT: u32 = EXITS.len() as u32;

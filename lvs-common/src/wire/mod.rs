@@ -1,0 +1,180 @@
+//! Headers as they stand in a packet.
+//!
+//! Fields are in network byte order and typed as wide as they are: the BPF target reads a byte array byte by byte,
+//! which costs the fast path more than everything else it does with a header (that is why these are not
+//! `network-types`' structs, whose fields are byte arrays). Packets begin 14 bytes after an aligned address at best, so
+//! the structs are `packed(2)`.
+
+/// EtherTypes, in network byte order.
+pub mod ethertype {
+    /// IPv4.
+    pub const IPV4: u16 = 0x0800u16.to_be();
+    /// IPv6.
+    pub const IPV6: u16 = 0x86ddu16.to_be();
+}
+
+/// IP protocol numbers.
+#[allow(missing_docs, reason = "the names are the protocols'")]
+pub mod protocol {
+    pub const HOP_BY_HOP: u8 = 0;
+    pub const ICMP: u8 = 1;
+    pub const IPIP: u8 = 4;
+    pub const TCP: u8 = 6;
+    pub const UDP: u8 = 17;
+    pub const IPV6: u8 = 41;
+    pub const ROUTING: u8 = 43;
+    pub const FRAGMENT: u8 = 44;
+    pub const GRE: u8 = 47;
+    pub const ESP: u8 = 50;
+    pub const AH: u8 = 51;
+    pub const ICMPV6: u8 = 58;
+    pub const DESTINATION: u8 = 60;
+    pub const SCTP: u8 = 132;
+}
+
+/// Ethernet header.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C, packed(2))]
+#[allow(missing_docs, reason = "RFC 894")]
+pub struct Ethernet {
+    pub destination: [u8; 6],
+    pub source: [u8; 6],
+    pub ethertype: u16,
+}
+
+/// IPv4 header without options (RFC 791).
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C, packed(2))]
+#[allow(missing_docs, reason = "RFC 791")]
+pub struct Ipv4 {
+    pub version_ihl: u8,
+    pub tos: u8,
+    pub length: u16,
+    pub id: u16,
+    /// Flags and fragment offset.
+    pub fragment: u16,
+    pub ttl: u8,
+    pub protocol: u8,
+    pub check: u16,
+    pub source: u32,
+    pub destination: u32,
+}
+
+/// Bits of [`Ipv4::fragment`], in network byte order.
+pub mod fragment {
+    /// Don't fragment.
+    pub const DF: u16 = 0x4000u16.to_be();
+    /// More fragments.
+    pub const MF: u16 = 0x2000u16.to_be();
+    /// Offset in units of eight bytes.
+    pub const OFFSET: u16 = 0x1fffu16.to_be();
+}
+
+/// IPv6 header (RFC 8200).
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C, packed(2))]
+#[allow(missing_docs, reason = "RFC 8200")]
+pub struct Ipv6 {
+    /// Version, traffic class, flow label.
+    pub version: u32,
+    pub payload_length: u16,
+    pub next_header: u8,
+    pub hop_limit: u8,
+    pub source: [u32; 4],
+    pub destination: [u32; 4],
+}
+
+/// IPv6 fragment header (RFC 8200 §4.5).
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C, packed(2))]
+#[allow(missing_docs, reason = "RFC 8200")]
+pub struct Ipv6Fragment {
+    pub next_header: u8,
+    pub reserved: u8,
+    /// Offset in the upper 13 bits, more-fragments in the lowest.
+    pub offset: u16,
+    pub id: u32,
+}
+
+/// TCP header without options (RFC 9293).
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C, packed(2))]
+#[allow(missing_docs, reason = "RFC 9293")]
+pub struct Tcp {
+    pub source: u16,
+    pub destination: u16,
+    pub sequence: u32,
+    pub acknowledgment: u32,
+    /// Data offset (upper four bits of the first byte) and flags (second byte).
+    pub offset: u8,
+    pub flags: u8,
+    pub window: u16,
+    pub check: u16,
+    pub urgent: u16,
+}
+
+/// Bits of [`Tcp::flags`].
+#[allow(missing_docs, reason = "the names are TCP's")]
+pub mod tcp_flags {
+    pub const FIN: u8 = 0x01;
+    pub const SYN: u8 = 0x02;
+    pub const RST: u8 = 0x04;
+    pub const ACK: u8 = 0x10;
+}
+
+/// UDP header (RFC 768).
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C, packed(2))]
+#[allow(missing_docs, reason = "RFC 768")]
+pub struct Udp {
+    pub source: u16,
+    pub destination: u16,
+    pub length: u16,
+    pub check: u16,
+}
+
+/// SCTP common header and the head of its first chunk (RFC 9260).
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C, packed(2))]
+#[allow(missing_docs, reason = "RFC 9260")]
+pub struct Sctp {
+    pub source: u16,
+    pub destination: u16,
+    pub tag: u32,
+    /// CRC32c, little endian.
+    pub check: u32,
+    pub chunk_type: u8,
+    pub chunk_flags: u8,
+    pub chunk_length: u16,
+}
+
+/// ICMP and ICMPv6 header (RFC 792, 4443).
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C, packed(2))]
+#[allow(missing_docs, reason = "RFC 792, RFC 4443")]
+pub struct Icmp {
+    pub kind: u8,
+    pub code: u8,
+    pub check: u16,
+    pub rest: u32,
+}
+
+/// Head of ICMP types and codes that the data plane reads or sends.
+#[allow(missing_docs, reason = "the names are the RFCs'")]
+pub mod icmp {
+    pub const UNREACHABLE: u8 = 3;
+    pub const SOURCE_QUENCH: u8 = 4;
+    pub const TIME_EXCEEDED: u8 = 11;
+    pub const CODE_PORT: u8 = 3;
+    pub const CODE_FRAGMENTATION_NEEDED: u8 = 4;
+    pub const V6_UNREACHABLE: u8 = 1;
+    pub const V6_TOO_BIG: u8 = 2;
+    pub const V6_TIME_EXCEEDED: u8 = 3;
+    pub const V6_CODE_PORT: u8 = 4;
+}
+
+const _: () = assert!(size_of::<Ethernet>() == 14);
+const _: () = assert!(size_of::<Ipv4>() == 20);
+const _: () = assert!(size_of::<Ipv6>() == 40);
+const _: () = assert!(size_of::<Tcp>() == 20);
+const _: () = assert!(size_of::<Sctp>() == 16);
