@@ -1,0 +1,158 @@
+//! Connection states as IPVS has them: numbers, transitions, timeouts, names.
+//!
+//! A transition table has one row for each direction and event. A row is one word with four bits for each old state,
+//! which keeps the tables of a protocol within four cache lines and a transition at one load and one shift.
+
+pub mod sctp;
+pub mod tcp;
+pub mod udp;
+
+use crate::abi::{Timeouts, conn_flags};
+
+/// IP protocol number of TCP.
+pub const TCP: u8 = 6;
+/// IP protocol number of UDP.
+pub const UDP: u8 = 17;
+/// IP protocol number of SCTP.
+pub const SCTP: u8 = 132;
+
+/// Where a packet stands to its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Direction {
+    /// From the client, when replies pass the director too.
+    Input = 0,
+    /// From the real server.
+    Output = 1,
+    /// From the client, while no reply has been seen to pass (direct routing, tunnels).
+    InputOnly = 2,
+}
+
+impl Direction {
+    /// The direction of a client's packet of a connection with state word `state` (flags included).
+    #[inline(always)]
+    pub const fn from_client(state: u32) -> Self {
+        if state & conn_flags::NO_OUTPUT != 0 { Direction::InputOnly } else { Direction::Input }
+    }
+}
+
+/// A row of a transition table: the new state of old state `n` in bits `4n..4n+4`.
+type Row = u64;
+
+/// The row in which every state stays as it is.
+const STAY: Row = 0xfedc_ba98_7654_3210;
+
+/// `row` with `old` leading to `new`.
+const fn with(row: Row, old: u8, new: u8) -> Row {
+    let shift = (old & 15) as u32 * 4;
+    (row & !(15 << shift)) | ((new as u64 & 15) << shift)
+}
+
+/// What `row` makes of `state`.
+#[inline(always)]
+const fn apply(row: Row, state: u8) -> u8 {
+    (row >> ((state & 15) as u32 * 4)) as u8 & 15
+}
+
+/// The state after a packet. `event` is [`tcp::event`]'s or [`sctp::event`]'s and unused for other protocols, `state`
+/// the old state's number; `secure` chooses the stricter TCP table (`secure_tcp`).
+#[inline(always)]
+pub fn next(protocol: u8, direction: Direction, event: u8, state: u8, secure: bool) -> u8 {
+    match protocol {
+        TCP => tcp::next(direction, event, state, secure),
+        SCTP => sctp::next(direction, event, state),
+        _ => udp::NORMAL,
+    }
+}
+
+/// Whether a connection in `state` counts as active at its destination. UDP never does.
+#[inline(always)]
+pub fn is_active(protocol: u8, state: u8) -> bool {
+    match protocol {
+        TCP => tcp::is_active(state),
+        SCTP => sctp::is_active(state),
+        _ => false,
+    }
+}
+
+/// Seconds from the last packet to expiry in `state`. `overrides` are the service's own timeouts for TCP established,
+/// TCP FIN-WAIT and UDP, 0 meaning the global one.
+#[inline(always)]
+pub fn timeout(protocol: u8, state: u8, timeouts: &Timeouts, overrides: [u32; 3]) -> u32 {
+    let [established, fin_wait, udp] = overrides;
+    let index = (state & 15) as usize;
+    let (own, global) = match protocol {
+        TCP => {
+            let own = match state {
+                tcp::ESTABLISHED => established,
+                tcp::FIN_WAIT => fin_wait,
+                _ => 0,
+            };
+            (own, timeouts.tcp.get(index).copied().unwrap_or(0))
+        }
+        SCTP => (0, timeouts.sctp.get(index).copied().unwrap_or(0)),
+        _ => (udp, timeouts.udp),
+    };
+    if own != 0 { own } else { global }
+}
+
+/// The state's name in a connection list. `state` is the whole state word, as a template's `ASSURED` is a flag there.
+pub fn name(protocol: u8, state: u32, template: bool) -> &'static str {
+    let number = (state & conn_flags::STATE) as usize;
+    let names: &[&str] = match protocol {
+        _ if template => return if state & conn_flags::ASSURED != 0 { "ASSURED" } else { "NONE" },
+        TCP => &tcp::NAMES,
+        UDP => &udp::NAMES,
+        SCTP => &sctp::NAMES,
+        _ => return "NONE",
+    };
+    names.get(number).copied().unwrap_or("ERR!")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_overrides_three_timeouts_and_no_other() {
+        let global = Timeouts::default();
+        let own = [7, 8, 9];
+        assert_eq!(timeout(TCP, tcp::ESTABLISHED, &global, own), 7);
+        assert_eq!(timeout(TCP, tcp::FIN_WAIT, &global, own), 8);
+        assert_eq!(timeout(UDP, udp::NORMAL, &global, own), 9);
+        assert_eq!(timeout(TCP, tcp::SYN_RECV, &global, own), 60);
+        assert_eq!(timeout(SCTP, sctp::ESTABLISHED, &global, own), 900);
+        assert_eq!(timeout(TCP, tcp::ESTABLISHED, &global, [0; 3]), 900);
+    }
+
+    #[test]
+    fn lists_name_states_as_ipvs_does() {
+        assert_eq!(name(TCP, 4 | conn_flags::INACTIVE, false), "FIN_WAIT");
+        assert_eq!(name(UDP, 0, false), "UDP");
+        assert_eq!(name(SCTP, 11, false), "S-ACK-SENT");
+        assert_eq!(name(TCP, 0, true), "NONE");
+        assert_eq!(name(0, conn_flags::ASSURED, true), "ASSURED");
+        assert_eq!(name(TCP, 200, false), "ERR!");
+    }
+
+    #[test]
+    fn the_tables_never_leave_the_states_and_take_any_number() {
+        for direction in [Direction::Input, Direction::Output, Direction::InputOnly] {
+            for event in 0..=255 {
+                for state in 0..=255 {
+                    for secure in [false, true] {
+                        if state <= tcp::SYNACK {
+                            assert!(next(TCP, direction, event, state, secure) <= tcp::SYNACK);
+                        }
+                        if state <= sctp::CLOSED {
+                            assert!(next(SCTP, direction, event, state, secure) <= sctp::CLOSED);
+                        }
+                        assert_eq!(next(UDP, direction, event, state, secure), 0);
+                        next(TCP, direction, event, state, secure);
+                        next(SCTP, direction, event, state, secure);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! SCTP states and transitions.
+
+use super::{Direction, Row, STAY, apply, with};
+
+/// No state yet.
+pub const NONE: u8 = 0;
+/// A first INIT of the client was seen.
+pub const INIT1: u8 = 1;
+/// An INIT was repeated.
+pub const INIT: u8 = 2;
+/// The real server has sent its cookie.
+pub const COOKIE_SENT: u8 = 3;
+/// The client has returned the cookie.
+pub const COOKIE_REPLIED: u8 = 4;
+/// The real server opens, its INIT is under way.
+pub const COOKIE_WAIT: u8 = 5;
+/// The client has answered the real server's INIT.
+pub const COOKIE: u8 = 6;
+/// The real server has returned the client's cookie.
+pub const COOKIE_ECHOED: u8 = 7;
+/// Data can flow.
+pub const ESTABLISHED: u8 = 8;
+/// The real server shuts down.
+pub const SHUTDOWN_SENT: u8 = 9;
+/// The client shuts down.
+pub const SHUTDOWN_RECEIVED: u8 = 10;
+/// The real server has acknowledged a shutdown.
+pub const SHUTDOWN_ACK_SENT: u8 = 11;
+/// One side refused.
+pub const REJECTED: u8 = 12;
+/// Closed.
+pub const CLOSED: u8 = 13;
+
+/// Names by number.
+pub const NAMES: [&str; 14] = [
+    "NONE",
+    "INIT1",
+    "INIT",
+    "C-SENT",
+    "C-REPLIED",
+    "C-WAIT",
+    "COOKIE",
+    "C-ECHOED",
+    "ESTABLISHED",
+    "S-SENT",
+    "S-RECEIVED",
+    "S-ACK-SENT",
+    "REJECTED",
+    "CLOSED",
+];
+
+/// Event: data, or any chunk that no other event is for.
+pub const EVENT_DATA: u8 = 0;
+/// Event: INIT.
+pub const EVENT_INIT: u8 = 1;
+/// Event: INIT-ACK.
+pub const EVENT_INIT_ACK: u8 = 2;
+/// Event: COOKIE-ECHO.
+pub const EVENT_COOKIE_ECHO: u8 = 3;
+/// Event: COOKIE-ACK.
+pub const EVENT_COOKIE_ACK: u8 = 4;
+/// Event: SHUTDOWN.
+pub const EVENT_SHUTDOWN: u8 = 5;
+/// Event: SHUTDOWN-ACK.
+pub const EVENT_SHUTDOWN_ACK: u8 = 6;
+/// Event: SHUTDOWN-COMPLETE.
+pub const EVENT_SHUTDOWN_COMPLETE: u8 = 7;
+/// Event: ERROR.
+pub const EVENT_ERROR: u8 = 8;
+/// Event: ABORT.
+pub const EVENT_ABORT: u8 = 9;
+
+/// How many events there are.
+const EVENTS: usize = 10;
+
+/// Chunk types (RFC 9260, section 3.2) that have an event of their own.
+mod chunk {
+    pub const INIT: u8 = 1;
+    pub const INIT_ACK: u8 = 2;
+    pub const ABORT: u8 = 6;
+    pub const SHUTDOWN: u8 = 7;
+    pub const SHUTDOWN_ACK: u8 = 8;
+    pub const ERROR: u8 = 9;
+    pub const COOKIE_ECHO: u8 = 10;
+    pub const COOKIE_ACK: u8 = 11;
+    pub const SHUTDOWN_COMPLETE: u8 = 14;
+}
+
+/// Whether [`event`] depends on the chunk behind a first one of this type.
+#[inline(always)]
+pub const fn looks_further(first: u8) -> bool {
+    matches!(first, chunk::COOKIE_ECHO | chunk::COOKIE_ACK)
+}
+
+/// The event of a packet: that of its first chunk's type, but an ABORT bundled behind a cookie chunk counts as an
+/// abort. `second` is the second chunk's type if there is one; it matters only when [`looks_further`].
+#[inline(always)]
+pub const fn event(first: u8, second: Option<u8>) -> u8 {
+    let chunk = match second {
+        Some(chunk::ABORT) if looks_further(first) => chunk::ABORT,
+        _ => first,
+    };
+    match chunk {
+        chunk::INIT => EVENT_INIT,
+        chunk::INIT_ACK => EVENT_INIT_ACK,
+        chunk::COOKIE_ECHO => EVENT_COOKIE_ECHO,
+        chunk::COOKIE_ACK => EVENT_COOKIE_ACK,
+        chunk::SHUTDOWN => EVENT_SHUTDOWN,
+        chunk::SHUTDOWN_ACK => EVENT_SHUTDOWN_ACK,
+        chunk::SHUTDOWN_COMPLETE => EVENT_SHUTDOWN_COMPLETE,
+        chunk::ERROR => EVENT_ERROR,
+        chunk::ABORT => EVENT_ABORT,
+        _ => EVENT_DATA,
+    }
+}
+
+/// A row from what it changes: each of the `old` states leads to `new`.
+const fn row<const N: usize>(changes: [(&[u8], u8); N]) -> Row {
+    let mut row = STAY;
+    let mut change = 0;
+    while change < N {
+        let (old, new) = changes[change];
+        let mut i = 0;
+        while i < old.len() {
+            row = with(row, old[i], new);
+            i += 1;
+        }
+        change += 1;
+    }
+    row
+}
+
+/// Rows by `direction * 10 + event`.
+static ROWS: [Row; 32] = rows();
+
+#[rustfmt::skip]
+const fn rows() -> [Row; 32] {
+    use self::{
+        CLOSED as CL, COOKIE as CO, COOKIE_ECHOED as CE, COOKIE_REPLIED as CR, COOKIE_SENT as CS, COOKIE_WAIT as CW,
+        ESTABLISHED as ES, INIT as IN, INIT1 as I1, NONE as NO, REJECTED as RJ, SHUTDOWN_ACK_SENT as SA,
+        SHUTDOWN_RECEIVED as SR, SHUTDOWN_SENT as SS,
+    };
+    let all: &[u8] = &[NO, I1, IN, CS, CR, CW, CO, CE, ES, SS, SR, SA, RJ, CL];
+    [
+        // Input: data, INIT, INIT-ACK, COOKIE-ECHO, COOKIE-ACK, SHUTDOWN, -ACK, -COMPLETE, ERROR, ABORT.
+        row([(&[NO], ES)]),
+        row([(&[NO], I1), (&[I1, RJ, CL], IN)]),
+        row([(&[NO, I1, IN], CW), (&[CW], CO)]),
+        row([(&[NO, CS], CR), (&[I1], IN)]),
+        row([(&[NO, CE], ES)]),
+        row([(&[NO, ES], SR)]),
+        row([(&[NO, SS, SA], CL), (&[I1], IN)]),
+        row([(&[NO, I1, IN, SA], CL)]),
+        row([(&[NO, CE], CL)]),
+        row([(all, CL), (&[CW], RJ)]),
+        // Output.
+        row([(&[NO], ES)]),
+        row([(all, CW), (&[ES], ES)]),
+        row([(&[NO, I1, IN], CS)]),
+        row([(&[NO, I1, IN, CS, CR, CW, CO], CE)]),
+        row([(&[NO, I1, IN, CS, CR, CW, CO, CE], ES)]),
+        row([(&[NO, I1, IN, CS, CR, CW, CO, CE, ES], SS)]),
+        row([(&[NO, I1, IN, CS, CR, SS, SR], SA)]),
+        row([(&[NO], CL)]),
+        row([(&[NO, I1, IN, CS, CR], CL)]),
+        row([(all, CL), (&[I1], RJ)]),
+        // Input-only.
+        row([(&[NO, CW], ES)]),
+        row([(&[NO], I1), (&[I1, CS, CR, CW, RJ, CL], IN)]),
+        row([(&[NO, I1, IN, CS, CR, CW], CE)]),
+        row([(&[NO, I1, IN, CS, CR, CW], ES)]),
+        row([(&[NO, CS, CR, CO, CE], ES)]),
+        row([(&[NO, ES], SR)]),
+        row([(&[NO, ES, SS, SA], CL), (&[I1], IN)]),
+        row([(&[NO, I1, IN, CS, CR, SR, SA], CL)]),
+        row([(&[NO], CL)]),
+        row([(all, CL), (&[CW], RJ)]),
+        STAY,
+        STAY,
+    ]
+}
+
+/// The state after a packet with [`event`] `event`.
+#[inline(always)]
+pub fn next(direction: Direction, event: u8, state: u8) -> u8 {
+    let index = (direction as usize).wrapping_mul(EVENTS).wrapping_add(event as usize);
+    apply(ROWS.get(index & 31).copied().unwrap_or(STAY), state)
+}
+
+/// Whether a connection in `state` counts as active: only an established one.
+#[inline(always)]
+pub const fn is_active(state: u8) -> bool {
+    state == ESTABLISHED
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Direction::{Input, InputOnly, Output};
+
+    #[test]
+    fn an_abort_behind_a_cookie_is_an_abort() {
+        assert_eq!(event(10, Some(6)), EVENT_ABORT);
+        assert_eq!(event(11, Some(6)), EVENT_ABORT);
+        assert_eq!(event(0, Some(6)), EVENT_DATA);
+        assert_eq!(event(10, Some(0)), EVENT_COOKIE_ECHO);
+        assert_eq!(event(11, None), EVENT_COOKIE_ACK);
+        assert_eq!(event(3, None), EVENT_DATA);
+        assert_eq!(event(0xc0, None), EVENT_DATA);
+        assert_eq!(event(14, None), EVENT_SHUTDOWN_COMPLETE);
+    }
+
+    /// Plays `packets` from NONE and returns the states passed.
+    fn play(packets: &[(Direction, u8)]) -> Vec<&'static str> {
+        let mut state = NONE;
+        packets
+            .iter()
+            .map(|&(direction, event)| {
+                state = next(direction, event, state);
+                NAMES[state as usize]
+            })
+            .collect()
+    }
+
+    #[test]
+    fn an_association_opens_and_closes() {
+        let states = play(&[
+            (Input, EVENT_INIT),
+            (Output, EVENT_INIT_ACK),
+            (Input, EVENT_COOKIE_ECHO),
+            (Output, EVENT_COOKIE_ACK),
+            (Input, EVENT_DATA),
+            (Input, EVENT_SHUTDOWN),
+            (Output, EVENT_SHUTDOWN_ACK),
+            (Input, EVENT_SHUTDOWN_COMPLETE),
+        ]);
+        assert_eq!(
+            states,
+            ["INIT1", "C-SENT", "C-REPLIED", "ESTABLISHED", "ESTABLISHED", "S-RECEIVED", "S-ACK-SENT", "CLOSED"]
+        );
+    }
+
+    #[test]
+    fn the_client_alone_opens_and_closes_one_whose_replies_pass_by() {
+        let states = play(&[
+            (InputOnly, EVENT_INIT),
+            (InputOnly, EVENT_COOKIE_ECHO),
+            (InputOnly, EVENT_DATA),
+            (InputOnly, EVENT_SHUTDOWN),
+            (InputOnly, EVENT_SHUTDOWN_COMPLETE),
+            (InputOnly, EVENT_INIT),
+        ]);
+        assert_eq!(states, ["INIT1", "ESTABLISHED", "ESTABLISHED", "S-RECEIVED", "CLOSED", "INIT"]);
+    }
+
+    #[test]
+    fn an_abort_closes_or_rejects() {
+        assert_eq!(play(&[(Output, EVENT_INIT), (Input, EVENT_ABORT)]), ["C-WAIT", "REJECTED"]);
+        assert_eq!(play(&[(Input, EVENT_INIT), (Output, EVENT_ABORT)]), ["INIT1", "REJECTED"]);
+        assert_eq!(play(&[(Input, EVENT_DATA), (Output, EVENT_ABORT)]), ["ESTABLISHED", "CLOSED"]);
+        assert_eq!(play(&[(Input, EVENT_DATA), (Output, EVENT_INIT)]), ["ESTABLISHED", "ESTABLISHED"]);
+    }
+}
