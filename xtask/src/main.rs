@@ -1,1 +1,65 @@
-fn main() {}
+//! `cargo xtask`: sets a machine up, builds, lints, tests and shows the project.
+
+mod build;
+mod demo;
+mod lint;
+mod process;
+mod setup;
+mod test;
+mod toolchain;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(
+    name = "cargo xtask",
+    about = "Build and test driver of the LVS eBPF load balancer",
+    disable_help_subcommand = true
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Check for what build, test and demo need, and install what is missing
+    Setup,
+    /// Build the eBPF objects and target/release/lvsadm, which embeds them
+    Build {
+        /// Also load every program and print how much work it was to verify
+        #[arg(long, short)]
+        verbose: bool,
+    },
+    /// Check formatting and run clippy on every crate, the eBPF one included
+    Lint,
+    /// Set up, build, and run all tests; those on network namespaces need root
+    Test {
+        /// Only tests whose name contains this
+        filter: Option<String>,
+    },
+    /// Set up, build, and balance HTTP between network namespaces in each mode; needs root
+    Demo {
+        /// Which modes to show: nat, dr, tun (default: all)
+        modes: Vec<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Setup => setup::run(),
+        Command::Build { verbose } => build::run(verbose),
+        Command::Lint => lint::run(),
+        Command::Test { filter } => test::run(filter.as_deref()),
+        Command::Demo { modes } => demo::run(&modes),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Checks for what the other commands need and installs what is missing.
+
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::process::{announce, as_root, find, host_cargo, output, run as run_program};
+use crate::toolchain::{PINNED_NIGHTLY, Toolchain, path_with};
+
+/// Programs that tests and demo run, and the Debian package of each.
+const TOOLS: [(&str, &str); 10] = [
+    ("ip", "iproute2"),
+    ("tc", "iproute2"),
+    ("ethtool", "ethtool"),
+    ("nft", "nftables"),
+    ("curl", "curl"),
+    ("iperf3", "iperf3"),
+    ("tcpdump", "tcpdump"),
+    ("socat", "socat"),
+    ("wrk", "wrk"),
+    ("ping", "iputils-ping"),
+];
+
+/// Packages that make up Debian's compiler with its library's source, clippy and rustfmt.
+const DEBIAN_COMPILER: [&str; 5] = ["rustc-web", "cargo-web", "rust-web-src", "rust-web-clippy", "rustfmt-web"];
+
+/// What building and linting need: compilers and linker.
+pub fn prepare_build() -> Result<Toolchain> {
+    host_components()?;
+    let toolchain = ebpf_toolchain()?;
+    linker(&toolchain)?;
+    Ok(toolchain)
+}
+
+/// Everything: also the tools of tests and demo.
+pub fn prepare() -> Result<Toolchain> {
+    let toolchain = prepare_build()?;
+    tools()?;
+    Ok(toolchain)
+}
+
+/// `cargo xtask setup`.
+pub fn run() -> Result<()> {
+    let toolchain = prepare()?;
+    announce(&match toolchain {
+        Toolchain::Rustup(name) => format!("everything is here; eBPF is built by rustup's {name}"),
+        Toolchain::Debian => "everything is here; eBPF is built by Debian's rustc".to_owned(),
+    });
+    Ok(())
+}
+
+/// rustfmt and clippy of the toolchain that runs this; a minimal rustup profile has neither.
+fn host_components() -> Result<()> {
+    for (program, component) in [("cargo-fmt", "rustfmt"), ("cargo-clippy", "clippy")] {
+        if find(program).is_none() || output(host_cargo().args([&program[6..], "--version"])).is_none() {
+            announce(&format!("installing {component}"));
+            run_program(Command::new("rustup").args(["component", "add", component]))?;
+        }
+    }
+    Ok(())
+}
+
+/// The compiler of the eBPF crate: what is there, else Debian's, else a nightly of rustup's.
+fn ebpf_toolchain() -> Result<Toolchain> {
+    if let Some(toolchain) = Toolchain::find() {
+        return Ok(toolchain);
+    }
+    if apt_offers(DEBIAN_COMPILER[0]) {
+        announce("installing Debian's Rust compiler for eBPF (about 150 MB)");
+        apt_install(&DEBIAN_COMPILER)?;
+    } else {
+        announce(&format!("installing rustup's {PINNED_NIGHTLY} with rust-src for eBPF"));
+        let install = ["toolchain", "install", PINNED_NIGHTLY, "--profile", "minimal"];
+        let components = ["--component", "rust-src", "--component", "clippy"];
+        run_program(Command::new("rustup").args(install).args(components))?;
+    }
+    Toolchain::find().context("the compiler that was installed for eBPF has no source of the standard library")
+}
+
+/// `bpf-linker`, built against the LLVM that the compiler's bitcode is from.
+fn linker(toolchain: &Toolchain) -> Result<()> {
+    if find("bpf-linker").is_some() {
+        return Ok(());
+    }
+    let llvm = toolchain.llvm().context("the eBPF compiler does not say which LLVM it has")?;
+    if matches!(toolchain, Toolchain::Rustup(_)) && llvm <= 22 {
+        announce("building bpf-linker against rustup's own LLVM (a few minutes)");
+        return run_program(toolchain.cargo().args(["install", "bpf-linker", "--version", "0.10.3", "--locked"]));
+    }
+    let (llvm_dev, polly) = (format!("llvm-{llvm}-dev"), format!("libpolly-{llvm}-dev"));
+    announce(&format!("installing LLVM {llvm} for bpf-linker (about 500 MB)"));
+    apt_install(&[&llvm_dev, &polly, "zlib1g-dev", "libzstd-dev", "g++"])?;
+    announce("building bpf-linker (about 2 minutes)");
+    run_program(
+        host_cargo()
+            .args(["install", "bpf-linker", "--version", "0.13.0", "--locked", "--no-default-features"])
+            .args(["--features", &format!("llvm-{llvm}")])
+            .env("PATH", path_with(&format!("/usr/lib/llvm-{llvm}/bin"))),
+    )
+}
+
+/// What tests and demo run.
+fn tools() -> Result<()> {
+    let mut missing: Vec<&str> = TOOLS.iter().filter(|(tool, _)| find(tool).is_none()).map(|(_, p)| *p).collect();
+    missing.dedup();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    announce(&format!("installing {}", missing.join(" ")));
+    apt_install(&missing)
+}
+
+/// Whether apt can install `package`, after a look at fresh lists if the present ones do not have it.
+fn apt_offers(package: &str) -> bool {
+    let known = || {
+        let policy = output(Command::new("apt-cache").args(["policy", package]))?;
+        policy.lines().find_map(|line| Some(line.trim().strip_prefix("Candidate: ")? != "(none)"))
+    };
+    known().unwrap_or_else(|| {
+        // Failing here only means that the package is not to be had.
+        let updated = apt(&["update", "--quiet"]).is_ok();
+        updated && known().unwrap_or(false)
+    })
+}
+
+fn apt_install(packages: &[&str]) -> Result<()> {
+    let install = ["install", "--yes", "--quiet", "--no-install-recommends"];
+    let install: Vec<&str> = install.iter().chain(packages).copied().collect();
+    // Lists that are missing or old are the usual cause of a failure: fetch them and try again.
+    apt(&install).or_else(|_| {
+        apt(&["update", "--quiet"])?;
+        apt(&install)
+    })
+}
+
+fn apt(arguments: &[&str]) -> Result<()> {
+    if find("apt-get").is_none() {
+        bail!("this machine has no apt; install by hand what `apt-get {}` would", arguments.join(" "));
+    }
+    let Some(mut apt) = as_root("apt-get") else {
+        bail!("installing needs root or sudo: run `apt-get {}` as root, then this again", arguments.join(" "));
+    };
+    run_program(apt.args(arguments).env("DEBIAN_FRONTEND", "noninteractive"))
+}
