@@ -7,7 +7,10 @@
 
 pub mod abi;
 pub mod checksum;
+pub mod estimator;
 pub mod exit;
+pub mod hash;
+pub mod sched;
 pub mod state;
 pub mod table;
 pub mod watch;

@@ -1,0 +1,61 @@
+//! Locality-based least connections: an address stays with one destination until that is overloaded. The address is the
+//! packet's destination, so this suits firewall-mark services in front of caches.
+
+use super::{Candidate, Destinations, PickKey, Walk, locality::Entry, locality::Locality, locality::SET, scan};
+use crate::abi::DestId;
+
+/// Looks for a destination that is less than half full.
+struct Idle {
+    at: DestId,
+    found: bool,
+}
+
+impl Walk for Idle {
+    #[inline(always)]
+    fn step<D: Destinations + ?Sized>(&mut self, list: &D) -> bool {
+        let Some(dest) = list.get(self.at) else { return true };
+        self.found = (dest.active as u64).wrapping_mul(2) < dest.weight as u64;
+        self.at = dest.next;
+        self.found || self.at == 0
+    }
+}
+
+/// Whether connections move away from `dest`: it has more active connections than its weight, and another has less than
+/// half of its own.
+#[inline(always)]
+pub(super) fn crowded<D: Destinations + ?Sized>(list: &D, active: u32, weight: u32) -> bool {
+    if active <= weight {
+        return false;
+    }
+    let mut idle = Idle { at: list.head(), found: false };
+    list.walk(list.count(), &mut idle);
+    idle.found
+}
+
+/// Whether a remembered destination still serves. Thresholds do not count.
+#[inline(always)]
+fn serves<D: Destinations + ?Sized>(list: &D, dest: &Candidate) -> bool {
+    dest.weight > 0 && !crowded(list, dest.active, dest.weight)
+}
+
+/// The address's destination if it still serves, else wlc's choice, which is remembered.
+#[inline(always)]
+pub fn pick<D: Destinations + ?Sized, L: Locality>(list: &D, locality: &L, key: &PickKey) -> DestId {
+    if let Some(mut entry) = locality.get(&key.virt) {
+        let [known, ..] = entry.dests;
+        entry.used = key.now;
+        locality.put(&key.virt, &entry);
+        if let Some(dest) = list.recall(known)
+            && serves(list, &dest)
+        {
+            return known;
+        }
+    }
+    let dest = scan::best::<scan::Wlc, D>(list);
+    if dest != 0 {
+        let mut dests = [0; SET];
+        dests[0] = dest;
+        locality.put(&key.virt, &Entry { used: key.now, changed: key.now, dests });
+    }
+    dest
+}

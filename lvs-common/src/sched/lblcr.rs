@@ -1,0 +1,108 @@
+//! Locality-based least connections with replication: an address is served by a set of destinations, which grows while
+//! they are overloaded and shrinks when it has not changed for long.
+
+use super::{
+    Destinations, PickKey, Walk, lblc, lighter,
+    locality::{Entry, Locality, SET},
+    scan,
+};
+use crate::abi::DestId;
+
+/// A member of a set, as an extreme of it.
+#[derive(Clone, Copy, Default)]
+struct Member {
+    id: DestId,
+    weight: u32,
+    active: u32,
+    load: u64,
+}
+
+/// Looks at the members of a set.
+struct Members<'a> {
+    set: &'a [DestId; SET],
+    position: u32,
+    /// The least loaded one that is usable.
+    least: Member,
+    /// The most loaded one that has a weight.
+    most: Member,
+}
+
+impl Walk for Members<'_> {
+    #[inline(always)]
+    fn step<D: Destinations + ?Sized>(&mut self, list: &D) -> bool {
+        let id = self.set.get(self.position as usize & (SET - 1)).copied().unwrap_or(0);
+        if id == 0 {
+            return true;
+        }
+        self.position = self.position.wrapping_add(1);
+        let Some(dest) = list.recall(id) else { return false };
+        let member = Member { id, weight: dest.weight, active: dest.active, load: dest.overhead() };
+        if dest.usable()
+            && (self.least.id == 0 || lighter(member.load, member.weight, self.least.load, self.least.weight))
+        {
+            self.least = member;
+        }
+        if dest.weight > 0
+            && (self.most.id == 0 || lighter(self.most.load, self.most.weight, member.load, member.weight))
+        {
+            self.most = member;
+        }
+        false
+    }
+}
+
+/// Takes `dest` out of a set.
+#[inline(always)]
+fn remove(set: &mut [DestId; SET], dest: DestId) {
+    let mut gone = false;
+    for i in 0..SET {
+        let follower = set.get(i + 1).copied().unwrap_or(0);
+        if let Some(slot) = set.get_mut(i) {
+            gone |= *slot == dest;
+            if gone {
+                *slot = follower;
+            }
+        }
+    }
+}
+
+/// Puts `dest` in front of a set unless it is a member; whether it did.
+#[inline(always)]
+fn insert(set: &mut [DestId; SET], dest: DestId) -> bool {
+    if set.contains(&dest) {
+        return false;
+    }
+    set.copy_within(..SET - 1, 1);
+    set[0] = dest;
+    true
+}
+
+/// The least loaded of the address's destinations if it is not crowded, else wlc's choice, which joins them.
+#[inline(always)]
+pub fn pick<D: Destinations + ?Sized, L: Locality>(list: &D, locality: &L, key: &PickKey) -> DestId {
+    let mut entry = match locality.get(&key.virt) {
+        Some(entry) => entry,
+        None => Entry { changed: key.now, ..Entry::default() },
+    };
+    entry.used = key.now;
+    let mut members = Members { set: &entry.dests, position: 0, least: Member::default(), most: Member::default() };
+    list.walk(SET as u32, &mut members);
+    let Members { least, most, .. } = members;
+
+    let [_, second, ..] = entry.dests;
+    if second != 0 && most.id != 0 && key.now > entry.changed.wrapping_add(locality.lifetime()) {
+        remove(&mut entry.dests, most.id);
+        entry.changed = key.now;
+    }
+    let mut dest = least.id;
+    if dest == 0 || lblc::crowded(list, least.active, least.weight) {
+        dest = scan::best::<scan::Wlc, D>(list);
+        if dest != 0 && insert(&mut entry.dests, dest) {
+            entry.changed = key.now;
+        }
+    }
+    if entry.dests[0] != 0 {
+        locality.put(&key.virt, &entry);
+    }
+    dest
+}

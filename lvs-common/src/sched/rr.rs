@@ -1,0 +1,43 @@
+//! Round robin. The state word is the number of the destination picked last, 0 before the first pick.
+
+use super::{Destinations, Pick, Walk};
+use crate::abi::DestId;
+
+struct Round {
+    at: DestId,
+    found: DestId,
+}
+
+impl Walk for Round {
+    #[inline(always)]
+    fn step<D: Destinations + ?Sized>(&mut self, list: &D) -> bool {
+        if self.at == 0 {
+            self.at = list.head();
+        }
+        let Some(dest) = list.get(self.at) else { return true };
+        if dest.usable() {
+            self.found = self.at;
+            return true;
+        }
+        self.at = dest.next;
+        false
+    }
+}
+
+/// The first usable destination behind the one picked last, going round at the end of the list. Without one the
+/// state stays.
+#[inline(always)]
+pub fn pick<D: Destinations + ?Sized>(list: &D, state: u64) -> Pick {
+    let last = state as DestId;
+    let at = if last == 0 { 0 } else { list.get(last).map_or(0, |dest| dest.next) };
+    let mut round = Round { at, found: 0 };
+    if list.head() != 0 {
+        list.walk(list.count(), &mut round);
+    }
+    Pick { dest: round.found, state: if round.found == 0 { state } else { round.found as u64 } }
+}
+
+/// The state after a destination was removed: if it was the one picked last, the one before it on the list takes its place.
+pub const fn removed(state: u64, dest: DestId, predecessor: DestId) -> u64 {
+    if state == dest as u64 { predecessor as u64 } else { state }
+}
