@@ -1,0 +1,37 @@
+//! Removing the outer headers and handing the inner packet to the stack.
+
+use aya_ebpf::bindings::{BPF_F_ADJ_ROOM_FIXED_GSO, BPF_F_INGRESS, TC_ACT_SHOT, TC_ACT_UNSPEC, bpf_adj_room_mode};
+use aya_ebpf::helpers::{bpf_redirect, bpf_skb_change_tail};
+use aya_ebpf::programs::TcContext;
+use lvs_common::abi::AF_INET;
+
+use crate::ETHERNET;
+use crate::inner::Inner;
+use crate::outer::{ETH_P_IP, ETH_P_IPV6, Outer};
+
+/// `None` while the packet is still whole.
+#[inline(always)]
+pub fn deliver(ctx: &TcContext, outer: &Outer, inner: &Inner) -> Option<i32> {
+    if outer.family != inner.family && inner.length < 40 {
+        // The kernel refuses to leave less than a header of the outer family (IPv6: 40 bytes), though what remains is
+        // of another. Bytes behind the inner packet are padding, which IP cuts off.
+        // SAFETY: the context's pointer is the program's argument.
+        if unsafe { bpf_skb_change_tail(ctx.skb.skb, ctx.len() + 40, 0) } != 0 {
+            return None;
+        }
+    }
+    let removed = (inner.offset - ETHERNET) as i32;
+    let mode = bpf_adj_room_mode::BPF_ADJ_ROOM_MAC;
+    // Segments keep their size: it is that of the inner packets already.
+    ctx.adjust_room(-removed, mode, BPF_F_ADJ_ROOM_FIXED_GSO.into()).ok()?;
+    if outer.family == inner.family {
+        return Some(TC_ACT_UNSPEC);
+    }
+    // The stack goes by `skb->protocol`, which a program can change only by letting the frame come in anew.
+    let ether_type = if inner.family == AF_INET { ETH_P_IP } else { ETH_P_IPV6 };
+    if ctx.store(ETHERNET - 2, &ether_type, 0).is_err() {
+        return Some(TC_ACT_SHOT);
+    }
+    // SAFETY: the field of the context may be read.
+    Some(unsafe { bpf_redirect((*ctx.skb.skb).ifindex, BPF_F_INGRESS.into()) } as i32)
+}

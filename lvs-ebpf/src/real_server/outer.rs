@@ -1,0 +1,97 @@
+//! The outer IP header.
+
+use aya_ebpf::EbpfContext as _;
+use aya_ebpf::bindings::{BPF_FIB_LKUP_RET_FWD_DISABLED, BPF_FIB_LKUP_RET_NOT_FWDED, bpf_fib_lookup};
+use aya_ebpf::helpers::bpf_fib_lookup;
+use aya_ebpf::programs::TcContext;
+use lvs_common::abi::{AF_INET, AF_INET6};
+
+use crate::ETHERNET;
+
+/// EtherTypes as `__sk_buff::protocol` has them, in network byte order.
+pub const ETH_P_IP: u16 = 0x0800u16.to_be();
+/// See [`ETH_P_IP`].
+pub const ETH_P_IPV6: u16 = 0x86ddu16.to_be();
+
+/// What matters of the outer header.
+pub struct Outer {
+    /// `AF_INET` or `AF_INET6`.
+    pub family: u8,
+    /// Protocol of the payload.
+    pub protocol: u8,
+    /// Where the payload begins in the frame.
+    pub payload: usize,
+    /// A router on the way signalled congestion.
+    pub congested: bool,
+    source: [u32; 4],
+    destination: [u32; 4],
+}
+
+impl Outer {
+    /// The header of a frame for this host; `None` for all that can carry no tunnel.
+    #[inline(always)]
+    pub fn parse(ctx: &TcContext) -> Option<Self> {
+        // SAFETY: the context's pointer is the program's argument, and these fields may be read.
+        let (kind, protocol) = unsafe { ((*ctx.skb.skb).pkt_type, (*ctx.skb.skb).protocol) };
+        const PACKET_HOST: u32 = 0;
+        match protocol as u16 {
+            _ if kind != PACKET_HOST => None,
+            ETH_P_IP => Self::parse_v4(ctx),
+            ETH_P_IPV6 => Self::parse_v6(ctx),
+            _ => None,
+        }
+    }
+
+    #[inline(always)]
+    fn parse_v4(ctx: &TcContext) -> Option<Self> {
+        let header: [u32; 5] = ctx.load(ETHERNET).ok()?;
+        let [first, fragment, third, source, destination] = header.map(u32::from_be);
+        let length = (first >> 24 & 0xf) as usize * 4;
+        const MORE_OR_OFFSET: u32 = 0x3fff;
+        if length < 20 || fragment & MORE_OR_OFFSET != 0 {
+            return None;
+        }
+        Some(Outer {
+            family: AF_INET,
+            protocol: (third >> 16) as u8,
+            payload: ETHERNET + length,
+            congested: first >> 16 & 3 == 3,
+            source: [source.to_be(), 0, 0, 0],
+            destination: [destination.to_be(), 0, 0, 0],
+        })
+    }
+
+    #[inline(always)]
+    fn parse_v6(ctx: &TcContext) -> Option<Self> {
+        let [first, second]: [u32; 2] = ctx.load(ETHERNET).ok()?;
+        Some(Outer {
+            family: AF_INET6,
+            protocol: (u32::from_be(second) >> 8) as u8,
+            payload: ETHERNET + 40,
+            congested: u32::from_be(first) >> 20 & 3 == 3,
+            source: ctx.load(ETHERNET + 8).ok()?,
+            destination: ctx.load(ETHERNET + 24).ok()?,
+        })
+    }
+
+    /// Whether the kernel would not forward the packet: its destination is local, or the host forwards nothing.
+    #[inline(always)]
+    pub fn is_for_this_host(&self, ctx: &TcContext) -> bool {
+        // SAFETY: all-zero bytes are a value of this plain structure.
+        let mut query: bpf_fib_lookup = unsafe { core::mem::zeroed() };
+        query.family = self.family;
+        query.l4_protocol = self.protocol;
+        // SAFETY: the field of the context may be read.
+        query.ifindex = unsafe { (*ctx.skb.skb).ingress_ifindex };
+        if self.family == AF_INET {
+            query.__bindgen_anon_3.ipv4_src = self.source[0];
+            query.__bindgen_anon_4.ipv4_dst = self.destination[0];
+        } else {
+            query.__bindgen_anon_3.ipv6_src = self.source;
+            query.__bindgen_anon_4.ipv6_dst = self.destination;
+        }
+        // SAFETY: the query lives on the stack and its size is its own.
+        let answer = unsafe { bpf_fib_lookup(ctx.as_ptr(), &mut query, size_of::<bpf_fib_lookup>() as i32, 0) };
+        answer == i64::from(BPF_FIB_LKUP_RET_NOT_FWDED) || answer == i64::from(BPF_FIB_LKUP_RET_FWD_DISABLED)
+    }
+}
