@@ -72,7 +72,9 @@ pub fn pick<D: Destinations + ?Sized>(list: &D, random: [u32; 2]) -> DestId {
     }
     let mut sum = Sum { at: head, weights: 0 };
     list.walk(list.count(), &mut sum);
-    let [first, second] = random.map(|random| Choice { draw: below(random, sum.weights), ..Choice::default() });
+    // From 0 to the sum, both included, as IPVS draws: the first destination has one chance more than its weight.
+    let draws = sum.weights.wrapping_add(1);
+    let [first, second] = random.map(|random| Choice { draw: below(random, draws), ..Choice::default() });
     let mut draw = Draw { at: head, passed: 0, first, second };
     list.walk(list.count(), &mut draw);
     let Draw { first, second, .. } = draw;
