@@ -60,8 +60,10 @@ struct Rounds {
     threshold: u32,
     /// Threshold of the first whole pass.
     next: u32,
+    /// In the whole pass, no longer in the rest of the one that the last pick left.
     whole: bool,
     found: DestId,
+    /// The first of the heaviest usable destinations of the whole pass, and its weight.
     heaviest: DestId,
     weight: u32,
 }
@@ -83,7 +85,7 @@ impl Walk for Rounds {
                 self.found = self.at;
                 return true;
             }
-            if dest.weight > self.weight {
+            if self.whole && dest.weight > self.weight {
                 self.weight = dest.weight;
                 self.heaviest = self.at;
             }
