@@ -1,0 +1,83 @@
+//! What the command line needs of a director, whatever it is made of.
+
+use crate::rules::{Connection, Destination, DestinationKey, Service, ServiceEntry, ServiceKey, Timeouts};
+
+mod error;
+mod memory;
+
+pub use error::{Error, Operation};
+pub use memory::MemoryDirector;
+
+/// What a director answers.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Which parts of an entry a listing is going to show; the others may be left empty.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// The destinations with their numbers of connections.
+    pub destinations: bool,
+    /// Counters of services and destinations.
+    pub statistics: bool,
+    /// Rates of services and destinations.
+    pub rates: bool,
+}
+
+/// A director: the table of virtual services and their destinations, and what became of it.
+///
+/// The operations are the kernel's, and so are the errors: implementations apply [`crate::rules::check`] after they
+/// looked up what must exist and before they look for what must not.
+pub trait Director {
+    /// Adds a service. [`Error::Exists`] if there is one of its key.
+    fn add_service(&mut self, service: &Service) -> Result<()>;
+
+    /// Replaces everything but the key and the destinations. [`Error::NoService`] if there is none.
+    fn edit_service(&mut self, service: &Service) -> Result<()>;
+
+    /// Deletes a service with its destinations. [`Error::NoService`] if there is none.
+    fn delete_service(&mut self, key: &ServiceKey) -> Result<()>;
+
+    /// Deletes every service.
+    fn flush(&mut self) -> Result<()>;
+
+    /// Sets counters and rates of one service and its destinations, or of everything, to zero.
+    /// [`Error::NoService`] if there is no such service.
+    fn zero(&mut self, key: Option<&ServiceKey>) -> Result<()>;
+
+    /// Adds a destination. [`Error::NoService`], or [`Error::Exists`] if the service has it already.
+    fn add_destination(&mut self, service: &ServiceKey, destination: &Destination) -> Result<()>;
+
+    /// Replaces everything but the key. [`Error::NoService`], or [`Error::NotFound`] if the service has it not.
+    fn edit_destination(&mut self, service: &ServiceKey, destination: &Destination) -> Result<()>;
+
+    /// Deletes a destination. [`Error::NoService`], or [`Error::NotFound`] if the service has it not.
+    fn delete_destination(&mut self, service: &ServiceKey, destination: &DestinationKey) -> Result<()>;
+
+    /// Every service, oldest first, each with its destinations, newest first.
+    fn services(&self, wanted: Wanted) -> Result<Vec<ServiceEntry>>;
+
+    /// One service. [`Error::NoService`] if there is none.
+    fn service(&self, key: &ServiceKey, wanted: Wanted) -> Result<ServiceEntry>;
+
+    /// The timeouts in force.
+    fn timeouts(&self) -> Result<Timeouts>;
+
+    /// Sets the timeouts that are not 0.
+    fn set_timeouts(&mut self, timeouts: Timeouts) -> Result<()>;
+
+    /// Shows every connection and template to `visit`, in the table's order.
+    fn connections(&self, visit: &mut dyn FnMut(&Connection)) -> Result<()>;
+
+    /// Number of buckets of the connection table, for the first line of a listing.
+    fn table_size(&self) -> Result<u32>;
+
+    /// Begins a group of changes: until [`Director::commit`] packets need not see them, though every later call of this
+    /// director does. Many changes are grouped for speed, not for atomicity: an error of one undoes none.
+    fn begin(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Makes all changes since [`Director::begin`] visible to packets.
+    fn commit(&mut self) -> Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,99 @@
+//! Why a director refuses, by the meaning of the kernel's error numbers, and the sentences ipvsadm says then.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::io;
+
+/// Why an operation failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// `EEXIST`: there already.
+    Exists,
+    /// `ENOENT`: no such scheduler, persistence engine or destination.
+    NotFound,
+    /// `ESRCH`: no such service.
+    NoService,
+    /// `ERANGE`: a number out of range.
+    OutOfRange,
+    /// `EINVAL`: not a meaningful configuration, or an address that is not unicast.
+    Invalid,
+    /// `EAFNOSUPPORT`: not for this address family.
+    Family,
+    /// `EPERM`: not allowed.
+    Permission,
+    /// `ENOMEM`: no room, in memory or in a table.
+    NoMemory,
+    /// Any other number.
+    Os(i32),
+    /// A failure that has no number, told in one line.
+    Other(String),
+}
+
+/// Which operation failed: the same number means different things.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the variants are the operations' own names")]
+pub enum Operation {
+    AddService,
+    EditService,
+    DeleteService,
+    GetService,
+    Flush,
+    Zero,
+    AddDestination,
+    EditDestination,
+    DeleteDestination,
+    Timeouts,
+    Connections,
+}
+
+impl Error {
+    /// The sentence for the operator.
+    pub fn text(&self, operation: Operation) -> Cow<'static, str> {
+        use Operation as O;
+        Cow::Borrowed(match (self, operation) {
+            (Error::Exists, O::AddService) => "Service already exists",
+            (Error::Exists, O::AddDestination) => "Destination already exists",
+            (Error::NotFound, O::AddService | O::EditService) => "Scheduler or persistence engine not found",
+            (Error::NotFound, O::EditDestination | O::DeleteDestination) => "No such destination",
+            (Error::NoService, O::EditService | O::DeleteService | O::GetService | O::Zero) => "No such service",
+            (Error::NoService, O::AddDestination | O::EditDestination | O::DeleteDestination) => "Service not defined",
+            (Error::Invalid, _) => "Invalid operation.  Possibly wrong module version, address not unicast, ...",
+            (Error::Family, _) => "Operation not supported with specified address family",
+            (Error::Permission, _) => "Permission denied (you must be root)",
+            (Error::NoMemory, _) => "Memory allocation problem",
+            (Error::Exists, _) => return strerror(libc::EEXIST),
+            (Error::NotFound, _) => return strerror(libc::ENOENT),
+            (Error::NoService, _) => return strerror(libc::ESRCH),
+            (Error::OutOfRange, _) => return strerror(libc::ERANGE),
+            (Error::Os(number), _) => return strerror(*number),
+            (Error::Other(message), _) => return Cow::Owned(message.clone()),
+        })
+    }
+}
+
+/// The C library's sentence for an error number.
+fn strerror(number: i32) -> Cow<'static, str> {
+    let text = io::Error::from_raw_os_error(number).to_string();
+    // The standard library appends " (os error N)".
+    Cow::Owned(text.split(" (os error").next().unwrap_or_default().to_owned())
+}
+
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(libc::EPERM | libc::EACCES) => Error::Permission,
+            Some(libc::ENOMEM) => Error::NoMemory,
+            Some(number) => Error::Os(number),
+            None => Error::Other(error.to_string()),
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    /// Without an operation, so in the C library's words.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text(Operation::Connections))
+    }
+}
+
+impl std::error::Error for Error {}

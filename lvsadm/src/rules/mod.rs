@@ -1,0 +1,19 @@
+//! The model of what a director is told and what it tells: virtual services, destinations, connections, counters.
+//!
+//! Everything here is plain data and pure functions; addresses are [`std::net::IpAddr`] and ports host order.
+//! [`check`] holds what the kernel's IPVS refuses, so every [`Director`](crate::director::Director) refuses the same.
+
+pub mod check;
+mod connection;
+mod destination;
+mod lines;
+mod scheduler;
+mod service;
+mod statistics;
+
+pub use connection::Connection;
+pub use destination::{Destination, DestinationKey, Tunnel};
+pub use lines::words;
+pub use scheduler::{flag_by_name, flag_names, scheduler_by_name, scheduler_name};
+pub use service::{Family, Netmask, PersistenceEngine, Protocol, Service, ServiceKey};
+pub use statistics::{DestinationEntry, Rates, ServiceEntry, Statistics, Timeouts};
