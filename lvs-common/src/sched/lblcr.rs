@@ -12,6 +12,7 @@ use crate::abi::DestId;
 #[derive(Clone, Copy, Default)]
 struct Member {
     id: DestId,
+    position: u32,
     weight: u32,
     active: u32,
     load: u64,
@@ -34,9 +35,10 @@ impl Walk for Members<'_> {
         if id == 0 {
             return true;
         }
-        self.position = self.position.wrapping_add(1);
+        let position = self.position;
+        self.position = position.wrapping_add(1);
         let Some(dest) = list.recall(id) else { return false };
-        let member = Member { id, weight: dest.weight, active: dest.active, load: dest.overhead() };
+        let member = Member { id, position, weight: dest.weight, active: dest.active, load: dest.overhead() };
         if dest.usable()
             && (self.least.id == 0 || lighter(member.load, member.weight, self.least.load, self.least.weight))
         {
@@ -51,17 +53,15 @@ impl Walk for Members<'_> {
     }
 }
 
-/// Takes `dest` out of a set.
+/// Takes the member at `position` out of a set.
 #[inline(always)]
-fn remove(set: &mut [DestId; SET], dest: DestId) {
-    let mut gone = false;
+fn remove(set: &mut [DestId; SET], position: u32) {
     for i in 0..SET {
         let follower = set.get(i + 1).copied().unwrap_or(0);
-        if let Some(slot) = set.get_mut(i) {
-            gone |= *slot == dest;
-            if gone {
-                *slot = follower;
-            }
+        if let Some(slot) = set.get_mut(i)
+            && i as u32 >= position
+        {
+            *slot = follower;
         }
     }
 }
@@ -91,7 +91,7 @@ pub fn pick<D: Destinations + ?Sized, L: Locality>(list: &D, locality: &L, key: 
 
     let [_, second, ..] = entry.dests;
     if second != 0 && most.id != 0 && key.now > entry.changed.wrapping_add(locality.lifetime()) {
-        remove(&mut entry.dests, most.id);
+        remove(&mut entry.dests, most.position);
         entry.changed = key.now;
     }
     let mut dest = least.id;

@@ -144,13 +144,15 @@ const fn bucket(value: u32, bits: u32) -> u32 {
     value.wrapping_mul(0x61c8_8647) >> (32u32.wrapping_sub(bits) & 31)
 }
 
-/// `id` if it is a usable destination of the list, else 0.
+/// `id` if it is a usable destination of the list, else 0. Written as early returns: LLVM joins the conditions of a match
+/// guard, and the verifier then sees a missing destination's fields being read.
 #[inline(always)]
 fn usable<D: Destinations + ?Sized>(list: &D, id: DestId) -> DestId {
-    match list.get(id) {
-        Some(dest) if id != 0 && dest.usable() => id,
-        _ => 0,
+    if id == 0 {
+        return 0;
     }
+    let Some(dest) = list.get(id) else { return 0 };
+    if dest.usable() { id } else { 0 }
 }
 
 /// Picks by whatever scheduler the service has. `state` is its state word.

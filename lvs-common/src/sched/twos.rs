@@ -21,21 +21,19 @@ impl Walk for Sum {
     }
 }
 
-/// A draw and what it hits: the destination at which the weights passed reach `draw`.
-#[derive(Clone, Copy, Default)]
-struct Choice {
-    draw: u64,
+/// Finds what a draw hits: the destination at which the sum of the weights passed reaches it.
+struct Draw {
+    at: DestId,
+    /// What is left of the draw.
+    left: u64,
+    hit: Option<Hit>,
+}
+
+#[derive(Clone, Copy)]
+struct Hit {
     id: DestId,
     weight: u32,
     load: u64,
-}
-
-/// Finds what both draws hit.
-struct Draw {
-    at: DestId,
-    passed: u64,
-    first: Choice,
-    second: Choice,
 }
 
 impl Walk for Draw {
@@ -43,17 +41,23 @@ impl Walk for Draw {
     fn step<D: Destinations + ?Sized>(&mut self, list: &D) -> bool {
         let Some(dest) = list.get(self.at) else { return true };
         if dest.usable() {
-            self.passed = self.passed.wrapping_add(dest.weight as u64);
-            if self.first.id == 0 && self.passed >= self.first.draw {
-                self.first = Choice { id: self.at, weight: dest.weight, load: dest.overhead(), ..self.first };
+            if self.left <= dest.weight as u64 {
+                self.hit = Some(Hit { id: self.at, weight: dest.weight, load: dest.overhead() });
+                return true;
             }
-            if self.second.id == 0 && self.passed >= self.second.draw {
-                self.second = Choice { id: self.at, weight: dest.weight, load: dest.overhead(), ..self.second };
-            }
+            self.left = self.left.wrapping_sub(dest.weight as u64);
         }
         self.at = dest.next;
-        self.at == 0 || (self.first.id != 0 && self.second.id != 0)
+        self.at == 0
     }
+}
+
+/// What `draw` hits. It may be nothing if destinations became unusable since their weights were summed up.
+#[inline(always)]
+fn hit<D: Destinations + ?Sized>(list: &D, draw: u64) -> Option<Hit> {
+    let mut walk = Draw { at: list.head(), left: draw, hit: None };
+    list.walk(list.count(), &mut walk);
+    walk.hit
 }
 
 /// A uniform number below `bound` from a uniform 32-bit one.
@@ -74,14 +78,8 @@ pub fn pick<D: Destinations + ?Sized>(list: &D, random: [u32; 2]) -> DestId {
     list.walk(list.count(), &mut sum);
     // From 0 to the sum, both included, as IPVS draws: the first destination has one chance more than its weight.
     let draws = sum.weights.wrapping_add(1);
-    let [first, second] = random.map(|random| Choice { draw: below(random, draws), ..Choice::default() });
-    let mut draw = Draw { at: head, passed: 0, first, second };
-    list.walk(list.count(), &mut draw);
-    let Draw { first, second, .. } = draw;
-    // Either may have hit nothing if destinations became unusable between the walks.
-    if first.id == 0 || (second.id != 0 && lighter(second.load, second.weight, first.load, first.weight)) {
-        second.id
-    } else {
-        first.id
-    }
+    let [first, second] = random;
+    let Some(first) = hit(list, below(first, draws)) else { return 0 };
+    let Some(second) = hit(list, below(second, draws)) else { return first.id };
+    if lighter(second.load, second.weight, first.load, first.weight) { second.id } else { first.id }
 }
