@@ -1,1 +1,3 @@
-//! Integration-test support.
+//! What the integration tests and the demo stand on.
+
+pub mod topology;

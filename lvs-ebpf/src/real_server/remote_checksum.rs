@@ -1,7 +1,5 @@
 //! Remote checksum offload: the sender left the inner transport checksum to this end.
 
-use core::mem::MaybeUninit;
-
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::helpers::{bpf_csum_diff, bpf_skb_load_bytes};
 use aya_ebpf::programs::TcContext;
@@ -9,8 +7,8 @@ use aya_ebpf::programs::TcContext;
 use crate::inner::Inner;
 use crate::tunnel::RemoteChecksum;
 
-/// Bytes summed at a time.
-const CHUNK: usize = 256;
+/// Bytes summed at a time: the most that the compiler clears without a loop.
+const CHUNK: usize = 128;
 /// Enough chunks for the longest IP packet.
 const CHUNKS: usize = 65536 / CHUNK;
 
@@ -29,32 +27,36 @@ pub fn repair(ctx: &TcContext, inner: &Inner, remote: RemoteChecksum) -> Option<
     ctx.store(inner.offset + remote.field, &checksum, 0).ok()
 }
 
-/// The 32-bit sum of `length` bytes from `offset` on, in the packet's byte order.
+/// The 32-bit sum of `left` bytes from `offset` on, in the packet's byte order.
 #[inline(always)]
-fn sum(ctx: &TcContext, offset: usize, length: usize) -> Option<u32> {
-    let mut chunk = MaybeUninit::<[u32; CHUNK / 4]>::zeroed();
-    let bytes = chunk.as_mut_ptr();
-    let (mut sum, mut at) = (0u32, 0usize);
+fn sum(ctx: &TcContext, mut offset: usize, mut left: usize) -> Option<u32> {
+    let mut chunk = [0u64; CHUNK / 8];
+    let mut sum = 0;
     for _ in 0..CHUNKS {
-        if at >= length {
-            return Some(sum);
+        if left <= CHUNK {
+            break;
         }
-        let mut size = length - at;
-        if size >= CHUNK {
-            size = CHUNK;
-        } else {
-            // The last chunk is summed with zeros behind it.
-            // SAFETY: `bytes` points to an array of this type.
-            unsafe { bytes.write([0; CHUNK / 4]) };
-        }
-        // SAFETY: `size` is at most the array's, and the helpers only read and write that much.
-        unsafe {
-            if bpf_skb_load_bytes(ctx.as_ptr(), (offset + at) as u32, bytes.cast(), size as u32) != 0 {
-                return None;
-            }
-            sum = bpf_csum_diff(core::ptr::null_mut(), 0, bytes.cast(), CHUNK as u32, sum) as u32;
-        }
-        at += CHUNK;
+        sum = add(ctx, &mut chunk, offset, CHUNK, sum)?;
+        offset += CHUNK;
+        left -= CHUNK;
     }
-    None
+    if left == 0 || left > CHUNK {
+        return None;
+    }
+    // The last chunk is summed with zeros behind it.
+    chunk = [0; CHUNK / 8];
+    add(ctx, &mut chunk, offset, left, sum)
+}
+
+/// Adds `size` bytes, 1 to [`CHUNK`], which are loaded to the front of `chunk`, and what is behind them.
+#[inline(always)]
+fn add(ctx: &TcContext, chunk: &mut [u64; CHUNK / 8], offset: usize, size: usize, sum: u32) -> Option<u32> {
+    let bytes = chunk.as_mut_ptr();
+    // SAFETY: the helpers write `size` bytes at most and read the whole of `chunk`.
+    unsafe {
+        if bpf_skb_load_bytes(ctx.as_ptr(), offset as u32, bytes.cast(), size as u32) != 0 {
+            return None;
+        }
+        Some(bpf_csum_diff(core::ptr::null_mut(), 0, bytes.cast(), CHUNK as u32, sum) as u32)
+    }
 }

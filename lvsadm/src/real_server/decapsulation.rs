@@ -1,0 +1,128 @@
+//! The decapsulating program: loading it and putting it on devices.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use anyhow::{Context, Result, bail};
+use aya::maps::HashMap;
+use aya::programs::tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle, qdisc_add_clsact};
+use aya::programs::{Link, SchedClassifier, TcAttachType};
+use aya::{Ebpf, EbpfLoader};
+use lvs_common::abi::{AF_INET, AF_INET6, Address, tunnel};
+use serde::{Deserialize, Serialize};
+
+use super::netlink;
+
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/real_server"));
+
+/// The filter's priority: before what is added without one, behind what asks to be first.
+pub const PRIORITY: u16 = 1000;
+/// The filter's handle at that priority.
+const HANDLE: TcHandle = TcHandle::new(0, 1);
+
+/// What the program opens.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tunnels {
+    /// IP in IP.
+    pub ipip: bool,
+    /// GRE.
+    pub gre: bool,
+    /// GUE, on this UDP port.
+    pub gue: Option<u16>,
+    /// VXLAN, on this UDP port.
+    pub vxlan: Option<u16>,
+    /// Destinations of inner packets.
+    pub vips: Vec<IpAddr>,
+}
+
+impl Tunnels {
+    /// The set of types as the program has it.
+    fn types(&self) -> u32 {
+        u32::from(self.ipip) << tunnel::IPIP
+            | u32::from(self.gre) << tunnel::GRE
+            | u32::from(self.gue.is_some()) << tunnel::GUE
+            | u32::from(self.vxlan.is_some()) << tunnel::VXLAN
+    }
+}
+
+impl fmt::Display for Tunnels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let port = |name, port: Option<u16>| port.map(|port| format!("{name}:{port}"));
+        let plain = |name: &str, on: bool| on.then(|| name.to_owned());
+        let all = [plain("ipip", self.ipip), port("gue", self.gue), plain("gre", self.gre), port("vxlan", self.vxlan)];
+        f.write_str(&all.into_iter().flatten().collect::<Vec<_>>().join(","))
+    }
+}
+
+/// Puts the program on ingress of the device, in place of the one that an earlier call put there. The kernel keeps it, and
+/// its map with it, until it is detached or the device goes.
+pub fn attach(device: &str, tunnels: &Tunnels) -> Result<()> {
+    let mut object = load(tunnels)?;
+    let program: &mut SchedClassifier =
+        object.program_mut("real_server").context("the object has no program real_server")?.try_into()?;
+    program.load().context("the kernel refuses the decapsulating program")?;
+    match qdisc_add_clsact(device) {
+        Ok(()) | Err(TcError::AlreadyAttached) => {}
+        Err(error) => return Err(error).with_context(|| format!("cannot prepare {device} for a tc program")),
+    }
+    let context = || format!("cannot attach the decapsulating program to {device}");
+    let id = if netlink::has_filter(device)? {
+        program.attach_to_link(filter(device)?).with_context(context)?
+    } else {
+        let options = NlOptions { priority: PRIORITY, handle: HANDLE, ..NlOptions::default() };
+        program
+            .attach_with_options(device, TcAttachType::Ingress, TcAttachOptions::Netlink(options))
+            .with_context(context)?
+    };
+    // The link would take the filter away with it.
+    std::mem::forget(program.take_link(id)?);
+    Ok(())
+}
+
+/// Takes it off again, with the queueing discipline it hangs on if nothing else does.
+pub fn detach(device: &str) -> Result<()> {
+    // With the device, its filters have gone.
+    if nix::net::if_::if_nametoindex(device).is_err() {
+        return Ok(());
+    }
+    if netlink::has_filter(device)? {
+        filter(device)?.detach().with_context(|| format!("cannot detach the decapsulating program from {device}"))?;
+        netlink::remove_unused_clsact(device)?;
+    }
+    Ok(())
+}
+
+fn filter(device: &str) -> Result<SchedClassifierLink> {
+    SchedClassifierLink::attached(device, TcAttachType::Ingress, PRIORITY, HANDLE, None)
+        .with_context(|| format!("there is no device {device}"))
+}
+
+/// Loads the object with the settings and virtual addresses in it.
+fn load(tunnels: &Tunnels) -> Result<Ebpf> {
+    if OBJECT.is_empty() {
+        bail!("this lvsadm was built without its eBPF programs: build it with `cargo xtask build`");
+    }
+    let types = tunnels.types();
+    let [gue, vxlan] = [tunnels.gue, tunnels.vxlan].map(|port| port.unwrap_or_default().to_be());
+    let mut object = EbpfLoader::new()
+        .override_global("TYPES", &types, true)
+        .override_global("GUE_PORT", &gue, true)
+        .override_global("VXLAN_PORT", &vxlan, true)
+        .load(OBJECT)
+        .context("cannot load the decapsulating program")?;
+    let map = object.map_mut("VIPS").context("the object has no map VIPS")?;
+    let mut vips = HashMap::<_, [u32; 5], u32>::try_from(map)?;
+    for vip in &tunnels.vips {
+        vips.insert(key(*vip), 0, 0).with_context(|| format!("cannot tell the program about {vip}"))?;
+    }
+    Ok(object)
+}
+
+/// The program's key of a virtual address: family and address.
+fn key(vip: IpAddr) -> [u32; 5] {
+    let (family, Address([a, b, c, d])) = match vip {
+        IpAddr::V4(v4) => (AF_INET, Address::v4(v4.octets())),
+        IpAddr::V6(v6) => (AF_INET6, Address::v6(v6.octets())),
+    };
+    [family.into(), a, b, c, d]
+}

@@ -1,0 +1,54 @@
+//! Clients inside a namespace.
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, UdpSocket};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use super::Namespace;
+
+/// A client in a namespace.
+#[derive(Clone, Copy)]
+pub struct Client<'a>(pub &'a Namespace);
+
+impl Client<'_> {
+    /// The answer to a GET of `path`, by curl.
+    pub fn get(self, to: SocketAddr, path: &str) -> Result<String> {
+        self.0.run(&format!("curl --silent --show-error --globoff --max-time 10 http://{to}{path}"))
+    }
+
+    /// The answer to a POST of `length` bytes, by curl.
+    pub fn post(self, to: SocketAddr, length: usize) -> Result<String> {
+        let body = std::env::temp_dir().join(format!("{}-{length}", self.0.name()));
+        std::fs::write(&body, vec![b'x'; length])?;
+        let curl = "curl --silent --show-error --globoff --max-time 20 -H Content-Type:text/plain";
+        let answer = self.0.run(&format!("{curl} --data-binary @{} http://{to}/", body.display()));
+        std::fs::remove_file(body)?;
+        answer
+    }
+
+    /// How many of `count` requests each server answered, each request over a connection of its own.
+    pub fn spread(self, to: SocketAddr, count: usize) -> Result<BTreeMap<String, usize>> {
+        let mut spread = BTreeMap::new();
+        for _ in 0..count {
+            let answer = self.get(to, "/")?;
+            let server = answer.split_whitespace().next().context("an empty answer")?;
+            *spread.entry(server.to_owned()).or_default() += 1;
+        }
+        Ok(spread)
+    }
+
+    /// The answer to a datagram of `length` bytes, sent from a new socket.
+    pub fn datagram(self, to: SocketAddr, length: usize) -> Result<String> {
+        self.0.enter(|| {
+            let socket = UdpSocket::bind(if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" })?;
+            socket.set_read_timeout(Some(Duration::from_secs(5)))?;
+            socket.connect(to)?;
+            socket.send(&vec![b'x'; length])?;
+            let mut answer = [0; 256];
+            let received = socket.recv(&mut answer).with_context(|| format!("no answer from {to}"))?;
+            Ok(String::from_utf8_lossy(&answer[..received]).into_owned())
+        })
+    }
+}

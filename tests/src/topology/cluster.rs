@@ -1,0 +1,233 @@
+//! The standard set-up: a client, a director, real servers next to it and real servers behind a router.
+//!
+//! ```text
+//!                 10.10.10.0/24                192.168.122.0/24               192.168.123.0/24
+//!   client ────────────┬──── eth0 director eth1 ────┬──── rs1, rs2, …
+//!     10.10.10.1       │      .10 (VIP)  .100       │      .101, .102, …
+//!                      └────────── router ──────────┴───────────── rs1, rs2, … (remote)
+//!                         .254               .1           .1         .101, .102, …
+//! ```
+//!
+//! One-armed, the director has only the device in the servers' network, `lo` holds the VIP, the client is at 10.20.0.1
+//! behind the router, and the router sends packets for the VIP to the director. IPv6 is alike: 2001:db8:a::, b:: and c::.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use anyhow::Result;
+
+use super::{Client, Namespace, Offloads, Server, connect};
+
+/// The virtual address.
+pub const VIP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 10, 10, 10));
+/// The virtual IPv6 address.
+pub const VIP6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0xa, 0, 0, 0, 0, 0x10));
+/// The client of a two-armed director.
+pub const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 10, 10, 1));
+/// See [`CLIENT`].
+pub const CLIENT6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0xa, 0, 0, 0, 0, 1));
+
+/// How many devices the director has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arms {
+    /// One, in the servers' network.
+    One,
+    /// One towards clients, one towards servers.
+    Two,
+}
+
+/// Where the real servers are and which way their answers go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Site {
+    /// In the director's network; answers go through the director (NAT).
+    BehindDirector,
+    /// In the director's network; answers go through the router (DR, and TUN as well).
+    BesideDirector,
+    /// In a network of their own; answers go through the router (TUN).
+    Remote,
+}
+
+/// What a [`Cluster`] is like.
+#[derive(Clone, Copy, Debug)]
+pub struct Layout {
+    /// The director's devices.
+    pub arms: Arms,
+    /// Where the real servers are.
+    pub site: Site,
+    /// How many there are.
+    pub servers: usize,
+    /// What all devices do for their hosts.
+    pub offloads: Offloads,
+}
+
+impl Default for Layout {
+    fn default() -> Self {
+        Layout { arms: Arms::Two, site: Site::BehindDirector, servers: 3, offloads: Offloads::On }
+    }
+}
+
+/// The set-up; HTTP servers named `rs1`, `rs2`, … run on port 80 of the real servers.
+pub struct Cluster {
+    // Servers stop before their namespaces go.
+    http: Vec<Server>,
+    layout: Layout,
+    /// Where requests come from.
+    pub client: Namespace,
+    /// The director; its devices are `eth0` (not if one-armed) and `eth1`.
+    pub director: Namespace,
+    /// The router, and the switches of all three networks.
+    pub router: Namespace,
+    /// The real servers; their device is `eth0`.
+    pub servers: Vec<Namespace>,
+}
+
+impl Cluster {
+    /// Builds it.
+    pub fn new(layout: Layout) -> Result<Self> {
+        let servers: Result<Vec<_>> = (1..=layout.servers).map(|n| Namespace::new(&format!("rs{n}"))).collect();
+        let mut cluster = Cluster {
+            http: Vec::new(),
+            layout,
+            client: Namespace::new("client")?,
+            director: Namespace::new("director")?,
+            router: Namespace::new("router")?,
+            servers: servers?,
+        };
+        cluster.build_router()?;
+        cluster.build_client()?;
+        cluster.build_director()?;
+        for number in 1..=layout.servers {
+            cluster.build_server(number)?;
+        }
+        Ok(cluster)
+    }
+
+    /// The client.
+    pub fn client(&self) -> Client<'_> {
+        Client(&self.client)
+    }
+
+    /// The device on which requests reach the director.
+    pub fn front(&self) -> &'static str {
+        if self.layout.arms == Arms::One { "eth1" } else { "eth0" }
+    }
+
+    /// The addresses of real server `number`, from 1.
+    pub fn server_addresses(&self, number: usize) -> (IpAddr, IpAddr) {
+        let host = 100 + number as u16;
+        let (third, group) = if self.layout.site == Site::Remote { (123, 0xc) } else { (122, 0xb) };
+        let v6 = Ipv6Addr::new(0x2001, 0xdb8, group, 0, 0, 0, 0, 0x100 + number as u16);
+        (Ipv4Addr::new(192, 168, third, host as u8).into(), v6.into())
+    }
+
+    /// Plugs `device` of a host into one of the router's switches (`front`, `servers`, `remote`).
+    fn plug(&self, host: &Namespace, device: &str, switch: &str, port: &str) -> Result<()> {
+        connect((host, device), (&self.router, port), self.layout.offloads)?;
+        self.router.ip(&[format!("link set {port} master {switch}")])
+    }
+
+    fn build_router(&self) -> Result<()> {
+        let front = match self.layout.arms {
+            Arms::One => "10.20.0.254/24",
+            Arms::Two => "10.10.10.254/24",
+        };
+        let switches = [
+            ("front", front, "2001:db8:a::fe/64"),
+            ("servers", "192.168.122.1/24", "2001:db8:b::1/64"),
+            ("remote", "192.168.123.1/24", "2001:db8:c::1/64"),
+        ];
+        for (name, v4, v6) in switches {
+            self.router.ip(&[
+                format!("link add {name} type bridge forward_delay 0 mcast_snooping 0"),
+                format!("addr add {v4} dev {name}"),
+                format!("addr add {v6} dev {name} nodad"),
+                format!("link set {name} up"),
+            ])?;
+        }
+        if self.layout.arms == Arms::One {
+            self.router.ip(&[
+                "route add 10.10.10.10/32 via 192.168.122.100",
+                "route add 2001:db8:a::10/128 via 2001:db8:b::100",
+            ])?;
+        }
+        self.router.sysctl(&[
+            "net/ipv4/ip_forward=1",
+            "net/ipv6/conf/all/forwarding=1",
+            "net/ipv4/conf/all/rp_filter=0",
+            "net/ipv4/conf/all/send_redirects=0",
+            "net/ipv4/conf/front/send_redirects=0",
+            "net/ipv4/conf/servers/send_redirects=0",
+        ])
+    }
+
+    fn build_client(&self) -> Result<()> {
+        self.plug(&self.client, "eth0", "front", "client")?;
+        let (address, router) = match self.layout.arms {
+            Arms::One => ("10.20.0.1/24", "10.20.0.254"),
+            Arms::Two => ("10.10.10.1/24", "10.10.10.254"),
+        };
+        self.client.ip(&[
+            format!("addr add {address} dev eth0"),
+            "addr add 2001:db8:a::1/64 dev eth0 nodad".to_owned(),
+            format!("route add default via {router}"),
+            "route add default via 2001:db8:a::fe".to_owned(),
+        ])?;
+        if self.layout.arms == Arms::One {
+            // The VIP is not on this network, though its addresses look so.
+            self.client.ip(&["route add 2001:db8:a::10/128 via 2001:db8:a::fe"])?;
+        }
+        Ok(())
+    }
+
+    fn build_director(&self) -> Result<()> {
+        self.plug(&self.director, "eth1", "servers", "director1")?;
+        self.director.ip(&[
+            "addr add 192.168.122.100/24 dev eth1",
+            "addr add 2001:db8:b::100/64 dev eth1 nodad",
+            "route add 192.168.123.0/24 via 192.168.122.1",
+            "route add 2001:db8:c::/64 via 2001:db8:b::1",
+        ])?;
+        match self.layout.arms {
+            Arms::Two => {
+                self.plug(&self.director, "eth0", "front", "director0")?;
+                self.director.ip(&["addr add 10.10.10.10/24 dev eth0", "addr add 2001:db8:a::10/64 dev eth0 nodad"])
+            }
+            Arms::One => self.director.ip(&[
+                "addr add 10.10.10.10/32 dev lo",
+                "addr add 2001:db8:a::10/128 dev lo nodad",
+                "route add default via 192.168.122.1",
+                "route add default via 2001:db8:b::1",
+            ]),
+        }
+    }
+
+    fn build_server(&mut self, number: usize) -> Result<()> {
+        let server = &self.servers[number - 1];
+        let switch = if self.layout.site == Site::Remote { "remote" } else { "servers" };
+        self.plug(server, "eth0", switch, &format!("rs{number}"))?;
+        let (v4, v6) = self.server_addresses(number);
+        let (router, router6) = match self.layout.site {
+            Site::BehindDirector => ("192.168.122.100", "2001:db8:b::100"),
+            Site::BesideDirector => ("192.168.122.1", "2001:db8:b::1"),
+            Site::Remote => ("192.168.123.1", "2001:db8:c::1"),
+        };
+        server.ip(&[
+            format!("addr add {v4}/24 dev eth0"),
+            format!("addr add {v6}/64 dev eth0 nodad"),
+            format!("route add default via {router}"),
+            format!("route add default via {router6}"),
+        ])?;
+        let http = Server::http(server, 80, &format!("rs{number}"))?;
+        self.http.push(http);
+        Ok(())
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        // Pins would outlive the namespaces until the next call of lvsadm. There may be none, or no lvsadm.
+        let _ = self.director.lvsadm("unload");
+        for server in &self.servers {
+            let _ = server.lvsadm("real-server --off");
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! Networks of namespaces: hosts, cables, programs and servers in them.
+//!
+//! Everything has names of its own process, so tests run side by side. All of it goes when its owner is dropped, when
+//! the process is told to end, and at the next run at the latest.
+
+mod cable;
+mod client;
+mod cluster;
+mod namespace;
+mod packet;
+mod server;
+
+pub use cable::{Offloads, connect};
+pub use client::Client;
+pub use cluster::{Arms, CLIENT, CLIENT6, Cluster, Layout, Site, VIP, VIP6};
+pub use namespace::{Namespace, is_root, lvsadm_path};
+pub use packet::PacketSocket;
+pub use server::Server;

@@ -1,0 +1,121 @@
+//! Servers on threads inside a namespace.
+
+use std::collections::HashMap;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{IpAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use anyhow::Result;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::Namespace;
+
+/// A server; dropped, it stops.
+pub struct Server {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    /// An HTTP server on every address of the namespace. It answers every request for `/bytes/N` with N bytes, every other
+    /// one with `NAME CLIENT LENGTH`: its name, the peer's address, and how many bytes the request's body had.
+    pub fn http(namespace: &Namespace, port: u16, name: &str) -> Result<Self> {
+        let listener = namespace.enter(|| Ok(TcpListener::bind(("::", port))?))?;
+        listener.set_nonblocking(true)?;
+        let name: Arc<str> = name.into();
+        Ok(Self::start(move |stop| {
+            while wait(&listener, stop) {
+                if let Ok((stream, _)) = listener.accept() {
+                    let name = name.clone();
+                    // A client that goes away in the middle is its own business.
+                    thread::spawn(move || serve(stream, &name));
+                }
+            }
+        }))
+    }
+
+    /// A UDP server on one address that answers each datagram with `NAME CLIENT LENGTH`.
+    pub fn udp(namespace: &Namespace, address: IpAddr, port: u16, name: &str) -> Result<Self> {
+        let socket = namespace.enter(|| Ok(UdpSocket::bind((address, port))?))?;
+        let name = name.to_owned();
+        Ok(Self::start(move |stop| {
+            let mut buffer = vec![0; 65536];
+            while wait(&socket, stop) {
+                if let Ok((length, peer)) = socket.recv_from(&mut buffer) {
+                    // What cannot be answered is lost, as datagrams may be.
+                    let _ = socket.send_to(format!("{name} {} {length}\n", peer.ip()).as_bytes(), peer);
+                }
+            }
+        }))
+    }
+
+    fn start(work: impl FnOnce(&AtomicBool) + Send + 'static) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let seen = stop.clone();
+        Server { stop, thread: Some(thread::spawn(move || work(&seen))) }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            // Its panic has been printed.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Waits for something to come in; `false` once it is time to stop.
+fn wait(socket: &impl AsFd, stop: &AtomicBool) -> bool {
+    while !stop.load(Ordering::Relaxed) {
+        let mut ready = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
+        if poll(&mut ready, PollTimeout::from(50u8)).is_ok_and(|count| count > 0) {
+            return true;
+        }
+    }
+    false
+}
+
+/// Answers the requests of one connection.
+fn serve(stream: TcpStream, name: &str) -> io::Result<()> {
+    stream.set_nonblocking(false)?;
+    stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+    let peer = stream.peer_addr()?.ip().to_canonical();
+    let mut input = BufReader::new(stream.try_clone()?);
+    let mut output = stream;
+    while let Some((path, headers)) = request(&mut input)? {
+        let length = headers.get("content-length").and_then(|value| value.parse().ok()).unwrap_or(0);
+        if headers.get("expect").is_some_and(|value| value == "100-continue") {
+            output.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+        }
+        let received = io::copy(&mut input.by_ref().take(length), &mut io::sink())?;
+        let body = match path.strip_prefix("/bytes/").and_then(|count| count.parse().ok()) {
+            Some(count) => vec![b'x'; count],
+            None => format!("{name} {peer} {received}\n").into_bytes(),
+        };
+        write!(output, "HTTP/1.1 200 OK\r\nServer: {name}\r\nContent-Length: {}\r\n\r\n", body.len())?;
+        output.write_all(&body)?;
+    }
+    Ok(())
+}
+
+/// The path and the headers of the next request; `None` when there is none.
+fn request(input: &mut impl BufRead) -> io::Result<Option<(String, HashMap<String, String>)>> {
+    let mut line = String::new();
+    if input.read_line(&mut line)? == 0 {
+        return Ok(None);
+    }
+    let path = line.split_whitespace().nth(1).unwrap_or("/").to_owned();
+    let mut headers = HashMap::new();
+    loop {
+        line.clear();
+        input.read_line(&mut line)?;
+        let Some((key, value)) = line.trim_end().split_once(':') else { return Ok(Some((path, headers))) };
+        headers.insert(key.to_lowercase(), value.trim().to_owned());
+    }
+}
