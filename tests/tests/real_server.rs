@@ -1,10 +1,10 @@
 //! `lvsadm real-server` against tunnel packets made byte by byte: what is opened, what is left alone, what `--off` undoes.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::Result;
-use tests::topology::{Namespace, Offloads, PacketSocket, Server, connect};
+use tests::topology::{Client, Namespace, Offloads, PacketSocket, Server, connect};
 
 const VIP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 10, 10, 10));
 const VIP6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0xa, 0, 0, 0, 0, 0x10));
@@ -32,8 +32,12 @@ struct Bench {
 impl Bench {
     /// `arguments` are those of `lvsadm real-server`.
     fn new(arguments: &str) -> Result<Self> {
+        Self::with(arguments, Offloads::Off)
+    }
+
+    fn with(arguments: &str, offloads: Offloads) -> Result<Self> {
         let (host, network) = (Namespace::new("host")?, Namespace::new("network")?);
-        connect((&host, "eth0"), (&network, "eth0"), Offloads::Off)?;
+        connect((&host, "eth0"), (&network, "eth0"), offloads)?;
         host.ip(&[
             "link set eth0 address 02:00:00:00:00:01",
             "addr add 192.168.122.101/24 dev eth0",
@@ -58,13 +62,6 @@ impl Bench {
             IpAddr::V6(vip) => frame.len() > 62 && frame[22..38] == vip.octets() && frame[20] == 17,
         };
         self.wire.receive(Duration::from_millis(700), is_answer).expect("cannot receive").is_some()
-    }
-}
-
-impl Drop for Bench {
-    fn drop(&mut self) {
-        // What it wrote down would outlive the namespace.
-        let _ = self.host.lvsadm("real-server --off");
     }
 }
 
@@ -183,6 +180,25 @@ fn every_tunnel_is_opened_in_every_mix_of_families() {
         }
     }
     assert!(failed.is_empty(), "not answered: {failed:#?}");
+}
+
+/// A sender whose device segments and sums in hardware: tunnel packets are 64 KB long and their checksums unfinished.
+#[test]
+fn large_segments_with_unfinished_checksums_are_opened() {
+    for offloads in [Offloads::On, Offloads::Off] {
+        let bench = Bench::with("--tun --vip 10.10.10.10 --tun-type vxlan", offloads).unwrap();
+        let tunnel = "type vxlan id 0 local 192.168.122.100 remote 192.168.122.101 dstport 4789 dev eth0";
+        let commands = [
+            &format!("link add tunnel {tunnel}"),
+            "link set tunnel up",
+            "addr add 10.10.10.1/24 dev tunnel",
+            "neigh add 10.10.10.10 lladdr 02:00:00:00:00:03 dev tunnel",
+        ];
+        bench.network.ip(&commands).unwrap();
+        let _http = Server::http(&bench.host, 80, "host").unwrap();
+        let answer = Client(&bench.network).post(SocketAddr::new(VIP, 80), 5_000_000).unwrap();
+        assert_eq!(answer, "host 10.10.10.1 5000000\n", "{offloads:?}");
+    }
 }
 
 #[test]

@@ -221,13 +221,3 @@ impl Cluster {
         Ok(())
     }
 }
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        // Pins would outlive the namespaces until the next call of lvsadm. There may be none, or no lvsadm.
-        let _ = self.director.lvsadm("unload");
-        for server in &self.servers {
-            let _ = server.lvsadm("real-server --off");
-        }
-    }
-}

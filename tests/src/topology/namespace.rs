@@ -86,8 +86,13 @@ impl Namespace {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    /// `lvsadm` with these arguments (split at spaces), in it.
+    /// `lvsadm` with these arguments (split at spaces), in it. What it sets up goes with the namespace.
     pub fn lvsadm(&self, arguments: &str) -> Result<String> {
+        let mut users = LVSADM_USERS.lock().expect("not poisoned");
+        if !users.contains(&self.name) {
+            users.push(self.name.clone());
+        }
+        drop(users);
         self.run(&format!("{} {arguments}", lvsadm_path().display()))
     }
 
@@ -149,8 +154,18 @@ pub(super) fn run(command: &mut Command) -> Result<Output> {
     Ok(output)
 }
 
+/// Namespaces that `lvsadm` ran in: what it keeps outside of them (pins, files) is its to remove.
+static LVSADM_USERS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// Deletes a namespace. Nothing can be done about one that is gone already or will not go.
 fn delete(name: &str) {
-    // Nothing can be done about one that is gone already or will not go.
+    if LVSADM_USERS.lock().expect("not poisoned").iter().any(|user| user == name) {
+        for arguments in [&["unload"][..], &["real-server", "--off"]] {
+            let mut lvsadm = Command::new("ip");
+            lvsadm.args(["netns", "exec", name]).arg(lvsadm_path()).args(arguments);
+            let _ = lvsadm.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        }
+    }
     let _ = Command::new("ip").args(["netns", "delete", name]).stderr(Stdio::null()).status();
 }
 

@@ -1,0 +1,133 @@
+//! `lvsadm` as commands: each call is a process of its own, in a private mount namespace (`ip netns exec`), and may run
+//! beside others or be killed at any point.
+
+use std::net::SocketAddr;
+use std::process::Stdio;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use tests::topology::{Cluster, Layout, Namespace, VIP, lvsadm_path};
+
+const SERVICE: &str = "10.10.10.10:80";
+
+/// A NAT service whose real servers are the cluster's first `servers`.
+fn balanced(servers: usize) -> Result<Cluster> {
+    let cluster = Cluster::new(Layout { servers, ..Layout::default() })?;
+    cluster.director.sysctl(&["net/ipv4/ip_forward=1"])?;
+    cluster.director.lvsadm(&format!("-A -t {SERVICE} -s rr"))?;
+    for number in 1..=servers {
+        let server = cluster.server_addresses(number).0;
+        cluster.director.lvsadm(&format!("-a -t {SERVICE} -r {server}:80 -m"))?;
+    }
+    Ok(cluster)
+}
+
+/// The real servers that `-Ln` lists.
+fn listed(director: &Namespace) -> Vec<String> {
+    let text = director.lvsadm("-Ln").unwrap();
+    let servers = text.lines().filter_map(|line| line.trim_start().strip_prefix("-> "));
+    let mut servers: Vec<String> =
+        servers.filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect();
+    servers.retain(|server| server.contains(|c: char| c.is_ascii_digit()));
+    servers.sort();
+    servers
+}
+
+#[test]
+fn rules_and_traffic_outlive_the_command() {
+    let cluster = balanced(2).unwrap();
+    assert_eq!(listed(&cluster.director), ["192.168.122.101:80", "192.168.122.102:80"]);
+    let spread = cluster.client().spread(SocketAddr::new(VIP, 80), 4).unwrap();
+    assert_eq!(spread.values().copied().collect::<Vec<_>>(), [2, 2]);
+    // A mount namespace of its own each time; nothing may hang on the one before.
+    assert_eq!(listed(&cluster.director).len(), 2);
+    cluster.director.lvsadm("unload").unwrap();
+    assert!(listed(&cluster.director).is_empty());
+}
+
+#[test]
+fn each_network_namespace_has_its_own_rules() {
+    let (one, other) = (Namespace::new("one").unwrap(), Namespace::new("other").unwrap());
+    one.lvsadm("-A -t 192.0.2.1:80").unwrap();
+    other.lvsadm("-A -t 192.0.2.2:80").unwrap();
+    assert!(one.lvsadm("-Ln").unwrap().contains("192.0.2.1:80"));
+    assert!(!one.lvsadm("-Ln").unwrap().contains("192.0.2.2:80"));
+    assert!(!other.lvsadm("-Ln").unwrap().contains("192.0.2.1:80"));
+}
+
+#[test]
+fn many_at_once() {
+    const EACH: u32 = 10;
+    let director = Namespace::new("director").unwrap();
+    director.lvsadm(&format!("-A -t {SERVICE} -s wlc")).unwrap();
+    thread::scope(|scope| {
+        for group in 1..=4 {
+            let director = &director;
+            scope.spawn(move || {
+                for host in 1..=EACH {
+                    director.lvsadm(&format!("-a -t {SERVICE} -r 10.0.{group}.{host}:80 -m")).unwrap();
+                }
+            });
+        }
+    });
+    assert_eq!(listed(&director).len(), 4 * EACH as usize);
+}
+
+#[test]
+fn killed_anywhere_it_leaves_nothing_half_done() {
+    let cluster = balanced(2).unwrap();
+    let (director, service) = (&cluster.director, SocketAddr::new(VIP, 80));
+    let commands = [
+        format!("-a -t {SERVICE} -r 192.168.122.111:80 -m -w 0"),
+        format!("-e -t {SERVICE} -r 192.168.122.101:80 -m -w 2"),
+        format!("-d -t {SERVICE} -r 192.168.122.111:80"),
+        format!("-e -t {SERVICE} -r 192.168.122.101:80 -m -w 1"),
+        "-A -u 10.10.10.10:53".to_owned(),
+        "-D -u 10.10.10.10:53".to_owned(),
+    ];
+    let whole = time(|| drop(director.lvsadm("-Ln")));
+    for step in 0..60u32 {
+        let command = &commands[step as usize % commands.len()];
+        // Without `ip` in between, so that the one that is killed is lvsadm.
+        let mut child = director
+            .enter(|| {
+                Ok(std::process::Command::new(lvsadm_path()).args(command.split(' ')).stderr(Stdio::null()).spawn()?)
+            })
+            .unwrap();
+        thread::sleep(whole * (step % 20) / 10);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        // The next command works, the rule is whole, and clients notice nothing.
+        let servers = listed(director);
+        assert!(servers.contains(&"192.168.122.101:80".to_owned()), "after {command}: {servers:?}");
+        assert!(servers.contains(&"192.168.122.102:80".to_owned()), "after {command}: {servers:?}");
+        cluster.client().get(service, "/").unwrap_or_else(|error| panic!("after {command}: {error:#}"));
+    }
+    for number in 1..=2 {
+        let server = cluster.server_addresses(number).0;
+        director.lvsadm(&format!("-e -t {SERVICE} -r {server}:80 -m -w 1")).unwrap();
+    }
+    let spread = cluster.client().spread(service, 4).unwrap();
+    assert_eq!(spread.values().copied().collect::<Vec<_>>(), [2, 2]);
+}
+
+fn time(work: impl FnOnce()) -> Duration {
+    let begin = Instant::now();
+    work();
+    begin.elapsed()
+}
+
+#[test]
+fn without_root_it_says_so_in_one_line() {
+    let nobody = Namespace::new("nobody").unwrap();
+    let output = nobody
+        .command("setpriv")
+        .args(["--reuid", "65534", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all"])
+        .arg(lvsadm_path())
+        .arg("-Ln")
+        .output()
+        .unwrap();
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && message.trim_end().lines().count() == 1, "{message}");
+}
