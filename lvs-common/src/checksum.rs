@@ -46,11 +46,10 @@ const CRC32C: u32 = 0x82f6_3b78;
 const fn multiply(mut a: u32, b: u32) -> u32 {
     let mut product = 0;
     let mut bit = 0;
+    // Masks instead of branches: the verifier would follow both sides of each.
     while bit < 32 {
-        if b & (0x8000_0000 >> bit) != 0 {
-            product ^= a;
-        }
-        a = if a & 1 != 0 { (a >> 1) ^ CRC32C } else { a >> 1 };
+        product ^= a & ((b >> (31 - bit)) & 1).wrapping_neg();
+        a = (a >> 1) ^ (CRC32C & (a & 1).wrapping_neg());
         bit += 1;
     }
     product

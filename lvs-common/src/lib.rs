@@ -10,6 +10,7 @@ pub mod checksum;
 pub mod estimator;
 pub mod exit;
 pub mod hash;
+pub mod persist;
 pub mod sched;
 pub mod state;
 pub mod table;

@@ -25,6 +25,8 @@ pub trait Store<A> {
     fn unlock(&self, bucket: *mut Bucket);
     /// Adds to a counter that CPUs holding different locks change.
     fn add(&self, counter: *mut u32, amount: u32);
+    /// Lowers the bucket's [`Bucket::due`] to `due` if it is later.
+    fn sooner(&self, bucket: *mut Bucket, due: u64);
     /// Orders the stores before it before those after it, for readers without the lock.
     fn barrier(&self, bucket: *mut Bucket);
 }
@@ -96,15 +98,24 @@ fn scan<A, S: Store<A>>(
     tag: u16,
     matches: impl Fn(&Connection<A>) -> bool,
 ) -> Option<(u32, *mut Connection<A>)> {
-    for way in 0..WAYS {
-        if tag_at(bucket, way) == tag {
-            let at = entry(index, way);
-            if let Some(connection) = store.connection(at) {
-                // SAFETY: an entry of the store. Other CPUs may write to it; every value of its plain fields is valid.
-                if matches(unsafe { &*connection }) {
-                    return Some((at, connection));
+    for word in 0..WAYS / 4 {
+        // SAFETY: a bucket of the store; volatile, as other CPUs write.
+        let mut tags = unsafe { (&raw const (*bucket).tags).cast::<u64>().add(word as usize).read_volatile() };
+        let mut way = word * 4;
+        // The rest of a word is free ways: most buckets are done after one or two words.
+        while tags != 0 && way < word * 4 + 4 {
+            if tags as u16 == tag {
+                let at = entry(index, way);
+                if let Some(connection) = store.connection(at) {
+                    // SAFETY: an entry of the store. Other CPUs may write to it; every value of its plain fields is
+                    // valid.
+                    if matches(unsafe { &*connection }) {
+                        return Some((at, connection));
+                    }
                 }
             }
+            tags >>= 16;
+            way += 1;
         }
     }
     None
@@ -223,14 +234,11 @@ fn place<A, S: Store<A>>(
     let connection = store.connection(at).ok_or(InsertError::Full)?;
     fill(connection);
     // SAFETY: a bucket of the store, locked.
-    unsafe {
-        if (*bucket).used == 0 || due < (*bucket).due {
-            (*bucket).due = due;
-        }
-        (*bucket).used = (*bucket).used.wrapping_add(1);
-    }
+    unsafe { (*bucket).used = (*bucket).used.wrapping_add(1) };
     store.barrier(bucket);
     set_tag(bucket, free, hash.tag());
+    // After the tag: a sweep that has passed by before it sees the bucket's time lowered.
+    store.sooner(bucket, due);
     Ok((at, connection))
 }
 
@@ -313,6 +321,10 @@ mod tests {
         fn add(&self, counter: *mut u32, amount: u32) {
             // SAFETY: a counter of ours.
             unsafe { *counter = (*counter).wrapping_add(amount) }
+        }
+        fn sooner(&self, bucket: *mut Bucket, due: u64) {
+            // SAFETY: a bucket of ours.
+            unsafe { (*bucket).due = (*bucket).due.min(due) }
         }
         fn barrier(&self, _: *mut Bucket) {}
     }

@@ -45,6 +45,8 @@ pub mod conn_flags {
     pub const ASSURED: u32 = 0x400;
     /// A template that must not match any more.
     pub const INVALID: u32 = 0x800;
+    /// Taken out of the table: no packet changes it any more.
+    pub const DEAD: u32 = 0x1000;
     /// The low byte.
     pub const STATE: u32 = 0xff;
 }

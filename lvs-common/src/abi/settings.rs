@@ -55,6 +55,10 @@ pub struct Settings {
     pub now_ns: u64,
     /// [`settings_flags`].
     pub flags: u32,
+    /// Destination slots from here on were never used.
+    pub dests_used: u32,
+    /// Service slots from here on were never used.
+    pub services_used: u32,
     /// Always 0.
     pub pad: u32,
     /// Global timeouts.
@@ -91,7 +95,7 @@ pub struct Watch {
 
 const _: () = assert!(size_of::<Timeouts>() == 136);
 const _: () = assert!(size_of::<Sysctls>() == 88);
-const _: () = assert!(size_of::<Settings>() == 256);
+const _: () = assert!(size_of::<Settings>() == 264);
 
 /// IPVS's timeouts.
 impl Default for Timeouts {

@@ -74,7 +74,8 @@ pub const EVENT_ABORT: u8 = 9;
 const EVENTS: usize = 10;
 
 /// Chunk types (RFC 9260, section 3.2) that have an event of their own.
-mod chunk {
+#[allow(missing_docs, reason = "the names are the RFC's")]
+pub mod chunk {
     pub const INIT: u8 = 1;
     pub const INIT_ACK: u8 = 2;
     pub const ABORT: u8 = 6;

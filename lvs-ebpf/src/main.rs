@@ -1,0 +1,226 @@
+//! The LVS data plane: entry points. The packet's journey is `pipeline`: parse → track → schedule → rewrite → deliver.
+#![no_std]
+#![no_main]
+#![allow(internal_features, reason = "core has no atomics for bpf but the intrinsics")]
+#![feature(core_intrinsics)]
+#![allow(missing_docs, reason = "a program has no public interface; items are documented where they need it")]
+
+mod atomics;
+mod checksum;
+mod count;
+mod deliver;
+mod estimate;
+mod expire;
+mod fragment;
+mod icmp;
+mod list;
+mod maps;
+mod packet;
+mod params;
+mod parse;
+mod pipeline;
+mod reject;
+mod rewrite;
+mod schedule;
+mod service;
+mod tail;
+mod track;
+
+use aya_ebpf::{
+    EbpfContext as _,
+    bindings::{TC_ACT_OK, xdp_action},
+    macros::{classifier, xdp},
+    programs::{TcContext, XdpContext},
+};
+use lvs_common::wire::{Ethernet, ethertype};
+
+use crate::{
+    packet::{Packet, TcPacket, XdpPacket},
+    tail::{Tail, jump},
+};
+
+type V4 = u32;
+type V6 = [u32; 4];
+
+/// Ethertype of the frame, network order; 0 if it is too short to have one.
+#[inline(always)]
+fn ethertype_of<P: Packet>(packet: P) -> u16 {
+    // SAFETY: checked by `at`.
+    packet.at::<Ethernet>(0).map_or(0, |h| unsafe { (*h).ethertype })
+}
+
+/// Where both tiers begin.
+#[inline(always)]
+fn enter<P: Packet>(packet: P) -> i32
+where
+    track::Table: lvs_common::table::Store<V4>,
+{
+    match ethertype_of(packet) {
+        ethertype::IPV4 => pipeline::run::<P, V4>(packet),
+        ethertype::IPV6 => jump(packet, Tail::Ipv6),
+        _ => P::PASS,
+    }
+}
+
+#[xdp]
+pub fn lvs_xdp(ctx: XdpContext) -> u32 {
+    enter(XdpPacket(ctx.ctx)) as u32
+}
+
+#[xdp]
+pub fn lvs_xdp4(ctx: XdpContext) -> u32 {
+    pipeline::run::<_, V4>(XdpPacket(ctx.ctx)) as u32
+}
+
+#[xdp]
+pub fn lvs_xdp6(ctx: XdpContext) -> u32 {
+    pipeline::run::<_, V6>(XdpPacket(ctx.ctx)) as u32
+}
+
+#[xdp]
+pub fn lvs_xdp_new4(ctx: XdpContext) -> u32 {
+    schedule::run::<_, V4>(XdpPacket(ctx.ctx)) as u32
+}
+
+#[xdp]
+pub fn lvs_xdp_new6(ctx: XdpContext) -> u32 {
+    schedule::run::<_, V6>(XdpPacket(ctx.ctx)) as u32
+}
+
+#[xdp]
+pub fn lvs_xdp_pick(ctx: XdpContext) -> u32 {
+    schedule::pick(XdpPacket(ctx.ctx)) as u32
+}
+
+#[xdp]
+pub fn lvs_xdp_open4(ctx: XdpContext) -> u32 {
+    schedule::open::<_, V4>(XdpPacket(ctx.ctx)) as u32
+}
+
+#[xdp]
+pub fn lvs_xdp_open6(ctx: XdpContext) -> u32 {
+    schedule::open::<_, V6>(XdpPacket(ctx.ctx)) as u32
+}
+
+/// Passes everything: on the far end of a veth it makes the near end take XDP frames.
+#[xdp]
+pub fn lvs_xdp_pass(_: XdpContext) -> u32 {
+    xdp_action::XDP_PASS
+}
+
+/// The packet of a TC program.
+#[inline(always)]
+fn tc(ctx: &TcContext) -> TcPacket {
+    TcPacket(ctx.as_ptr().cast())
+}
+
+#[classifier]
+pub fn lvs_ingress(ctx: TcContext) -> i32 {
+    let packet = tc(&ctx);
+    if packet.tagged() {
+        return TC_ACT_OK;
+    }
+    packet.set_note(schedule::NOTE_SETTLED, 0);
+    enter(packet)
+}
+
+/// Only what the director itself sends: what it forwards has been served when it came in.
+#[classifier]
+pub fn lvs_egress(ctx: TcContext) -> i32 {
+    let packet = tc(&ctx);
+    if packet.device() != 0 {
+        return TC_ACT_OK;
+    }
+    packet.set_note(schedule::NOTE_SETTLED, 0);
+    enter(packet)
+}
+
+#[classifier]
+pub fn lvs_tc4(ctx: TcContext) -> i32 {
+    pipeline::run::<_, V4>(tc(&ctx))
+}
+
+#[classifier]
+pub fn lvs_reply4(ctx: TcContext) -> i32 {
+    pipeline::answer::<_, V4>(tc(&ctx))
+}
+
+#[classifier]
+pub fn lvs_reply6(ctx: TcContext) -> i32 {
+    pipeline::answer::<_, V6>(tc(&ctx))
+}
+
+#[classifier]
+pub fn lvs_once4(ctx: TcContext) -> i32 {
+    schedule::once::<_, V4>(tc(&ctx))
+}
+
+#[classifier]
+pub fn lvs_once6(ctx: TcContext) -> i32 {
+    schedule::once::<_, V6>(tc(&ctx))
+}
+
+#[classifier]
+pub fn lvs_tc6(ctx: TcContext) -> i32 {
+    pipeline::run::<_, V6>(tc(&ctx))
+}
+
+#[classifier]
+pub fn lvs_new4(ctx: TcContext) -> i32 {
+    schedule::run::<_, V4>(tc(&ctx))
+}
+
+#[classifier]
+pub fn lvs_new6(ctx: TcContext) -> i32 {
+    schedule::run::<_, V6>(tc(&ctx))
+}
+
+#[classifier]
+pub fn lvs_pick(ctx: TcContext) -> i32 {
+    schedule::pick(tc(&ctx))
+}
+
+#[classifier]
+pub fn lvs_open4(ctx: TcContext) -> i32 {
+    schedule::open::<_, V4>(tc(&ctx))
+}
+
+#[classifier]
+pub fn lvs_open6(ctx: TcContext) -> i32 {
+    schedule::open::<_, V6>(tc(&ctx))
+}
+
+#[classifier]
+pub fn lvs_icmp4(ctx: TcContext) -> i32 {
+    icmp::run(tc(&ctx))
+}
+
+#[classifier]
+pub fn lvs_reject4(ctx: TcContext) -> i32 {
+    reject::run::<V4>(tc(&ctx))
+}
+
+#[classifier]
+pub fn lvs_reject6(ctx: TcContext) -> i32 {
+    reject::run::<V6>(tc(&ctx))
+}
+
+#[classifier]
+pub fn lvs_split(ctx: TcContext) -> i32 {
+    fragment::run(tc(&ctx))
+}
+
+/// Not attached anywhere: `lvsadm` runs it once to start the sweep.
+#[classifier]
+pub fn lvs_start(_: TcContext) -> i32 {
+    expire::start()
+}
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,0 +1,121 @@
+//! Every map of the data plane. The sizes here are the least possible: `lvsadm` sets the real ones when it loads.
+
+use aya_ebpf::{
+    bindings::{bpf_fib_lookup, bpf_timer},
+    btf_maps::{Array, ArrayOfMaps, HashMap, LruHashMap, PerCpuArray, ProgramArray},
+    macros::btf_map,
+};
+use lvs_common::abi::{
+    Address, Bucket, Connection, Counters, DEVICE_SLOTS, Destination, Device, FwmarkKey, Rates, Service, ServiceId, ServiceKey,
+    Settings, Watch,
+};
+
+use lvs_common::sched::locality::Entry;
+
+use crate::{deliver::Route, schedule::Request};
+
+/// `BPF_F_MMAPABLE`: `lvsadm` maps these arrays into its memory, so that a listing or a change of ten thousand
+/// services needs no system call for each.
+const MMAP: usize = 1 << 10;
+/// `BPF_F_NO_PREALLOC`.
+const ON_DEMAND: usize = 1;
+/// `BPF_F_INNER_MAP`: inner arrays may differ in size.
+const INNER: usize = 1 << 12;
+
+#[btf_map]
+pub static SETTINGS: Array<Settings, 1, MMAP> = Array::new();
+#[btf_map]
+pub static WATCH: Array<Watch, 1, MMAP> = Array::new();
+#[btf_map]
+pub static SERVICES: Array<Service, 2, MMAP> = Array::new();
+#[btf_map]
+pub static DESTS: Array<Destination, 2, MMAP> = Array::new();
+#[btf_map]
+pub static COUNTERS: Array<Counters, 2, MMAP> = Array::new();
+#[btf_map]
+pub static DEST_RATES: Array<Rates, 2, MMAP> = Array::new();
+#[btf_map]
+pub static SERVICE_RATES: Array<Rates, 2, MMAP> = Array::new();
+#[btf_map]
+pub static BUCKETS4: Array<Bucket, 1, MMAP> = Array::new();
+#[btf_map]
+pub static BUCKETS6: Array<Bucket, 1, MMAP> = Array::new();
+#[btf_map]
+pub static CONNS4: Array<Connection<u32>, 16, MMAP> = Array::new();
+#[btf_map]
+pub static CONNS6: Array<Connection<[u32; 4]>, 16, MMAP> = Array::new();
+#[btf_map]
+pub static DEVICES: Array<Device, { DEVICE_SLOTS as usize }, MMAP> = Array::new();
+
+#[btf_map]
+pub static SERVICE4: HashMap<ServiceKey<u32>, ServiceId, 1, ON_DEMAND> = HashMap::new();
+#[btf_map]
+pub static SERVICE6: HashMap<ServiceKey<[u32; 4]>, ServiceId, 1, ON_DEMAND> = HashMap::new();
+#[btf_map]
+pub static FWMARKS: HashMap<FwmarkKey, ServiceId, 1, ON_DEMAND> = HashMap::new();
+/// Bucket tables of dh, sh and mh, by [`ServiceConfig::table`](lvs_common::abi::ServiceConfig).
+#[btf_map]
+pub static TABLES: ArrayOfMaps<Array<u32, 1, INNER>, 2> = ArrayOfMaps::new();
+
+/// What lblc and lblcr remember of destination addresses.
+#[btf_map]
+pub static LOCALITY: LruHashMap<LocalityKey, Entry, 65536> = LruHashMap::new();
+
+/// Key of [`LOCALITY`].
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct LocalityKey {
+    pub address: Address,
+    pub service: ServiceId,
+}
+
+/// Packets by [`Exit`](lvs_common::exit::Exit).
+#[btf_map]
+pub static EXITS: PerCpuArray<u64, { lvs_common::exit::EXIT_COUNT as usize }> = PerCpuArray::new();
+
+/// The connection of a packet of a one-packet service, one for each CPU.
+#[btf_map]
+pub static ONCE4: Array<Connection<u32>, 1> = Array::new();
+#[btf_map]
+pub static ONCE6: Array<Connection<[u32; 4]>, 1> = Array::new();
+
+/// The connection being asked for, one for each CPU.
+#[btf_map]
+pub static REQUESTS: Array<Request, 1> = Array::new();
+
+/// Parameters of a route look-up, one for each CPU.
+#[btf_map]
+pub static FIBS: Array<bpf_fib_lookup, 1> = Array::new();
+/// The route of the packet at hand, one for each CPU.
+#[btf_map]
+pub static ROUTES: Array<Route, 1> = Array::new();
+
+/// Where a program that needs more than its stack puts it, one for each CPU.
+#[btf_map]
+pub static SCRATCH: Array<Scratch, 1> = Array::new();
+
+/// See [`SCRATCH`]. The payload is at most [`PAYLOAD`] long; the other half lets the verifier add offset and length.
+#[repr(C)]
+pub struct Scratch {
+    pub payload: [u8; 2 * PAYLOAD],
+}
+
+/// Longest payload of a packet that is put together or cut: what a packet of the kernel's can grow to.
+pub const PAYLOAD: usize = 16384;
+
+/// Programs reached by tail call, by [`Tail`](crate::tail::Tail).
+#[btf_map]
+pub static XDP_PROGRAMS: ProgramArray<24> = ProgramArray::new();
+#[btf_map]
+pub static TC_PROGRAMS: ProgramArray<24> = ProgramArray::new();
+
+/// The timer of the sweep.
+#[repr(C)]
+pub struct Clock {
+    pub timer: bpf_timer,
+    /// Which slice of the tables comes next.
+    pub slice: u64,
+}
+
+#[btf_map]
+pub static CLOCK: Array<Clock, 1> = Array::new();

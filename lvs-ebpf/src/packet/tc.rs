@@ -1,0 +1,156 @@
+//! A packet in TC, ingress or egress.
+
+use aya_ebpf::{
+    bindings::{
+        __sk_buff, BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L3_IPV6, BPF_F_ADJ_ROOM_ENCAP_L4_GRE,
+        BPF_F_ADJ_ROOM_ENCAP_L4_UDP, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, TC_ACT_OK, TC_ACT_SHOT, bpf_fib_lookup,
+    },
+    helpers::generated::{
+        bpf_fib_lookup as fib_lookup, bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_pull_data, bpf_check_mtu, bpf_tail_call,
+    },
+};
+use lvs_common::wire::protocol;
+
+use super::Packet;
+use crate::maps::TC_PROGRAMS;
+
+/// `BPF_ADJ_ROOM_MAC`.
+const ROOM_AFTER_MAC: u32 = 1;
+/// `PACKET_HOST`.
+const PACKET_HOST: u32 = 0;
+
+/// See the module.
+#[derive(Clone, Copy)]
+pub struct TcPacket(pub *mut __sk_buff);
+
+/// A sum as the kernel's checksum helpers take it: 32 bits.
+#[inline(always)]
+fn wsum(sum: u64) -> u64 {
+    let sum = (sum & 0xffff_ffff) + (sum >> 32);
+    (sum & 0xffff_ffff) + (sum >> 32)
+}
+
+impl TcPacket {
+    /// Bytes of the frame.
+    #[inline(always)]
+    pub fn length(self) -> u32 {
+        // SAFETY: the context is valid for the program's whole run.
+        unsafe { (*self.0).len }
+    }
+
+    /// Whether a VLAN tag stands beside the packet: it belongs to a VLAN device and is served there.
+    #[inline(always)]
+    pub fn tagged(self) -> bool {
+        // SAFETY: as above.
+        unsafe { (*self.0).vlan_present != 0 }
+    }
+}
+
+impl Packet for TcPacket {
+    const COMPLETE: bool = true;
+    const PASS: i32 = TC_ACT_OK;
+    const DROP: i32 = TC_ACT_SHOT;
+
+    #[inline(always)]
+    fn at<T>(self, offset: usize) -> Option<*mut T> {
+        // SAFETY: as above.
+        // Read anew each time: the compiler must not take one check for another that is equal only in sum, for the
+        // verifier knows pointers and not sums.
+        let (start, end) = unsafe {
+            ((&raw const (*self.0).data).read_volatile() as usize, (&raw const (*self.0).data_end).read_volatile() as usize)
+        };
+        if start + offset + size_of::<T>() > end { None } else { Some((start + offset) as *mut T) }
+    }
+
+    #[inline(always)]
+    fn pull(self, length: usize) -> bool {
+        let length = length as u32;
+        // SAFETY: a helper call with a valid context.
+        length <= self.length() && unsafe { bpf_skb_pull_data(self.0, length) == 0 }
+    }
+
+    #[inline(always)]
+    fn device(self) -> u32 {
+        // SAFETY: as above.
+        unsafe { (*self.0).ingress_ifindex }
+    }
+
+    #[inline(always)]
+    fn for_this_host(self) -> bool {
+        // SAFETY: as above.
+        self.device() == 0 || unsafe { (*self.0).pkt_type == PACKET_HOST }
+    }
+
+    #[inline(always)]
+    fn mark(self) -> u32 {
+        // SAFETY: as above.
+        unsafe { (*self.0).mark }
+    }
+
+    #[inline(always)]
+    fn segment(self) -> u32 {
+        // SAFETY: as above.
+        unsafe { (*self.0).gso_size }
+    }
+
+    #[inline(always)]
+    fn update_l4(self, offset: usize, addresses: u64, ports: u64, udp: bool) -> bool {
+        let zero = if udp { BPF_F_MARK_MANGLED_0 as u64 } else { 0 };
+        // The helper knows partial and complete checksums: a partial one covers the addresses and nothing else.
+        // SAFETY: helper calls with a valid context.
+        unsafe {
+            (addresses == 0
+                || bpf_l4_csum_replace(self.0, offset as u32, 0, wsum(addresses), BPF_F_PSEUDO_HDR as u64 | zero) == 0)
+                && (ports == 0 || bpf_l4_csum_replace(self.0, offset as u32, 0, wsum(ports), zero) == 0)
+        }
+    }
+
+    #[inline(always)]
+    fn encapsulate(self, length: usize, v6: bool, l4: u8) -> bool {
+        let l3 = if v6 { BPF_F_ADJ_ROOM_ENCAP_L3_IPV6 } else { BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 };
+        let l4 = match l4 {
+            protocol::UDP => BPF_F_ADJ_ROOM_ENCAP_L4_UDP,
+            protocol::GRE => BPF_F_ADJ_ROOM_ENCAP_L4_GRE,
+            _ => 0,
+        };
+        // SAFETY: as above.
+        unsafe { bpf_skb_adjust_room(self.0, length as i32, ROOM_AFTER_MAC, (l3 | l4) as u64) == 0 }
+    }
+
+    #[inline(always)]
+    fn fib(self, params: &mut bpf_fib_lookup, flags: u32) -> i64 {
+        // SAFETY: as above; the kernel is told the structure's size.
+        unsafe { fib_lookup(self.0.cast(), params, size_of::<bpf_fib_lookup>() as i32, flags) }
+    }
+
+    #[inline(always)]
+    fn skb(self) -> *mut __sk_buff {
+        self.0
+    }
+
+    #[inline(always)]
+    fn set_note(self, index: usize, value: u32) {
+        // SAFETY: as above.
+        unsafe { (&raw mut (*self.0).cb).cast::<u32>().add(index).write_volatile(value) }
+    }
+
+    #[inline(always)]
+    fn note(self, index: usize) -> u32 {
+        // SAFETY: as above.
+        unsafe { (&raw const (*self.0).cb).cast::<u32>().add(index).read_volatile() }
+    }
+
+    #[inline(always)]
+    fn check_mtu(self, ifindex: u32, mtu: &mut u32) {
+        // SAFETY: as above. What it says of this packet does not matter, it tells the MTU either way.
+        unsafe { bpf_check_mtu(self.0.cast(), ifindex, mtu, 0, 0) };
+    }
+
+    #[inline(always)]
+    fn tail_call(self, index: u32) {
+        // SAFETY: as above.
+        unsafe {
+            bpf_tail_call(self.0.cast(), (&raw const TC_PROGRAMS).cast_mut().cast(), index);
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! A packet in XDP.
+
+use aya_ebpf::{
+    bindings::{__sk_buff, bpf_fib_lookup, xdp_action, xdp_md},
+    helpers::generated::{bpf_fib_lookup as fib_lookup, bpf_check_mtu, bpf_tail_call, bpf_xdp_adjust_head},
+};
+use lvs_common::{
+    abi::{DEVICE_SLOTS, Device},
+    checksum,
+    wire::Ethernet,
+};
+
+use super::Packet;
+use crate::maps::{DEVICES, XDP_PROGRAMS};
+
+/// See the module.
+#[derive(Clone, Copy)]
+pub struct XdpPacket(pub *mut xdp_md);
+
+/// What is known of a device, if it is attached.
+#[inline(always)]
+pub fn device(ifindex: u32) -> Option<&'static Device> {
+    DEVICES.get(ifindex % DEVICE_SLOTS).filter(|d| d.ifindex == ifindex)
+}
+
+impl Packet for XdpPacket {
+    const COMPLETE: bool = false;
+    const PASS: i32 = xdp_action::XDP_PASS as i32;
+    const DROP: i32 = xdp_action::XDP_DROP as i32;
+
+    #[inline(always)]
+    fn at<T>(self, offset: usize) -> Option<*mut T> {
+        // SAFETY: the context is valid for the program's whole run.
+        // Read anew each time: the compiler must not take one check for another that is equal only in sum, for the
+        // verifier knows pointers and not sums.
+        let (start, end) = unsafe {
+            ((&raw const (*self.0).data).read_volatile() as usize, (&raw const (*self.0).data_end).read_volatile() as usize)
+        };
+        if start + offset + size_of::<T>() > end { None } else { Some((start + offset) as *mut T) }
+    }
+
+    #[inline(always)]
+    fn pull(self, _: usize) -> bool {
+        false
+    }
+
+    #[inline(always)]
+    fn device(self) -> u32 {
+        // SAFETY: as above.
+        unsafe { (*self.0).ingress_ifindex }
+    }
+
+    #[inline(always)]
+    fn for_this_host(self) -> bool {
+        let (Some(device), Some(ethernet)) = (device(self.device()), self.at::<Ethernet>(0)) else { return false };
+        // SAFETY: checked by `at`.
+        let mac = unsafe { (*ethernet).destination };
+        let words = |m: [u8; 6]| (u32::from_ne_bytes([m[0], m[1], m[2], m[3]]), u16::from_ne_bytes([m[4], m[5]]));
+        words(device.mac) == words(mac)
+    }
+
+    #[inline(always)]
+    fn mark(self) -> u32 {
+        0
+    }
+
+    #[inline(always)]
+    fn segment(self) -> u32 {
+        0
+    }
+
+    #[inline(always)]
+    fn update_l4(self, offset: usize, addresses: u64, ports: u64, udp: bool) -> bool {
+        let Some(check) = self.at::<u16>(offset) else { return false };
+        // SAFETY: checked by `at`.
+        unsafe {
+            let old = check.read();
+            check.write(if udp {
+                checksum::update_udp(old, addresses + ports)
+            } else {
+                checksum::update(old, addresses + ports)
+            });
+        }
+        true
+    }
+
+    #[inline(always)]
+    fn encapsulate(self, length: usize, _: bool, _: u8) -> bool {
+        // SAFETY: a helper call with a valid context.
+        unsafe { bpf_xdp_adjust_head(self.0, -(length as i32)) == 0 }
+    }
+
+    #[inline(always)]
+    fn fib(self, params: &mut bpf_fib_lookup, flags: u32) -> i64 {
+        // SAFETY: as above; the kernel is told the structure's size.
+        unsafe { fib_lookup(self.0.cast(), params, size_of::<bpf_fib_lookup>() as i32, flags) }
+    }
+
+    #[inline(always)]
+    fn skb(self) -> *mut __sk_buff {
+        core::ptr::null_mut()
+    }
+
+    #[inline(always)]
+    fn set_note(self, _: usize, _: u32) {}
+
+    #[inline(always)]
+    fn note(self, _: usize) -> u32 {
+        0
+    }
+
+    #[inline(always)]
+    fn check_mtu(self, ifindex: u32, mtu: &mut u32) {
+        // SAFETY: as above. What it says of this packet does not matter, it tells the MTU either way.
+        unsafe { bpf_check_mtu(self.0.cast(), ifindex, mtu, 0, 0) };
+    }
+
+    #[inline(always)]
+    fn tail_call(self, index: u32) {
+        // SAFETY: as above.
+        unsafe {
+            bpf_tail_call(self.0.cast(), (&raw const XDP_PROGRAMS).cast_mut().cast(), index);
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! First stage: what a packet is.
+
+use lvs_common::{
+    abi::IpAddress,
+    state::{sctp, tcp},
+    wire::{Ipv4, Ipv6, Ipv6Fragment, Sctp, Tcp, Udp, fragment, protocol, tcp_flags},
+};
+
+use crate::packet::{L3, Packet};
+
+/// ISAKMP's port: AH and ESP packets follow the connection of their key exchange.
+const ISAKMP: u16 = 500u16.to_be();
+
+/// What the pipeline needs to know of a packet of family `A`. Addresses and ports in network order.
+#[derive(Clone, Copy)]
+pub struct Parsed<A> {
+    pub source: A,
+    pub destination: A,
+    pub source_port: u16,
+    pub destination_port: u16,
+    /// Protocol of the connection: that of the packet, but UDP for AH and ESP.
+    pub protocol: u8,
+    /// Protocol of the packet.
+    pub carried: u8,
+    /// TCP flags; the first chunk's type for SCTP.
+    pub flags: u8,
+    pub ttl: u8,
+    /// IPv4 TOS or IPv6 traffic class.
+    pub tos: u8,
+    /// IPv4: may not be fragmented.
+    pub df: bool,
+    /// Bytes of the IP packet.
+    pub length: u32,
+    /// Offset of the transport header in the frame.
+    pub l4: usize,
+}
+
+/// Why a packet takes no part in the pipeline.
+pub enum Stray {
+    /// Not of a protocol that is balanced.
+    NotOurs,
+    /// Needs something this tier or stage does not do: options or extension headers in XDP, say.
+    Complicated,
+    /// A fragment.
+    Fragment,
+    /// ICMP.
+    Icmp,
+}
+
+impl<A> Parsed<A> {
+    /// The event for the connection's state machine.
+    #[inline(always)]
+    pub fn event(&self) -> u8 {
+        match self.protocol {
+            protocol::TCP => tcp::event(self.flags),
+            protocol::SCTP => sctp::event(self.flags, None),
+            _ => 0,
+        }
+    }
+
+    /// Whether the packet asks for a new connection: TCP SYN, SCTP INIT.
+    #[inline(always)]
+    pub fn opens(&self) -> bool {
+        match self.protocol {
+            protocol::TCP => self.flags & tcp_flags::SYN != 0,
+            protocol::SCTP => self.flags == sctp::chunk::INIT,
+            _ => false,
+        }
+    }
+
+    /// Whether the packet has ports of its own to rewrite.
+    #[inline(always)]
+    pub fn has_ports(&self) -> bool {
+        self.carried == self.protocol
+    }
+}
+
+/// An address family as the data plane sees it.
+pub trait Family: IpAddress {
+    /// Reads a packet whose network header is of this family.
+    fn parse<P: Packet>(packet: P) -> Result<Parsed<Self>, Stray>;
+}
+
+/// Reads the transport header's part.
+#[inline(always)]
+fn transport<P: Packet, A>(packet: P, parsed: &mut Parsed<A>) -> Result<(), Stray> {
+    parsed.protocol = parsed.carried;
+    let short = if P::COMPLETE { Stray::NotOurs } else { Stray::Complicated };
+    match parsed.carried {
+        protocol::TCP => {
+            let Some(h) = packet.at::<Tcp>(parsed.l4) else { return Err(short) };
+            // SAFETY: checked by `at`.
+            unsafe {
+                parsed.source_port = (*h).source;
+                parsed.destination_port = (*h).destination;
+                parsed.flags = (*h).flags;
+            }
+        }
+        protocol::UDP => {
+            let Some(h) = packet.at::<Udp>(parsed.l4) else { return Err(short) };
+            // SAFETY: checked by `at`.
+            unsafe {
+                parsed.source_port = (*h).source;
+                parsed.destination_port = (*h).destination;
+            }
+        }
+        protocol::SCTP => {
+            let Some(h) = packet.at::<Sctp>(parsed.l4) else { return Err(short) };
+            // SAFETY: checked by `at`.
+            unsafe {
+                parsed.source_port = (*h).source;
+                parsed.destination_port = (*h).destination;
+                parsed.flags = (*h).chunk_type;
+            }
+        }
+        protocol::AH | protocol::ESP => {
+            parsed.protocol = protocol::UDP;
+            parsed.source_port = ISAKMP;
+            parsed.destination_port = ISAKMP;
+        }
+        protocol::ICMP | protocol::ICMPV6 => return Err(Stray::Icmp),
+        _ => return Err(Stray::NotOurs),
+    }
+    Ok(())
+}
+
+/// Bytes of headers that TC makes linear before it reads: Ethernet, the longest IPv4 header or IPv6 with some
+/// extensions, TCP.
+const LINEAR: usize = L3 + 60 + 20;
+
+impl Family for u32 {
+    #[inline(always)]
+    fn parse<P: Packet>(packet: P) -> Result<Parsed<u32>, Stray> {
+        if P::COMPLETE && packet.at::<[u8; L3 + 40]>(0).is_none() && !packet.pull(LINEAR) {
+            packet.pull(L3 + 28);
+        }
+        let Some(h) = packet.at::<Ipv4>(L3) else { return Err(Stray::NotOurs) };
+        // SAFETY: checked by `at`.
+        let h = unsafe { &*h };
+        if h.version_ihl != 0x45 && !P::COMPLETE {
+            return Err(Stray::Complicated);
+        }
+        let header = ((h.version_ihl & 15) as usize) * 4;
+        if h.version_ihl >> 4 != 4 || header < 20 {
+            return Err(Stray::NotOurs);
+        }
+        if h.fragment & (fragment::MF | fragment::OFFSET) != 0 {
+            return Err(Stray::Fragment);
+        }
+        let mut parsed = Parsed {
+            source: h.source,
+            destination: h.destination,
+            source_port: 0,
+            destination_port: 0,
+            protocol: 0,
+            carried: h.protocol,
+            flags: 0,
+            ttl: h.ttl,
+            tos: h.tos,
+            df: h.fragment & fragment::DF != 0,
+            length: u16::from_be(h.length) as u32,
+            l4: if P::COMPLETE { L3 + header } else { L3 + 20 },
+        };
+        transport(packet, &mut parsed)?;
+        Ok(parsed)
+    }
+}
+
+impl Family for [u32; 4] {
+    #[inline(always)]
+    fn parse<P: Packet>(packet: P) -> Result<Parsed<[u32; 4]>, Stray> {
+        if P::COMPLETE && packet.at::<[u8; L3 + 60]>(0).is_none() && !packet.pull(LINEAR) {
+            packet.pull(L3 + 48);
+        }
+        let Some(h) = packet.at::<Ipv6>(L3) else { return Err(Stray::NotOurs) };
+        // SAFETY: checked by `at`.
+        let h = unsafe { &*h };
+        let version = u32::from_be(h.version);
+        if version >> 28 != 6 {
+            return Err(Stray::NotOurs);
+        }
+        let mut parsed = Parsed {
+            source: h.source,
+            destination: h.destination,
+            source_port: 0,
+            destination_port: 0,
+            protocol: 0,
+            carried: h.next_header,
+            flags: 0,
+            ttl: h.hop_limit,
+            tos: (version >> 20) as u8,
+            df: true,
+            length: u16::from_be(h.payload_length) as u32 + 40,
+            l4: L3 + 40,
+        };
+        if P::COMPLETE {
+            extensions(packet, &mut parsed)?;
+        } else if matches!(
+            parsed.carried,
+            protocol::HOP_BY_HOP | protocol::ROUTING | protocol::FRAGMENT | protocol::DESTINATION
+        ) {
+            return Err(Stray::Complicated);
+        }
+        transport(packet, &mut parsed)?;
+        Ok(parsed)
+    }
+}
+
+/// Extension headers that are walked past at most.
+const EXTENSIONS: usize = 6;
+
+/// Walks past IPv6 extension headers (RFC 8200 §4) to the transport header.
+#[inline(always)]
+fn extensions<P: Packet>(packet: P, parsed: &mut Parsed<[u32; 4]>) -> Result<(), Stray> {
+    for _ in 0..EXTENSIONS {
+        match parsed.carried {
+            protocol::HOP_BY_HOP | protocol::ROUTING | protocol::DESTINATION => {
+                let Some(h) = packet.at::<[u8; 2]>(parsed.l4 & 0x3ff) else { return Err(Stray::NotOurs) };
+                // SAFETY: checked by `at`.
+                let [next, length] = unsafe { *h };
+                parsed.carried = next;
+                parsed.l4 = (parsed.l4 & 0x3ff) + (length as usize + 1) * 8;
+            }
+            protocol::FRAGMENT => {
+                let Some(h) = packet.at::<Ipv6Fragment>(parsed.l4 & 0x3ff) else { return Err(Stray::NotOurs) };
+                // SAFETY: checked by `at`.
+                let (next, offset) = unsafe { ((*h).next_header, (*h).offset) };
+                // An atomic fragment (RFC 6946) is a whole packet.
+                if offset != 0 {
+                    return Err(Stray::Fragment);
+                }
+                parsed.carried = next;
+                parsed.l4 = (parsed.l4 & 0x3ff) + 8;
+            }
+            _ => break,
+        }
+    }
+    parsed.l4 &= 0xfff;
+    Ok(())
+}

@@ -1,0 +1,355 @@
+//! The packet's journey: parse, find the connection, rewrite, deliver. What has no live connection goes on in
+//! `schedule`.
+
+use lvs_common::{
+    abi::{Connection, Forward, IpAddress, NextHop, Settings, conn_flags},
+    exit::Exit,
+    state::{Direction, sctp, tcp},
+    table::Store,
+    wire::{Ipv4, protocol},
+};
+
+use crate::{
+    count,
+    deliver,
+    fragment,
+    packet::{L3, Packet},
+    parse::{Family, Parsed, Stray},
+    reject,
+    rewrite::{
+        self,
+        nat::{self, Side},
+        tunnel::{self, Outer},
+    },
+    tail::{Tail, jump},
+    schedule::NOTE_SETTLED,
+    track::{self, Dest, Table},
+};
+
+/// Serves a packet of family `A`.
+#[inline(always)]
+pub fn run<P: Packet, A: Family>(packet: P) -> i32
+where
+    Table: Store<A>,
+{
+    let p = match A::parse(packet) {
+        Ok(p) => p,
+        Err(stray) => return strayed::<P, A>(packet, stray),
+    };
+    let (Some(settings), (virt, reply)) = (track::settings(), track::watched(&p)) else { return P::PASS };
+    if !(virt || reply) || !packet.for_this_host() {
+        return not_ours::<P>();
+    }
+    let now = track::jiffies();
+    if virt && let Some((at, connection)) = track::of_client(&p) {
+        // SAFETY: an element of the map.
+        let c = unsafe { &*connection };
+        return match Dest::get(c.dest, settings.epoch) {
+            Some(dest) if !track::expired(c, now) && dest.available() && !reopens(packet, c, &p, &dest, settings) => {
+                forward(packet, &p, settings, at, connection, &dest, now)
+            }
+            _ => jump(packet, schedule::<A>()),
+        };
+    }
+    if reply && let Some((at, connection)) = track::of_server(&p) {
+        if P::COMPLETE {
+            // A program of its own: both directions together need more stack than there is.
+            return jump(packet, if A::HEADER == 20 { Tail::Reply4 } else { Tail::Reply6 });
+        }
+        return answer_fast(packet, &p, settings, at, connection, now);
+    }
+    if virt || settings.sysctls.nat_icmp_send != 0 {
+        return jump(packet, schedule::<A>());
+    }
+    not_ours::<P>()
+}
+
+/// Leaves a packet to the stack.
+#[inline(always)]
+fn not_ours<P: Packet>() -> i32 {
+    if P::COMPLETE {
+        count::exit(Exit::NotOurs);
+    }
+    P::PASS
+}
+
+/// The program that schedules packets of family `A`.
+#[inline(always)]
+fn schedule<A: IpAddress>() -> Tail {
+    if A::HEADER == 20 { Tail::New4 } else { Tail::New6 }
+}
+
+/// Sends a packet that cannot go through the pipeline where it can.
+#[inline(always)]
+fn strayed<P: Packet, A: IpAddress>(packet: P, stray: Stray) -> i32 {
+    if !P::COMPLETE {
+        return P::PASS;
+    }
+    let v4 = A::HEADER == 20;
+    match stray {
+        Stray::Icmp => jump(packet, if v4 { Tail::Icmp4 } else { Tail::Icmp6 }),
+        Stray::Fragment => jump(packet, if v4 { Tail::Fragment4 } else { Tail::Fragment6 }),
+        Stray::NotOurs | Stray::Complicated => not_ours::<P>(),
+    }
+}
+
+/// Whether a packet may open a new connection in place of the one it hits: `schedule` decides.
+#[inline(always)]
+fn reopens<P: Packet, A: IpAddress>(packet: P, c: &Connection<A>, p: &Parsed<A>, dest: &Dest, settings: &Settings) -> bool {
+    if !p.opens() || c.in_packets == 0 || packet.note(NOTE_SETTLED) != 0 {
+        return false;
+    }
+    let state = (c.state & conn_flags::STATE) as u8;
+    let closing = match p.protocol {
+        protocol::TCP => state >= tcp::FIN_WAIT,
+        _ => state == sctp::CLOSED,
+    };
+    closing || settings.sysctls.expire_nodest_conn != 0 && dest.config().weight == 0
+}
+
+/// Forwards a client's packet of a live connection to its available destination.
+#[inline(always)]
+pub fn forward<P: Packet, A: Family>(
+    packet: P,
+    p: &Parsed<A>,
+    settings: &Settings,
+    at: u32,
+    connection: *mut Connection<A>,
+    dest: &Dest,
+    now: u64,
+) -> i32
+where
+    Table: Store<A>,
+{
+    // SAFETY: elements of maps; what other CPUs change is read as wholes.
+    let (c, to, family) = unsafe { (&*connection, &(*dest.it).address, (*dest.it).family) };
+    // SAFETY: as above.
+    let cache = unsafe { &raw mut (*dest.it).hop };
+    let mode = c.forward;
+    let is_tunnel = mode == Forward::Tunnel as u8;
+    let changes_port = mode == Forward::Masq as u8 && c.real_port != p.destination_port;
+    // SAFETY: as above.
+    let source = unsafe { &(*dest.it).source };
+    let df = p.df && settings.sysctls.pmtu_disc != 0;
+    let outer = Outer::new(dest.config(), family, source, to, df);
+    let overhead = if is_tunnel { outer.overhead() } else { 0 };
+
+    if !P::COMPLETE {
+        let served = mode == Forward::Masq as u8 || mode == Forward::Route as u8 || is_tunnel && !outer.summed();
+        if !served || p.ttl <= 1 || !nat::possible(packet, p, changes_port) {
+            return P::PASS;
+        }
+        let Some(hop) = deliver::hop(packet, cache, family, to, now) else { return P::PASS };
+        if p.length + overhead > hop.mtu as u32 {
+            return P::PASS;
+        }
+        seen(p, settings, at, connection, dest, now);
+        if !modify(packet, p, c, is_tunnel, &outer, true) {
+            return drop(packet, Exit::DropInternal);
+        }
+        count::exit(done(mode));
+        return deliver::send_xdp(packet, &hop);
+    }
+
+    seen(p, settings, at, connection, dest, now);
+    if mode == Forward::Bypass as u8 || mode == Forward::Local as u8 {
+        count::exit(if mode == Forward::Local as u8 { Exit::Local } else { Exit::Bypass });
+        return P::PASS;
+    }
+    let Some(route) = deliver::scratch() else { return drop(packet, Exit::DropInternal) };
+    if !deliver::cached(cache, now, route) && !deliver::look_up(packet, cache, family, to, now, route) {
+        return drop(packet, Exit::DropNoRoute);
+    }
+    if route.local {
+        if mode == Forward::Masq as u8 && !modify(packet, p, c, false, &outer, false) {
+            return drop(packet, Exit::DropInternal);
+        }
+        count::exit(Exit::Local);
+        return P::PASS;
+    }
+    if p.ttl <= 1 && packet.device() != 0 {
+        return reject::time_exceeded::<P, A>(packet, 0);
+    }
+    let mtu = (route.hop.mtu as u32).wrapping_sub(overhead);
+    let whole = deliver::fits(packet, p.length, (p.l4 - L3) as u32 + 20, mtu);
+    if !whole && (df || A::HEADER > 20) {
+        return reject::too_big::<P, A>(packet, mtu, 0);
+    }
+    if is_tunnel && deliver::has_source(route) {
+        // SAFETY: an element of the map; the same value from everybody.
+        unsafe { (*dest.it).source = route.source };
+    }
+    if !modify(packet, p, c, is_tunnel, &outer, packet.device() != 0) {
+        return drop(packet, Exit::DropInternal);
+    }
+    if !whole {
+        return fragment::split(packet, dest.id, route.hop.mtu as u32);
+    }
+    count::exit(done(mode));
+    deliver::send_tc(packet, route)
+}
+
+/// Drops a packet for a reason.
+#[inline(always)]
+pub fn drop<P: Packet>(_: P, exit: Exit) -> i32 {
+    count::exit(exit);
+    P::DROP
+}
+
+/// The exit of a mode.
+#[inline(always)]
+fn done(mode: u8) -> Exit {
+    const ROUTE: u8 = Forward::Route as u8;
+    const TUNNEL: u8 = Forward::Tunnel as u8;
+    match mode {
+        ROUTE => Exit::Route,
+        TUNNEL => Exit::Tunnel,
+        _ => Exit::Nat,
+    }
+}
+
+/// State, times and counts of a client's packet.
+#[inline(always)]
+fn seen<A: Family>(
+    p: &Parsed<A>,
+    settings: &Settings,
+    at: u32,
+    connection: *mut Connection<A>,
+    dest: &Dest,
+    now: u64,
+) where
+    Table: Store<A>,
+{
+    track::advance(at, connection, dest.it, None, p.event(), settings, now);
+    // SAFETY: an element of the map; a lost count between two CPUs of one connection does not matter.
+    unsafe { (*connection).in_packets = (*connection).in_packets.wrapping_add(1) };
+    count::packet_in(dest.id, p.length);
+}
+
+/// What the mode changes in a packet to the real server.
+#[inline(always)]
+fn modify<P: Packet, A: Family>(
+    packet: P,
+    p: &Parsed<A>,
+    c: &Connection<A>,
+    is_tunnel: bool,
+    outer: &Outer<'_>,
+    lower: bool,
+) -> bool {
+    if c.forward == Forward::Masq as u8 {
+        return nat::apply(packet, p, Side::Destination, c.real, c.real_port, lower);
+    }
+    let id = ipv4_id::<P, A>(packet);
+    (!lower || rewrite::lower_ttl::<P, A>(packet)) && (!is_tunnel || tunnel::apply(packet, p, outer, id))
+}
+
+/// Identification of an IPv4 packet; 0 for IPv6.
+#[inline(always)]
+fn ipv4_id<P: Packet, A: IpAddress>(packet: P) -> u16 {
+    if A::HEADER > 20 {
+        return 0;
+    }
+    // SAFETY: checked by `at`.
+    packet.at::<Ipv4>(L3).map_or(0, |h| unsafe { (*h).id })
+}
+
+/// Serves a real server's packet of a connection in XDP.
+#[inline(always)]
+fn answer_fast<P: Packet, A: Family>(
+    packet: P,
+    p: &Parsed<A>,
+    settings: &Settings,
+    at: u32,
+    connection: *mut Connection<A>,
+    now: u64,
+) -> i32
+where
+    Table: Store<A>,
+{
+    // SAFETY: an element of the map.
+    let c = unsafe { &*connection };
+    let translated = c.forward == Forward::Masq as u8;
+    if !translated || p.ttl <= 1 || !nat::possible(packet, p, c.virt_port != p.source_port) {
+        return P::PASS;
+    }
+    let Some(dest) = Dest::get(c.dest, settings.epoch) else { return P::PASS };
+    // SAFETY: as above.
+    let cache: *mut NextHop = unsafe { &raw mut (*connection).reply_hop };
+    let Some(hop) = deliver::hop(packet, cache, A::FAMILY, &p.destination.widen(), now) else { return P::PASS };
+    if p.length > hop.mtu as u32 {
+        return P::PASS;
+    }
+    heard(p, settings, at, connection, &dest, now);
+    if !nat::apply(packet, p, Side::Source, c.virt, c.virt_port, true) {
+        return drop(packet, Exit::DropInternal);
+    }
+    count::exit(Exit::NatReply);
+    deliver::send_xdp(packet, &hop)
+}
+
+/// Serves a real server's packet of a connection in TC.
+#[inline(always)]
+pub fn answer<P: Packet, A: Family>(packet: P) -> i32
+where
+    Table: Store<A>,
+{
+    let (Ok(p), Some(settings)) = (A::parse(packet), track::settings()) else { return P::PASS };
+    let Some((at, connection)) = track::of_server(&p) else { return P::PASS };
+    // SAFETY: an element of the map.
+    let c = unsafe { &*connection };
+    let Some(dest) = Dest::get(c.dest, settings.epoch) else { return P::PASS };
+    let now = track::jiffies();
+    if c.forward != Forward::Masq as u8 {
+        heard(&p, settings, at, connection, &dest, now);
+        count::exit(Exit::Reply);
+        return P::PASS;
+    }
+    let Some(route) = deliver::scratch() else { return drop(packet, Exit::DropInternal) };
+    // A packet of the director's own, the real server being itself, is on its way to the client already.
+    let own = packet.device() == 0;
+    if !own {
+        // SAFETY: as above.
+        let cache: *mut NextHop = unsafe { &raw mut (*connection).reply_hop };
+        let to = p.destination.widen();
+        if !deliver::cached(cache, now, route) && !deliver::look_up(packet, cache, A::FAMILY, &to, now, route) {
+            return drop(packet, Exit::DropNoRoute);
+        }
+        if !route.local {
+            if p.ttl <= 1 {
+                return reject::time_exceeded::<P, A>(packet, dest.id);
+            }
+            let mtu = route.hop.mtu as u32;
+            if !deliver::fits(packet, p.length, (p.l4 - L3) as u32 + 20, mtu) && p.df {
+                return reject::too_big::<P, A>(packet, mtu, dest.id);
+            }
+        }
+    }
+    heard(&p, settings, at, connection, &dest, now);
+    if !nat::apply(packet, &p, Side::Source, c.virt, c.virt_port, !own && !route.local) {
+        return drop(packet, Exit::DropInternal);
+    }
+    count::exit(Exit::NatReply);
+    match (own, route.local) {
+        (true, _) => P::PASS,
+        (false, true) => deliver::send_local(packet),
+        (false, false) => deliver::send_tc(packet, route),
+    }
+}
+
+/// State, times and counts of a real server's packet.
+#[inline(always)]
+fn heard<A: Family>(
+    p: &Parsed<A>,
+    settings: &Settings,
+    at: u32,
+    connection: *mut Connection<A>,
+    dest: &Dest,
+    now: u64,
+) where
+    Table: Store<A>,
+{
+    track::advance(at, connection, dest.it, Some(Direction::Output), p.event(), settings, now);
+    if dest.available() {
+        count::packet_out(dest.id, p.length);
+    }
+}

@@ -1,0 +1,544 @@
+//! Third stage, for packets without a live connection: a service, a destination, a new connection.
+
+use aya_ebpf::helpers::generated::bpf_get_prandom_u32;
+use lvs_common::{
+    abi::{Connection, DestId, Forward, IpAddress, Scheduler, ServiceId, Settings, conn_flags, conn_kind, service_flags},
+    exit::Exit,
+    persist,
+    sched::{self, PickKey},
+    state::{sctp, tcp},
+    table::{self, InsertError, Store},
+    wire::{protocol, tcp_flags},
+};
+
+use crate::{
+    atomics, count,
+    list::{List, Memory, Slots},
+    maps::{ONCE4, ONCE6, REQUESTS},
+    packet::Packet,
+    params,
+    parse::{Family, Parsed},
+    pipeline::{drop, forward},
+    reject,
+    service::{self, FTP, FTP_DATA},
+    tail::{Tail, jump},
+    track::{self, Dest, Table},
+};
+
+/// Seconds a connection lives until its first packet's state says otherwise.
+const INITIAL_TIMEOUT: u32 = 3;
+/// Times a pick is repeated because another CPU's came between.
+const PICK_TRIES: u32 = 16;
+
+/// Serves a packet for a watched address that the pipeline found no live connection for.
+#[inline(always)]
+pub fn run<P: Packet, A: Drafted>(packet: P) -> i32
+where
+    Table: Store<A>,
+{
+    let (Ok(p), Some(settings)) = (A::parse(packet), track::settings()) else { return P::PASS };
+    let now = track::jiffies();
+    if let Some((at, connection)) = track::of_client(&p) {
+        match existing(&p, settings, at, connection, now) {
+            Fate::Live if P::COMPLETE => {
+                packet.set_note(NOTE_SETTLED, 1);
+                return jump(packet, pipeline::<A>());
+            }
+            Fate::Drop if P::COMPLETE => return drop(packet, Exit::DropNoDestination),
+            Fate::Live | Fate::Drop => return P::PASS,
+            Fate::Gone => {}
+        }
+    }
+    match ask(packet, &p, settings, now) {
+        Ok(next) => jump(packet, next),
+        Err(verdict) => verdict,
+    }
+}
+
+/// Word that tells the pipeline that the connection a request hits is to take it.
+pub const NOTE_SETTLED: usize = 4;
+
+/// The program that serves a packet whose connection stands.
+#[inline(always)]
+fn pipeline<A: IpAddress>() -> Tail {
+    if A::HEADER == 20 { Tail::Ipv4 } else { Tail::Ipv6 }
+}
+
+/// Forwards a packet whose connection is this CPU's draft.
+#[inline(always)]
+pub fn once<P: Packet, A: Drafted>(packet: P) -> i32
+where
+    Table: Store<A>,
+{
+    let (Ok(p), Some(settings), Some(draft)) = (A::parse(packet), track::settings(), A::draft()) else {
+        return P::PASS;
+    };
+    // SAFETY: this CPU's own draft.
+    let Some(dest) = Dest::get(unsafe { (*draft).dest }, settings.epoch) else { return P::DROP };
+    forward(packet, &p, settings, u32::MAX, draft, &dest, track::jiffies())
+}
+
+/// What the programs that open a connection together tell each other: a connection is decided on here, a destination
+/// picked by `pick`, and the connection made by `open`.
+#[repr(C)]
+pub struct Request {
+    key: PickKey,
+    epoch: u64,
+    service: ServiceId,
+    /// Entry of the template that decides, plus 1; 0 for none.
+    template: u32,
+    /// The destination, 0 while (or if) there is none.
+    dest: DestId,
+    /// 1 for IPv6.
+    v6: u32,
+}
+
+/// This CPU's request.
+#[inline(always)]
+fn request() -> Option<&'static mut Request> {
+    // SAFETY: this CPU's own element, of which a program takes one reference.
+    REQUESTS.get_ptr_mut(count::cpu()).map(|r| unsafe { &mut *r })
+}
+
+/// Decides whether the packet may open a connection, and asks for it: the program that goes on, or what to do with the
+/// packet instead.
+#[inline(always)]
+fn ask<P: Packet, A: Drafted>(packet: P, p: &Parsed<A>, settings: &Settings, now: u64) -> Result<Tail, i32>
+where
+    Table: Store<A>,
+{
+    let Some(service) = service::find(p, packet.mark(), settings) else { return Err(passed::<P>(Exit::NotOurs)) };
+    if !schedulable(p, settings) {
+        return Err(passed::<P>(Exit::NotFirst));
+    }
+    let config = service.config();
+    if is_once(p, &service) && !P::COMPLETE {
+        // Not kept, so it has to be made where it is used.
+        return Err(P::PASS);
+    }
+    let Some(r) = request() else { return Err(drop(packet, Exit::DropInternal)) };
+    r.epoch = settings.epoch;
+    r.service = service.id;
+    r.template = 0;
+    r.dest = 0;
+    r.v6 = (A::HEADER > 20) as u32;
+    let persistent = config.flags & service_flags::PERSISTENT != 0;
+    if persistent && let Some((at, dest)) = templates::find(p, &service, settings, now) {
+        r.template = at.wrapping_add(1);
+        r.dest = dest;
+        return Ok(open_tail::<A>());
+    }
+    if service.port() == 0 && service.fwmark() == 0 && !persistent {
+        // For every port, and nothing to tie a client's ports together: as IPVS, no destination.
+        return Ok(open_tail::<A>());
+    }
+    r.key.client = p.source.widen();
+    r.key.virt = p.destination.widen();
+    r.key.client_port = p.source_port;
+    r.key.now = now / params::hz().max(1) as u64;
+    Ok(Tail::Pick)
+}
+
+#[inline(always)]
+fn open_tail<A: IpAddress>() -> Tail {
+    if A::HEADER == 20 { Tail::Open4 } else { Tail::Open6 }
+}
+
+/// Whether the packet is scheduled for itself alone.
+#[inline(always)]
+fn is_once<A>(p: &Parsed<A>, service: &service::Found) -> bool {
+    service.config().flags & service_flags::ONE_PACKET != 0 && p.protocol == protocol::UDP
+}
+
+/// Lets the service's scheduler pick. XDP leaves the scheduler's state alone if there is no pick: TC will ask again.
+#[inline(always)]
+pub fn pick<P: Packet>(packet: P) -> i32 {
+    let (Some(r), Some(settings)) = (request(), track::settings()) else { return P::PASS };
+    if let Some(service) = service::Found::get(r.service, r.epoch) {
+        // SAFETY: an element of the map.
+        let (config, word) = unsafe { (&*service.config, (&raw mut (*service.config).sched_state)) };
+        if config.scheduler == Scheduler::Twos as u8 {
+            // SAFETY: a helper without arguments.
+            r.key.random = unsafe { [bpf_get_prandom_u32(), bpf_get_prandom_u32()] };
+        }
+        let list = List { head: config.head, count: config.dest_count, service: service.id, epoch: r.epoch };
+        let memory = Memory { service: service.id, lifetime: settings.sysctls.lblcr_expiration as u64 };
+        for _ in 0..PICK_TRIES {
+            // SAFETY: as above.
+            let state = unsafe { word.read_volatile() };
+            let pick = sched::pick(&list, Slots(config.table), &memory, config, &r.key, state);
+            if pick.dest == 0 && !P::COMPLETE {
+                break;
+            }
+            if pick.state == state || atomics::compare_exchange64(word, state, pick.state).is_ok() {
+                r.dest = pick.dest;
+                break;
+            }
+        }
+    }
+    jump(packet, if r.v6 == 0 { Tail::Open4 } else { Tail::Open6 })
+}
+
+/// Makes the connection that was asked for.
+#[inline(always)]
+pub fn open<P: Packet, A: Drafted>(packet: P) -> i32
+where
+    Table: Store<A>,
+{
+    let (Ok(p), Some(r)) = (A::parse(packet), request()) else { return P::PASS };
+    let Some(service) = service::Found::get(r.service, r.epoch) else { return P::PASS };
+    let now = track::jiffies();
+    let Some(dest) = usable(r, &service) else {
+        if !P::COMPLETE {
+            return P::PASS;
+        }
+        if service.port() == FTP && p.destination_port != FTP {
+            return passed::<P>(Exit::NotFirst);
+        }
+        return reject::port_unreachable::<P, A>(packet, 0);
+    };
+    if r.template == 0 && service.config().flags & service_flags::PERSISTENT != 0 {
+        match templates::make(&p, &service, &dest, now) {
+            Some(at) => r.template = at.wrapping_add(1),
+            None => return drop(packet, Exit::DropTableFull),
+        }
+    }
+    let Some(draft) = A::draft() else { return drop(packet, Exit::DropInternal) };
+    write(draft, &p, &service, &dest, r.template, now);
+    if is_once(&p, &service) {
+        count::connection(dest.id);
+        return jump(packet, if A::HEADER == 20 { Tail::Once4 } else { Tail::Once6 });
+    }
+    match enter(&p, draft, now) {
+        Ok(()) => {
+            track::bind(&dest, false);
+            count::connection(dest.id);
+            if r.template != 0 {
+                templates::tie::<A>(r.template.wrapping_sub(1), now);
+            }
+            jump(packet, pipeline::<A>())
+        }
+        Err(InsertError::Full) => drop(packet, Exit::DropTableFull),
+        // Another CPU made it a moment ago (or holds the bucket): the client sends again.
+        Err(InsertError::Busy | InsertError::Exists(_)) => drop(packet, Exit::DropBusy),
+    }
+}
+
+/// The destination that was picked, unless its slot was reused for something else in between.
+#[inline(always)]
+fn usable(r: &Request, service: &service::Found) -> Option<Dest> {
+    let dest = Dest::get(r.dest, r.epoch)?;
+    // SAFETY: an element of the map.
+    let same = unsafe { (*dest.it).service } == service.id;
+    if same && dest.available() { Some(dest) } else { None }
+}
+
+/// Where a connection is written before it goes into the table; one of a single packet never does.
+pub trait Drafted: Family {
+    /// This CPU's place.
+    fn draft() -> Option<*mut Connection<Self>>;
+}
+
+impl Drafted for u32 {
+    #[inline(always)]
+    fn draft() -> Option<*mut Connection<u32>> {
+        ONCE4.get_ptr_mut(count::cpu())
+    }
+}
+
+impl Drafted for [u32; 4] {
+    #[inline(always)]
+    fn draft() -> Option<*mut Connection<[u32; 4]>> {
+        ONCE6.get_ptr_mut(count::cpu())
+    }
+}
+
+/// Leaves a packet to the stack; TC counts it, so that it is counted once.
+#[inline(always)]
+fn passed<P: Packet>(exit: Exit) -> i32 {
+    if P::COMPLETE {
+        count::exit(exit);
+    }
+    P::PASS
+}
+
+/// What becomes of a packet's existing connection.
+enum Fate {
+    /// It takes the packet.
+    Live,
+    /// The packet is dropped.
+    Drop,
+    /// The packet may open a new one.
+    Gone,
+}
+
+/// Decides whether an existing connection takes the packet, in IPVS's order.
+#[inline(always)]
+fn existing<A: Family>(
+    p: &Parsed<A>,
+    settings: &Settings,
+    at: u32,
+    connection: *mut Connection<A>,
+    now: u64,
+) -> Fate
+where
+    Table: Store<A>,
+{
+    // SAFETY: an element of the map.
+    let c = unsafe { &*connection };
+    let epoch = settings.epoch;
+    let Some(dest) = Dest::get(c.dest, epoch) else { return Fate::Drop };
+    if track::expired(c, now) && c.controlled == 0 {
+        return take_out(at, connection, epoch);
+    }
+    let renew = settings.sysctls.expire_nodest_conn != 0;
+    // One that was made a moment ago for this very packet is not opened again.
+    if p.opens() && c.in_packets != 0 {
+        let again = renew && dest.config().weight == 0 || c.control == 0 && may_reuse(c, p, settings);
+        if again && c.controlled == 0 {
+            return take_out(at, connection, epoch);
+        }
+    }
+    match (dest.available(), renew) {
+        (true, _) => Fate::Live,
+        (false, true) => take_out(at, connection, epoch),
+        (false, false) => Fate::Drop,
+    }
+}
+
+#[inline(always)]
+fn take_out<A: Family>(at: u32, connection: *mut Connection<A>, epoch: u64) -> Fate
+where
+    Table: Store<A>,
+{
+    track::remove(at, connection, epoch, |_| true);
+    Fate::Gone
+}
+
+/// Whether a new request may replace a connection in this state (`conn_reuse_mode`).
+#[inline(always)]
+fn may_reuse<A>(c: &Connection<A>, p: &Parsed<A>, settings: &Settings) -> bool {
+    let mode = settings.sysctls.conn_reuse_mode;
+    let state = (c.state & conn_flags::STATE) as u8;
+    mode != 0
+        && match p.protocol {
+            protocol::TCP => {
+                state == tcp::TIME_WAIT
+                    || state == tcp::CLOSE
+                    || mode & 2 != 0 && state == tcp::FIN_WAIT && c.state & conn_flags::NO_OUTPUT != 0
+            }
+            protocol::SCTP => state == sctp::CLOSED,
+            _ => false,
+        }
+}
+
+/// Whether a packet may open a connection.
+#[inline(always)]
+fn schedulable<A>(p: &Parsed<A>, settings: &Settings) -> bool {
+    if !p.has_ports() || p.source_port == FTP_DATA && p.protocol == protocol::TCP {
+        return false;
+    }
+    match p.protocol {
+        protocol::TCP => {
+            p.flags & tcp_flags::RST == 0 && (p.flags & tcp_flags::SYN != 0 || settings.sysctls.sloppy_tcp != 0)
+        }
+        protocol::SCTP => {
+            p.flags == sctp::chunk::INIT || settings.sysctls.sloppy_sctp != 0 && p.flags != sctp::chunk::ABORT
+        }
+        _ => true,
+    }
+}
+
+/// Writes the connection that a packet opens.
+#[inline(always)]
+fn write<A: Family>(
+    draft: *mut Connection<A>,
+    p: &Parsed<A>,
+    service: &service::Found,
+    dest: &Dest,
+    template: u32,
+    now: u64,
+) {
+    let mode = dest.config().forward;
+    // SAFETY: an element of the map; this CPU's own draft.
+    unsafe {
+        let (address, family, port) = ((*dest.it).address, (*dest.it).family, (*dest.it).port);
+        (*draft).client = p.source;
+        (*draft).virt = p.destination;
+        (*draft).client_port = p.source_port;
+        (*draft).virt_port = p.destination_port;
+        (*draft).protocol = p.protocol;
+        (*draft).kind = conn_kind::CONNECTION;
+        (*draft).forward = mode;
+        (*draft).last_seen = now;
+        (*draft).dest = dest.id;
+        (*draft).state = conn_flags::INACTIVE | if mode == Forward::Masq as u8 { 0 } else { conn_flags::NO_OUTPUT };
+        (*draft).timeout = INITIAL_TIMEOUT.wrapping_mul(params::hz());
+        (*draft).in_packets = 0;
+        (*draft).control = template;
+        (*draft).controlled = 0;
+        (*draft).fwmark = service.fwmark();
+        (*draft).real = if family == A::FAMILY { A::narrow(address) } else { A::default() };
+        (*draft).real_port =
+            persist::real_port(service.config(), service.port(), service.fwmark(), p.destination_port, port);
+        (*draft).reply_hop.checked = 0;
+    }
+}
+
+/// Copies a connection, as words: LLVM's BPF back end cannot expand a copy whose alignment exceeds eight.
+#[inline(always)]
+unsafe fn copy<A>(from: *const Connection<A>, to: *mut Connection<A>) {
+    let (from, to) = (from.cast::<u64>(), to.cast::<u64>());
+    for i in 0..size_of::<Connection<A>>() / 8 {
+        // SAFETY: the caller's connections, which are whole words long.
+        unsafe { to.add(i).write_volatile(from.add(i).read()) }
+    }
+}
+
+/// Puts a drafted connection into the table.
+#[inline(always)]
+fn enter<A: Family>(p: &Parsed<A>, draft: *mut Connection<A>, now: u64) -> Result<(), InsertError>
+where
+    Table: Store<A>,
+{
+    table::insert(
+        &Table,
+        track::hash(p.source, p.source_port, p.protocol),
+        now.wrapping_add(INITIAL_TIMEOUT.wrapping_mul(params::hz()) as u64),
+        |c| track::is_of_client(c, p),
+        // SAFETY: an entry of the table that nobody else can find yet.
+        |c| unsafe { copy(draft, c) },
+    )
+    .map(|_| ())
+}
+
+/// Persistence templates in the connection table.
+mod templates {
+    use lvs_common::{
+        abi::{Connection, DestId, conn_flags, conn_kind},
+        persist::{self, TemplateKey},
+        table::{self, Hash, Store},
+    };
+
+    use super::Drafted;
+    use crate::{
+        atomics, params,
+        parse::{Family, Parsed},
+        service,
+        track::{self, Dest, Table},
+    };
+
+    /// A template's key: masked client and virtual side.
+    #[inline(always)]
+    fn key<A: Family>(p: &Parsed<A>, service: &service::Found) -> (A, TemplateKey, bool) {
+        let client = persist::masked(p.source.widen(), A::FAMILY, service.config().netmask);
+        let (key, own_port) = persist::template(p.destination.widen(), service.port(), p.protocol, service.fwmark());
+        (A::narrow(client), key, own_port)
+    }
+
+    #[inline(always)]
+    fn hash<A: Family>(client: A, key: &TemplateKey) -> Hash {
+        track::hash(client, 0, key.protocol)
+    }
+
+    #[inline(always)]
+    fn matches<A: Family>(c: &Connection<A>, client: A, key: &TemplateKey) -> bool {
+        c.kind == conn_kind::TEMPLATE
+            && c.client == client
+            && c.virt == A::narrow(key.virt)
+            && c.virt_port == key.virt_port
+            && c.protocol == key.protocol
+            && c.state & conn_flags::INVALID == 0
+    }
+
+    /// The template that decides for this packet: its entry and its destination. One that must not decide any more
+    /// is set aside, to run out by itself.
+    #[inline(always)]
+    pub fn find<A: Family>(
+        p: &Parsed<A>,
+        service: &service::Found,
+        settings: &lvs_common::abi::Settings,
+        now: u64,
+    ) -> Option<(u32, DestId)>
+    where
+        Table: Store<A>,
+    {
+        let (client, key, _) = key(p, service);
+        let (at, template) = table::find(&Table, hash(client, &key), |c| matches(c, client, &key))?;
+        // SAFETY: an element of the map.
+        let c = unsafe { &*template };
+        if track::expired(c, now) && c.controlled == 0 {
+            track::remove(at, template, settings.epoch, |c| track::expired(c, now) && c.controlled == 0);
+            return None;
+        }
+        let dest = Dest::get(c.dest, settings.epoch)?;
+        let quiescent = settings.sysctls.expire_quiescent_template != 0 && dest.config().weight == 0;
+        if dest.available() && !quiescent {
+            return Some((at, dest.id));
+        }
+        // SAFETY: as above.
+        let state = unsafe { &raw mut (*template).state };
+        // Another CPU that changes it at the same time sets the same flag.
+        let _ = atomics::compare_exchange32(state, c.state, c.state | conn_flags::INVALID);
+        None
+    }
+
+    /// Makes a template that leads to `dest`; its entry, `None` if the table has no room.
+    #[inline(always)]
+    pub fn make<A: Drafted>(p: &Parsed<A>, service: &service::Found, dest: &Dest, now: u64) -> Option<u32>
+    where
+        Table: Store<A>,
+    {
+        let (client, key, own_port) = key(p, service);
+        // SAFETY: an element of the map.
+        let (address, family, port) = unsafe { ((*dest.it).address, (*dest.it).family, (*dest.it).port) };
+        let timeout = service.config().persist_timeout.wrapping_mul(params::hz());
+        let draft = A::draft()?;
+        // SAFETY: this CPU's own draft.
+        unsafe {
+            (*draft).client = client;
+            (*draft).virt = A::narrow(key.virt);
+            (*draft).client_port = 0;
+            (*draft).virt_port = key.virt_port;
+            (*draft).protocol = key.protocol;
+            (*draft).kind = conn_kind::TEMPLATE;
+            (*draft).forward = dest.config().forward;
+            (*draft).last_seen = now;
+            (*draft).dest = dest.id;
+            (*draft).state = 0;
+            (*draft).timeout = timeout;
+            (*draft).in_packets = 0;
+            (*draft).control = 0;
+            (*draft).controlled = 0;
+            (*draft).fwmark = service.fwmark();
+            (*draft).real = if family == A::FAMILY { A::narrow(address) } else { A::default() };
+            (*draft).real_port = if own_port { port } else { 0 };
+        }
+        let due = now.wrapping_add(timeout as u64);
+        // SAFETY: an entry of the table that nobody else can find yet.
+        let fill = |c: *mut Connection<A>| unsafe { super::copy(draft, c) };
+        match table::insert(&Table, hash(client, &key), due, |c| matches(c, client, &key), fill) {
+            Ok((at, _)) => {
+                track::bind(dest, true);
+                Some(at)
+            }
+            Err(table::InsertError::Exists(at)) => Some(at),
+            Err(_) => None,
+        }
+    }
+
+    /// Ties a new connection to its template, whose time starts anew.
+    #[inline(always)]
+    pub fn tie<A: Family>(at: u32, now: u64)
+    where
+        Table: Store<A>,
+    {
+        if let Some(template) = <Table as Store<A>>::connection(&Table, at) {
+            // SAFETY: an element of the map.
+            unsafe {
+                atomics::fetch_add32(&raw mut (*template).controlled, 1);
+                (*template).last_seen = now;
+            }
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! Programs reached by tail call: the rare and the long are kept out of the established flows' path.
+
+use crate::packet::Packet;
+
+/// Index of a program in `XDP_PROGRAMS` and `TC_PROGRAMS`; the order is that of `lvsadm`'s loader.
+#[derive(Clone, Copy)]
+#[repr(u32)]
+pub enum Tail {
+    /// The IPv6 pipeline.
+    Ipv6 = 0,
+    /// Scheduling of an IPv4 packet that no live connection takes.
+    New4 = 1,
+    /// The same for IPv6.
+    New6 = 2,
+    /// IPv4 ICMP errors (TC only).
+    Icmp4 = 3,
+    /// ICMPv6 errors (TC only).
+    Icmp6 = 4,
+    /// IPv4 fragments (TC only).
+    Fragment4 = 5,
+    /// IPv6 fragments (TC only).
+    Fragment6 = 6,
+    /// Answers an IPv4 packet with an ICMP error (TC only).
+    Reject4 = 7,
+    /// Answers an IPv6 packet with an ICMPv6 error (TC only).
+    Reject6 = 8,
+    /// Sends an IPv4 packet in fragments (TC only).
+    Split = 9,
+    /// Forwards a packet of a one-packet IPv4 service (TC only).
+    Once4 = 10,
+    /// The same for IPv6.
+    Once6 = 11,
+    /// The IPv4 pipeline, for a packet whose connection was just made.
+    Ipv4 = 12,
+    /// Replies over IPv4 (TC only).
+    Reply4 = 13,
+    /// Replies over IPv6 (TC only).
+    Reply6 = 14,
+    /// The service's scheduler.
+    Pick = 15,
+    /// Makes an IPv4 connection.
+    Open4 = 16,
+    /// Makes an IPv6 connection.
+    Open6 = 17,
+}
+
+/// Jumps; returns only if the program array has no such program.
+#[inline(always)]
+pub fn jump<P: Packet>(packet: P, to: Tail) -> i32 {
+    packet.tail_call(to as u32);
+    P::PASS
+}

@@ -1,0 +1,352 @@
+//! Second stage: the connection a packet belongs to, and what the packet does to it.
+
+use aya_ebpf::helpers::generated::bpf_jiffies64;
+use lvs_common::{
+    abi::{
+        Bucket, Connection, DestConfig, DestId, Destination, Forward, IpAddress, Settings, WAYS, conn_flags, conn_kind,
+        dest_flags,
+    },
+    sched::overload,
+    state::{self, Direction},
+    table::{self, Hash, Store},
+    watch,
+};
+
+use crate::{
+    atomics,
+    maps::{BUCKETS4, BUCKETS6, CONNS4, CONNS6, DESTS, SETTINGS, WATCH},
+    params,
+    parse::{Family, Parsed},
+};
+
+/// Times a CPU tries to take a bucket's lock: about a microsecond, many times what its holder needs.
+const LOCK_TRIES: u32 = 256;
+
+/// Times a bucket's time is lowered against others that change it.
+const DUE_TRIES: u32 = 8;
+
+/// The connection table of a family.
+pub struct Table;
+
+impl Table {
+    #[inline(always)]
+    fn try_lock(bucket: *mut Bucket) -> bool {
+        for _ in 0..LOCK_TRIES {
+            // SAFETY: a bucket of the map.
+            if atomics::exchange32(unsafe { &raw mut (*bucket).lock }, 1) == 0 {
+                return true;
+            }
+        }
+        false
+    }
+}
+
+macro_rules! store {
+    ($address:ty, $buckets:ident, $connections:ident, $count:ident) => {
+        impl Store<$address> for Table {
+            #[inline(always)]
+            fn buckets(&self) -> u32 {
+                params::$count()
+            }
+            #[inline(always)]
+            fn bucket(&self, index: u32) -> Option<*mut Bucket> {
+                $buckets.get_ptr_mut(index)
+            }
+            #[inline(always)]
+            fn connection(&self, index: u32) -> Option<*mut Connection<$address>> {
+                $connections.get_ptr_mut(index)
+            }
+            #[inline(always)]
+            fn lock(&self, bucket: *mut Bucket) -> bool {
+                Table::try_lock(bucket)
+            }
+            #[inline(always)]
+            fn unlock(&self, bucket: *mut Bucket) {
+                // SAFETY: a bucket of the map.
+                atomics::exchange32(unsafe { &raw mut (*bucket).lock }, 0);
+            }
+            #[inline(always)]
+            fn add(&self, counter: *mut u32, amount: u32) {
+                atomics::fetch_add32(counter, amount);
+            }
+            #[inline(always)]
+            fn sooner(&self, bucket: *mut Bucket, due: u64) {
+                // SAFETY: a bucket of the map.
+                let field = unsafe { &raw mut (*bucket).due };
+                for _ in 0..DUE_TRIES {
+                    // SAFETY: as above.
+                    let old = unsafe { field.read_volatile() };
+                    if old <= due || atomics::compare_exchange64(field, old, due).is_ok() {
+                        return;
+                    }
+                }
+            }
+            #[inline(always)]
+            fn barrier(&self, bucket: *mut Bucket) {
+                // SAFETY: a bucket of the map.
+                atomics::fetch_add32(unsafe { &raw mut (*bucket).lock }, 0);
+            }
+        }
+    };
+}
+
+store!(u32, BUCKETS4, CONNS4, buckets4);
+store!([u32; 4], BUCKETS6, CONNS6, buckets6);
+
+/// The settings.
+#[inline(always)]
+pub fn settings() -> Option<&'static Settings> {
+    SETTINGS.get(0)
+}
+
+/// The clock connections live by.
+#[inline(always)]
+pub fn jiffies() -> u64 {
+    // SAFETY: a helper without arguments.
+    unsafe { bpf_jiffies64() }
+}
+
+/// Whether the watch filter knows a packet's destination as a virtual address, and its source as one replies come from.
+#[inline(always)]
+pub fn watched<A: IpAddress>(parsed: &Parsed<A>) -> (bool, bool) {
+    let Some(filter) = WATCH.get(0) else { return (false, false) };
+    let (word, bit) = watch::bit(parsed.destination);
+    let virt = filter.virt.get(word).copied().unwrap_or(0) & bit != 0;
+    let (word, bit) = watch::bit(parsed.source);
+    let reply = filter.reply.get(word).copied().unwrap_or(0) & bit != 0;
+    (virt, reply)
+}
+
+/// A connection found: its entry's index and itself.
+pub type Found<A> = (u32, *mut Connection<A>);
+
+/// Hash of a client's side.
+#[inline(always)]
+pub fn hash<A: IpAddress>(client: A, port: u16, protocol: u8) -> Hash {
+    table::hash(client, port, protocol, params::secret())
+}
+
+/// The connection of a client's packet.
+#[inline(always)]
+pub fn of_client<A: Family>(p: &Parsed<A>) -> Option<Found<A>>
+where
+    Table: Store<A>,
+{
+    table::find(&Table, hash(p.source, p.source_port, p.protocol), |c| is_of_client(c, p))
+}
+
+/// Whether `p` is from the client of `c`.
+#[inline(always)]
+pub fn is_of_client<A: IpAddress>(c: &Connection<A>, p: &Parsed<A>) -> bool {
+    c.client == p.source
+        && c.client_port == p.source_port
+        && c.virt == p.destination
+        && c.virt_port == p.destination_port
+        && c.protocol == p.protocol
+        && c.kind == conn_kind::CONNECTION
+}
+
+/// The connection that a packet is a reply of: to its client, from the real server (NAT) or the virtual address.
+#[inline(always)]
+pub fn of_server<A: Family>(p: &Parsed<A>) -> Option<Found<A>>
+where
+    Table: Store<A>,
+{
+    table::find(&Table, hash(p.destination, p.destination_port, p.protocol), |c| {
+        c.client == p.destination
+            && c.client_port == p.destination_port
+            && c.protocol == p.protocol
+            && c.kind == conn_kind::CONNECTION
+            && if c.forward == Forward::Masq as u8 {
+                c.real == p.source && c.real_port == p.source_port
+            } else {
+                c.virt == p.source && c.virt_port == p.source_port
+            }
+    })
+}
+
+/// A destination with the copy of its configuration that is in force.
+#[derive(Clone, Copy)]
+pub struct Dest {
+    pub id: DestId,
+    pub it: *mut Destination,
+    pub config: *const DestConfig,
+}
+
+impl Dest {
+    /// Destination `id` at `epoch`.
+    #[inline(always)]
+    pub fn get(id: DestId, epoch: u64) -> Option<Dest> {
+        if id == 0 {
+            return None;
+        }
+        let it = DESTS.get_ptr_mut(id)?;
+        // SAFETY: an element of the map; which copy is a bit.
+        let config = unsafe { (&raw const (*it).config).cast::<DestConfig>().add((*it).switch.copy(epoch) & 1) };
+        Some(Dest { id, it, config })
+    }
+
+    /// Its configuration.
+    #[inline(always)]
+    pub fn config(&self) -> &DestConfig {
+        // SAFETY: an element of the map, written by `lvsadm` only while it is not in force.
+        unsafe { &*self.config }
+    }
+
+    /// Whether it is configured.
+    #[inline(always)]
+    pub fn available(&self) -> bool {
+        self.config().flags & dest_flags::AVAILABLE != 0
+    }
+}
+
+/// Whether a connection's time is over at `now`.
+#[inline(always)]
+pub fn expired<A>(c: &Connection<A>, now: u64) -> bool {
+    now.wrapping_sub(c.last_seen) as i64 > c.timeout as i64
+}
+
+/// What a packet does to its connection: state, accounting at the destination, timeout, time of the last packet.
+#[inline(always)]
+pub fn advance<A: Family>(
+    at: u32,
+    c: *mut Connection<A>,
+    dest: *mut Destination,
+    direction: Option<Direction>,
+    event: u8,
+    settings: &Settings,
+    now: u64,
+) where
+    Table: Store<A>,
+{
+    // SAFETY: an element of the map; single fields are read and written as wholes.
+    unsafe {
+        let old = (&raw const (*c).state).read_volatile();
+        if old & conn_flags::DEAD != 0 {
+            return;
+        }
+        let protocol = (*c).protocol;
+        let direction = direction.unwrap_or(Direction::from_client(old));
+        let number = (old & conn_flags::STATE) as u8;
+        let next = state::next(protocol, direction, event, number, settings.sysctls.secure_tcp & 2 != 0);
+        let mut new = (old & !conn_flags::STATE) | next as u32;
+        if matches!(direction, Direction::Output) {
+            new &= !conn_flags::NO_OUTPUT;
+        }
+        if state::is_active(protocol, next) {
+            new &= !conn_flags::INACTIVE;
+        } else {
+            new |= conn_flags::INACTIVE;
+        }
+        let seconds = state::timeout(protocol, next, &settings.timeouts, [0; 3]);
+        let timeout = seconds.wrapping_mul(params::hz());
+        if new != old {
+            // Somebody else's change came first: it was one packet's and so is this.
+            if atomics::compare_exchange32(&raw mut (*c).state, old, new).is_ok() {
+                account(dest, old, new);
+            }
+        }
+        let before = (*c).timeout;
+        if before != timeout {
+            (*c).timeout = timeout;
+            if timeout < before {
+                sooner::<A>(at, now + timeout as u64);
+            }
+        }
+        if (*c).last_seen != now {
+            (*c).last_seen = now;
+        }
+    }
+}
+
+/// Moves a connection between active and inactive at its destination.
+#[inline(always)]
+fn account(dest: *mut Destination, old: u32, new: u32) {
+    const ONE_ACTIVE: u64 = (1 << 32) - 1;
+    let change = match (old & conn_flags::INACTIVE != 0, new & conn_flags::INACTIVE != 0) {
+        (true, false) => ONE_ACTIVE,
+        (false, true) => ONE_ACTIVE.wrapping_neg(),
+        _ => return,
+    };
+    // SAFETY: an element of the map.
+    atomics::fetch_add64(unsafe { &raw mut (*dest).connections }, change);
+}
+
+/// Has the bucket of entry `at` swept at `due` at the latest.
+#[inline(always)]
+pub fn sooner<A: Family>(at: u32, due: u64)
+where
+    Table: Store<A>,
+{
+    if let Some(bucket) = <Table as Store<A>>::bucket(&Table, at / WAYS) {
+        <Table as Store<A>>::sooner(&Table, bucket, due);
+    }
+}
+
+/// Counts a new connection (or template) at its destination and sets the overload flag if it reached the threshold.
+#[inline(always)]
+pub fn bind(dest: &Dest, template: bool) {
+    // SAFETY: an element of the map.
+    unsafe {
+        if template {
+            atomics::fetch_add32(&raw mut (*dest.it).persistent, 1);
+            return;
+        }
+        let before = atomics::fetch_add64(&raw mut (*dest.it).connections, 1);
+        let (active, inactive) = Destination::split(before);
+        let total = active.wrapping_add(inactive).wrapping_add(1);
+        if overload::bind_overloads(total, dest.config().upper) {
+            (&raw mut (*dest.it).overloaded).write_volatile(1);
+        }
+    }
+}
+
+/// Takes a connection's count from its destination, whatever its state.
+#[inline(always)]
+pub fn unbind(dest: &Dest, state: u32, template: bool) {
+    // SAFETY: an element of the map.
+    unsafe {
+        if template {
+            atomics::fetch_add32(&raw mut (*dest.it).persistent, u32::MAX);
+            return;
+        }
+        let one: u64 = if state & conn_flags::INACTIVE != 0 { 1 } else { 1 << 32 };
+        let before = atomics::fetch_add64(&raw mut (*dest.it).connections, one.wrapping_neg());
+        if (&raw const (*dest.it).overloaded).read_volatile() != 0 {
+            let (active, inactive) = Destination::split(before.wrapping_sub(one));
+            let config = dest.config();
+            if overload::unbind_clears(active.wrapping_add(inactive), config.lower, config.upper) {
+                (&raw mut (*dest.it).overloaded).write_volatile(0);
+            }
+        }
+    }
+}
+
+/// Takes a connection out of the table and gives back everything it held. `at` is its entry; nothing happens if it is
+/// not (or no longer) `dead`.
+#[inline(always)]
+pub fn remove<A: Family>(at: u32, c: *mut Connection<A>, epoch: u64, dead: impl Fn(&Connection<A>) -> bool) -> bool
+where
+    Table: Store<A>,
+{
+    // SAFETY: an element of the map.
+    let (h, id, kind, control) = unsafe {
+        (hash((*c).client, (*c).client_port, (*c).protocol), (*c).dest, (*c).kind, (*c).control)
+    };
+    if !table::remove(&Table, at, h, dead) {
+        return false;
+    }
+    // From here on no packet that still holds the entry can move its count.
+    // SAFETY: an element of the map.
+    let state = atomics::exchange32(unsafe { &raw mut (*c).state }, conn_flags::DEAD);
+    if let Some(dest) = Dest::get(id, epoch) {
+        unbind(&dest, state, kind == conn_kind::TEMPLATE);
+    }
+    if control != 0
+        && let Some(template) = <Table as Store<A>>::connection(&Table, control - 1)
+    {
+        // SAFETY: an element of the map.
+        atomics::fetch_add32(unsafe { &raw mut (*template).controlled }, u32::MAX);
+    }
+    true
+}
