@@ -44,6 +44,7 @@ pub enum Operation {
     DeleteDestination,
     Timeouts,
     Connections,
+    Restore,
 }
 
 impl Error {

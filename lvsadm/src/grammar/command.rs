@@ -1,0 +1,117 @@
+//! What a command line comes to.
+
+use crate::rules::{Destination, DestinationKey, Service, ServiceKey, Timeouts};
+
+/// A service with the names of its scheduler and engine as they were given: they may not exist, which is for the
+/// director to say after it looked up the service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// Everything else; scheduler and engine are not filled in.
+    pub service: Service,
+    /// Name of the scheduler.
+    pub scheduler: String,
+    /// Name of the persistence engine; empty is none.
+    pub engine: String,
+}
+
+/// A checked command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// `-A`
+    AddService(Named),
+    /// `-E`
+    EditService(Named),
+    /// `-D`
+    DeleteService(ServiceKey),
+    /// `-C`
+    Flush,
+    /// `-L`
+    List(List),
+    /// `-a`
+    AddDestination(ServiceKey, Destination),
+    /// `-e`
+    EditDestination(ServiceKey, Destination),
+    /// `-d`
+    DeleteDestination(ServiceKey, DestinationKey),
+    /// `--set`
+    SetTimeouts(Timeouts),
+    /// `--start-daemon` or `--stop-daemon`
+    Daemon,
+    /// `-R`
+    Restore,
+    /// `-S`
+    Save {
+        /// `-n`
+        numeric: bool,
+    },
+    /// `-Z`
+    Zero(Option<ServiceKey>),
+    /// `-h`
+    Help,
+    /// `-v`
+    Version,
+}
+
+/// What `-L` is to show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum List {
+    /// `--timeout`
+    Timeouts,
+    /// `--daemon`
+    Daemons,
+    /// `-c`
+    Connections {
+        /// `-n`
+        numeric: bool,
+        /// `--persistent-conn`
+        engines: bool,
+    },
+    /// Services and destinations.
+    Services {
+        /// Only this one.
+        service: Option<ServiceKey>,
+        /// The columns.
+        mode: Mode,
+        /// `-n`
+        numeric: bool,
+        /// `--exact`
+        exact: bool,
+        /// Not `--nosort`
+        sorted: bool,
+    },
+}
+
+/// The columns of a listing. Of several, ipvsadm shows the first in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// `--stats`
+    Statistics,
+    /// `--rate`
+    Rates,
+    /// `--thresholds`
+    Thresholds,
+    /// `--persistent-conn`
+    Persistent,
+    /// `--tun-info`
+    Tunnels,
+    /// Weights and connections.
+    Default,
+}
+
+/// A command line that is none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// It does not begin with a command: the hint to read the help, exit status 255.
+    NoCommand,
+    /// popt's complaint about an option, exit status 255. A restore goes on with the next line.
+    Option(String),
+    /// Anything else that is wrong, exit status 2.
+    Usage(String),
+}
+
+impl Failure {
+    /// A usage error.
+    pub(super) fn usage<T>(sentence: impl Into<String>) -> Result<T, Failure> {
+        Err(Failure::Usage(sentence.into()))
+    }
+}

@@ -1,0 +1,217 @@
+//! Which options a command requires, allows and excludes.
+
+use super::command::Failure;
+
+/// The commands, in the order of the matrix's columns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the variants are the commands' own names")]
+pub enum Cmd {
+    AddService,
+    EditService,
+    DeleteService,
+    Flush,
+    List,
+    AddServer,
+    DeleteServer,
+    EditServer,
+    Set,
+    StartDaemon,
+    StopDaemon,
+    Restore,
+    Save,
+    Zero,
+}
+
+/// Names of the commands in messages.
+const COMMANDS: [&str; 14] = [
+    "add-service",
+    "edit-service",
+    "delete-service",
+    "flush",
+    "list",
+    "add-server",
+    "delete-server",
+    "edit-server",
+    "set",
+    "start-daemon",
+    "stop-daemon",
+    "restore",
+    "save",
+    "zero",
+];
+
+/// The options that are counted and checked, in the order in which they are checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the variants are the options' own names")]
+pub enum Opt {
+    Numeric,
+    Connection,
+    Service,
+    Scheduler,
+    Persistent,
+    Netmask,
+    RealServer,
+    Forward,
+    Weight,
+    Upper,
+    Lower,
+    McastInterface,
+    Timeout,
+    Daemon,
+    Stats,
+    Rate,
+    Thresholds,
+    PersistentConn,
+    NoSort,
+    SyncId,
+    Exact,
+    Ops,
+    Engine,
+    SchedFlags,
+    McastGroup,
+    McastPort,
+    McastTtl,
+    SyncMaxLen,
+    TunInfo,
+    TunType,
+    TunPort,
+    TunNoCsum,
+    TunCsum,
+    TunRemCsum,
+}
+
+/// An option's name in messages, and for each command whether it requires the option (`+`), allows it (`o`), allows one
+/// of those marked `1` at most, or does not take it (`.`).
+///
+/// The columns: add-service, edit-service, delete-service, flush, list, add-server, delete-server, edit-server, set,
+/// start-daemon, stop-daemon, restore, save, zero.
+#[rustfmt::skip]
+const MATRIX: [(&str, &[u8; 14]); 34] = [
+    //                      AEDCLadeSssRSZ
+    ("numeric",           b"....o.......o."),
+    ("connection",        b"....1........."),
+    ("service-address",   b"+++.1+++.....o"),
+    ("scheduler",         b"oo............"),
+    ("persistent",        b"oo............"),
+    ("netmask",           b"oo............"),
+    ("real-server",       b".....+++......"),
+    ("forwarding-method", b".....o.o......"),
+    ("weight",            b".....o.o......"),
+    ("u-threshold",       b".....o.o......"),
+    ("l-threshold",       b".....o.o......"),
+    ("mcast-interface",   b".........o...."),
+    ("timeout",           b"....1........."),
+    ("daemon",            b"....1........."),
+    ("stats",             b"....o........."),
+    ("rate",              b"....o........."),
+    ("thresholds",        b"....o........."),
+    ("persistent-conn",   b"....o........."),
+    ("nosort",            b"....o........."),
+    ("syncid",            b"....o....oo..."),
+    ("exact",             b"....o........."),
+    ("ops",               b"oo............"),
+    ("pe",                b"oo............"),
+    ("sched-flags",       b"oo............"),
+    ("mcast-group",       b".........o...."),
+    ("mcast-port",        b".........o...."),
+    ("mcast-ttl",         b".........o...."),
+    ("sync-maxlen",       b".........o...."),
+    ("tun-info",          b"....o........."),
+    ("tun-type",          b".....o.o......"),
+    ("tun-port",          b".....o.o......"),
+    ("tun-nocsum",        b".....o.o......"),
+    ("tun-csum",          b".....o.o......"),
+    ("tun-remcsum",       b".....o.o......"),
+];
+
+/// The tunnel options a type takes, as [`MATRIX`] has it for commands: port, no checksum, checksum, remote checksum.
+const TUNNELS: [(&str, &[u8; 4]); 4] = [("ipip", b"...."), ("gue", b"+111"), ("gre", b".11."), ("vxlan", b"o11.")];
+
+/// The options that tunnels of some type take, in the order of [`TUNNELS`]' columns.
+const TUNNEL_OPTIONS: [Opt; 4] = [Opt::TunPort, Opt::TunNoCsum, Opt::TunCsum, Opt::TunRemCsum];
+
+/// The options a command line had.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options(u64);
+
+impl Options {
+    /// Whether it had this one.
+    pub fn has(self, option: Opt) -> bool {
+        self.0 & 1 << option as u32 != 0
+    }
+
+    /// Whether it had one of these.
+    pub fn any(self, options: &[Opt]) -> bool {
+        options.iter().any(|&option| self.has(option))
+    }
+
+    /// Notes an option, which may come once.
+    pub fn set(&mut self, option: Opt) -> Result<(), Failure> {
+        if self.has(option) {
+            return Failure::usage(format!("multiple '{}' options specified", MATRIX[option as usize].0));
+        }
+        self.0 |= 1 << option as u32;
+        Ok(())
+    }
+
+    /// Checks them against the command.
+    pub fn check(self, command: Cmd) -> Result<(), Failure> {
+        let column = command as usize;
+        let rows = MATRIX.iter().enumerate().map(|(index, row)| (row.0, row.1[column], self.0 >> index & 1 != 0));
+        check(rows, COMMANDS[column], "command")
+    }
+
+    /// Checks the tunnel options against the tunnel's type, a number of [`lvs_common::abi::tunnel`].
+    pub fn check_tunnel(self, kind: u8) -> Result<(), Failure> {
+        let (name, rules) = TUNNELS[usize::from(kind)];
+        let rows = TUNNEL_OPTIONS.iter().zip(rules);
+        check(rows.map(|(&option, &rule)| (MATRIX[option as usize].0, rule, self.has(option))), name, "tunnel type")
+    }
+}
+
+/// Goes through options (name, rule, given) and stops at the first that is not as `subject`, a `what`, demands.
+fn check<'a>(rows: impl Iterator<Item = (&'a str, u8, bool)>, subject: &str, what: &str) -> Result<(), Failure> {
+    let mut exclusive = None;
+    for (name, rule, given) in rows {
+        match (rule, given) {
+            (b'+', false) => {
+                return Failure::usage(format!("You need to supply the '{name}' option for the '{subject}' {what}"));
+            }
+            (b'.', true) => {
+                return Failure::usage(format!("Illegal '{name}' option with the '{subject}' {what}"));
+            }
+            (b'1', true) => {
+                if let Some(earlier) = exclusive.replace(name) {
+                    return Failure::usage(format!(
+                        "The option '{name}' conflicts with the '{earlier}' option in the '{subject}' {what}"
+                    ));
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The number of a tunnel type.
+pub fn tunnel_by_name(name: &str) -> Option<u8> {
+    TUNNELS.iter().position(|entry| entry.0 == name).map(|number| number as u8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lvs_common::abi::tunnel;
+
+    #[test]
+    fn tunnel_numbers_are_the_maps() {
+        let named = ["ipip", "gue", "gre", "vxlan"].map(|name| tunnel_by_name(name).unwrap());
+        assert_eq!(named, [tunnel::IPIP, tunnel::GUE, tunnel::GRE, tunnel::VXLAN]);
+    }
+
+    #[test]
+    fn the_last_row_is_the_last_option() {
+        assert_eq!(MATRIX[Opt::TunRemCsum as usize].0, "tun-remcsum");
+        assert_eq!(COMMANDS[Cmd::Zero as usize], "zero");
+    }
+}

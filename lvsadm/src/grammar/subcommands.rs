@@ -1,0 +1,107 @@
+//! lvsadm's own sub-commands, which are words.
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::session::is_ipvsadm;
+
+/// lvsadm's sub-commands. Everything that begins with `-` is ipvsadm's grammar: see `lvsadm -h`.
+#[derive(Debug, Parser)]
+#[command(name = "lvsadm", disable_help_subcommand = true)]
+pub struct Cli {
+    /// Which of them.
+    #[command(subcommand)]
+    pub sub: Sub,
+}
+
+/// A sub-command.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub enum Sub {
+    /// Balance the packets of devices
+    Attach {
+        /// A device to attach to; may be repeated. Without any: every device that is up, and lo
+        #[arg(long = "dev", value_name = "DEVICE")]
+        devices: Vec<String>,
+        /// How to attach
+        #[arg(long, value_enum, default_value_t = AttachMode::Auto)]
+        mode: AttachMode,
+        /// What the data plane writes to its log
+        #[arg(long, value_enum, default_value_t = LogLevel::Off, value_name = "LEVEL")]
+        log: LogLevel,
+        /// Most connections at a time
+        #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
+        conns: Option<u32>,
+    },
+    /// Stop balancing the packets of devices; rules and connections stay
+    Detach {
+        /// A device to detach from; may be repeated. Without any: every device
+        #[arg(long = "dev", value_name = "DEVICE")]
+        devices: Vec<String>,
+    },
+    /// Show where and how the data plane is attached, and what it did with packets
+    Status {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Detach from every device and forget rules and connections
+    Unload,
+    /// Follow the data plane's log
+    Log,
+    /// Show or set net.ipv4.vs settings of the data plane
+    Sysctl {
+        /// A setting to show, or to set
+        #[arg(value_name = "NAME[=VALUE]")]
+        settings: Vec<String>,
+    },
+}
+
+/// How to attach to a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum AttachMode {
+    /// XDP in the driver where no packet is lost by it, TC elsewhere
+    Auto,
+    /// XDP in the driver
+    Native,
+    /// XDP in the network stack
+    Generic,
+    /// TC
+    Tc,
+}
+
+/// How much the data plane writes to its log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+#[allow(missing_docs, reason = "the variants are the levels' own names")]
+pub enum LogLevel {
+    Off,
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+/// The sub-command of an argument vector, if its first argument is a word and the program's name is not ipvsadm's: what it
+/// says, or clap's answer.
+pub fn parse(argv: &[&str]) -> Option<Result<Sub, clap::Error>> {
+    let (program, word) = (argv.first()?, argv.get(1)?);
+    let name = program.rsplit('/').next().unwrap_or(program);
+    let own = !is_ipvsadm(name) && !word.is_empty() && !word.starts_with('-');
+    own.then(|| Cli::try_parse_from(argv).map(|cli| cli.sub))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_lvsadms_own() {
+        let attach = parse(&["lvsadm", "attach", "--dev", "eth0", "--dev", "eth1", "--mode", "native"]);
+        let devices = vec!["eth0".to_owned(), "eth1".to_owned()];
+        let expected = Sub::Attach { devices, mode: AttachMode::Native, log: LogLevel::Off, conns: None };
+        assert_eq!(attach.unwrap().unwrap(), expected);
+        assert!(parse(&["/sbin/lvsadm", "nonsense"]).unwrap().is_err());
+        assert!(parse(&["/sbin/ipvsadm", "attach"]).is_none());
+        assert!(parse(&["lvsadm", "-L"]).is_none());
+        assert!(parse(&["lvsadm"]).is_none());
+    }
+}

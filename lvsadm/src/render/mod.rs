@@ -1,0 +1,21 @@
+//! What ipvsadm prints, byte for byte.
+
+mod connections;
+mod label;
+mod listing;
+mod numbers;
+mod save;
+mod sort;
+
+pub use connections::Connections;
+pub use label::Labels;
+pub use listing::{Listing, header};
+pub use save::save;
+pub use sort::{hash_order, sorted};
+
+use crate::rules::Timeouts;
+
+/// `-L --timeout`
+pub fn timeouts(timeouts: &Timeouts) -> String {
+    format!("Timeout (tcp tcpfin udp): {} {} {}\n", timeouts.tcp, timeouts.tcp_fin, timeouts.udp)
+}

@@ -1,0 +1,361 @@
+//! One invocation: an argument vector, what it reads and writes, and the director it may need.
+
+use std::io::{self, Read, Write};
+
+use crate::director::{self, Director, Error, Operation, Wanted};
+use crate::grammar::{self, Command, Dialect, Failure, List, Mode, Named};
+use crate::names::Names;
+use crate::render::{self, Connections, Labels, Listing};
+use crate::rules::{PersistenceEngine, Service, ServiceEntry, ServiceKey, scheduler_by_name, words};
+
+/// Exit status of a usage error, and of a director that cannot be had.
+const USAGE: u8 = 2;
+/// Exit status of a change that was refused, and of an option popt refuses.
+const REFUSED: u8 = 255;
+/// Exit status of a listing that failed.
+const LISTING: u8 = 1;
+
+/// What ipvsadm adds when there is no IPVS.
+const NO_IPVS: &str = "Are you sure that IP Virtual Server is built in the kernel or as module?";
+/// What `ipvsadm-save` says to options it does not have.
+const SAVE_USAGE: &str = "ipvsadm-save: Script to save the IPVS table to stdout.\n   \
+                          With the -n option, prints out the table in numeric format.";
+
+/// Gets the director, once, when it is needed.
+pub type Open<'d> = Box<dyn FnOnce() -> director::Result<&'d mut dyn Director> + 'd>;
+
+/// What an invocation reads, and where it gets things from.
+pub struct Surroundings<'a, 'd> {
+    /// Standard input.
+    pub stdin: &'a mut dyn Read,
+    /// Names of hosts and ports.
+    pub names: &'a mut dyn Names,
+    /// The director.
+    pub open: Open<'d>,
+}
+
+/// What an invocation came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Exit status.
+    pub status: u8,
+    /// Everything for standard output.
+    pub stdout: String,
+    /// Everything for standard error.
+    pub stderr: String,
+}
+
+impl Outcome {
+    /// Writes what there is to write, each stream at once.
+    pub fn write(&self, stdout: &mut dyn Write, stderr: &mut dyn Write) -> io::Result<()> {
+        write(stderr, &self.stderr)?;
+        write(stdout, &self.stdout)
+    }
+}
+
+/// Writes a text. A reader that has gone away is no error.
+fn write(stream: &mut dyn Write, text: &str) -> io::Result<()> {
+    match stream.write_all(text.as_bytes()).and_then(|()| stream.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
+}
+
+/// Runs ipvsadm's grammar; `argv` begins with the program's name. By the names of ipvsadm's two scripts it does what they
+/// do.
+pub fn run(argv: &[&str], surroundings: Surroundings<'_, '_>) -> Outcome {
+    let program = argv.first().copied().unwrap_or("lvsadm");
+    let arguments = argv.get(1..).unwrap_or_default();
+    let name = program.rsplit('/').next().unwrap_or(program);
+    let literal = is_ipvsadm(name);
+    let Surroundings { stdin, names, open } = surroundings;
+    let mut session = Session {
+        program: if name.starts_with("ipvsadm-") { "ipvsadm" } else { program },
+        dialect: if literal { Dialect::Literal } else { Dialect::Own },
+        names,
+        open: Some(open),
+        director: None,
+        outcome: Outcome::default(),
+    };
+    // ipvsadm wants the kernel before it looks at anything; lvsadm explains itself without.
+    let opened = if literal { session.open() } else { Ok(()) };
+    let result = opened.and_then(|()| match (name, arguments) {
+        ("ipvsadm-save", []) => session.line(&["-S"], None),
+        ("ipvsadm-save", ["-n"]) => session.line(&["-S", "-n"], None),
+        ("ipvsadm-save", _) => {
+            session.complain(SAVE_USAGE);
+            Err(LISTING)
+        }
+        ("ipvsadm-restore", _) => {
+            session.line(&["-C"], None)?;
+            session.restore(stdin, |line| !line.starts_with('#'))
+        }
+        (_, []) => session.line(&["-L"], None),
+        _ => session.line(arguments, Some(stdin)),
+    });
+    let (Ok(status) | Err(status)) = result;
+    session.outcome.status = status;
+    session.outcome
+}
+
+/// Whether a program of that name speaks ipvsadm's command line and nothing else.
+pub fn is_ipvsadm(name: &str) -> bool {
+    matches!(name, "ipvsadm" | "ipvsadm-save" | "ipvsadm-restore")
+}
+
+/// An exit status: `Ok` lets a restore go on with the next line, `Err` ends everything.
+type Status = Result<u8, u8>;
+
+/// An invocation while it runs.
+struct Session<'a, 'd> {
+    program: &'a str,
+    dialect: Dialect,
+    names: &'a mut dyn Names,
+    open: Option<Open<'d>>,
+    director: Option<&'d mut dyn Director>,
+    outcome: Outcome,
+}
+
+impl<'d> Session<'_, 'd> {
+    /// Gets the director if that was not done yet.
+    fn open(&mut self) -> Result<(), u8> {
+        let Some(open) = self.open.take() else { return Ok(()) };
+        match open() {
+            Ok(director) => {
+                self.director = Some(director);
+                Ok(())
+            }
+            Err(error) => {
+                self.complain(&match self.dialect {
+                    Dialect::Literal => format!("Can't initialize ipvs: {error}\n{NO_IPVS}"),
+                    Dialect::Own => format!("lvsadm: {error}"),
+                });
+                Err(USAGE)
+            }
+        }
+    }
+
+    /// The director, opened if need be.
+    fn director(&mut self) -> Result<&mut (dyn Director + 'd), u8> {
+        self.open()?;
+        // There is none only if opening it failed before, which has ended everything.
+        self.director.as_deref_mut().ok_or(USAGE)
+    }
+
+    /// Says a sentence on standard error.
+    fn complain(&mut self, sentence: &str) {
+        self.outcome.stderr.push_str(sentence);
+        self.outcome.stderr.push('\n');
+    }
+
+    /// Tells how to get help, and ends everything.
+    fn try_help(&mut self) -> Status {
+        let program = self.program;
+        self.complain(&format!("Try `{program} -h' or '{program} --help' for more information."));
+        Err(REFUSED)
+    }
+
+    /// Reads and executes one command. Without an input it cannot be a restore.
+    fn line(&mut self, arguments: &[&str], stdin: Option<&mut dyn Read>) -> Status {
+        match grammar::parse(arguments, self.dialect, self.names) {
+            Ok(Command::Restore) => match stdin {
+                Some(stdin) => self.restore(stdin, |_| true),
+                None => self.try_help(),
+            },
+            Ok(command) => self.execute(command),
+            Err(Failure::NoCommand) => self.try_help(),
+            Err(Failure::Option(sentence)) => {
+                self.complain(&sentence);
+                Ok(REFUSED)
+            }
+            Err(Failure::Usage(sentence)) => {
+                self.complain(&sentence);
+                Err(USAGE)
+            }
+        }
+    }
+
+    /// Executes the lines of an input that are `wanted`, as one group. The status is the last line's.
+    fn restore(&mut self, stdin: &mut dyn Read, wanted: fn(&str) -> bool) -> Status {
+        let mut input = Vec::new();
+        if let Err(error) = stdin.read_to_end(&mut input) {
+            self.complain(&format!("cannot read standard input: {error}"));
+            return Err(USAGE);
+        }
+        let input = String::from_utf8_lossy(&input);
+        let begun = self.director()?.begin();
+        if begun.is_err() {
+            return self.changed(Operation::Restore, begun);
+        }
+        let result = self.lines(input.lines().filter(|line| wanted(line)));
+        let committed = self.director()?.commit();
+        if committed.is_err() { self.changed(Operation::Restore, committed) } else { result }
+    }
+
+    fn lines<'b>(&mut self, lines: impl Iterator<Item = &'b str>) -> Status {
+        let mut status = 0;
+        for line in lines {
+            let arguments: Vec<&str> = words(line).collect();
+            if !arguments.is_empty() {
+                status = self.line(&arguments, None)?;
+            }
+        }
+        Ok(status)
+    }
+
+    fn execute(&mut self, command: Command) -> Status {
+        match command {
+            Command::Help => {
+                self.outcome.stdout.push_str(&grammar::help(self.program, self.dialect));
+                Err(0)
+            }
+            Command::Version => {
+                self.outcome.stdout.push_str(&grammar::version(self.dialect));
+                Err(0)
+            }
+            Command::AddService(named) => {
+                let director = self.director()?;
+                let result = resolve(director, named, Error::Exists).and_then(|service| director.add_service(&service));
+                self.changed(Operation::AddService, result)
+            }
+            Command::EditService(named) => {
+                let director = self.director()?;
+                let result =
+                    resolve(director, named, Error::NotFound).and_then(|service| director.edit_service(&service));
+                self.changed(Operation::EditService, result)
+            }
+            Command::DeleteService(key) => {
+                let result = self.director()?.delete_service(&key);
+                self.changed(Operation::DeleteService, result)
+            }
+            Command::Flush => {
+                let result = self.director()?.flush();
+                self.changed(Operation::Flush, result)
+            }
+            Command::AddDestination(service, destination) => {
+                let result = self.director()?.add_destination(&service, &destination);
+                self.changed(Operation::AddDestination, result)
+            }
+            Command::EditDestination(service, destination) => {
+                let result = self.director()?.edit_destination(&service, &destination);
+                self.changed(Operation::EditDestination, result)
+            }
+            Command::DeleteDestination(service, key) => {
+                let result = self.director()?.delete_destination(&service, &key);
+                self.changed(Operation::DeleteDestination, result)
+            }
+            Command::SetTimeouts(timeouts) => {
+                let result = self.director()?.set_timeouts(timeouts);
+                self.changed(Operation::Timeouts, result)
+            }
+            Command::Zero(key) => {
+                let result = self.director()?.zero(key.as_ref());
+                self.changed(Operation::Zero, result)
+            }
+            Command::Daemon => {
+                self.complain("This build has no connection synchronisation daemon");
+                Ok(REFUSED)
+            }
+            Command::List(list) => self.list(list),
+            Command::Save { numeric } => self.save(numeric),
+            // Only reached from within a restore, which `line` has refused.
+            Command::Restore => self.try_help(),
+        }
+    }
+
+    /// Status of a change.
+    fn changed(&mut self, operation: Operation, result: director::Result<()>) -> Status {
+        match result {
+            Ok(()) => Ok(0),
+            Err(error) => {
+                self.complain(&error.text(operation));
+                Ok(REFUSED)
+            }
+        }
+    }
+
+    /// What a listing asked for, or its end.
+    fn listed<T>(&mut self, operation: Operation, result: director::Result<T>) -> Result<T, u8> {
+        result.map_err(|error| {
+            self.complain(&error.text(operation));
+            LISTING
+        })
+    }
+
+    fn list(&mut self, list: List) -> Status {
+        let mut text = String::new();
+        match list {
+            List::Timeouts => {
+                let timeouts = self.director()?.timeouts();
+                text = render::timeouts(&self.listed(Operation::Timeouts, timeouts)?);
+            }
+            // There are none in this build, and ipvsadm prints nothing for none.
+            List::Daemons => {}
+            List::Connections { numeric, engines } => {
+                self.open()?;
+                let Session { director: Some(director), names, dialect, .. } = self else { return Err(USAGE) };
+                let labels = Labels::new(*dialect, *names, numeric);
+                let mut listing = Connections { labels, engines };
+                text = listing.titles();
+                let result = director.connections(&mut |row| listing.row(&mut text, row));
+                self.listed(Operation::Connections, result)?;
+            }
+            List::Services { service, mode, numeric, exact, sorted } => {
+                let wanted =
+                    Wanted { destinations: true, statistics: mode == Mode::Statistics, rates: mode == Mode::Rates };
+                let entries = match &service {
+                    Some(key) => self.service(key, wanted, sorted)?,
+                    None => {
+                        let size = self.director()?.table_size();
+                        text = render::header(self.listed(Operation::GetService, size)?);
+                        self.services(wanted, sorted)?
+                    }
+                };
+                let labels = Labels::new(self.dialect, self.names, numeric);
+                let mut listing = Listing { labels, mode, exact };
+                text.push_str(listing.titles());
+                entries.iter().for_each(|entry| listing.entry(&mut text, entry));
+            }
+        }
+        self.outcome.stdout.push_str(&text);
+        Ok(0)
+    }
+
+    fn save(&mut self, numeric: bool) -> Status {
+        let entries = self.services(Wanted { destinations: true, ..Wanted::default() }, true)?;
+        let mut labels = Labels::new(self.dialect, self.names, numeric);
+        entries.iter().for_each(|entry| render::save(&mut self.outcome.stdout, &mut labels, entry));
+        Ok(0)
+    }
+
+    /// All services, in the kernel's order or ipvsadm's.
+    fn services(&mut self, wanted: Wanted, sorted: bool) -> Result<Vec<ServiceEntry>, u8> {
+        let entries = self.director()?.services(wanted);
+        let mut entries = self.listed(Operation::GetService, entries)?;
+        render::hash_order(&mut entries);
+        Ok(if sorted { render::sorted(entries) } else { entries })
+    }
+
+    /// One service.
+    fn service(&mut self, key: &ServiceKey, wanted: Wanted, sorted: bool) -> Result<Vec<ServiceEntry>, u8> {
+        let entry = self.director()?.service(key, wanted);
+        let entries = vec![self.listed(Operation::GetService, entry)?];
+        Ok(if sorted { render::sorted(entries) } else { entries })
+    }
+}
+
+/// The service with its scheduler and engine. The kernel looks for the service before it looks for these, so if there is
+/// none of a name, the error depends on whether there is the service; `there` is the error if so.
+fn resolve(director: &dyn Director, named: Named, there: Error) -> director::Result<Service> {
+    let engine = PersistenceEngine::by_name(&named.engine);
+    match scheduler_by_name(&named.scheduler) {
+        Some(scheduler) if engine.is_some() || named.engine.is_empty() => {
+            Ok(Service { scheduler, engine, ..named.service })
+        }
+        _ => match director.service(&named.service.key, Wanted::default()) {
+            Ok(_) => Err(there),
+            Err(Error::NoService) if there == Error::Exists => Err(Error::NotFound),
+            Err(error) => Err(error),
+        },
+    }
+}

@@ -1,0 +1,139 @@
+//! What the program does by its own name, and by ipvsadm's where the recordings say nothing.
+
+mod common;
+
+use common::{TestNames, ipvsadm};
+use lvs_common::abi::Counters;
+use lvsadm::director::{Error, MemoryDirector};
+use lvsadm::rules::{Connection, Protocol, Rates};
+use lvsadm::session::{Outcome, Surroundings, run};
+
+/// A director with a service that forwards by full NAT and by VXLAN.
+fn director() -> MemoryDirector {
+    let mut director = MemoryDirector::default();
+    for line in [
+        "-A -t 192.0.2.10:80 -s rr",
+        "-a -t 192.0.2.10:80 -r 10.0.0.1:8080 --fullnat",
+        "-a -t 192.0.2.10:80 -r 10.0.0.9 -i --tun-type vxlan -w 2",
+        "-A -f 4294967295",
+    ] {
+        let argv: Vec<&str> = ["lvsadm"].into_iter().chain(line.split(' ')).collect();
+        assert_eq!(ipvsadm(&mut director, &argv, ""), Outcome::default(), "{line}");
+    }
+    director
+}
+
+/// Runs a command where there is no data plane.
+fn without_director(argv: &[&str]) -> Outcome {
+    let open = Box::new(|| Err(Error::Os(libc::ENOPROTOOPT)));
+    run(argv, Surroundings { stdin: &mut std::io::empty(), names: &mut TestNames, open })
+}
+
+#[test]
+fn additions_are_listed_and_saved() {
+    let mut director = director();
+    let listing = ipvsadm(&mut director, &["lvsadm", "-Ln", "--tun-info"], "").stdout;
+    assert_eq!(
+        listing.lines().skip(3).collect::<Vec<_>>(),
+        [
+            // First, as the comparison wraps; not negative, as ipvsadm would have it.
+            "FWM  4294967295 wlc",
+            "TCP  192.0.2.10:80 rr",
+            "  -> 10.0.0.1:8080                FullNat n/a           1      0          0         ",
+            "  -> 10.0.0.9:80                  Tunnel  vxlan:4789:-c 2      0          0         ",
+        ]
+    );
+    let saved = ipvsadm(&mut director, &["lvsadm", "-Sn"], "").stdout;
+    assert_eq!(
+        saved,
+        "-A -f 4294967295 -s wlc\n\
+         -A -t 192.0.2.10:80 -s rr\n\
+         -a -t 192.0.2.10:80 -r 10.0.0.1:8080 --fullnat -w 1\n\
+         -a -t 192.0.2.10:80 -r 10.0.0.9:80 -i -w 2 --tun-type vxlan --tun-port 4789 --tun-nocsum\n"
+    );
+}
+
+#[test]
+fn ipvsadm_knows_nothing_of_additions() {
+    let mut director = director();
+    let listing = ipvsadm(&mut director, &["/sbin/ipvsadm", "-Ln"], "").stdout;
+    assert!(listing.contains("10.0.0.1:8080                Masq    1"), "{listing}");
+    let full_nat = ["ipvsadm", "-a", "-t", "192.0.2.10:80", "-r", "10.0.0.2", "--fullnat"];
+    let outcome = ipvsadm(&mut director, &full_nat, "");
+    assert_eq!((outcome.status, outcome.stderr.as_str()), (255, "--fullnat: unknown option\n"));
+    let vxlan = ["ipvsadm", "-a", "-t", "192.0.2.10:80", "-r", "10.0.0.2", "-i", "--tun-type", "vxlan"];
+    let outcome = ipvsadm(&mut director, &vxlan, "");
+    assert_eq!((outcome.status, outcome.stderr.as_str()), (2, "illegal tunnel type specified\n"));
+}
+
+#[test]
+fn help_needs_no_data_plane_by_its_own_name_alone() {
+    let own = without_director(&["lvsadm", "-h"]);
+    assert_eq!((own.status, own.stderr.as_str()), (0, ""));
+    assert!(own.stdout.contains("--fullnat") && own.stdout.contains("lvsadm attach"), "{}", own.stdout);
+    for argv in [["ipvsadm", "-h"], ["ipvsadm", "--nonsense"]] {
+        let literal = without_director(&argv);
+        let sentence = "Can't initialize ipvs: Protocol not available\n\
+                        Are you sure that IP Virtual Server is built in the kernel or as module?\n";
+        assert_eq!((literal.status, literal.stderr.as_str()), (2, sentence));
+    }
+    let list = without_director(&["lvsadm", "-L"]);
+    assert_eq!((list.status, list.stderr.as_str()), (2, "lvsadm: Protocol not available\n"));
+    let no_command = without_director(&["lvsadm", "-n"]);
+    assert_eq!(no_command.status, 255);
+}
+
+#[test]
+fn synchronisation_is_refused_in_one_line() {
+    let start = ["ipvsadm", "--start-daemon", "master", "--mcast-interface", "eth0", "--syncid", "3"];
+    let outcome = ipvsadm(&mut MemoryDirector::default(), &start, "");
+    assert_eq!((outcome.status, outcome.stderr.lines().count()), (255, 1));
+}
+
+#[test]
+fn numbers_are_scaled_unless_exact() {
+    let mut director = director();
+    let entry = &mut director.entries[0];
+    entry.statistics = Counters {
+        conns: 123_456,
+        in_packets: 864_192,
+        out_packets: 617_280,
+        in_bytes: 123_456_789,
+        out_bytes: 3_703_000_000,
+    };
+    let rates = Rates { conns: 1, in_packets: 200_000_000, out_packets: 0, in_bytes: 200_000_000, out_bytes: 0 };
+    entry.destinations[0].rates = rates;
+    let mut line = |mode: &str, number: usize| {
+        let listing = ipvsadm(&mut director, &["ipvsadm", "-Ln", mode, "-t", "192.0.2.10:80"], "").stdout;
+        listing.lines().nth(number).unwrap().to_owned()
+    };
+    assert_eq!(line("--stats", 2), "TCP  192.0.2.10:80                  123456   864192   617280  123456K    3703M");
+    // Packet rates of destinations are never scaled.
+    assert_eq!(line("--rate", 4), "  -> 10.0.0.9:80                         1 200000000        0  200000K        0");
+}
+
+#[test]
+fn connections_are_listed_with_names() {
+    let mut director = MemoryDirector::default();
+    director.connections.push(Connection {
+        protocol: Some(Protocol::Udp),
+        expires: 299,
+        state: "UDP",
+        client: ("2001:db8:1::64".parse().unwrap(), 40004),
+        virt: ("2001:db8::10".parse().unwrap(), 53),
+        real: ("10.0.0.1".parse().unwrap(), 53),
+        engine: None,
+    });
+    assert_eq!(
+        ipvsadm(&mut director, &["ipvsadm", "-Lc"], "").stdout.lines().nth(2),
+        Some("UDP 04:59  UDP         [2001:db8:1::64]:40004 [vip6.example]:domain rs1.example:domain")
+    );
+}
+
+#[test]
+fn a_reader_that_has_gone_is_no_error() {
+    let outcome = Outcome { stdout: "x".repeat(1 << 20), ..Outcome::default() };
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    drop(reader);
+    outcome.write(&mut writer, &mut Vec::new()).unwrap();
+}
