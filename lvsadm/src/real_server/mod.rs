@@ -23,7 +23,7 @@ use state::State;
 const VXLAN_PORT: u16 = 4789;
 
 /// Arguments of `lvsadm real-server`.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug, PartialEq, Eq)]
 #[command(group = clap::ArgGroup::new("action").required(true).multiple(true).args(["dr", "tun", "off", "status"]))]
 pub struct RealServerArgs {
     /// Own the virtual addresses, for directors that forward by direct routing (-g)
