@@ -57,7 +57,7 @@ pub fn help(program: &str, dialect: Dialect) -> String {
         );
         for command in Cli::command().get_subcommands() {
             let about = command.get_about().map(ToString::to_string).unwrap_or_default();
-            push(&mut text, format_args!("  {:<36}{about}\n", format!("{program} {}", command.get_name())));
+            push(&mut text, format_args!("  {:<36}{about}\n", format!("lvsadm {}", command.get_name())));
         }
     }
     text
