@@ -6,6 +6,9 @@
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
+use object::build::elf::{Builder, SectionData};
+use object::elf::SHT_STRTAB;
+
 /// The objects: the director's programs, and the real server's.
 const OBJECTS: [&str; 2] = ["lvs", "real_server"];
 
@@ -20,7 +23,25 @@ fn main() {
         let object = built.join(name);
         // A file that does not exist counts as changed, so the objects are found as soon as they are there.
         println!("cargo::rerun-if-changed={}", object.display());
-        let bytes = fs::read(&object).unwrap_or_default();
+        let bytes = fs::read(&object).map_or_else(|_| Vec::new(), |bytes| without_debug_sections(&bytes));
         fs::write(out.join(name), bytes).expect("cannot write to OUT_DIR");
     }
+}
+
+/// The object without DWARF, which is most of it: BTF is made of it, and nothing reads it afterwards.
+fn without_debug_sections(object: &[u8]) -> Vec<u8> {
+    let mut builder = Builder::read(object).expect("the eBPF object is no ELF file");
+    for section in builder.sections.iter_mut() {
+        let name = section.name.as_slice();
+        section.delete = name.starts_with(b".debug_") || name.starts_with(b".rel.debug_");
+    }
+    builder.delete_orphans();
+    // LLVM keeps section names with the symbols'; the builder wants them in a section of their own.
+    let names = builder.sections.add();
+    names.name = b".shstrtab"[..].into();
+    names.sh_type = SHT_STRTAB;
+    names.data = SectionData::SectionString;
+    let mut stripped = Vec::new();
+    builder.write(&mut stripped).expect("cannot write the eBPF object");
+    stripped
 }
