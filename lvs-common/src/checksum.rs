@@ -68,9 +68,14 @@ static BYTE_POWERS: [u32; 16] = {
     table
 };
 
-/// One step of [`crc32c_difference`]: moves the remainder past 2^`bit` zero bytes if `length` has that bit.
+/// Steps of [`crc32c_difference`].
+pub const CRC32C_STEPS: u32 = 17;
+
+/// Step `step` of [`crc32c_difference`]. The first moves the remainder past the four bytes themselves, which the register
+/// takes up as bytes times x^32; each other one past 2^(step - 1) bytes if `after` has that bit.
 #[inline(always)]
-pub fn crc32c_skip(remainder: u32, length: u32, bit: u32) -> u32 {
+pub fn crc32c_step(remainder: u32, after: u32, step: u32) -> u32 {
+    let (length, bit) = if step == 0 { (4, 2) } else { (after, step.wrapping_sub(1)) };
     match BYTE_POWERS.get(bit as usize) {
         Some(power) if length & (1 << (bit & 31)) != 0 => multiply(remainder, *power),
         _ => remainder,
@@ -80,14 +85,7 @@ pub fn crc32c_skip(remainder: u32, length: u32, bit: u32) -> u32 {
 /// What changes in the CRC32c of a message when the four bytes `old` (little endian) become `new` with `after` bytes
 /// (at most 65,535) following them; XOR it to the CRC. Saves reading a whole SCTP packet because of its ports.
 pub fn crc32c_difference(old: u32, new: u32, after: u32) -> u32 {
-    // The register takes four bytes up as those bytes times x^32, that is past four bytes of zeros.
-    let mut remainder = crc32c_skip(old ^ new, 4, 2);
-    let mut bit = 0;
-    while bit < 16 {
-        remainder = crc32c_skip(remainder, after, bit);
-        bit += 1;
-    }
-    remainder
+    (0..CRC32C_STEPS).fold(old ^ new, |remainder, step| crc32c_step(remainder, after, step))
 }
 
 #[cfg(test)]

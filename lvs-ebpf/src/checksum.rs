@@ -25,39 +25,41 @@ const CHUNK: u32 = 256;
 
 struct Summing {
     skb: *mut __sk_buff,
-    at: u32,
+    start: u32,
     end: u32,
     sum: i64,
     buffer: *mut u8,
 }
 
-extern "C" fn add_chunk(_: u64, context: *mut c_void) -> i64 {
+extern "C" fn add_chunk(index: u64, context: *mut c_void) -> i64 {
     // SAFETY: `sum` passed it.
     let s = unsafe { &mut *context.cast::<Summing>() };
-    if s.at >= s.end {
+    // Counted by the loop itself and not by the structure: the verifier would follow each value that that takes.
+    let at = s.start.wrapping_add((index as u32).wrapping_mul(CHUNK));
+    if at >= s.end {
         return 1;
     }
-    let left = s.end.wrapping_sub(s.at);
+    let left = s.end.wrapping_sub(at);
     // SAFETY: helper calls with a valid context and a buffer longer than said.
     unsafe {
         if left >= CHUNK {
-            if bpf_skb_load_bytes(s.skb.cast(), s.at, s.buffer.cast(), CHUNK) != 0 {
+            if bpf_skb_load_bytes(s.skb.cast(), at, s.buffer.cast(), CHUNK) != 0 {
                 s.sum = -1;
                 return 1;
             }
         } else {
-            let length = left & (CHUNK - 1);
+            // From 1 to CHUNK, in a form that the verifier reads so.
+            let length = (left.wrapping_sub(1) & (CHUNK - 1)) + 1;
             for i in 0..CHUNK as usize / 8 {
                 s.buffer.cast::<u64>().add(i).write_volatile(0);
             }
-            if length == 0 || bpf_skb_load_bytes(s.skb.cast(), s.at, s.buffer.cast(), length) != 0 {
+            if bpf_skb_load_bytes(s.skb.cast(), at, s.buffer.cast(), length) != 0 {
                 s.sum = -1;
                 return 1;
             }
         }
         s.sum = bpf_csum_diff(core::ptr::null_mut(), 0, s.buffer.cast(), CHUNK, s.sum as u32);
     }
-    s.at = s.at.wrapping_add(CHUNK);
     (s.sum < 0) as i64
 }
 
@@ -68,7 +70,7 @@ pub fn sum(skb: *mut __sk_buff, at: u32, end: u32) -> Option<u64> {
     let scratch = SCRATCH.get_ptr_mut(count::cpu())?;
     // SAFETY: this CPU's own element.
     let buffer = unsafe { (&raw mut (*scratch).payload).cast() };
-    let mut s = Summing { skb, at, end, sum: 0, buffer };
+    let mut s = Summing { skb, start: at, end, sum: 0, buffer };
     // SAFETY: the callback gets the structure it expects.
     unsafe { bpf_loop(65536 / CHUNK, add_chunk as *mut c_void, (&raw mut s).cast(), 0) };
     if s.sum < 0 { None } else { Some(s.sum as u64) }
@@ -105,8 +107,8 @@ fn nonzero(check: u16) -> u16 {
 /// without: each segment would need its own.
 #[inline(always)]
 pub fn fill_outer_udp<P: Packet>(packet: P, outer: &Outer<'_>, at: usize, length: u32) -> bool {
-    if packet.segment() != 0 {
-        return true;
+    if !P::COMPLETE || packet.segment() != 0 {
+        return P::COMPLETE;
     }
     let Some(payload) = sum(packet.skb(), at as u32, (at as u32).wrapping_add(length)) else { return false };
     let all = payload + pseudo(outer.source.0, outer.destination.0, protocol::UDP, length);
@@ -119,8 +121,8 @@ pub fn fill_outer_udp<P: Packet>(packet: P, outer: &Outer<'_>, at: usize, length
 /// Fills in the checksum of a GRE header at `at`, which covers the `length` bytes from there (RFC 2784).
 #[inline(always)]
 pub fn fill_gre<P: Packet>(packet: P, at: usize, length: u32) -> bool {
-    if packet.segment() != 0 {
-        return true;
+    if !P::COMPLETE || packet.segment() != 0 {
+        return P::COMPLETE;
     }
     let Some(payload) = sum(packet.skb(), at as u32, (at as u32).wrapping_add(length)) else { return false };
     let Some(h) = packet.at::<[u16; 2]>(at + 4) else { return false };
@@ -129,8 +131,23 @@ pub fn fill_gre<P: Packet>(packet: P, at: usize, length: u32) -> bool {
     true
 }
 
-/// [`checksum::crc32c_difference`], kept out of line for its size.
+/// [`checksum::crc32c_difference`] with its steps in a loop of the kernel's, which the verifier follows once.
 #[inline(never)]
 pub fn crc32c_difference(old: u32, new: u32, after: u32) -> u32 {
-    checksum::crc32c_difference(old, new, after)
+    let mut c = Shifting { remainder: old ^ new, after };
+    // SAFETY: the callback gets the structure it expects.
+    unsafe { bpf_loop(checksum::CRC32C_STEPS, shift as *mut c_void, (&raw mut c).cast(), 0) };
+    c.remainder
+}
+
+struct Shifting {
+    remainder: u32,
+    after: u32,
+}
+
+extern "C" fn shift(step: u64, context: *mut c_void) -> i64 {
+    // SAFETY: `crc32c_difference` passed it.
+    let c = unsafe { &mut *context.cast::<Shifting>() };
+    c.remainder = checksum::crc32c_step(c.remainder, c.after, step as u32);
+    0
 }

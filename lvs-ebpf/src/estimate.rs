@@ -20,7 +20,7 @@ const CYCLE: u64 = SLICES * estimator::PERIOD;
 const TOTAL: u32 = 0;
 
 struct Range {
-    at: u32,
+    from: u32,
 }
 
 /// The part of `count` entries that slice number `slice` visits.
@@ -39,11 +39,11 @@ pub fn slice(slice: u64) {
         return;
     }
     let (from, to) = share(settings.dests_used, slice);
-    let mut range = Range { at: from };
+    let mut range = Range { from };
     // SAFETY: the callbacks get the structure they expect.
     unsafe { bpf_loop(to.wrapping_sub(from), destination as *mut c_void, (&raw mut range).cast(), 0) };
     let (from, to) = share(settings.services_used, slice);
-    let mut range = Range { at: from };
+    let mut range = Range { from };
     // SAFETY: as above.
     unsafe { bpf_loop(to.wrapping_sub(from), service as *mut c_void, (&raw mut range).cast(), 0) };
 }
@@ -60,11 +60,10 @@ fn sum(id: DestId) -> Counters {
     total
 }
 
-extern "C" fn destination(_: u64, context: *mut c_void) -> i64 {
+extern "C" fn destination(index: u64, context: *mut c_void) -> i64 {
     // SAFETY: `slice` passed it.
-    let range = unsafe { &mut *context.cast::<Range>() };
-    let id = range.at;
-    range.at = id.wrapping_add(1);
+    let range = unsafe { &*context.cast::<Range>() };
+    let id = range.from.wrapping_add(index as u32);
     let (Some(dest), Some(rates)) = (DESTS.get(id), DEST_RATES.get_ptr_mut(id)) else { return 1 };
     let (service, now) = (dest.service, sum(id));
     // SAFETY: the timer alone writes rates.
@@ -89,11 +88,10 @@ fn pass_on(service: u32, delta: &Counters) {
     unsafe { (*rates).last = (*rates).last.plus(*delta) };
 }
 
-extern "C" fn service(_: u64, context: *mut c_void) -> i64 {
+extern "C" fn service(index: u64, context: *mut c_void) -> i64 {
     // SAFETY: `slice` passed it.
-    let range = unsafe { &mut *context.cast::<Range>() };
-    let id = range.at;
-    range.at = id.wrapping_add(1);
+    let range = unsafe { &*context.cast::<Range>() };
+    let id = range.from.wrapping_add(index as u32);
     let Some(rates) = SERVICE_RATES.get_ptr_mut(id) else { return 1 };
     let rates: *mut Rates = rates;
     // SAFETY: as above.

@@ -70,8 +70,7 @@ extern "C" fn tick(_map: *mut c_void, _key: *mut u32, clock: *mut Clock) -> i64 
 }
 
 struct Sweep {
-    at: u32,
-    end: u32,
+    from: u32,
     now: u64,
 }
 
@@ -83,19 +82,18 @@ where
 {
     let share = |n: u64| ((buckets as u64 * n) / SLICES) as u32;
     let n = slice & (SLICES - 1);
-    let mut s = Sweep { at: share(n), end: share(n + 1), now };
+    let mut s = Sweep { from: share(n), now };
     // SAFETY: the callback gets the structure it expects.
-    unsafe { bpf_loop(s.end.wrapping_sub(s.at), visit::<A> as *mut c_void, (&raw mut s).cast(), 0) };
+    unsafe { bpf_loop(share(n + 1).wrapping_sub(s.from), visit::<A> as *mut c_void, (&raw mut s).cast(), 0) };
 }
 
-extern "C" fn visit<A: Family>(_: u64, context: *mut c_void) -> i64
+extern "C" fn visit<A: Family>(index: u64, context: *mut c_void) -> i64
 where
     Table: Store<A>,
 {
     // SAFETY: `sweep` passed it.
     let s = unsafe { &mut *context.cast::<Sweep>() };
-    let index = s.at;
-    s.at = index.wrapping_add(1);
+    let index = s.from.wrapping_add(index as u32);
     let Some(bucket) = <Table as Store<A>>::bucket(&Table, index) else { return 1 };
     // SAFETY: a bucket of the map.
     let (used, due) = unsafe { ((&raw const (*bucket).used).read_volatile(), (&raw const (*bucket).due).read_volatile()) };
@@ -107,7 +105,6 @@ where
 
 struct Cleaning {
     bucket: u32,
-    way: u32,
     now: u64,
     epoch: u64,
     /// The earliest expiry of what stays.
@@ -124,20 +121,19 @@ where
     // SAFETY: a bucket of the map.
     atomics::exchange64(unsafe { &raw mut (*bucket).due }, u64::MAX);
     let epoch = track::settings().map_or(0, |s| s.epoch);
-    let mut c = Cleaning { bucket: index, way: 0, now, epoch, due: u64::MAX };
+    let mut c = Cleaning { bucket: index, now, epoch, due: u64::MAX };
     // SAFETY: the callback gets the structure it expects.
     unsafe { bpf_loop(WAYS, check::<A> as *mut c_void, (&raw mut c).cast(), 0) };
     <Table as Store<A>>::sooner(&Table, bucket, c.due);
 }
 
-extern "C" fn check<A: Family>(_: u64, context: *mut c_void) -> i64
+extern "C" fn check<A: Family>(way: u64, context: *mut c_void) -> i64
 where
     Table: Store<A>,
 {
     // SAFETY: `clean` passed it.
     let s = unsafe { &mut *context.cast::<Cleaning>() };
-    let way = s.way;
-    s.way = way.wrapping_add(1);
+    let way = way as u32;
     let (Some(bucket), at) = (<Table as Store<A>>::bucket(&Table, s.bucket), table::entry(s.bucket, way)) else {
         return 1;
     };

@@ -50,34 +50,32 @@ struct Cutting {
     header: u32,
     /// Bytes of payload a fragment takes.
     step: u32,
-    at: u32,
     end: u32,
     /// Offset of the packet itself, and whether fragments follow it: it may be one already.
     fragment: u16,
     failed: bool,
 }
 
-extern "C" fn cut(_: u64, context: *mut c_void) -> i64 {
+extern "C" fn cut(index: u64, context: *mut c_void) -> i64 {
     // SAFETY: `run` passed it.
     let c = unsafe { &mut *context.cast::<Cutting>() };
-    if c.at >= c.end {
+    // Counted by the loop itself and not by the structure: the verifier would follow each value that that takes.
+    let at = (index as u32).wrapping_mul(c.step);
+    if at >= c.end {
         return 1;
     }
-    c.failed = !piece(c);
-    c.at = c.at.wrapping_add(c.step);
+    c.failed = !piece(c, at);
     c.failed as i64
 }
 
 /// Sends one fragment.
 #[inline(always)]
-fn piece(c: &mut Cutting) -> bool {
-    let left = c.end.wrapping_sub(c.at);
+fn piece(c: &Cutting, at: u32) -> bool {
+    let left = c.end.wrapping_sub(at);
     let more = left > c.step;
-    let length = (if more { c.step } else { left }) & (PAYLOAD as u32 - 1);
-    let at = c.at & (PAYLOAD as u32 - 1);
-    if length == 0 {
-        return false;
-    }
+    let at = at & (PAYLOAD as u32 - 1);
+    // From 1 to PAYLOAD, in a form that the verifier reads so.
+    let length = ((if more { c.step } else { left }).wrapping_sub(1) & (PAYLOAD as u32 - 1)) + 1;
     // SAFETY: offset and length are masked to half the scratch each; helper calls with a valid context.
     unsafe {
         let from = (&raw const (*c.scratch).payload).cast::<u8>().add(at as usize);
@@ -131,12 +129,11 @@ pub fn run(packet: TcPacket) -> i32 {
     if header < 20 || total <= header || length >= PAYLOAD as u32 || mtu < header + 8 {
         return drop(packet, Exit::DropTooBig);
     }
-    let length = length & (PAYLOAD as u32 - 1);
+    let length = (length.wrapping_sub(1) & (PAYLOAD as u32 - 1)) + 1;
     // SAFETY: a helper call with a valid context and a buffer longer than said.
-    let loaded = length != 0
-        && unsafe {
-            bpf_skb_load_bytes(packet.0.cast(), L3 as u32 + header, (&raw mut (*scratch).payload).cast(), length) == 0
-        };
+    let loaded = unsafe {
+        bpf_skb_load_bytes(packet.0.cast(), L3 as u32 + header, (&raw mut (*scratch).payload).cast(), length) == 0
+    };
     let Some(ethernet) = packet.at::<Ethernet>(0) else { return TcPacket::DROP };
     if !loaded {
         return drop(packet, Exit::DropInternal);
@@ -163,7 +160,6 @@ pub fn run(packet: TcPacket) -> i32 {
         ifindex: route.hop.ifindex,
         header,
         step,
-        at: 0,
         end: length,
         fragment: own,
         failed: false,

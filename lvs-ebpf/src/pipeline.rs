@@ -36,7 +36,8 @@ where
         Ok(p) => p,
         Err(stray) => return strayed::<P, A>(packet, stray),
     };
-    let (Some(settings), (virt, reply)) = (track::settings(), track::watched(&p)) else { return P::PASS };
+    let Some(settings) = track::settings() else { return P::PASS };
+    let (virt, reply) = track::watched(&p);
     if !(virt || reply) || !packet.for_this_host() {
         return not_ours::<P>();
     }
@@ -293,7 +294,8 @@ pub fn answer<P: Packet, A: Family>(packet: P) -> i32
 where
     Table: Store<A>,
 {
-    let (Ok(p), Some(settings)) = (A::parse(packet), track::settings()) else { return P::PASS };
+    let Ok(p) = A::parse(packet) else { return P::PASS };
+    let Some(settings) = track::settings() else { return P::PASS };
     let Some((at, connection)) = track::of_server(&p) else { return P::PASS };
     // SAFETY: an element of the map.
     let c = unsafe { &*connection };

@@ -27,8 +27,6 @@ use crate::{
 
 /// Seconds a connection lives until its first packet's state says otherwise.
 const INITIAL_TIMEOUT: u32 = 3;
-/// Times a pick is repeated because another CPU's came between.
-const PICK_TRIES: u32 = 16;
 
 /// Serves a packet for a watched address that the pipeline found no live connection for.
 #[inline(always)]
@@ -36,7 +34,8 @@ pub fn run<P: Packet, A: Drafted>(packet: P) -> i32
 where
     Table: Store<A>,
 {
-    let (Ok(p), Some(settings)) = (A::parse(packet), track::settings()) else { return P::PASS };
+    let Ok(p) = A::parse(packet) else { return P::PASS };
+    let Some(settings) = track::settings() else { return P::PASS };
     let now = track::jiffies();
     if let Some((at, connection)) = track::of_client(&p) {
         match existing(&p, settings, at, connection, now) {
@@ -70,9 +69,9 @@ pub fn once<P: Packet, A: Drafted>(packet: P) -> i32
 where
     Table: Store<A>,
 {
-    let (Ok(p), Some(settings), Some(draft)) = (A::parse(packet), track::settings(), A::draft()) else {
-        return P::PASS;
-    };
+    let Ok(p) = A::parse(packet) else { return P::PASS };
+    let Some(settings) = track::settings() else { return P::PASS };
+    let Some(draft) = A::draft() else { return P::PASS };
     // SAFETY: this CPU's own draft.
     let Some(dest) = Dest::get(unsafe { (*draft).dest }, settings.epoch) else { return P::DROP };
     forward(packet, &p, settings, u32::MAX, draft, &dest, track::jiffies())
@@ -153,7 +152,8 @@ fn is_once<A>(p: &Parsed<A>, service: &service::Found) -> bool {
 /// Lets the service's scheduler pick. XDP leaves the scheduler's state alone if there is no pick: TC will ask again.
 #[inline(always)]
 pub fn pick<P: Packet>(packet: P) -> i32 {
-    let (Some(r), Some(settings)) = (request(), track::settings()) else { return P::PASS };
+    let Some(r) = request() else { return P::PASS };
+    let Some(settings) = track::settings() else { return P::PASS };
     if let Some(service) = service::Found::get(r.service, r.epoch) {
         // SAFETY: an element of the map.
         let (config, word) = unsafe { (&*service.config, (&raw mut (*service.config).sched_state)) };
@@ -163,17 +163,16 @@ pub fn pick<P: Packet>(packet: P) -> i32 {
         }
         let list = List { head: config.head, count: config.dest_count, service: service.id, epoch: r.epoch };
         let memory = Memory { service: service.id, lifetime: settings.sysctls.lblcr_expiration as u64 };
-        for _ in 0..PICK_TRIES {
-            // SAFETY: as above.
-            let state = unsafe { word.read_volatile() };
-            let pick = sched::pick(&list, Slots(config.table), &memory, config, &r.key, state);
-            if pick.dest == 0 && !P::COMPLETE {
-                break;
+        // SAFETY: as above.
+        let state = unsafe { word.read_volatile() };
+        let pick = sched::pick(&list, Slots(config.table), &memory, config, &r.key, state);
+        if pick.dest != 0 || P::COMPLETE {
+            if pick.state != state && atomics::compare_exchange64(word, state, pick.state).is_err() {
+                // Another CPU's pick came between: once more, as often as the kernel allows jumps.
+                jump(packet, Tail::Pick);
+                return drop(packet, Exit::DropBusy);
             }
-            if pick.state == state || atomics::compare_exchange64(word, state, pick.state).is_ok() {
-                r.dest = pick.dest;
-                break;
-            }
+            r.dest = pick.dest;
         }
     }
     jump(packet, if r.v6 == 0 { Tail::Open4 } else { Tail::Open6 })
@@ -185,7 +184,8 @@ pub fn open<P: Packet, A: Drafted>(packet: P) -> i32
 where
     Table: Store<A>,
 {
-    let (Ok(p), Some(r)) = (A::parse(packet), request()) else { return P::PASS };
+    let Ok(p) = A::parse(packet) else { return P::PASS };
+    let Some(r) = request() else { return P::PASS };
     let Some(service) = service::Found::get(r.service, r.epoch) else { return P::PASS };
     let now = track::jiffies();
     let Some(dest) = usable(r, &service) else {

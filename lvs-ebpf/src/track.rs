@@ -1,6 +1,8 @@
 //! Second stage: the connection a packet belongs to, and what the packet does to it.
 
-use aya_ebpf::helpers::generated::bpf_jiffies64;
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_loop};
 use lvs_common::{
     abi::{
         Bucket, Connection, DestConfig, DestId, Destination, Forward, IpAddress, Settings, WAYS, conn_flags, conn_kind,
@@ -31,14 +33,29 @@ pub struct Table;
 impl Table {
     #[inline(always)]
     fn try_lock(bucket: *mut Bucket) -> bool {
-        for _ in 0..LOCK_TRIES {
-            // SAFETY: a bucket of the map.
-            if atomics::exchange32(unsafe { &raw mut (*bucket).lock }, 1) == 0 {
-                return true;
-            }
+        // SAFETY: a bucket of the map.
+        if atomics::exchange32(unsafe { &raw mut (*bucket).lock }, 1) == 0 {
+            return true;
         }
-        false
+        let mut waiting = Waiting { bucket, taken: 0 };
+        // SAFETY: the callback gets the structure it expects.
+        unsafe { bpf_loop(LOCK_TRIES, try_again as *mut c_void, (&raw mut waiting).cast(), 0) };
+        waiting.taken != 0
     }
+}
+
+/// A CPU that waits for a bucket's lock, in a loop of the kernel's: the verifier would follow each turn of our own.
+struct Waiting {
+    bucket: *mut Bucket,
+    taken: u32,
+}
+
+extern "C" fn try_again(_: u64, context: *mut c_void) -> i64 {
+    // SAFETY: `try_lock` passed it.
+    let waiting = unsafe { &mut *context.cast::<Waiting>() };
+    // SAFETY: a bucket of the map.
+    waiting.taken = (atomics::exchange32(unsafe { &raw mut (*waiting.bucket).lock }, 1) == 0) as u32;
+    waiting.taken as i64
 }
 
 macro_rules! store {

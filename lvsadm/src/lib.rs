@@ -4,6 +4,8 @@ use std::env;
 use std::io;
 use std::process::ExitCode;
 
+pub mod commands;
+pub mod dataplane;
 pub mod director;
 pub mod grammar;
 pub mod names;

@@ -2,11 +2,10 @@
 
 use std::process::ExitCode;
 
-use lvsadm::director::Error;
+use lvsadm::commands;
 
 fn main() -> ExitCode {
-    lvsadm::start(Box::new(|| Err(Error::Os(libc::ENOSYS))), |sub| {
-        eprintln!("lvsadm: this build has no data plane for {sub:?}");
-        ExitCode::FAILURE
-    })
+    let mut slot = None;
+    let director = &mut slot;
+    lvsadm::start(Box::new(move || Ok(director.insert(commands::open()?))), commands::run)
 }

@@ -1,6 +1,6 @@
 //! Destinations (real servers of a service): `DESTS`, an array indexed by [`DestId`](super::DestId).
 
-use super::{Address, DestId, NextHop, ServiceId, Switch};
+use super::{Address, Counters, DestId, NextHop, ServiceId, Switch};
 
 /// How packets reach a real server, by the kernel's numbers (`IP_VS_CONN_F_FWD_MASK`); `FullNat` is ours (and LVS's).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -126,10 +126,14 @@ pub struct Destination {
     pub deleted: u64,
     /// Next hop toward the real server, resolved by packets.
     pub hop: NextHop,
+    /// What its slot had counted when it was given to this destination: counters never go back.
+    pub origin: Counters,
+    /// What it had counted when its counters were zeroed last: listings start from there.
+    pub base: Counters,
 }
 
 const _: () = assert!(size_of::<DestConfig>() == 32);
-const _: () = assert!(size_of::<Destination>() == 192);
+const _: () = assert!(size_of::<Destination>() == 256);
 
 impl Destination {
     /// Active and inactive connections.

@@ -143,7 +143,9 @@ pub struct Service {
     pub serial: u64,
     /// What destinations that no longer exist had counted for this service.
     pub folded: Counters,
+    /// What the service had counted when its counters were zeroed last; of service 0, what everything had.
+    pub base: Counters,
 }
 
 const _: () = assert!(size_of::<ServiceConfig>() == 56);
-const _: () = assert!(size_of::<Service>() == 192);
+const _: () = assert!(size_of::<Service>() == 232);

@@ -84,7 +84,7 @@ pub const WATCH_BITS: u32 = 65536;
 /// replies can come from (real servers and virtual addresses). A packet with neither a destination in the one nor a source
 /// in the other is not ours, and no table needs to be asked. Bits are set before a service is visible and cleared
 /// only when no connection can need them.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Watch {
     /// Virtual addresses.

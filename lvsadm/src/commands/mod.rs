@@ -1,0 +1,44 @@
+//! lvsadm's own sub-commands.
+
+mod attach;
+mod status;
+mod sysctl;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use crate::dataplane::{self, Plane, PlaneDirector, Sizes};
+use crate::director;
+use crate::grammar::subcommands::Sub;
+
+/// Runs a sub-command. Errors are one line, status 2 as ipvsadm's own.
+pub fn run(sub: Sub) -> ExitCode {
+    let result = match sub {
+        Sub::Attach { devices, mode, log: _, conns } => attach::attach(&devices, mode, conns),
+        Sub::Detach { devices } => attach::detach(&devices),
+        Sub::Status { json } => status::status(json),
+        Sub::Unload => attach::unload(),
+        Sub::Log => anyhow::Ok(()),
+        Sub::Sysctl { settings } => sysctl::sysctl(&settings),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("lvsadm: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Opens the director for ipvsadm's commands: the first use loads the data plane and attaches it, as ipvsadm loads `ip_vs`.
+pub fn open() -> director::Result<PlaneDirector> {
+    ready().map(PlaneDirector::new).map_err(|error| director::Error::Other(format!("{error:#}")))
+}
+
+/// The data plane, loaded and attached to whatever devices have come up.
+fn ready() -> Result<Plane> {
+    let mut plane = dataplane::open_or_load(Sizes::of_host())?;
+    dataplane::attach_new(&mut plane)?;
+    Ok(plane)
+}

@@ -1,0 +1,69 @@
+//! `status`: where and how the data plane is attached, and what it did with packets.
+
+use anyhow::{Result, bail};
+use serde::Serialize;
+
+use crate::dataplane;
+
+#[derive(Serialize)]
+struct Status {
+    devices: Vec<Device>,
+    packets: Vec<Exit>,
+    tables: Tables,
+}
+
+#[derive(Serialize)]
+struct Device {
+    device: String,
+    mode: &'static str,
+    why: String,
+}
+
+#[derive(Serialize)]
+struct Exit {
+    exit: &'static str,
+    packets: u64,
+    meaning: &'static str,
+}
+
+#[derive(Serialize)]
+struct Tables {
+    connections: u32,
+    services: u32,
+    destinations: u32,
+}
+
+/// Shows the status.
+pub fn status(json: bool) -> Result<()> {
+    let Some(plane) = dataplane::open()? else {
+        bail!("nothing is loaded in this network namespace: `lvsadm attach` or a first rule loads it");
+    };
+    let devices = dataplane::attachments(&plane)?;
+    let status = Status {
+        devices: devices
+            .into_iter()
+            .map(|d| Device { device: d.device, mode: d.attached.name(), why: d.why })
+            .collect(),
+        packets: plane.exits()?.into_iter().map(|(exit, meaning, packets)| Exit { exit, packets, meaning }).collect(),
+        tables: {
+            let (connections, services, destinations) = plane.sizes();
+            Tables { connections, services, destinations }
+        },
+    };
+    if json {
+        println!("{}", serde_json::to_string_pretty(&status)?);
+        return Ok(());
+    }
+    for d in &status.devices {
+        println!("{:<16} {:<8} {}", d.device, d.mode, d.why);
+    }
+    let t = &status.tables;
+    println!(
+        "tables: {} connections of each family, {} services, {} destinations",
+        t.connections, t.services, t.destinations
+    );
+    for e in status.packets.iter().filter(|e| e.packets != 0) {
+        println!("{:>12} {:<20} {}", e.packets, e.exit, e.meaning);
+    }
+    Ok(())
+}

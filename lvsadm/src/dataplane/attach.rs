@@ -1,0 +1,272 @@
+//! Attaching the programs to devices, by pinned links that outlive every process and go with their device.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use aya::programs::links::FdLink;
+use aya::programs::tc::{NlOptions, TcAttachOptions};
+use aya::programs::xdp::XdpMode;
+use aya::programs::{LinkOrder, SchedClassifier, TcAttachType, TcError, TcHandle, Xdp, tc};
+use aya_obj::programs::XdpAttachType;
+use lvs_common::abi::{DEVICE_SLOTS, Device, device_flags};
+
+use super::bpffs::Directory;
+use super::devices::{self, NetDevice};
+use super::link;
+use super::plane::Plane;
+use crate::grammar::subcommands::AttachMode;
+
+/// `lo` has the same index in every network namespace.
+const LOOPBACK: u32 = 1;
+/// Priority and handle of the TC filters where the kernel has no links for them (before Linux 6.6).
+const PRIORITY: u16 = 900;
+const HANDLE: TcHandle = TcHandle::new(0, 1);
+
+/// How a device is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attached {
+    /// XDP in the driver, and TC for what it hands up.
+    Native,
+    /// XDP in the network stack, and TC.
+    Generic,
+    /// TC alone.
+    Tc,
+    /// `lo`: only what the director itself sends.
+    Egress,
+}
+
+impl Attached {
+    /// The word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Attached::Native => "native",
+            Attached::Generic => "generic",
+            Attached::Tc => "tc",
+            Attached::Egress => "egress",
+        }
+    }
+}
+
+/// An attached device.
+#[derive(Clone, Debug)]
+pub struct Attachment {
+    /// The device's name.
+    pub device: String,
+    /// How it is served.
+    pub attached: Attached,
+    /// Why so.
+    pub why: String,
+}
+
+/// The pin of a link: `kind` is `xdp`, `generic`, `ingress` or `egress`.
+fn pin(directory: &Directory, kind: &str, ifindex: u32) -> PathBuf {
+    directory.path().join("links").join(format!("{kind}-{ifindex}"))
+}
+
+/// Attaches to every Ethernet-like device that is up and to `lo`, or to those that are named.
+pub fn attach(plane: &mut Plane, names: &[String], mode: AttachMode) -> Result<()> {
+    prepare_loopback()?;
+    let all = devices::all()?;
+    let chosen: Vec<&NetDevice> = if names.is_empty() {
+        all.iter().filter(|d| d.up && d.ethernet).collect()
+    } else {
+        let find = |name: &String| {
+            all.iter().find(|d| d.name == *name).with_context(|| format!("there is no device {name}: see `ip link`"))
+        };
+        names.iter().map(find).collect::<Result<_>>()?
+    };
+    for device in &chosen {
+        attach_device(plane, device, mode)?;
+    }
+    attach_tc(&plane.directory, LOOPBACK, "lo", "egress")?;
+    write_devices(plane, &all)
+}
+
+/// Attaches to devices that have come up since, in the mode `auto`; a device that an operator detached stays so.
+pub fn attach_new(plane: &mut Plane) -> Result<()> {
+    let mut fresh = Vec::new();
+    for device in devices::all()? {
+        let known = ["ingress", "detached"].iter().any(|kind| pin(&plane.directory, kind, device.index).exists());
+        if device.up && device.ethernet && !known {
+            fresh.push(device.name);
+        }
+    }
+    if fresh.is_empty() { Ok(()) } else { attach(plane, &fresh, AttachMode::Auto) }
+}
+
+/// Route look-ups are asked from `lo`, as the host's own; replies to the director as a client come back through it.
+fn prepare_loopback() -> Result<()> {
+    let settings = ["ipv4/conf/lo/forwarding", "ipv4/conf/lo/accept_local", "ipv6/conf/lo/forwarding"];
+    for setting in settings {
+        let path = format!("/proc/sys/net/{setting}");
+        if Path::new(&path).exists() {
+            fs::write(&path, "1").with_context(|| format!("cannot write {path}"))?;
+        }
+    }
+    Ok(())
+}
+
+fn attach_device(plane: &mut Plane, device: &NetDevice, mode: AttachMode) -> Result<()> {
+    let directory = &plane.directory;
+    match mode {
+        AttachMode::Native => attach_xdp(directory, device, "xdp", XdpMode::Driver)?,
+        AttachMode::Generic => attach_xdp(directory, device, "generic", XdpMode::Skb)?,
+        AttachMode::Auto if device.xdp_everywhere => attach_xdp(directory, device, "xdp", XdpMode::Driver)?,
+        AttachMode::Auto => {}
+        AttachMode::Tc => {
+            unpin(&pin(directory, "xdp", device.index))?;
+            unpin(&pin(directory, "generic", device.index))?;
+        }
+    }
+    let _ = fs::remove_dir(pin(directory, "detached", device.index));
+    attach_tc(directory, device.index, &device.name, "ingress")?;
+    attach_tc(directory, device.index, &device.name, "egress")
+}
+
+fn attach_xdp(directory: &Directory, device: &NetDevice, kind: &str, mode: XdpMode) -> Result<()> {
+    let path = pin(directory, kind, device.index);
+    if is_alive(&path) {
+        return Ok(());
+    }
+    let other = if kind == "xdp" { "generic" } else { "xdp" };
+    unpin(&pin(directory, other, device.index))?;
+    unpin(&path)?;
+    let mut program = Xdp::from_pin(directory.path().join("lvs_xdp"), XdpAttachType::Interface)?;
+    let id = program.attach_to_if_index(device.index, mode).with_context(|| {
+        format!(
+            "cannot attach XDP to {}: see `ip link show {}` for who holds it, or use --mode tc",
+            device.name, device.name
+        )
+    })?;
+    let link: FdLink = program.take_link(id)?.try_into()?;
+    link.pin(&path).with_context(|| format!("cannot pin the link to {}", device.name))?;
+    Ok(())
+}
+
+fn attach_tc(directory: &Directory, ifindex: u32, name: &str, hook: &str) -> Result<()> {
+    let path = pin(directory, hook, ifindex);
+    let links = super::kernel_at_least(6, 6);
+    if path.exists() && (!links || is_alive(&path)) {
+        return Ok(());
+    }
+    unpin(&path)?;
+    let direction = if hook == "ingress" { TcAttachType::Ingress } else { TcAttachType::Egress };
+    let mut program = SchedClassifier::from_pin(directory.path().join(format!("lvs_{hook}")))?;
+    let context = || format!("cannot attach to {name}'s {hook}");
+    if links {
+        let options = TcAttachOptions::TcxOrder(LinkOrder::default());
+        let id = program.attach_with_options(name, direction, options).with_context(context)?;
+        let link: FdLink = program.take_link(id)?.try_into()?;
+        link.pin(&path).with_context(context)?;
+        return Ok(());
+    }
+    match tc::qdisc_add_clsact(name) {
+        Ok(()) | Err(TcError::AlreadyAttached) => {}
+        Err(error) => return Err(error).with_context(context),
+    }
+    let options = NlOptions { priority: PRIORITY, handle: HANDLE, ..NlOptions::default() };
+    let id = program.attach_with_options(name, direction, TcAttachOptions::Netlink(options)).with_context(context)?;
+    // The filter is the kernel's; the link would take it away.
+    std::mem::forget(program.take_link(id)?);
+    fs::create_dir(&path).with_context(context)
+}
+
+/// Tells the XDP program what it must know of the attached devices.
+fn write_devices(plane: &mut Plane, all: &[NetDevice]) -> Result<()> {
+    let natives = all.iter().any(|d| is_alive(&pin(&plane.directory, "xdp", d.index)));
+    for device in all {
+        let native = is_alive(&pin(&plane.directory, "xdp", device.index));
+        let generic = is_alive(&pin(&plane.directory, "generic", device.index));
+        let accepts = native || device.xdp_everywhere || generic && !natives;
+        let entry = Device {
+            ifindex: device.index,
+            flags: if accepts { device_flags::ACCEPTS_XDP } else { 0 },
+            mac: device.mac,
+        };
+        plane.put_device(device.index % DEVICE_SLOTS, entry);
+    }
+    Ok(())
+}
+
+/// Detaches from the named devices, or from all.
+pub fn detach(plane: &mut Plane, names: &[String]) -> Result<()> {
+    let all = devices::all()?;
+    for name in names {
+        if !all.iter().any(|d| d.name == *name) {
+            bail!("there is no device {name}: see `ip link`");
+        }
+    }
+    for device in all.iter().filter(|d| names.is_empty() || names.contains(&d.name)) {
+        let directory = &plane.directory;
+        for kind in ["xdp", "generic", "ingress", "egress"] {
+            detach_hook(directory, device, kind)?;
+        }
+        let marker = pin(directory, "detached", device.index);
+        if device.ethernet && !marker.exists() {
+            fs::create_dir(&marker).context("cannot note that a device is detached")?;
+        }
+    }
+    Ok(())
+}
+
+fn detach_hook(directory: &Directory, device: &NetDevice, kind: &str) -> Result<()> {
+    let path = pin(directory, kind, device.index);
+    if path.is_dir() {
+        let direction = if kind == "ingress" { TcAttachType::Ingress } else { TcAttachType::Egress };
+        let link = aya::programs::tc::SchedClassifierLink::attached(&device.name, direction, PRIORITY, HANDLE, None)
+            .context("cannot name a TC filter")?;
+        aya::programs::links::Link::detach(link).with_context(|| format!("cannot detach from {}", device.name))?;
+        return fs::remove_dir(&path).context("cannot remove a pin");
+    }
+    unpin(&path)
+}
+
+/// Detaches from everything, before the data plane is unloaded.
+pub fn detach_all(directory: &Directory) -> Result<()> {
+    for device in devices::all()? {
+        for kind in ["xdp", "generic", "ingress", "egress"] {
+            detach_hook(directory, &device, kind)?;
+        }
+    }
+    Ok(())
+}
+
+/// Every attached device, in the order of their indices.
+pub fn attachments(plane: &Plane) -> Result<Vec<Attachment>> {
+    let mut found = Vec::new();
+    for device in devices::all()? {
+        let has = |kind| pin(&plane.directory, kind, device.index).exists();
+        let (attached, why) = if has("xdp") {
+            (Attached::Native, "the driver runs XDP".to_owned())
+        } else if has("generic") {
+            (Attached::Generic, "asked for".to_owned())
+        } else if has("ingress") {
+            (Attached::Tc, device.why_not_xdp.clone())
+        } else if has("egress") {
+            (Attached::Egress, "the director as a client, and its own servers".to_owned())
+        } else {
+            continue;
+        };
+        found.push(Attachment { device: device.name, attached, why });
+    }
+    Ok(found)
+}
+
+fn unpin(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).context("cannot remove a pin"),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a pinned link's device still exists.
+fn is_alive(path: &Path) -> bool {
+    link::device(path).is_some_and(|index| index != 0)
+}
+
+/// Whether a directory of pins belongs to a network namespace that is gone: its `lo` is.
+pub fn is_dead(directory: &Path) -> bool {
+    let lo = directory.join("links").join(format!("egress-{LOOPBACK}"));
+    lo.is_file() && !is_alive(&lo)
+}

@@ -1,0 +1,157 @@
+//! Where pins live: one directory for each network namespace in a BPF file system that every process sees.
+//!
+//! `ip netns exec` gives each call a private mount namespace with a fresh `/sys`, so the file system is mounted outside
+//! `/sys`, in the initial mount namespace, and reached through a descriptor of it. Namespaces are told apart by their cookie,
+//! which is never used again, unlike their inode number.
+
+use std::fs::{self, File};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use nix::fcntl::{Flock, FlockArg};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, setns};
+use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
+
+/// The mount point, unless the environment names another one.
+const MOUNT_POINT: &str = "/run/lvs/bpf";
+/// Environment variable that names another mount point.
+const MOUNT_POINT_VARIABLE: &str = "LVS_BPFFS";
+/// `SO_NETNS_COOKIE` (Linux 5.14).
+const SO_NETNS_COOKIE: libc::c_int = 71;
+
+/// The directory of this network namespace, locked against other commands while it is held.
+#[derive(Debug)]
+pub struct Directory {
+    root: File,
+    name: String,
+    _lock: Flock<File>,
+}
+
+impl Directory {
+    /// The directory's path, good for this process only.
+    pub fn path(&self) -> PathBuf {
+        self.sibling(&self.name)
+    }
+
+    /// A path beside the directory.
+    pub fn sibling(&self, name: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}/{name}", self.root.as_raw_fd()))
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Names of all namespaces' directories.
+    pub fn all(&self) -> Result<Vec<String>> {
+        let entries = fs::read_dir(self.sibling("")).context("cannot read the BPF file system")?;
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        Ok(names.filter(|name| name.starts_with("ns-")).collect())
+    }
+}
+
+/// Opens the directory of the calling thread's network namespace, which may not exist yet, and waits for its lock.
+pub fn open() -> Result<Directory> {
+    let point = std::env::var_os(MOUNT_POINT_VARIABLE).map_or_else(|| PathBuf::from(MOUNT_POINT), PathBuf::from);
+    let root = mounted(&point)?;
+    let name = format!("ns-{}", namespace_cookie()?);
+    // The lock is a directory of its own: the other one is made and removed under it.
+    let locks = format!("/proc/self/fd/{}/locks", root.as_raw_fd());
+    let lock = format!("{locks}/{name}");
+    for directory in [&locks, &lock] {
+        match fs::create_dir(directory) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+                return Err(error).with_context(|| format!("cannot write to {}", point.display()));
+            }
+            _ => {}
+        }
+    }
+    let file = File::open(&lock).context("cannot open the lock")?;
+    let lock = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, error)| error).context("cannot lock")?;
+    Ok(Directory { root, name, _lock: lock })
+}
+
+/// The mounted file system's root directory.
+fn mounted(point: &Path) -> Result<File> {
+    if let Some(root) = existing(point) {
+        return Ok(root);
+    }
+    // Not visible here. What is mounted in the initial mount namespace is visible to every process that comes later.
+    let own = File::open("/proc/self/ns/mnt").context("cannot open the mount namespace")?;
+    let initial = outermost()?;
+    if !same(own.as_fd(), initial.as_fd())? {
+        setns(&initial, CloneFlags::CLONE_NEWNS).context("cannot enter the initial mount namespace")?;
+        let root = existing(point).map_or_else(|| make(point), Ok);
+        setns(&own, CloneFlags::CLONE_NEWNS).context("cannot return to the mount namespace")?;
+        return root;
+    }
+    make(point)
+}
+
+/// The mount namespace of init or, where this process may not look at that, of its farthest ancestor that it may.
+fn outermost() -> Result<File> {
+    let mut ancestors = vec!["self".to_owned()];
+    let mut process = "self".to_owned();
+    while let Some(parent) = parent_of(&process) {
+        ancestors.push(parent.clone());
+        process = parent;
+    }
+    ancestors
+        .iter()
+        .rev()
+        .find_map(|process| File::open(format!("/proc/{process}/ns/mnt")).ok())
+        .context("cannot open the initial mount namespace")
+}
+
+/// The parent of a process, `None` for init.
+fn parent_of(process: &str) -> Option<String> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // Behind the name in parentheses, which may hold anything: state and parent.
+    let parent = stat.rsplit_once(')')?.1.split_whitespace().nth(1)?;
+    (parent != "0").then(|| parent.to_owned())
+}
+
+fn same(a: BorrowedFd<'_>, b: BorrowedFd<'_>) -> Result<bool> {
+    let (a, b) = (nix::sys::stat::fstat(a)?, nix::sys::stat::fstat(b)?);
+    Ok((a.st_dev, a.st_ino) == (b.st_dev, b.st_ino))
+}
+
+/// The root if a BPF file system is mounted at `point`.
+fn existing(point: &Path) -> Option<File> {
+    let is_bpf = statfs(point).is_ok_and(|s| s.filesystem_type() == BPF_FS_MAGIC);
+    is_bpf.then(|| File::open(point).ok()).flatten()
+}
+
+fn make(point: &Path) -> Result<File> {
+    fs::create_dir_all(point).with_context(|| format!("cannot create {}", point.display()))?;
+    let none: Option<&str> = None;
+    mount(Some("lvs"), point, Some("bpf"), MsFlags::empty(), Some("mode=0700"))
+        .or_else(|_| mount(Some("lvs"), point, Some("bpf"), MsFlags::empty(), none))
+        .with_context(|| format!("cannot mount a BPF file system at {}", point.display()))?;
+    File::open(point).with_context(|| format!("cannot open {}", point.display()))
+}
+
+/// The cookie of the calling thread's network namespace.
+fn namespace_cookie() -> Result<u64> {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+    let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
+    let mut cookie = 0u64;
+    let mut length = size_of::<u64>() as libc::socklen_t;
+    // SAFETY: the kernel writes a u64 at most.
+    let status = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut length,
+        )
+    };
+    if status != 0 {
+        bail!("the kernel does not tell the network namespace's cookie: Linux 5.14 is needed");
+    }
+    Ok(cookie)
+}

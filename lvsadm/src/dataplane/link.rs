@@ -1,0 +1,54 @@
+//! What the kernel tells of a pinned link and aya does not: its device.
+
+use std::ffi::CString;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+const BPF_OBJ_GET: libc::c_long = 7;
+const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
+
+/// `struct bpf_link_info` as far as it is read; of XDP and TC links the device comes first in the union.
+#[repr(C)]
+#[derive(Default)]
+struct Info {
+    kind: u32,
+    id: u32,
+    program: u32,
+    pad: u32,
+    ifindex: u32,
+    rest: [u32; 11],
+}
+
+/// The part of `union bpf_attr` for both commands.
+#[repr(C)]
+#[derive(Default)]
+struct Attributes {
+    /// A path's address, or a descriptor and a length.
+    first: u64,
+    /// A descriptor and flags, or an address.
+    second: u64,
+}
+
+fn bpf(command: libc::c_long, attributes: &mut Attributes) -> Option<i32> {
+    // SAFETY: the callers' attributes are what the command takes, their addresses outlive the call.
+    let result =
+        unsafe { libc::syscall(libc::SYS_bpf, command, attributes as *mut Attributes, size_of::<Attributes>()) };
+    (result >= 0).then_some(result as i32)
+}
+
+/// Index of the device that the XDP or TC link pinned at `path` is attached to; 0 if that is gone, `None` if there is
+/// no such link.
+pub fn device(path: &Path) -> Option<u32> {
+    let path = CString::new(path.as_os_str().as_bytes()).ok()?;
+    let fd = bpf(BPF_OBJ_GET, &mut Attributes { first: path.as_ptr() as u64, second: 0 })?;
+    // SAFETY: a descriptor the kernel has just given.
+    let link = unsafe { OwnedFd::from_raw_fd(fd) };
+    let mut info = Info::default();
+    let mut attributes = Attributes {
+        first: link.as_raw_fd() as u64 | (size_of::<Info>() as u64) << 32,
+        second: (&raw mut info) as u64,
+    };
+    bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attributes)?;
+    Some(info.ifindex)
+}

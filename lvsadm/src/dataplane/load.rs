@@ -1,0 +1,255 @@
+//! Loading: the object into the kernel, once for each network namespace.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use aya::maps::{Array, Map, MapData, ProgramArray};
+use aya::programs::{Program, SchedClassifier, TestRun, TestRunOptions};
+use aya::{Ebpf, EbpfLoader};
+use lvs_common::abi::{LAYOUT_VERSION, Settings, Sysctls, Timeouts, WAYS};
+
+use super::bpffs::Directory;
+use super::pod::Pod;
+
+/// The data plane's object.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lvs"));
+
+/// Tail-called programs in the order of their indices (`Tail` of the data plane): XDP's and TC's names.
+const TAILS: [(Option<&str>, Option<&str>); 18] = [
+    (Some("lvs_xdp6"), Some("lvs_tc6")),
+    (Some("lvs_xdp_new4"), Some("lvs_new4")),
+    (Some("lvs_xdp_new6"), Some("lvs_new6")),
+    (None, Some("lvs_icmp4")),
+    (None, None),
+    (None, None),
+    (None, None),
+    (None, Some("lvs_reject4")),
+    (None, Some("lvs_reject6")),
+    (None, Some("lvs_split")),
+    (None, Some("lvs_once4")),
+    (None, Some("lvs_once6")),
+    (Some("lvs_xdp4"), Some("lvs_tc4")),
+    (None, Some("lvs_reply4")),
+    (None, Some("lvs_reply6")),
+    (Some("lvs_xdp_pick"), Some("lvs_pick")),
+    (Some("lvs_xdp_open4"), Some("lvs_open4")),
+    (Some("lvs_xdp_open6"), Some("lvs_open6")),
+];
+
+/// Programs that are attached to devices: pinned, so that later calls can attach them.
+pub const ENTRIES: [&str; 4] = ["lvs_xdp", "lvs_xdp_pass", "lvs_ingress", "lvs_egress"];
+
+/// Connections a bucket holds on average when the table is full: beyond, single buckets overflow.
+const FILL: u32 = WAYS * 3 / 4;
+
+/// How much the tables hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// Connections and templates of each family.
+    pub connections: u32,
+    /// Virtual services.
+    pub services: u32,
+    /// Destinations of all services together.
+    pub destinations: u32,
+}
+
+impl Sizes {
+    /// What suits this host: connections take a 128th of its memory at most.
+    pub fn of_host() -> Self {
+        // SAFETY: plain queries.
+        let memory = unsafe { libc::sysconf(libc::_SC_PHYS_PAGES) as u64 * libc::sysconf(libc::_SC_PAGESIZE) as u64 };
+        let connections = (memory / 128 / 430).clamp(1 << 14, 1 << 20) as u32;
+        Sizes { connections, services: 65_536, destinations: 131_072 }
+    }
+
+    /// Buckets of a connection table.
+    fn buckets(&self) -> u32 {
+        self.connections.div_ceil(FILL).max(1)
+    }
+}
+
+/// Loads the object and pins everything in `directory`, which does not exist before and is complete when it does.
+pub fn load(directory: &Directory, sizes: Sizes) -> Result<()> {
+    if OBJECT.is_empty() {
+        bail!("this lvsadm was built without its data plane: build it with `cargo xtask build`");
+    }
+    // The kernel checks older limits on locked memory before 5.11 only; nothing to raise here.
+    let hz = ticks_per_second();
+    let cpus = aya::util::nr_cpus().map_err(|(_, error)| error).context("cannot count the CPUs")? as u32;
+    let buckets = sizes.buckets();
+    let entries = buckets * WAYS;
+    let secret = random()?;
+    let fib_source = u32::from(super::kernel_at_least(6, 7));
+    let mut object = EbpfLoader::new()
+        .override_global("HZ", &hz, true)
+        .override_global("SECRET", &secret, true)
+        .override_global("BUCKETS4_COUNT", &buckets, true)
+        .override_global("BUCKETS6_COUNT", &buckets, true)
+        .override_global("DEST_COUNT", &sizes.destinations, true)
+        .override_global("CPU_COUNT", &cpus, true)
+        .override_global("FIB_SOURCE", &fib_source, true)
+        .map_max_entries("BUCKETS4", buckets)
+        .map_max_entries("BUCKETS6", buckets)
+        .map_max_entries("CONNS4", entries)
+        .map_max_entries("CONNS6", entries)
+        .map_max_entries("SERVICES", sizes.services)
+        .map_max_entries("SERVICE_RATES", sizes.services)
+        .map_max_entries("SERVICE4", sizes.services)
+        .map_max_entries("SERVICE6", sizes.services)
+        .map_max_entries("FWMARKS", sizes.services)
+        .map_max_entries("TABLES", sizes.services)
+        .map_max_entries("DESTS", sizes.destinations)
+        .map_max_entries("DEST_RATES", sizes.destinations)
+        .map_max_entries("COUNTERS", sizes.destinations * cpus)
+        .map_max_entries("ONCE4", cpus)
+        .map_max_entries("ONCE6", cpus)
+        .map_max_entries("REQUESTS", cpus)
+        .map_max_entries("FIBS", cpus)
+        .map_max_entries("ROUTES", cpus)
+        .map_max_entries("SCRATCH", cpus)
+        .load(OBJECT)
+        .context("the kernel refuses the data plane's maps")?;
+    let arrays = load_programs(&mut object)?;
+    write_settings(&mut object)?;
+    start(&mut object)?;
+    let draft = directory.sibling(&format!("draft-{}", std::process::id()));
+    remove(&draft)?;
+    pin(object, arrays, &draft).inspect_err(|_| drop(remove(&draft)))?;
+    fs::rename(&draft, directory.path()).context("cannot put the pinned data plane in its place")
+}
+
+/// Removes a directory of pins.
+pub fn remove(path: &Path) -> Result<()> {
+    let entries = match fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error).context("cannot read a directory of pins"),
+    };
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() { remove(&entry.path())? } else { fs::remove_file(entry.path())? }
+    }
+    fs::remove_dir(path).context("cannot remove a directory of pins")
+}
+
+/// Jiffies a second: the coarse clock advances once a jiffy.
+pub fn ticks_per_second() -> u32 {
+    let resolution = nix::time::clock_getres(nix::time::ClockId::CLOCK_MONOTONIC_COARSE);
+    let ns = resolution.map_or(1_000_000, |r| r.tv_nsec().max(1));
+    ((1_000_000_000 + ns / 2) / ns) as u32
+}
+
+/// A secret of the kernel's.
+fn random() -> Result<u64> {
+    let mut bytes = [0u8; 8];
+    // SAFETY: the buffer is as long as said.
+    let got = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
+    if got != 8 {
+        bail!("the kernel gave no random numbers");
+    }
+    Ok(u64::from_ne_bytes(bytes))
+}
+
+/// The program arrays, with their names. They lose their programs with their last reference, so they are pinned too.
+type Arrays = Vec<(&'static str, ProgramArray<MapData>)>;
+
+/// Loads every program and fills the program arrays.
+fn load_programs(object: &mut Ebpf) -> Result<Arrays> {
+    for (name, program) in object.programs_mut() {
+        let loaded = match program {
+            Program::Xdp(program) => program.load(),
+            Program::SchedClassifier(program) => program.load(),
+            _ => continue,
+        };
+        loaded.with_context(|| format!("Linux {} refuses program {name}", kernel_release()))?;
+    }
+    let mut arrays = Vec::new();
+    for name in ["XDP_PROGRAMS", "TC_PROGRAMS"] {
+        let map = object.take_map(name).with_context(|| format!("the object has no map {name}"))?;
+        arrays.push((name, ProgramArray::<MapData>::try_from(map)?));
+    }
+    for (index, (xdp, tc)) in TAILS.iter().enumerate() {
+        for ((_, array), name) in arrays.iter_mut().zip([xdp, tc]) {
+            let Some(name) = name else { continue };
+            let program = object.program(name).with_context(|| format!("the object has no program {name}"))?;
+            let fd = match program {
+                Program::Xdp(program) => program.fd()?,
+                Program::SchedClassifier(program) => program.fd()?,
+                _ => bail!("program {name} is of another type"),
+            };
+            array.set(index as u32, fd, 0).with_context(|| format!("cannot link program {name}"))?;
+        }
+    }
+    Ok(arrays)
+}
+
+/// The kernel's release, for messages.
+pub fn kernel_release() -> String {
+    nix::sys::utsname::uname().map_or_else(|_| "?".into(), |name| name.release().to_string_lossy().into_owned())
+}
+
+/// IPVS's defaults.
+fn write_settings(object: &mut Ebpf) -> Result<()> {
+    let settings = Settings {
+        epoch: 1,
+        now: 0,
+        now_ns: 0,
+        flags: 0,
+        dests_used: 1,
+        services_used: 1,
+        pad: 0,
+        timeouts: Timeouts::default(),
+        sysctls: Sysctls::default(),
+    };
+    let map = object.map_mut("SETTINGS").context("the object has no map SETTINGS")?;
+    Array::<_, Pod<Settings>>::try_from(map)?.set(0, Pod(settings), 0).context("cannot write the settings")
+}
+
+/// Starts the sweep's timer, which goes on by itself.
+fn start(object: &mut Ebpf) -> Result<()> {
+    let program: &SchedClassifier =
+        object.program("lvs_start").context("the object has no program lvs_start")?.try_into()?;
+    // Any frame will do: the program does not look at it.
+    let frame = [0u8; 64];
+    let result = program
+        .test_run(TestRunOptions { data_in: Some(&frame), repeat: 1, ..Default::default() })
+        .context("cannot start the sweep")?;
+    if result.return_value != 0 {
+        bail!("cannot start the sweep: the kernel's timer says {}", result.return_value as i32);
+    }
+    Ok(())
+}
+
+/// Pins maps and entry programs into a new directory.
+fn pin(mut object: Ebpf, arrays: Arrays, path: &Path) -> Result<()> {
+    fs::create_dir(path).context("cannot create a directory of pins")?;
+    fs::create_dir(path.join("links")).context("cannot create a directory of pins")?;
+    let names: Vec<String> = object.maps().map(|(name, _)| name.to_owned()).collect();
+    for name in names {
+        // Read-only data is the programs' own.
+        if name.starts_with('.') {
+            continue;
+        }
+        let map = object.take_map(&name).context("a map is gone")?;
+        pin_map(map, &path.join(&name)).with_context(|| format!("cannot pin map {name}"))?;
+    }
+    for (name, array) in arrays {
+        array.pin(path.join(name)).with_context(|| format!("cannot pin map {name}"))?;
+    }
+    for name in ENTRIES {
+        let program = object.program_mut(name).with_context(|| format!("the object has no program {name}"))?;
+        let path = path.join(name);
+        match program {
+            Program::Xdp(program) => program.pin(&path),
+            Program::SchedClassifier(program) => program.pin(&path),
+            _ => bail!("program {name} is of another type"),
+        }
+        .with_context(|| format!("cannot pin program {name}"))?;
+    }
+    fs::create_dir(path.join(format!("layout-{LAYOUT_VERSION}"))).context("cannot mark the layout")
+}
+
+fn pin_map(map: Map, path: &Path) -> Result<()> {
+    map.pin(path).map_err(Into::into)
+}

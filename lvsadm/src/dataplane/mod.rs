@@ -1,0 +1,71 @@
+//! The eBPF data plane: loading it, attaching it, and the director made of its maps.
+
+mod attach;
+mod bpffs;
+mod convert;
+mod destinations;
+mod devices;
+mod director;
+mod features;
+mod link;
+mod listing;
+mod load;
+mod mapped;
+mod plane;
+mod pod;
+mod services;
+mod slots;
+
+pub use attach::{Attached, Attachment, attach, attach_new, attachments, detach};
+pub use director::PlaneDirector;
+pub use load::Sizes;
+pub use plane::Plane;
+
+use anyhow::Result;
+
+/// Opens this network namespace's data plane, if it is loaded.
+pub fn open() -> Result<Option<Plane>> {
+    Ok(Plane::open(bpffs::open()?)?.ok())
+}
+
+/// Opens this network namespace's data plane; loads and attaches it first where it is not.
+pub fn open_or_load(sizes: Sizes) -> Result<Plane> {
+    let directory = match Plane::open(bpffs::open()?)? {
+        Ok(plane) => return Ok(plane),
+        Err(directory) => directory,
+    };
+    collect(&directory)?;
+    load::load(&directory, sizes)?;
+    match Plane::open(directory)? {
+        Ok(plane) => Ok(plane),
+        Err(_) => anyhow::bail!("the data plane is gone as soon as it was loaded"),
+    }
+}
+
+/// Unloads this network namespace's data plane: detaches, and forgets rules and connections.
+pub fn unload() -> Result<bool> {
+    let directory = bpffs::open()?;
+    let loaded = directory.path().exists();
+    if loaded {
+        attach::detach_all(&directory)?;
+        load::remove(&directory.path())?;
+    }
+    Ok(loaded)
+}
+
+/// Removes what network namespaces that are gone have left.
+fn collect(own: &bpffs::Directory) -> Result<()> {
+    for name in own.all()? {
+        if name != own.name() && attach::is_dead(&own.sibling(&name)) {
+            load::remove(&own.sibling(&name))?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether the running kernel is of this version or a later one.
+fn kernel_at_least(major: u32, minor: u32) -> bool {
+    let release = load::kernel_release();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (major, minor)
+}

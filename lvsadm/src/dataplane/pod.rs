@@ -1,0 +1,17 @@
+//! The map ABI's types as aya takes them.
+
+use lvs_common::abi::{FwmarkKey, ServiceKey, Settings};
+
+/// A type of the ABI, any bytes of which are a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(transparent)]
+pub struct Pod<T>(pub T);
+
+// SAFETY: plain integers without padding.
+unsafe impl aya::Pod for Pod<Settings> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Pod<ServiceKey<u32>> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Pod<ServiceKey<[u32; 4]>> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Pod<FwmarkKey> {}
