@@ -124,6 +124,9 @@ impl Toolchain {
             "-C".into(),
             "link-arg=--btf".into(),
             "-C".into(),
+            // A loop that is unrolled is as many paths for the verifier, and stack that the programs do not have.
+            "link-arg=--llvm-args=-unroll-full-max-count=2".into(),
+            "-C".into(),
             "target-cpu=v3".into(),
             "-C".into(),
             "debuginfo=2".into(),

@@ -20,6 +20,7 @@ pub fn run(sub: Sub) -> ExitCode {
         Sub::Status { json } => status::status(json),
         Sub::Unload => attach::unload(),
         Sub::Log => anyhow::Ok(()),
+        Sub::RealServer(arguments) => crate::real_server::run(&arguments),
         Sub::Sysctl { settings } => sysctl::sysctl(&settings),
     };
     match result {

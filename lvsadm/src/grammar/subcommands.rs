@@ -47,6 +47,8 @@ pub enum Sub {
     Unload,
     /// Follow the data plane's log
     Log,
+    /// Make this host a real server for direct routing or tunnels
+    RealServer(crate::real_server::RealServerArgs),
     /// Show or set net.ipv4.vs settings of the data plane
     Sysctl {
         /// A setting to show, or to set
