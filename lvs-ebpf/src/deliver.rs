@@ -63,8 +63,10 @@ pub fn scratch() -> Option<&'static mut Route> {
     let route = ROUTES.get_ptr_mut(count::cpu())?;
     // SAFETY: this CPU's own element, of which a program takes one reference.
     let route = unsafe { &mut *route };
+    // A hop from the cache fills in nothing but the hop.
     route.local = false;
     route.family = 0;
+    route.source = Address([0; 4]);
     Some(route)
 }
 
