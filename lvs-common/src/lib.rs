@@ -11,6 +11,7 @@ pub mod estimator;
 pub mod exit;
 pub mod hash;
 pub mod persist;
+pub mod reassembly;
 pub mod sched;
 pub mod state;
 pub mod table;

@@ -12,7 +12,11 @@ use lvs_common::abi::{
 
 use lvs_common::sched::locality::Entry;
 
-use crate::{deliver::Route, schedule::Request};
+use crate::{
+    deliver::Route,
+    fragment::assemble::{Datagram, SLOTS},
+    schedule::Request,
+};
 
 /// `BPF_F_MMAPABLE`: `lvsadm` maps these arrays into its memory, so that a listing or a change of ten thousand
 /// services needs no system call for each.
@@ -68,6 +72,10 @@ pub struct LocalityKey {
     pub address: Address,
     pub service: ServiceId,
 }
+
+/// Packets whose fragments are still coming.
+#[btf_map]
+pub static DATAGRAMS: Array<Datagram, { SLOTS as usize }> = Array::new();
 
 /// Packets by [`Exit`](lvs_common::exit::Exit).
 #[btf_map]

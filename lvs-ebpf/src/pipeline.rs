@@ -22,7 +22,6 @@ use crate::{
         tunnel::{self, Outer},
     },
     tail::{Tail, jump},
-    schedule::NOTE_SETTLED,
     track::{self, Dest, Table},
 };
 
@@ -97,7 +96,7 @@ fn strayed<P: Packet, A: IpAddress>(packet: P, stray: Stray) -> i32 {
 /// Whether a packet may open a new connection in place of the one it hits: `schedule` decides.
 #[inline(always)]
 fn reopens<P: Packet, A: IpAddress>(packet: P, c: &Connection<A>, p: &Parsed<A>, dest: &Dest, settings: &Settings) -> bool {
-    if !p.opens() || c.in_packets == 0 || packet.note(NOTE_SETTLED) != 0 {
+    if !p.opens() || c.in_packets == 0 || fragment::is_settled(packet) {
         return false;
     }
     let state = (c.state & conn_flags::STATE) as u8;
@@ -174,12 +173,18 @@ where
         return reject::time_exceeded::<P, A>(packet, 0, own);
     }
     let mtu = (route.hop.mtu as u32).wrapping_sub(overhead);
-    let whole = deliver::fits(packet, p.length, (p.l4 - L3) as u32 + 20, mtu);
+    // A packet put together from fragments leaves in fragments no larger than those.
+    let largest = fragment::largest(packet);
+    let fits = match largest {
+        0 => deliver::fits(packet, p.length, (p.l4 - L3) as u32 + 20, mtu),
+        largest => largest <= mtu,
+    };
     // Errors about packets that are not translated count as the connection's own, as they do for IPVS.
     let own = if mode == Forward::Masq as u8 { 0 } else { dest.id };
-    if !whole && (refuse || A::HEADER > 20) {
+    if !fits && (refuse || A::HEADER > 20) {
         return reject::too_big::<P, A>(packet, mtu, 0, own);
     }
+    let whole = if largest == 0 { fits } else { p.length + overhead <= largest };
     if is_tunnel && deliver::has_source(route) {
         // SAFETY: an element of the map; the same value from everybody.
         unsafe { (*dest.it).source = route.source };
@@ -188,7 +193,8 @@ where
         return drop(packet, Exit::DropInternal);
     }
     if !whole {
-        return fragment::split(packet, dest.id, route.hop.mtu as u32);
+        let most = route.hop.mtu as u32;
+        return fragment::split(packet, dest.id, if largest == 0 || largest > most { most } else { largest });
     }
     count::exit(done(mode));
     deliver::send_tc(packet, route)
@@ -305,6 +311,7 @@ where
         return P::PASS;
     }
     let Some(route) = deliver::scratch() else { return drop(packet, Exit::DropInternal) };
+    let largest = fragment::largest(packet);
     // A packet of the director's own, the real server being itself, is on its way to the client already.
     let own = packet.device() == 0;
     if !own {
@@ -319,7 +326,11 @@ where
                 return reject::time_exceeded::<P, A>(packet, dest.id, 0);
             }
             let mtu = route.hop.mtu as u32;
-            if !deliver::fits(packet, p.length, (p.l4 - L3) as u32 + 20, mtu) && p.df {
+            let fits = match largest {
+                0 => deliver::fits(packet, p.length, (p.l4 - L3) as u32 + 20, mtu),
+                largest => largest <= mtu,
+            };
+            if !fits && p.df {
                 return reject::too_big::<P, A>(packet, mtu, dest.id, 0);
             }
         }
@@ -329,6 +340,10 @@ where
         return drop(packet, Exit::DropInternal);
     }
     count::exit(Exit::NatReply);
+    if largest != 0 && !own && !route.local {
+        let most = route.hop.mtu as u32;
+        return fragment::split(packet, 0, if largest > most { most } else { largest });
+    }
     match (own, route.local) {
         (true, _) => P::PASS,
         (false, true) => deliver::send_local(packet),
