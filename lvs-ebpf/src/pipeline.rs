@@ -137,7 +137,8 @@ where
 
     if !P::COMPLETE {
         let served = mode == Forward::Masq as u8 || mode == Forward::Route as u8 || is_tunnel && !outer.summed();
-        if !served || p.ttl <= 1 || !nat::possible(packet, p, changes_port) {
+        let translatable = mode != Forward::Masq as u8 || nat::possible(packet, p, changes_port);
+        if !served || p.ttl <= 1 || !translatable {
             return P::PASS;
         }
         let Some(hop) = deliver::hop(packet, cache, family, to, now) else { return P::PASS };
