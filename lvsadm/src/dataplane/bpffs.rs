@@ -26,6 +26,7 @@ const SO_NETNS_COOKIE: libc::c_int = 71;
 #[derive(Debug)]
 pub struct Directory {
     root: File,
+    point: PathBuf,
     name: String,
     _lock: Flock<File>,
 }
@@ -34,6 +35,11 @@ impl Directory {
     /// The directory's path, good for this process only.
     pub fn path(&self) -> PathBuf {
         self.sibling(&self.name)
+    }
+
+    /// Where it is for whoever sees the initial mount namespace.
+    pub fn place(&self) -> PathBuf {
+        self.point.join(&self.name)
     }
 
     /// A path beside the directory.
@@ -72,7 +78,7 @@ pub fn open() -> Result<Directory> {
     }
     let file = File::open(&lock).context("cannot open the lock")?;
     let lock = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, error)| error).context("cannot lock")?;
-    Ok(Directory { root, name, _lock: lock })
+    Ok(Directory { root, point, name, _lock: lock })
 }
 
 /// The mounted file system's root directory.
