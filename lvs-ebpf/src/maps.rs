@@ -12,7 +12,7 @@ use lvs_common::abi::{
 
 use lvs_common::sched::locality::Entry;
 
-use crate::{deliver::Route, schedule::Request};
+use crate::{deliver::Route, icmp::Report, schedule::Request};
 
 /// `BPF_F_MMAPABLE`: `lvsadm` maps these arrays into its memory, so that a listing or a change of ten thousand
 /// services needs no system call for each.
@@ -89,6 +89,12 @@ pub static FIBS: Array<bpf_fib_lookup, 1> = Array::new();
 /// The route of the packet at hand, one for each CPU.
 #[btf_map]
 pub static ROUTES: Array<Route, 1> = Array::new();
+
+/// The ICMP error at hand, one for each CPU.
+#[btf_map]
+pub static REPORTS4: Array<Report<u32>, 1> = Array::new();
+#[btf_map]
+pub static REPORTS6: Array<Report<[u32; 4]>, 1> = Array::new();
 
 /// Where a program that needs more than its stack puts it, one for each CPU.
 #[btf_map]

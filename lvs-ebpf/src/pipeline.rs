@@ -246,7 +246,7 @@ fn modify<P: Packet, A: Family>(
 
 /// Identification of an IPv4 packet; 0 for IPv6.
 #[inline(always)]
-fn ipv4_id<P: Packet, A: IpAddress>(packet: P) -> u16 {
+pub fn ipv4_id<P: Packet, A: IpAddress>(packet: P) -> u16 {
     if A::HEADER > 20 {
         return 0;
     }
