@@ -10,6 +10,7 @@ pub mod checksum;
 pub mod estimator;
 pub mod exit;
 pub mod hash;
+pub mod icmp;
 pub mod persist;
 pub mod reassembly;
 pub mod sched;

@@ -192,7 +192,22 @@ pub fn lvs_open6(ctx: TcContext) -> i32 {
 
 #[classifier]
 pub fn lvs_icmp4(ctx: TcContext) -> i32 {
-    icmp::run(tc(&ctx))
+    icmp::run::<V4>(tc(&ctx))
+}
+
+#[classifier]
+pub fn lvs_icmp6(ctx: TcContext) -> i32 {
+    icmp::run::<V6>(tc(&ctx))
+}
+
+#[classifier]
+pub fn lvs_icmp_tunnel4(ctx: TcContext) -> i32 {
+    icmp::tunnel::run::<V4>(tc(&ctx))
+}
+
+#[classifier]
+pub fn lvs_icmp_tunnel6(ctx: TcContext) -> i32 {
+    icmp::tunnel::run::<V6>(tc(&ctx))
 }
 
 #[classifier]

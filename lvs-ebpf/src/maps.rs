@@ -15,6 +15,7 @@ use lvs_common::sched::locality::Entry;
 use crate::{
     deliver::Route,
     fragment::assemble::{Datagram, SLOTS},
+    icmp::Report,
     schedule::Request,
 };
 
@@ -97,6 +98,12 @@ pub static FIBS: Array<bpf_fib_lookup, 1> = Array::new();
 /// The route of the packet at hand, one for each CPU.
 #[btf_map]
 pub static ROUTES: Array<Route, 1> = Array::new();
+
+/// The ICMP error at hand, one for each CPU.
+#[btf_map]
+pub static REPORTS4: Array<Report<u32>, 1> = Array::new();
+#[btf_map]
+pub static REPORTS6: Array<Report<[u32; 4]>, 1> = Array::new();
 
 /// Where a program that needs more than its stack puts it, one for each CPU.
 #[btf_map]

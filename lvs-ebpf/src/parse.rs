@@ -68,6 +68,18 @@ impl<A> Parsed<A> {
         }
     }
 
+    /// The packet as one that travels the other way.
+    #[inline(always)]
+    pub fn reversed(self) -> Self {
+        Parsed {
+            source: self.destination,
+            destination: self.source,
+            source_port: self.destination_port,
+            destination_port: self.source_port,
+            ..self
+        }
+    }
+
     /// Whether the packet has ports of its own to rewrite.
     #[inline(always)]
     pub fn has_ports(&self) -> bool {
@@ -77,8 +89,38 @@ impl<A> Parsed<A> {
 
 /// An address family as the data plane sees it.
 pub trait Family: IpAddress {
+    /// Reads the network header at `at`. A packet that is `quoted`, in an ICMP error, may be a first fragment.
+    fn network<P: Packet>(packet: P, at: usize, quoted: bool) -> Result<Parsed<Self>, Stray>;
+
     /// Reads a packet whose network header is of this family.
-    fn parse<P: Packet>(packet: P) -> Result<Parsed<Self>, Stray>;
+    #[inline(always)]
+    fn parse<P: Packet>(packet: P) -> Result<Parsed<Self>, Stray> {
+        let mut parsed = Self::network(packet, L3, false)?;
+        transport(packet, &mut parsed)?;
+        Ok(parsed)
+    }
+
+    /// Reads a packet quoted at `at`. Its ports are sure to be there but not the rest of its transport header
+    /// (RFC 792); `protocol` stays 0 if it is not of a protocol that is balanced.
+    #[inline(always)]
+    fn quoted<P: Packet>(packet: P, at: usize) -> Result<Parsed<Self>, Stray> {
+        let mut parsed = Self::network(packet, at, true)?;
+        match parsed.carried {
+            protocol::TCP | protocol::UDP | protocol::SCTP => {
+                let Some(ports) = packet.at::<[u16; 2]>(parsed.l4) else { return Err(Stray::NotOurs) };
+                // SAFETY: checked by `at`.
+                unsafe { [parsed.source_port, parsed.destination_port] = *ports }
+                parsed.protocol = parsed.carried;
+            }
+            protocol::AH | protocol::ESP => {
+                parsed.protocol = protocol::UDP;
+                parsed.source_port = ISAKMP;
+                parsed.destination_port = ISAKMP;
+            }
+            _ => {}
+        }
+        Ok(parsed)
+    }
 }
 
 /// Reads the transport header's part.
@@ -130,11 +172,11 @@ const LINEAR: usize = L3 + 60 + 20;
 
 impl Family for u32 {
     #[inline(always)]
-    fn parse<P: Packet>(packet: P) -> Result<Parsed<u32>, Stray> {
+    fn network<P: Packet>(packet: P, at: usize, quoted: bool) -> Result<Parsed<u32>, Stray> {
         if P::COMPLETE && packet.at::<[u8; L3 + 40]>(0).is_none() && !packet.pull(LINEAR) {
             packet.pull(L3 + 28);
         }
-        let Some(h) = packet.at::<Ipv4>(L3) else { return Err(Stray::NotOurs) };
+        let Some(h) = packet.at::<Ipv4>(at) else { return Err(Stray::NotOurs) };
         // SAFETY: checked by `at`.
         let h = unsafe { &*h };
         if h.version_ihl != 0x45 && !P::COMPLETE {
@@ -144,10 +186,11 @@ impl Family for u32 {
         if h.version_ihl >> 4 != 4 || header < 20 {
             return Err(Stray::NotOurs);
         }
-        if h.fragment & (fragment::MF | fragment::OFFSET) != 0 {
+        let part = if quoted { fragment::OFFSET } else { fragment::MF | fragment::OFFSET };
+        if h.fragment & part != 0 {
             return Err(Stray::Fragment);
         }
-        let mut parsed = Parsed {
+        let parsed = Parsed {
             source: h.source,
             destination: h.destination,
             source_port: 0,
@@ -159,20 +202,19 @@ impl Family for u32 {
             tos: h.tos,
             df: h.fragment & fragment::DF != 0,
             length: u16::from_be(h.length) as u32,
-            l4: if P::COMPLETE { L3 + header } else { L3 + 20 },
+            l4: if P::COMPLETE { at + header } else { at + 20 },
         };
-        transport(packet, &mut parsed)?;
         Ok(parsed)
     }
 }
 
 impl Family for [u32; 4] {
     #[inline(always)]
-    fn parse<P: Packet>(packet: P) -> Result<Parsed<[u32; 4]>, Stray> {
+    fn network<P: Packet>(packet: P, at: usize, quoted: bool) -> Result<Parsed<[u32; 4]>, Stray> {
         if P::COMPLETE && packet.at::<[u8; L3 + 60]>(0).is_none() && !packet.pull(LINEAR) {
             packet.pull(L3 + 48);
         }
-        let Some(h) = packet.at::<Ipv6>(L3) else { return Err(Stray::NotOurs) };
+        let Some(h) = packet.at::<Ipv6>(at) else { return Err(Stray::NotOurs) };
         // SAFETY: checked by `at`.
         let h = unsafe { &*h };
         let version = u32::from_be(h.version);
@@ -191,27 +233,29 @@ impl Family for [u32; 4] {
             tos: (version >> 20) as u8,
             df: true,
             length: u16::from_be(h.payload_length) as u32 + 40,
-            l4: L3 + 40,
+            l4: at + 40,
         };
         if P::COMPLETE {
-            extensions(packet, &mut parsed)?;
+            extensions(packet, &mut parsed, quoted)?;
         } else if matches!(
             parsed.carried,
             protocol::HOP_BY_HOP | protocol::ROUTING | protocol::FRAGMENT | protocol::DESTINATION
         ) {
             return Err(Stray::Complicated);
         }
-        transport(packet, &mut parsed)?;
         Ok(parsed)
     }
 }
+
+/// The offset's part of [`Ipv6Fragment::offset`].
+const FRAGMENT_OFFSET: u16 = 0xfff8u16.to_be();
 
 /// Extension headers that are walked past at most.
 const EXTENSIONS: usize = 6;
 
 /// Walks past IPv6 extension headers (RFC 8200 §4) to the transport header.
 #[inline(always)]
-fn extensions<P: Packet>(packet: P, parsed: &mut Parsed<[u32; 4]>) -> Result<(), Stray> {
+fn extensions<P: Packet>(packet: P, parsed: &mut Parsed<[u32; 4]>, quoted: bool) -> Result<(), Stray> {
     for _ in 0..EXTENSIONS {
         match parsed.carried {
             protocol::HOP_BY_HOP | protocol::ROUTING | protocol::DESTINATION => {
@@ -226,7 +270,8 @@ fn extensions<P: Packet>(packet: P, parsed: &mut Parsed<[u32; 4]>) -> Result<(),
                 // SAFETY: checked by `at`.
                 let (next, offset) = unsafe { ((*h).next_header, (*h).offset) };
                 // An atomic fragment (RFC 6946) is a whole packet.
-                if offset != 0 {
+                let part = if quoted { FRAGMENT_OFFSET } else { u16::MAX };
+                if offset & part != 0 {
                     return Err(Stray::Fragment);
                 }
                 parsed.carried = next;

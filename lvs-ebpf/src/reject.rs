@@ -47,7 +47,7 @@ mod note {
 
 /// Answers with an error of this type and code.
 #[inline(always)]
-fn answer<P: Packet, A: IpAddress>(packet: P, kind: u8, code: u8, rest: u32, ends: [u32; 2]) -> i32 {
+pub fn answer<P: Packet, A: IpAddress>(packet: P, kind: u8, code: u8, rest: u32, ends: [u32; 2]) -> i32 {
     packet.set_note(note::KIND, (kind as u32) << 8 | code as u32);
     packet.set_note(note::REST, rest);
     packet.set_note(note::FROM, ends[0]);
@@ -107,6 +107,8 @@ pub fn run<A: Family>(packet: TcPacket) -> i32 {
         }
     }
     let headers = if v4 { HEADERS4 } else { HEADERS6 };
+    // A packet taken from a quote may be cut short.
+    let length = length.min(packet.length().wrapping_sub(L3 as u32));
     let quoted = length.min(if v4 { MOST4 } else { MOST6 } - headers);
     // SAFETY: helper calls with a valid context.
     let room = unsafe {

@@ -12,7 +12,7 @@ use lvs_common::{
 };
 
 use crate::{
-    atomics, count, fragment,
+    atomics, count, fragment, icmp,
     list::{List, Memory, Slots},
     maps::{ONCE4, ONCE6, REQUESTS},
     packet::Packet,
@@ -34,7 +34,7 @@ pub fn run<P: Packet, A: Drafted>(packet: P) -> i32
 where
     Table: Store<A>,
 {
-    let Ok(p) = A::parse(packet) else { return P::PASS };
+    let Ok(p) = icmp::subject::<P, A>(packet) else { return P::PASS };
     let Some(settings) = track::settings() else { return P::PASS };
     let now = track::jiffies();
     if let Some((at, connection)) = track::of_client(&p) {
@@ -181,7 +181,7 @@ pub fn open<P: Packet, A: Drafted>(packet: P) -> i32
 where
     Table: Store<A>,
 {
-    let Ok(p) = A::parse(packet) else { return P::PASS };
+    let Ok(p) = icmp::subject::<P, A>(packet) else { return P::PASS };
     let Some(r) = request() else { return P::PASS };
     let Some(service) = service::Found::get(r.service, r.epoch) else { return P::PASS };
     let now = track::jiffies();
@@ -231,7 +231,7 @@ fn usable(r: &Request, service: &service::Found) -> Option<Dest> {
 }
 
 /// Where a connection is written before it goes into the table; one of a single packet never does.
-pub trait Drafted: Family {
+pub trait Drafted: icmp::Reported {
     /// This CPU's place.
     fn draft() -> Option<*mut Connection<Self>>;
 }

@@ -42,6 +42,10 @@ pub enum Tail {
     Open4 = 16,
     /// Makes an IPv6 connection.
     Open6 = 17,
+    /// IPv4 ICMP errors about tunnels (TC only).
+    Tunnel4 = 18,
+    /// ICMPv6 errors about tunnels (TC only).
+    Tunnel6 = 19,
 }
 
 /// Jumps; returns only if the program array has no such program.

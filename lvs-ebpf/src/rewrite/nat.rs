@@ -25,7 +25,7 @@ const UDP_CHECK: usize = 6;
 
 /// What replacing an address adds to a sum.
 #[inline(always)]
-fn address_difference<A: IpAddress>(old: A, new: A) -> u64 {
+pub fn address_difference<A: IpAddress>(old: A, new: A) -> u64 {
     let (Address(old), Address(new)) = (old.widen(), new.widen());
     let first = checksum::difference(old[0], new[0]);
     if A::FAMILY == AF_INET {
@@ -108,7 +108,7 @@ fn is_unsummed<P: Packet>(packet: P, l4: usize) -> bool {
 
 /// Writes the new address and the TTL into the network header.
 #[inline(always)]
-fn replace_address<P: Packet, A: IpAddress>(packet: P, side: Side, address: A, change: u64, lower_ttl: bool) -> bool {
+pub fn replace_address<P: Packet, A: IpAddress>(packet: P, side: Side, address: A, change: u64, lower_ttl: bool) -> bool {
     let Address(words) = address.widen();
     if A::FAMILY == AF_INET {
         let Some(h) = packet.at::<Ipv4>(L3) else { return false };

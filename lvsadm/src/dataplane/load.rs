@@ -18,12 +18,12 @@ use super::refusal::refused;
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lvs"));
 
 /// Tail-called programs in the order of their indices (`Tail` of the data plane): XDP's and TC's names.
-const TAILS: [(Option<&str>, Option<&str>); 18] = [
+const TAILS: [(Option<&str>, Option<&str>); 20] = [
     (Some("lvs_xdp6"), Some("lvs_tc6")),
     (Some("lvs_xdp_new4"), Some("lvs_new4")),
     (Some("lvs_xdp_new6"), Some("lvs_new6")),
     (None, Some("lvs_icmp4")),
-    (None, None),
+    (None, Some("lvs_icmp6")),
     (None, Some("lvs_fragment4")),
     (None, Some("lvs_fragment6")),
     (None, Some("lvs_reject4")),
@@ -37,6 +37,8 @@ const TAILS: [(Option<&str>, Option<&str>); 18] = [
     (Some("lvs_xdp_pick"), Some("lvs_pick")),
     (Some("lvs_xdp_open4"), Some("lvs_open4")),
     (Some("lvs_xdp_open6"), Some("lvs_open6")),
+    (None, Some("lvs_icmp_tunnel4")),
+    (None, Some("lvs_icmp_tunnel6")),
 ];
 
 /// Programs that are attached to devices: pinned, so that later calls can attach them.
@@ -143,6 +145,8 @@ fn create(sizes: Sizes) -> Result<Ebpf> {
         .map_max_entries("REQUESTS", cpus)
         .map_max_entries("FIBS", cpus)
         .map_max_entries("ROUTES", cpus)
+        .map_max_entries("REPORTS4", cpus)
+        .map_max_entries("REPORTS6", cpus)
         .map_max_entries("SCRATCH", cpus)
         .load(OBJECT)
         .context("the kernel refuses the data plane's maps")

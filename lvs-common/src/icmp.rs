@@ -1,0 +1,118 @@
+//! ICMP errors (RFC 792, RFC 4443): which they are, and what one about a tunnel says of the packet inside.
+
+use crate::wire::{icmp, protocol};
+
+/// Least MTU of IPv4 (RFC 791).
+const LEAST_MTU4: u32 = 68;
+/// Least MTU of IPv6 (RFC 8200 §5).
+const LEAST_MTU6: u32 = 1280;
+/// ICMPv6 types below are errors (RFC 4443 §2.1).
+const V6_INFORMATIONAL: u8 = 128;
+/// First byte of VXLAN's flags: the VNI is valid (RFC 7348).
+const VXLAN_VNI: u8 = 0x08;
+/// GUE: version and control bit (draft-ietf-intarea-gue).
+const GUE_NO_DATA: u8 = 0xe0;
+/// GUE: words of the header after the first.
+const GUE_WORDS: u8 = 0x1f;
+/// GRE: a checksum is present (RFC 2784).
+const GRE_CHECKSUM: u8 = 0x80;
+
+/// Whether a message of this type is an error that follows the packet it is about. Redirects do not: they are meant for
+/// who gets them.
+#[inline(always)]
+pub const fn is_error(v6: bool, kind: u8) -> bool {
+    if v6 {
+        kind < V6_INFORMATIONAL
+    } else {
+        matches!(kind, icmp::UNREACHABLE | icmp::SOURCE_QUENCH | icmp::TIME_EXCEEDED)
+    }
+}
+
+/// The header's second word (host order) of the error about the inner packet, given that of the error about the outer
+/// one: an MTU gets smaller by the tunnel's `overhead`. `None` if the sender of the inner packet has no use for it,
+/// because it lets routers fragment.
+#[inline(always)]
+pub const fn rest_of_inner(v6: bool, kind: u8, code: u8, rest: u32, df: bool, overhead: u32) -> Option<u32> {
+    if v6 && kind == icmp::V6_TOO_BIG {
+        let mtu = rest.saturating_sub(overhead);
+        return Some(if mtu < LEAST_MTU6 { LEAST_MTU6 } else { mtu });
+    }
+    if !v6 && kind == icmp::UNREACHABLE && code == icmp::CODE_FRAGMENTATION_NEEDED {
+        let mtu = rest & 0xffff;
+        return match (df, mtu > LEAST_MTU4 + overhead) {
+            (false, _) => None,
+            (true, true) => Some(mtu - overhead),
+            // Too small to be true, or not told (RFC 1191 §4): left for the sender to judge.
+            (true, false) => Some(mtu),
+        };
+    }
+    Some(rest)
+}
+
+/// Bytes of a tunnel's headers between the outer IP header and the inner packet: `start` is what follows the outer IP
+/// header of this protocol (for UDP, the UDP header). `None` if it is no tunnel of ours.
+#[inline(always)]
+pub const fn tunnel_headers(carried: u8, start: [u8; 2]) -> Option<usize> {
+    let [first, second] = start;
+    match carried {
+        protocol::IPIP | protocol::IPV6 => Some(0),
+        protocol::GRE if first == GRE_CHECKSUM => Some(8),
+        protocol::GRE if first == 0 => Some(4),
+        protocol::UDP if first == VXLAN_VNI && second == 0 => Some(8 + 8 + 14),
+        protocol::UDP if first & GUE_NO_DATA == 0 && matches!(second, protocol::IPIP | protocol::IPV6) => {
+            Some(8 + 4 + (first & GUE_WORDS) as usize * 4)
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_are_told_from_the_rest() {
+        for kind in 0..=255 {
+            assert_eq!(is_error(false, kind), [3, 4, 11].contains(&kind));
+            assert_eq!(is_error(true, kind), kind < 128);
+        }
+    }
+
+    #[test]
+    fn an_mtu_gets_smaller_by_the_tunnel() {
+        let v4 = |rest, df| rest_of_inner(false, 3, 4, rest, df, 32);
+        assert_eq!(v4(1200, true), Some(1168));
+        assert_eq!(v4(0, true), Some(0));
+        assert_eq!(v4(100, true), Some(100));
+        assert_eq!(v4(101, true), Some(69));
+        assert_eq!(v4(1200, false), None);
+        let v6 = |rest| rest_of_inner(true, 2, 0, rest, true, 40);
+        assert_eq!(v6(1500), Some(1460));
+        assert_eq!(v6(1300), Some(1280));
+        assert_eq!(v6(0), Some(1280));
+    }
+
+    #[test]
+    fn other_errors_stay_as_they_are() {
+        for (v6, kind, code) in [(false, 3, 3), (false, 11, 0), (false, 2, 0), (true, 1, 4), (true, 3, 0), (true, 4, 1)] {
+            assert_eq!(rest_of_inner(v6, kind, code, 7, false, 20), Some(7));
+        }
+    }
+
+    #[test]
+    fn tunnels_are_recognised() {
+        assert_eq!(tunnel_headers(4, [0x45, 0]), Some(0));
+        assert_eq!(tunnel_headers(41, [0x60, 0]), Some(0));
+        assert_eq!(tunnel_headers(47, [0, 0]), Some(4));
+        assert_eq!(tunnel_headers(47, [0x80, 0]), Some(8));
+        // With a key or a sequence number.
+        assert_eq!(tunnel_headers(47, [0x20, 0]), None);
+        assert_eq!(tunnel_headers(17, [0, 4]), Some(12));
+        assert_eq!(tunnel_headers(17, [2, 41]), Some(20));
+        assert_eq!(tunnel_headers(17, [8, 0]), Some(30));
+        // GUE's control messages, and its version without a header.
+        assert_eq!(tunnel_headers(17, [0x20, 4]), None);
+        assert_eq!(tunnel_headers(17, [0x45, 4]), None);
+        assert_eq!(tunnel_headers(6, [0, 4]), None);
+    }
+}

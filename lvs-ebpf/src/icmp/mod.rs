@@ -1,0 +1,204 @@
+//! ICMP errors about balanced connections: translated and sent to the party they concern. TC only.
+//!
+//! An error travels against the packet that it quotes: one about a reply comes from the client's side and goes to the real
+//! server, one about a client's packet comes from the server's side and goes to the client.
+
+mod translate;
+pub mod tunnel;
+
+use lvs_common::{
+    abi::{AF_INET, Settings},
+    exit::Exit,
+    icmp,
+    state::sctp,
+    table::Store,
+    wire::{Icmp, protocol, tcp_flags},
+};
+
+use crate::{
+    checksum, count,
+    maps::{REPORTS4, REPORTS6},
+    packet::{L3, Packet, TcPacket},
+    parse::{Family, Parsed, Stray},
+    pipeline::drop,
+    tail::{Tail, jump},
+    track::{self, Table},
+};
+
+/// Bytes that are made linear: an error's headers, those of a tunnel's packet in it and of the client's packet in that.
+const LINEAR: u32 = 256;
+/// Bytes of an ICMP header.
+const HEADER: usize = size_of::<Icmp>();
+
+/// Offsets that a header can begin at: what bounds them for the verifier.
+const OFFSETS: usize = 0x3ff;
+
+/// An ICMP error.
+pub struct Report<A> {
+    /// The error itself.
+    outer: Parsed<A>,
+    /// The packet it quotes, turned round: source and destination as those of a packet that travels the error's way.
+    about: Parsed<A>,
+    /// Where that stands in the frame.
+    quote: usize,
+}
+
+impl<A> Report<A> {
+    /// The error's header.
+    #[inline(always)]
+    fn header(&self, packet: TcPacket) -> Option<*mut Icmp> {
+        packet.at::<Icmp>(self.outer.l4 & OFFSETS)
+    }
+
+    /// Where the quoted packet begins.
+    #[inline(always)]
+    fn quote(&self) -> usize {
+        self.quote & OFFSETS
+    }
+
+    /// Where the quoted packet's transport header begins.
+    #[inline(always)]
+    fn transport(&self) -> usize {
+        self.about.l4 & OFFSETS
+    }
+}
+
+/// A family whose errors are read.
+pub trait Reported: Family + 'static {
+    /// This CPU's place for one: the stack has none left.
+    fn report() -> Option<*mut Report<Self>>;
+}
+
+impl Reported for u32 {
+    #[inline(always)]
+    fn report() -> Option<*mut Report<u32>> {
+        REPORTS4.get_ptr_mut(count::cpu())
+    }
+}
+
+impl Reported for [u32; 4] {
+    #[inline(always)]
+    fn report() -> Option<*mut Report<[u32; 4]>> {
+        REPORTS6.get_ptr_mut(count::cpu())
+    }
+}
+
+/// Reads an ICMP error about a packet from where the error goes.
+#[inline(never)]
+fn read<A: Reported>(packet: TcPacket) -> Option<&'static Report<A>> {
+    let length = packet.length();
+    packet.pull(if length < LINEAR { length } else { LINEAR } as usize);
+    let Ok(outer) = A::network(packet, L3, false) else { return None };
+    let v6 = A::FAMILY != AF_INET;
+    if outer.carried != if v6 { protocol::ICMPV6 } else { protocol::ICMP } {
+        return None;
+    }
+    let header = packet.at::<Icmp>(outer.l4)?;
+    // SAFETY: checked by `at`.
+    if !icmp::is_error(v6, unsafe { (*header).kind }) {
+        return None;
+    }
+    let report = A::report()?;
+    let quote = outer.l4 + HEADER;
+    let goes_to = outer.destination;
+    // SAFETY: this CPU's own element.
+    unsafe {
+        (*report).outer = outer;
+        (*report).quote = quote;
+    }
+    let Ok(quoted) = A::quoted(packet, quote) else { return None };
+    if quoted.source != goes_to {
+        return None;
+    }
+    // SAFETY: as above; a program takes one reference.
+    unsafe {
+        (*report).about = quoted.reversed();
+        Some(&*report)
+    }
+}
+
+/// Serves an ICMP packet.
+#[inline(always)]
+pub fn run<A: Reported>(packet: TcPacket) -> i32
+where
+    Table: Store<A>,
+{
+    let Some(report) = read::<A>(packet) else { return not_ours() };
+    let Some(settings) = track::settings() else { return TcPacket::PASS };
+    let (virt, reply) = track::watched(&report.about);
+    if !(virt || reply) || !packet.for_this_host() {
+        return not_ours();
+    }
+    let now = track::jiffies();
+    if virt && let Some((_, connection)) = track::of_client(&report.about) {
+        // SAFETY: an element of the map.
+        let c = unsafe { &*connection };
+        if !track::expired(c, now) {
+            return translate::to_server(packet, report, settings, c, now);
+        }
+    }
+    if reply && let Some((_, connection)) = track::of_server(&report.about) {
+        // SAFETY: an element of the map.
+        return translate::to_client(packet, report, settings, unsafe { &*connection }, now);
+    }
+    if report.about.protocol != protocol::UDP && report.about.protocol != 0 || !reply {
+        return unknown::<A>(packet, settings);
+    }
+    jump(packet, if A::FAMILY == AF_INET { Tail::Tunnel4 } else { Tail::Tunnel6 })
+}
+
+/// Serves an error about no connection.
+#[inline(always)]
+fn unknown<A: Reported>(packet: TcPacket, settings: &Settings) -> i32 {
+    if settings.sysctls.schedule_icmp == 0 {
+        return not_ours();
+    }
+    // As if it were the packet it stands for: it comes back when the connection is made.
+    jump(packet, if A::FAMILY == AF_INET { Tail::New4 } else { Tail::New6 })
+}
+
+/// The packet that scheduling is asked for: the packet itself, or a first packet in place of an ICMP error about a reply.
+#[inline(always)]
+pub fn subject<P: Packet, A: Reported>(packet: P) -> Result<Parsed<A>, Stray> {
+    let parsed = A::parse(packet);
+    if !P::COMPLETE || !matches!(parsed, Err(Stray::Icmp)) {
+        return parsed;
+    }
+    // No error comes to be scheduled but from `run`, which has read it on this CPU.
+    let Some(report) = A::report() else { return Err(Stray::Icmp) };
+    // SAFETY: this CPU's own element.
+    let mut about = unsafe { (*report).about };
+    about.flags = match about.protocol {
+        protocol::SCTP => sctp::chunk::INIT,
+        _ => tcp_flags::SYN,
+    };
+    Ok(about)
+}
+
+/// Whether the error's checksum is right: one that is translated incrementally would otherwise stay wrong unseen.
+#[inline(always)]
+fn is_intact<A: Reported>(packet: TcPacket, report: &Report<A>) -> bool {
+    let outer = &report.outer;
+    let end = (L3 as u32).wrapping_add(outer.length);
+    let length = end.wrapping_sub(outer.l4 as u32);
+    let Some(sum) = checksum::sum(packet.0, outer.l4 as u32, end) else { return false };
+    let pseudo = if A::FAMILY == AF_INET {
+        0
+    } else {
+        checksum::pseudo(outer.source.widen().0, outer.destination.widen().0, protocol::ICMPV6, length)
+    };
+    lvs_common::checksum::fold(sum + pseudo) == 0xffff
+}
+
+/// Leaves a packet to the stack.
+#[inline(always)]
+fn not_ours() -> i32 {
+    count::exit(Exit::NotOurs);
+    TcPacket::PASS
+}
+
+/// Drops an error that contradicts itself.
+#[inline(always)]
+fn malformed(packet: TcPacket) -> i32 {
+    drop(packet, Exit::DropMalformed)
+}

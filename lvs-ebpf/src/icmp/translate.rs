@@ -1,0 +1,172 @@
+//! Errors that go on: to the real server as its packets do, or to the client as if the virtual address had sent them.
+
+use lvs_common::{
+    abi::{AF_INET, Connection, Forward, Settings},
+    checksum,
+    exit::Exit,
+    wire::{Ipv4, Ipv6},
+};
+
+use super::{Report, Reported, is_intact, malformed};
+use crate::{
+    count,
+    deliver,
+    packet::{Packet, TcPacket},
+    pipeline::drop,
+    rewrite::{
+        self,
+        nat::{self, Side},
+        tunnel::{self, Outer},
+    },
+    track::Dest,
+};
+
+/// Sends an error about a reply to the real server that made it.
+#[inline(always)]
+pub fn to_server<A: Reported>(
+    packet: TcPacket,
+    report: &Report<A>,
+    settings: &Settings,
+    c: &Connection<A>,
+    now: u64,
+) -> i32 {
+    let mode = c.forward;
+    if mode == Forward::Bypass as u8 || mode == Forward::Local as u8 {
+        count::exit(if mode == Forward::Local as u8 { Exit::Local } else { Exit::Bypass });
+        return TcPacket::PASS;
+    }
+    if !is_intact(packet, report) {
+        return malformed(packet);
+    }
+    let Some(dest) = Dest::get(c.dest, settings.epoch) else { return drop(packet, Exit::DropNoDestination) };
+    // SAFETY: an element of the map.
+    let (to, family, cache) = unsafe { (&(*dest.it).address, (*dest.it).family, &raw mut (*dest.it).hop) };
+    let Some(route) = deliver::scratch() else { return drop(packet, Exit::DropInternal) };
+    if !deliver::cached(cache, now, route) && !deliver::look_up(packet, cache, family, to, now, route) {
+        return drop(packet, Exit::DropNoRoute);
+    }
+    let p = &report.outer;
+    let lower = !route.local && packet.device() != 0;
+    if lower && p.ttl <= 1 {
+        return drop(packet, Exit::DropTtl);
+    }
+    // SAFETY: an element of the map.
+    let source = unsafe { &(*dest.it).source };
+    let outer = Outer::new(dest.config(), family, source, to, p.df && settings.sysctls.pmtu_disc != 0);
+    let is_tunnel = mode == Forward::Tunnel as u8 && !route.local;
+    let overhead = if is_tunnel { outer.overhead() } else { 0 };
+    if !route.local && p.length.wrapping_add(overhead) > route.hop.mtu as u32 {
+        // There are no errors about errors (RFC 1122 §3.2.2), and none is so big that it had to be cut.
+        return drop(packet, Exit::DropTooBig);
+    }
+    let done = if mode == Forward::Masq as u8 {
+        replace(packet, report, Side::Destination, c.real, c.real_port, lower)
+    } else {
+        (!lower || rewrite::lower_ttl::<TcPacket, A>(packet)) && (!is_tunnel || tunnel::apply(packet, p, &outer, true))
+    };
+    if !done {
+        return drop(packet, Exit::DropInternal);
+    }
+    if dest.available() {
+        count::packet_in(dest.id, p.length);
+    }
+    if route.local {
+        count::exit(Exit::Local);
+        return TcPacket::PASS;
+    }
+    count::exit(Exit::IcmpForwarded);
+    deliver::send_tc(packet, route)
+}
+
+/// Sends an error about a client's packet to the client.
+#[inline(always)]
+pub fn to_client<A: Reported>(
+    packet: TcPacket,
+    report: &Report<A>,
+    settings: &Settings,
+    c: &Connection<A>,
+    now: u64,
+) -> i32 {
+    if c.forward != Forward::Masq as u8 {
+        // The client knows the packet as it is quoted.
+        count::exit(Exit::Reply);
+        return TcPacket::PASS;
+    }
+    if !is_intact(packet, report) {
+        return malformed(packet);
+    }
+    let Some(route) = deliver::scratch() else { return drop(packet, Exit::DropInternal) };
+    // One of the director's own, the real server being itself, is on its way to the client already.
+    let own = packet.device() == 0;
+    let p = &report.outer;
+    if !own {
+        if !deliver::route(packet, A::FAMILY, &p.destination.widen(), now, route) {
+            return drop(packet, Exit::DropNoRoute);
+        }
+        if !route.local && p.ttl <= 1 {
+            return drop(packet, Exit::DropTtl);
+        }
+    }
+    if !replace(packet, report, Side::Source, c.virt, c.virt_port, !own && !route.local) {
+        return drop(packet, Exit::DropInternal);
+    }
+    if let Some(dest) = Dest::get(c.dest, settings.epoch)
+        && dest.available()
+    {
+        count::packet_out(dest.id, p.length);
+    }
+    count::exit(Exit::IcmpForwarded);
+    match (own, route.local) {
+        (true, _) => TcPacket::PASS,
+        (false, true) => deliver::send_local(packet),
+        (false, false) => deliver::send_tc(packet, route),
+    }
+}
+
+/// Replaces address and port of one side of the error, and in the packet it quotes those of the other side. The quoted
+/// packet's transport checksum stays as it is: the quote is seldom long enough to judge it by.
+#[inline(always)]
+fn replace<A: Reported>(packet: TcPacket, r: &Report<A>, side: Side, address: A, port: u16, lower: bool) -> bool {
+    let (old_outer, old_inner, old_port, port_at) = match side {
+        Side::Destination => (r.outer.destination, r.about.destination, r.about.destination_port, r.transport()),
+        Side::Source => (r.outer.source, r.about.source, r.about.source_port, r.transport() + 2),
+    };
+    let outer = nat::address_difference(old_outer, address);
+    let inner = nat::address_difference(old_inner, address);
+    let mut change = inner;
+    let words = address.widen().0;
+    if A::FAMILY == AF_INET {
+        let Some(h) = packet.at::<Ipv4>(r.quote()) else { return false };
+        // SAFETY: checked by `at`.
+        unsafe {
+            match side {
+                Side::Destination => (*h).source = words[0],
+                Side::Source => (*h).destination = words[0],
+            }
+            let check = checksum::update((*h).check, inner);
+            change += checksum::difference((*h).check as u32, check as u32);
+            (*h).check = check;
+        }
+    } else {
+        let Some(h) = packet.at::<Ipv6>(r.quote()) else { return false };
+        // SAFETY: checked by `at`.
+        unsafe {
+            match side {
+                Side::Destination => (*h).source = words,
+                Side::Source => (*h).destination = words,
+            }
+        }
+        // ICMPv6's checksum covers the addresses.
+        change += outer;
+    }
+    if r.about.has_ports() && old_port != port {
+        let Some(field) = packet.at::<u16>(port_at) else { return false };
+        // SAFETY: checked by `at`.
+        unsafe { *field = port }
+        change += checksum::difference(old_port as u32, port as u32);
+    }
+    let Some(h) = r.header(packet) else { return false };
+    // SAFETY: checked by `at`.
+    unsafe { (*h).check = checksum::update((*h).check, change) }
+    nat::replace_address(packet, side, address, outer, lower)
+}
