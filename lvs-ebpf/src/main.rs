@@ -49,27 +49,15 @@ fn ethertype_of<P: Packet>(packet: P) -> u16 {
     packet.at::<Ethernet>(0).map_or(0, |h| unsafe { (*h).ethertype })
 }
 
-/// Where both tiers begin.
-#[inline(always)]
-fn enter<P: Packet>(packet: P) -> i32
-where
-    track::Table: lvs_common::table::Store<V4>,
-{
-    match ethertype_of(packet) {
-        ethertype::IPV4 => pipeline::run::<P, V4>(packet),
-        ethertype::IPV6 => jump(packet, Tail::Ipv6),
-        _ => P::PASS,
-    }
-}
-
 #[xdp]
 pub fn lvs_xdp(ctx: XdpContext) -> u32 {
-    enter(XdpPacket(ctx.ctx)) as u32
-}
-
-#[xdp]
-pub fn lvs_xdp4(ctx: XdpContext) -> u32 {
-    pipeline::run::<_, V4>(XdpPacket(ctx.ctx)) as u32
+    let packet = XdpPacket(ctx.ctx);
+    let verdict = match ethertype_of(packet) {
+        ethertype::IPV4 => pipeline::run::<_, V4>(packet),
+        ethertype::IPV6 => jump(packet, Tail::Ipv6),
+        _ => XdpPacket::PASS,
+    };
+    verdict as u32
 }
 
 #[xdp]
@@ -114,13 +102,23 @@ fn tc(ctx: &TcContext) -> TcPacket {
     TcPacket(ctx.as_ptr().cast())
 }
 
+/// Where TC begins, in both directions.
+#[inline(always)]
+fn enter(packet: TcPacket) -> i32 {
+    fragment::clear_notes(packet);
+    match ethertype_of(packet) {
+        ethertype::IPV4 => jump(packet, Tail::Ipv4),
+        ethertype::IPV6 => jump(packet, Tail::Ipv6),
+        _ => TC_ACT_OK,
+    }
+}
+
 #[classifier]
 pub fn lvs_ingress(ctx: TcContext) -> i32 {
     let packet = tc(&ctx);
     if packet.tagged() {
         return TC_ACT_OK;
     }
-    fragment::clear_notes(packet);
     enter(packet)
 }
 
@@ -131,7 +129,6 @@ pub fn lvs_egress(ctx: TcContext) -> i32 {
     if packet.device() != 0 {
         return TC_ACT_OK;
     }
-    fragment::clear_notes(packet);
     enter(packet)
 }
 
@@ -148,6 +145,16 @@ pub fn lvs_reply4(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn lvs_reply6(ctx: TcContext) -> i32 {
     pipeline::answer::<_, V6>(tc(&ctx))
+}
+
+#[classifier]
+pub fn lvs_tunnel4(ctx: TcContext) -> i32 {
+    pipeline::tunnel::<V4>(tc(&ctx))
+}
+
+#[classifier]
+pub fn lvs_tunnel6(ctx: TcContext) -> i32 {
+    pipeline::tunnel::<V6>(tc(&ctx))
 }
 
 #[classifier]

@@ -16,6 +16,7 @@ use crate::{
     deliver::Route,
     fragment::assemble::{Datagram, SLOTS},
     icmp::Report,
+    parse::Parsed,
     schedule::Request,
 };
 
@@ -91,6 +92,12 @@ pub static ONCE6: Array<Connection<[u32; 4]>, 1> = Array::new();
 /// The connection being asked for, one for each CPU.
 #[btf_map]
 pub static REQUESTS: Array<Request, 1> = Array::new();
+
+/// The packet being encapsulated, one for each CPU.
+#[btf_map]
+pub static FOUND4: Array<Parsed<u32>, 1> = Array::new();
+#[btf_map]
+pub static FOUND6: Array<Parsed<[u32; 4]>, 1> = Array::new();
 
 /// Parameters of a route look-up, one for each CPU.
 #[btf_map]

@@ -6,13 +6,18 @@ use lvs_common::{
     wire::{Ipv4, Ipv6, Ipv6Fragment, Sctp, Tcp, Udp, fragment, protocol, tcp_flags},
 };
 
-use crate::packet::{L3, Packet};
+use crate::{
+    count,
+    maps::{FOUND4, FOUND6},
+    packet::{L3, Packet},
+};
 
 /// ISAKMP's port: AH and ESP packets follow the connection of their key exchange.
 const ISAKMP: u16 = 500u16.to_be();
 
 /// What the pipeline needs to know of a packet of family `A`. Addresses and ports in network order.
 #[derive(Clone, Copy)]
+#[repr(C)]
 pub struct Parsed<A> {
     pub source: A,
     pub destination: A,
@@ -121,6 +126,9 @@ pub trait Family: IpAddress {
         }
         Ok(parsed)
     }
+
+    /// This CPU's place to leave what was parsed for a program that is jumped to.
+    fn found() -> Option<*mut Parsed<Self>>;
 }
 
 /// Reads the transport header's part.
@@ -172,6 +180,11 @@ const LINEAR: usize = L3 + 60 + 20;
 
 impl Family for u32 {
     #[inline(always)]
+    fn found() -> Option<*mut Parsed<u32>> {
+        FOUND4.get_ptr_mut(count::cpu())
+    }
+
+    #[inline(always)]
     fn network<P: Packet>(packet: P, at: usize, quoted: bool) -> Result<Parsed<u32>, Stray> {
         if P::COMPLETE && packet.at::<[u8; L3 + 40]>(0).is_none() && !packet.pull(LINEAR) {
             packet.pull(L3 + 28);
@@ -209,6 +222,11 @@ impl Family for u32 {
 }
 
 impl Family for [u32; 4] {
+    #[inline(always)]
+    fn found() -> Option<*mut Parsed<[u32; 4]>> {
+        FOUND6.get_ptr_mut(count::cpu())
+    }
+
     #[inline(always)]
     fn network<P: Packet>(packet: P, at: usize, quoted: bool) -> Result<Parsed<[u32; 4]>, Stray> {
         if P::COMPLETE && packet.at::<[u8; L3 + 60]>(0).is_none() && !packet.pull(LINEAR) {

@@ -13,7 +13,7 @@ use crate::{
     count,
     deliver,
     fragment,
-    packet::{L3, Packet},
+    packet::{L3, Packet, TcPacket},
     parse::{Family, Parsed, Stray},
     reject,
     rewrite::{
@@ -130,12 +130,10 @@ where
     let changes_port = mode == Forward::Masq as u8 && c.real_port != p.destination_port;
     // SAFETY: as above.
     let source = unsafe { &(*dest.it).source };
-    // Without path-MTU discovery tunnels may be fragmented; an IPv6 packet says nothing about fragments of an IPv4 one.
-    let refuse = p.df && !(is_tunnel && settings.sysctls.pmtu_disc == 0);
-    let outer = Outer::new(dest.config(), family, source, to, refuse && A::HEADER == 20);
-    let overhead = if is_tunnel { outer.overhead() } else { 0 };
-
     if !P::COMPLETE {
+        let df = p.df && A::HEADER == 20 && settings.sysctls.pmtu_disc != 0;
+        let outer = Outer::new(dest.config(), family, source, to, df);
+        let overhead = if is_tunnel { outer.overhead() } else { 0 };
         let served = mode == Forward::Masq as u8 || mode == Forward::Route as u8 || is_tunnel && !outer.summed();
         let translatable = mode != Forward::Masq as u8 || nat::possible(packet, p, changes_port);
         if !served || p.ttl <= 1 || !translatable {
@@ -146,7 +144,7 @@ where
             return P::PASS;
         }
         seen(p, settings, at, connection, dest, now);
-        if !modify(packet, p, c, is_tunnel, &outer, true, true) {
+        if !modify(packet, p, Some(c), is_tunnel, &outer, true, true) {
             return drop(packet, Exit::DropInternal);
         }
         count::exit(done(mode));
@@ -158,6 +156,48 @@ where
         count::exit(if mode == Forward::Local as u8 { Exit::Local } else { Exit::Bypass });
         return P::PASS;
     }
+    if is_tunnel {
+        // A program of its own: both ways together are more paths than the verifier follows. It is told what was
+        // found here, for the same reason.
+        let Some(found) = A::found() else { return drop(packet, Exit::DropInternal) };
+        // SAFETY: this CPU's own element.
+        unsafe { found.write(*p) };
+        fragment::note_dest(packet, dest.id);
+        return jump(packet, if A::HEADER == 20 { Tail::Encapsulate4 } else { Tail::Encapsulate6 });
+    }
+    send::<P, A, false>(packet, p, settings, Some(c), dest, now)
+}
+
+/// Sends a client's packet through its tunnel, in TC; `forward` has seen it.
+#[inline(always)]
+pub fn tunnel<A: Family>(packet: TcPacket) -> i32 {
+    let Some(found) = A::found() else { return TcPacket::DROP };
+    let Some(settings) = track::settings() else { return TcPacket::DROP };
+    let Some(dest) = Dest::get(fragment::noted_dest(packet), settings.epoch) else { return TcPacket::DROP };
+    // SAFETY: this CPU's own element, written by the program that jumped here.
+    let p = unsafe { &*found };
+    send::<TcPacket, A, true>(packet, p, settings, None, &dest, track::jiffies())
+}
+
+/// Rewrites and sends a client's packet in TC, through a `TUNNEL` or not.
+#[inline(always)]
+fn send<P: Packet, A: Family, const TUNNEL: bool>(
+    packet: P,
+    p: &Parsed<A>,
+    settings: &Settings,
+    c: Option<&Connection<A>>,
+    dest: &Dest,
+    now: u64,
+) -> i32 {
+    let mode = c.map_or(Forward::Tunnel as u8, |c| c.forward);
+    // SAFETY: elements of maps; what other CPUs change is read as wholes.
+    let (to, family, source) = unsafe { (&(*dest.it).address, (*dest.it).family, &(*dest.it).source) };
+    // SAFETY: as above.
+    let cache = unsafe { &raw mut (*dest.it).hop };
+    // Without path-MTU discovery tunnels may be fragmented; an IPv6 packet says nothing about fragments of an IPv4 one.
+    let refuse = p.df && !(TUNNEL && settings.sysctls.pmtu_disc == 0);
+    let outer = Outer::new(dest.config(), family, source, to, refuse && A::HEADER == 20);
+    let overhead = if TUNNEL { outer.overhead() } else { 0 };
     let Some(route) = deliver::scratch() else { return drop(packet, Exit::DropInternal) };
     if !deliver::cached(cache, now, route) && !deliver::look_up(packet, cache, family, to, now, route) {
         return drop(packet, Exit::DropNoRoute);
@@ -186,11 +226,11 @@ where
         return reject::too_big::<P, A>(packet, mtu, 0, own);
     }
     let whole = if largest == 0 { fits } else { p.length + overhead <= largest };
-    if is_tunnel && deliver::has_source(route) {
+    if TUNNEL && deliver::has_source(route) {
         // SAFETY: an element of the map; the same value from everybody.
         unsafe { (*dest.it).source = route.source };
     }
-    if !modify(packet, p, c, is_tunnel, &outer, packet.device() != 0, whole) {
+    if !modify(packet, p, c, TUNNEL, &outer, packet.device() != 0, whole) {
         return drop(packet, Exit::DropInternal);
     }
     if !whole {
@@ -243,13 +283,15 @@ fn seen<A: Family>(
 fn modify<P: Packet, A: Family>(
     packet: P,
     p: &Parsed<A>,
-    c: &Connection<A>,
+    c: Option<&Connection<A>>,
     is_tunnel: bool,
     outer: &Outer<'_>,
     lower: bool,
     whole: bool,
 ) -> bool {
-    if c.forward == Forward::Masq as u8 {
+    if let Some(c) = c
+        && c.forward == Forward::Masq as u8
+    {
         return nat::apply(packet, p, Side::Destination, c.real, c.real_port, lower);
     }
     (!lower || rewrite::lower_ttl::<P, A>(packet)) && (!is_tunnel || tunnel::apply(packet, p, outer, whole))

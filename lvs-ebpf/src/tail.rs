@@ -46,6 +46,10 @@ pub enum Tail {
     Tunnel4 = 18,
     /// ICMPv6 errors about tunnels (TC only).
     Tunnel6 = 19,
+    /// Tunnels of IPv4 packets (TC only).
+    Encapsulate4 = 20,
+    /// Tunnels of IPv6 packets (TC only).
+    Encapsulate6 = 21,
 }
 
 /// Jumps; returns only if the program array has no such program.

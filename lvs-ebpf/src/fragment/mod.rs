@@ -6,12 +6,29 @@ pub mod split;
 
 pub use split::split;
 
+use lvs_common::abi::DestId;
+
 use crate::packet::Packet;
 
 /// Word of the notes with the pipeline's flags.
 pub const NOTE_FLAGS: usize = 4;
 /// Flag: the connection that a request hits is to take it, `schedule` has decided.
 const SETTLED: u32 = 1;
+
+/// Word of the notes with the destination a packet goes to.
+const NOTE_DEST: usize = 1;
+
+/// Notes the destination.
+#[inline(always)]
+pub fn note_dest<P: Packet>(packet: P, dest: DestId) {
+    packet.set_note(NOTE_DEST, dest);
+}
+
+/// The destination noted.
+#[inline(always)]
+pub fn noted_dest<P: Packet>(packet: P) -> DestId {
+    packet.note(NOTE_DEST)
+}
 
 /// Forgets what an earlier packet or program left.
 #[inline(always)]

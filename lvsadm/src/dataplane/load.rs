@@ -18,7 +18,7 @@ use super::refusal::refused;
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lvs"));
 
 /// Tail-called programs in the order of their indices (`Tail` of the data plane): XDP's and TC's names.
-const TAILS: [(Option<&str>, Option<&str>); 20] = [
+const TAILS: [(Option<&str>, Option<&str>); 22] = [
     (Some("lvs_xdp6"), Some("lvs_tc6")),
     (Some("lvs_xdp_new4"), Some("lvs_new4")),
     (Some("lvs_xdp_new6"), Some("lvs_new6")),
@@ -31,7 +31,7 @@ const TAILS: [(Option<&str>, Option<&str>); 20] = [
     (None, Some("lvs_split")),
     (None, Some("lvs_once4")),
     (None, Some("lvs_once6")),
-    (Some("lvs_xdp4"), Some("lvs_tc4")),
+    (Some("lvs_xdp"), Some("lvs_tc4")),
     (None, Some("lvs_reply4")),
     (None, Some("lvs_reply6")),
     (Some("lvs_xdp_pick"), Some("lvs_pick")),
@@ -39,6 +39,8 @@ const TAILS: [(Option<&str>, Option<&str>); 20] = [
     (Some("lvs_xdp_open6"), Some("lvs_open6")),
     (None, Some("lvs_icmp_tunnel4")),
     (None, Some("lvs_icmp_tunnel6")),
+    (None, Some("lvs_tunnel4")),
+    (None, Some("lvs_tunnel6")),
 ];
 
 /// Programs that are attached to devices: pinned, so that later calls can attach them.
@@ -143,6 +145,8 @@ fn create(sizes: Sizes) -> Result<Ebpf> {
         .map_max_entries("ONCE4", cpus)
         .map_max_entries("ONCE6", cpus)
         .map_max_entries("REQUESTS", cpus)
+        .map_max_entries("FOUND4", cpus)
+        .map_max_entries("FOUND6", cpus)
         .map_max_entries("FIBS", cpus)
         .map_max_entries("ROUTES", cpus)
         .map_max_entries("REPORTS4", cpus)
