@@ -94,7 +94,8 @@ mod tests {
 
     #[test]
     fn other_errors_stay_as_they_are() {
-        for (v6, kind, code) in [(false, 3, 3), (false, 11, 0), (false, 2, 0), (true, 1, 4), (true, 3, 0), (true, 4, 1)] {
+        for (v6, kind, code) in [(false, 3, 3), (false, 11, 0), (false, 2, 0), (true, 1, 4), (true, 3, 0), (true, 4, 1)]
+        {
             assert_eq!(rest_of_inner(v6, kind, code, 7, false, 20), Some(7));
         }
     }

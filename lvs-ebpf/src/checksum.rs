@@ -12,13 +12,7 @@ use lvs_common::{
     wire::{Udp, protocol},
 };
 
-use crate::{
-    count,
-    maps::SCRATCH,
-    packet::Packet,
-    parse::Parsed,
-    rewrite::tunnel::Outer,
-};
+use crate::{count, maps::SCRATCH, packet::Packet, parse::Parsed, rewrite::tunnel::Outer};
 
 /// Bytes that are summed at a time.
 const CHUNK: u32 = 256;

@@ -4,9 +4,7 @@ use core::ffi::c_void;
 
 use aya_ebpf::{
     bindings::bpf_timer,
-    helpers::generated::{
-        bpf_ktime_get_ns, bpf_loop, bpf_timer_init, bpf_timer_set_callback, bpf_timer_start,
-    },
+    helpers::generated::{bpf_ktime_get_ns, bpf_loop, bpf_timer_init, bpf_timer_set_callback, bpf_timer_start},
 };
 use lvs_common::{
     abi::{Bucket, WAYS, conn_flags},
@@ -16,8 +14,8 @@ use lvs_common::{
 use crate::{
     atomics, estimate,
     maps::{CLOCK, Clock, SETTINGS},
-    parse::Family,
     params,
+    parse::Family,
     track::{self, Table},
 };
 
@@ -96,7 +94,8 @@ where
     let index = s.from.wrapping_add(index as u32);
     let Some(bucket) = <Table as Store<A>>::bucket(&Table, index) else { return 1 };
     // SAFETY: a bucket of the map.
-    let (used, due) = unsafe { ((&raw const (*bucket).used).read_volatile(), (&raw const (*bucket).due).read_volatile()) };
+    let (used, due) =
+        unsafe { ((&raw const (*bucket).used).read_volatile(), (&raw const (*bucket).due).read_volatile()) };
     if used != 0 && due <= s.now {
         clean::<A>(index, bucket, s.now);
     }

@@ -45,14 +45,7 @@ impl Destinations for List {
             ((&raw const (*dest.it).connections).read_volatile(), (&raw const (*dest.it).overloaded).read_volatile())
         };
         let (active, inactive) = Destination::split(connections);
-        Some(Candidate {
-            id,
-            weight: config.weight,
-            active,
-            inactive,
-            overloaded: overloaded != 0,
-            next: config.next,
-        })
+        Some(Candidate { id, weight: config.weight, active, inactive, overloaded: overloaded != 0, next: config.next })
     }
 
     #[inline(always)]

@@ -6,8 +6,8 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use lvs_common::abi::{
-    Address, Bucket, Connection, Counters, DEVICE_SLOTS, Destination, Device, FwmarkKey, Rates, Service, ServiceId, ServiceKey,
-    Settings, Watch,
+    Address, Bucket, Connection, Counters, DEVICE_SLOTS, Destination, Device, FwmarkKey, Rates, Service, ServiceId,
+    ServiceKey, Settings, Watch,
 };
 
 use lvs_common::sched::locality::Entry;

@@ -10,9 +10,7 @@ use lvs_common::{
 };
 
 use crate::{
-    count,
-    deliver,
-    fragment,
+    count, deliver, fragment,
     packet::{L3, Packet, TcPacket},
     parse::{Family, Parsed, Stray},
     reject,
@@ -95,7 +93,13 @@ fn strayed<P: Packet, A: IpAddress>(packet: P, stray: Stray) -> i32 {
 
 /// Whether a packet may open a new connection in place of the one it hits: `schedule` decides.
 #[inline(always)]
-fn reopens<P: Packet, A: IpAddress>(packet: P, c: &Connection<A>, p: &Parsed<A>, dest: &Dest, settings: &Settings) -> bool {
+fn reopens<P: Packet, A: IpAddress>(
+    packet: P,
+    c: &Connection<A>,
+    p: &Parsed<A>,
+    dest: &Dest,
+    settings: &Settings,
+) -> bool {
     if !p.opens() || c.in_packets == 0 || fragment::is_settled(packet) {
         return false;
     }
@@ -262,14 +266,8 @@ fn done(mode: u8) -> Exit {
 
 /// State, times and counts of a client's packet.
 #[inline(always)]
-fn seen<A: Family>(
-    p: &Parsed<A>,
-    settings: &Settings,
-    at: u32,
-    connection: *mut Connection<A>,
-    dest: &Dest,
-    now: u64,
-) where
+fn seen<A: Family>(p: &Parsed<A>, settings: &Settings, at: u32, connection: *mut Connection<A>, dest: &Dest, now: u64)
+where
     Table: Store<A>,
 {
     track::advance(at, connection, dest.it, None, p.event(), settings, now);
@@ -407,14 +405,8 @@ fn is_own<P: Packet, A: Family>(packet: P, p: &Parsed<A>, now: u64) -> bool {
 
 /// State, times and counts of a real server's packet.
 #[inline(always)]
-fn heard<A: Family>(
-    p: &Parsed<A>,
-    settings: &Settings,
-    at: u32,
-    connection: *mut Connection<A>,
-    dest: &Dest,
-    now: u64,
-) where
+fn heard<A: Family>(p: &Parsed<A>, settings: &Settings, at: u32, connection: *mut Connection<A>, dest: &Dest, now: u64)
+where
     Table: Store<A>,
 {
     track::advance(at, connection, dest.it, Some(Direction::Output), p.event(), settings, now);

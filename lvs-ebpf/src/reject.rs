@@ -9,8 +9,7 @@ use lvs_common::{
 };
 
 use crate::{
-    count,
-    deliver,
+    count, deliver,
     packet::{L3, Packet, TcPacket},
     parse::Family,
     pipeline::drop,
@@ -60,7 +59,13 @@ pub fn answer<P: Packet, A: IpAddress>(packet: P, kind: u8, code: u8, rest: u32,
 #[inline(always)]
 pub fn time_exceeded<P: Packet, A: IpAddress>(packet: P, from: u32, own: u32) -> i32 {
     count::exit(Exit::DropTtl);
-    answer::<P, A>(packet, if A::FAMILY == AF_INET { icmp::TIME_EXCEEDED } else { icmp::V6_TIME_EXCEEDED }, 0, 0, [from, own])
+    answer::<P, A>(
+        packet,
+        if A::FAMILY == AF_INET { icmp::TIME_EXCEEDED } else { icmp::V6_TIME_EXCEEDED },
+        0,
+        0,
+        [from, own],
+    )
 }
 
 /// Too big for `mtu`. The packet is quoted as it would have been sent, with the TTL lowered.

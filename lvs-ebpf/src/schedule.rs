@@ -2,7 +2,9 @@
 
 use aya_ebpf::helpers::generated::bpf_get_prandom_u32;
 use lvs_common::{
-    abi::{Connection, DestId, Forward, IpAddress, Scheduler, ServiceId, Settings, conn_flags, conn_kind, service_flags},
+    abi::{
+        Connection, DestId, Forward, IpAddress, Scheduler, ServiceId, Settings, conn_flags, conn_kind, service_flags,
+    },
     exit::Exit,
     persist,
     sched::{self, PickKey},
@@ -271,13 +273,7 @@ enum Fate {
 
 /// Decides whether an existing connection takes the packet, in IPVS's order.
 #[inline(always)]
-fn existing<A: Family>(
-    p: &Parsed<A>,
-    settings: &Settings,
-    at: u32,
-    connection: *mut Connection<A>,
-    now: u64,
-) -> Fate
+fn existing<A: Family>(p: &Parsed<A>, settings: &Settings, at: u32, connection: *mut Connection<A>, now: u64) -> Fate
 where
     Table: Store<A>,
 {

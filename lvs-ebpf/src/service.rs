@@ -1,7 +1,9 @@
 //! Third stage: the virtual service of a packet without a connection.
 
 use lvs_common::{
-    abi::{FwmarkKey, IpAddress, Service, ServiceConfig, ServiceId, ServiceKey, Settings, service_flags, settings_flags},
+    abi::{
+        FwmarkKey, IpAddress, Service, ServiceConfig, ServiceId, ServiceKey, Settings, service_flags, settings_flags,
+    },
     wire::protocol,
 };
 

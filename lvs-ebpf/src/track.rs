@@ -347,9 +347,8 @@ where
     Table: Store<A>,
 {
     // SAFETY: an element of the map.
-    let (h, id, kind, control) = unsafe {
-        (hash((*c).client, (*c).client_port, (*c).protocol), (*c).dest, (*c).kind, (*c).control)
-    };
+    let (h, id, kind, control) =
+        unsafe { (hash((*c).client, (*c).client_port, (*c).protocol), (*c).dest, (*c).kind, (*c).control) };
     if !table::remove(&Table, at, h, dead) {
         return false;
     }

@@ -271,8 +271,13 @@ fn join<A: IpAddress>(packet: TcPacket, datagram: &Datagram) -> bool {
     // SAFETY: the payload is that long; helper calls with a valid context.
     let stored = unsafe {
         bpf_skb_change_tail(packet.0, L3 as u32 + header + length, 0) == 0
-            && bpf_skb_store_bytes(packet.0, L3 as u32 + header, (&raw const datagram.payload).cast_mut().cast(), length, 0)
-                == 0
+            && bpf_skb_store_bytes(
+                packet.0,
+                L3 as u32 + header,
+                (&raw const datagram.payload).cast_mut().cast(),
+                length,
+                0,
+            ) == 0
     };
     if !stored {
         return false;
@@ -282,8 +287,8 @@ fn join<A: IpAddress>(packet: TcPacket, datagram: &Datagram) -> bool {
         let all = ((header + length) as u16).to_be();
         // SAFETY: checked by `at`.
         unsafe {
-            let change = checksum::difference((*h).length as u32, all as u32)
-                + checksum::difference((*h).fragment as u32, 0);
+            let change =
+                checksum::difference((*h).length as u32, all as u32) + checksum::difference((*h).fragment as u32, 0);
             (*h).length = all;
             (*h).fragment = 0;
             (*h).check = checksum::update((*h).check, change);

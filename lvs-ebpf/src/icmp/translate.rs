@@ -9,8 +9,7 @@ use lvs_common::{
 
 use super::{Report, Reported, is_intact, malformed};
 use crate::{
-    count,
-    deliver,
+    count, deliver,
     packet::{Packet, TcPacket},
     pipeline::drop,
     rewrite::{

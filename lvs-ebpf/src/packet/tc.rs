@@ -6,7 +6,8 @@ use aya_ebpf::{
         BPF_F_ADJ_ROOM_ENCAP_L4_UDP, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, TC_ACT_OK, TC_ACT_SHOT, bpf_fib_lookup,
     },
     helpers::generated::{
-        bpf_fib_lookup as fib_lookup, bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_pull_data, bpf_check_mtu, bpf_tail_call,
+        bpf_check_mtu, bpf_fib_lookup as fib_lookup, bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_pull_data,
+        bpf_tail_call,
     },
 };
 use lvs_common::wire::protocol;
@@ -57,7 +58,10 @@ impl Packet for TcPacket {
         // Read anew each time: the compiler must not take one check for another that is equal only in sum, for the
         // verifier knows pointers and not sums.
         let (start, end) = unsafe {
-            ((&raw const (*self.0).data).read_volatile() as usize, (&raw const (*self.0).data_end).read_volatile() as usize)
+            (
+                (&raw const (*self.0).data).read_volatile() as usize,
+                (&raw const (*self.0).data_end).read_volatile() as usize,
+            )
         };
         if start + offset + size_of::<T>() > end { None } else { Some((start + offset) as *mut T) }
     }

@@ -2,7 +2,7 @@
 
 use aya_ebpf::{
     bindings::{__sk_buff, bpf_fib_lookup, xdp_action, xdp_md},
-    helpers::generated::{bpf_fib_lookup as fib_lookup, bpf_check_mtu, bpf_tail_call, bpf_xdp_adjust_head},
+    helpers::generated::{bpf_check_mtu, bpf_fib_lookup as fib_lookup, bpf_tail_call, bpf_xdp_adjust_head},
 };
 use lvs_common::{
     abi::{DEVICE_SLOTS, Device},
@@ -34,7 +34,10 @@ impl Packet for XdpPacket {
         // Read anew each time: the compiler must not take one check for another that is equal only in sum, for the
         // verifier knows pointers and not sums.
         let (start, end) = unsafe {
-            ((&raw const (*self.0).data).read_volatile() as usize, (&raw const (*self.0).data_end).read_volatile() as usize)
+            (
+                (&raw const (*self.0).data).read_volatile() as usize,
+                (&raw const (*self.0).data_end).read_volatile() as usize,
+            )
         };
         if start + offset + size_of::<T>() > end { None } else { Some((start + offset) as *mut T) }
     }

@@ -108,7 +108,13 @@ fn is_unsummed<P: Packet>(packet: P, l4: usize) -> bool {
 
 /// Writes the new address and the TTL into the network header.
 #[inline(always)]
-pub fn replace_address<P: Packet, A: IpAddress>(packet: P, side: Side, address: A, change: u64, lower_ttl: bool) -> bool {
+pub fn replace_address<P: Packet, A: IpAddress>(
+    packet: P,
+    side: Side,
+    address: A,
+    change: u64,
+    lower_ttl: bool,
+) -> bool {
     let Address(words) = address.widen();
     if A::FAMILY == AF_INET {
         let Some(h) = packet.at::<Ipv4>(L3) else { return false };

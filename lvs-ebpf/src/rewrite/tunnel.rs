@@ -112,11 +112,8 @@ pub fn apply<P: Packet, A: IpAddress>(packet: P, p: &Parsed<A>, outer: &Outer<'_
     unsafe { (*ethernet).ethertype = if outer.v6 { ethertype::IPV6 } else { ethertype::IPV4 } }
     let ip = if outer.v6 { 40 } else { 20 };
     let length = p.length.wrapping_add(overhead as u32);
-    let written = if outer.v6 {
-        write_v6(packet, p, outer, l4, length)
-    } else {
-        write_v4(packet, p, outer, l4, length)
-    };
+    let written =
+        if outer.v6 { write_v6(packet, p, outer, l4, length) } else { write_v4(packet, p, outer, l4, length) };
     if !written {
         return false;
     }
@@ -190,7 +187,14 @@ fn write_udp<P: Packet>(packet: P, at: usize, source: u16, port: u16, length: u3
 
 /// GUE variant 0 (draft-ietf-intarea-gue): version, header length 0, inner protocol, no flags.
 #[inline(always)]
-fn write_gue<P: Packet, A: IpAddress>(packet: P, p: &Parsed<A>, outer: &Outer<'_>, at: usize, length: u32, v4: bool) -> bool {
+fn write_gue<P: Packet, A: IpAddress>(
+    packet: P,
+    p: &Parsed<A>,
+    outer: &Outer<'_>,
+    at: usize,
+    length: u32,
+    v4: bool,
+) -> bool {
     if !write_udp(packet, at, flow_port(p), outer.port, length) {
         return false;
     }
@@ -219,7 +223,14 @@ fn write_gre<P: Packet>(packet: P, outer: &Outer<'_>, at: usize, length: u32, v4
 
 /// VXLAN: an Ethernet frame of no particular addresses inside.
 #[inline(always)]
-fn write_vxlan<P: Packet, A: IpAddress>(packet: P, p: &Parsed<A>, outer: &Outer<'_>, at: usize, length: u32, v4: bool) -> bool {
+fn write_vxlan<P: Packet, A: IpAddress>(
+    packet: P,
+    p: &Parsed<A>,
+    outer: &Outer<'_>,
+    at: usize,
+    length: u32,
+    v4: bool,
+) -> bool {
     if !write_udp(packet, at, flow_port(p), outer.port, length) {
         return false;
     }
