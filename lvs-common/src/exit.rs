@@ -26,6 +26,7 @@ exits! {
     Bypass "bypass" "forwarded to its own destination for want of a server (cache_bypass)",
     IcmpForwarded "icmp-forwarded" "ICMP error translated and forwarded to the party it concerns",
     IcmpSent "icmp-sent" "answered with an ICMP error of the director's own",
+    Held "fragment-held" "kept until the other fragments of its packet have come",
     Fragmented "fragmented" "forwarded in fragments",
     NotOurs "not-ours" "passed to the stack: of no service and no connection",
     NotFirst "not-first" "passed to the stack: for a service, but not the first packet of a connection",

@@ -12,6 +12,7 @@ pub mod exit;
 pub mod hash;
 pub mod icmp;
 pub mod persist;
+pub mod reassembly;
 pub mod sched;
 pub mod state;
 pub mod table;

@@ -77,9 +77,13 @@ pub const fn entry(bucket: u32, way: u32) -> u32 {
 }
 
 /// The tag of a way.
+///
+/// # Safety
+///
+/// The bucket is one of a store's.
 #[inline(always)]
-pub fn tag_at(bucket: *mut Bucket, way: u32) -> u16 {
-    // SAFETY: a bucket of the store; `way` is masked to the tags' number. Volatile, as other CPUs write.
+pub unsafe fn tag_at(bucket: *mut Bucket, way: u32) -> u16 {
+    // SAFETY: as above; `way` is masked to the tags' number. Volatile, as other CPUs write.
     unsafe { (&raw mut (*bucket).tags).cast::<u16>().add((way & (WAYS - 1)) as usize).read_volatile() }
 }
 
@@ -222,7 +226,8 @@ fn place<A, S: Store<A>>(
 ) -> Result<(u32, *mut Connection<A>), InsertError> {
     let mut free = WAYS;
     for way in 0..WAYS {
-        if tag_at(bucket, way) == 0 {
+        // SAFETY: a bucket of the store.
+        if unsafe { tag_at(bucket, way) } == 0 {
             free = way;
             break;
         }
@@ -251,8 +256,8 @@ pub fn remove<A, S: Store<A>>(store: &S, at: u32, hash: Hash, dead: impl Fn(&Con
     if !store.lock(bucket) {
         return false;
     }
-    // SAFETY: an entry of the store.
-    let gone = tag_at(bucket, way) == hash.tag() && dead(unsafe { &*connection });
+    // SAFETY: a bucket and an entry of the store.
+    let gone = unsafe { tag_at(bucket, way) == hash.tag() && dead(&*connection) };
     if gone {
         set_tag(bucket, way, 0);
         // SAFETY: a bucket of the store, locked.

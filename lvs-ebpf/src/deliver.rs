@@ -63,8 +63,10 @@ pub fn scratch() -> Option<&'static mut Route> {
     let route = ROUTES.get_ptr_mut(count::cpu())?;
     // SAFETY: this CPU's own element, of which a program takes one reference.
     let route = unsafe { &mut *route };
+    // A hop from the cache fills in nothing but the hop.
     route.local = false;
     route.family = 0;
+    route.source = Address([0; 4]);
     Some(route)
 }
 
@@ -141,7 +143,8 @@ fn device_mtu<P: Packet>(packet: P, ifindex: u32) -> u16 {
 fn fresh(cache: *mut NextHop, now: u64) -> Option<NextHop> {
     // SAFETY: an element of a map; a copy that another CPU was writing is noticed by its seal.
     let (copy, seal) = unsafe { (cache.read_volatile(), (&raw const (*cache).checked).read_volatile()) };
-    let age = (now as u32).wrapping_sub(copy.checked);
+    // Odd like `checked`, which would else lie ahead of an even clock.
+    let age = (now as u32 | 1).wrapping_sub(copy.checked);
     if copy.checked != 0 && copy.checked == seal && age <= params::hz() { Some(copy) } else { None }
 }
 

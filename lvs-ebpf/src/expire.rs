@@ -137,7 +137,8 @@ where
     let (Some(bucket), at) = (<Table as Store<A>>::bucket(&Table, s.bucket), table::entry(s.bucket, way)) else {
         return 1;
     };
-    if table::tag_at(bucket, way) == 0 {
+    // SAFETY: a bucket of the map.
+    if unsafe { table::tag_at(bucket, way) } == 0 {
         return 0;
     }
     let Some(connection) = <Table as Store<A>>::connection(&Table, at) else { return 1 };

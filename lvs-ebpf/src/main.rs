@@ -121,7 +121,7 @@ pub fn lvs_ingress(ctx: TcContext) -> i32 {
     if packet.tagged() {
         return TC_ACT_OK;
     }
-    packet.set_note(schedule::NOTE_SETTLED, 0);
+    fragment::clear_notes(packet);
     enter(packet)
 }
 
@@ -132,7 +132,7 @@ pub fn lvs_egress(ctx: TcContext) -> i32 {
     if packet.device() != 0 {
         return TC_ACT_OK;
     }
-    packet.set_note(schedule::NOTE_SETTLED, 0);
+    fragment::clear_notes(packet);
     enter(packet)
 }
 
@@ -222,8 +222,18 @@ pub fn lvs_reject6(ctx: TcContext) -> i32 {
 }
 
 #[classifier]
+pub fn lvs_fragment4(ctx: TcContext) -> i32 {
+    fragment::assemble::run::<V4>(tc(&ctx))
+}
+
+#[classifier]
+pub fn lvs_fragment6(ctx: TcContext) -> i32 {
+    fragment::assemble::run::<V6>(tc(&ctx))
+}
+
+#[classifier]
 pub fn lvs_split(ctx: TcContext) -> i32 {
-    fragment::run(tc(&ctx))
+    fragment::split::run(tc(&ctx))
 }
 
 /// Not attached anywhere: `lvsadm` runs it once to start the sweep.

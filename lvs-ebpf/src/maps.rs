@@ -12,7 +12,12 @@ use lvs_common::abi::{
 
 use lvs_common::sched::locality::Entry;
 
-use crate::{deliver::Route, icmp::Report, schedule::Request};
+use crate::{
+    deliver::Route,
+    fragment::assemble::{Datagram, SLOTS},
+    icmp::Report,
+    schedule::Request,
+};
 
 /// `BPF_F_MMAPABLE`: `lvsadm` maps these arrays into its memory, so that a listing or a change of ten thousand
 /// services needs no system call for each.
@@ -68,6 +73,10 @@ pub struct LocalityKey {
     pub address: Address,
     pub service: ServiceId,
 }
+
+/// Packets whose fragments are still coming.
+#[btf_map]
+pub static DATAGRAMS: Array<Datagram, { SLOTS as usize }> = Array::new();
 
 /// Packets by [`Exit`](lvs_common::exit::Exit).
 #[btf_map]

@@ -2,11 +2,11 @@
 //! `schedule`.
 
 use lvs_common::{
-    abi::{Connection, Forward, IpAddress, NextHop, Settings, conn_flags},
+    abi::{Connection, Forward, IpAddress, NextHop, Settings, conn_flags, settings_flags},
     exit::Exit,
     state::{Direction, sctp, tcp},
     table::Store,
-    wire::{Ipv4, protocol},
+    wire::protocol,
 };
 
 use crate::{
@@ -22,7 +22,6 @@ use crate::{
         tunnel::{self, Outer},
     },
     tail::{Tail, jump},
-    schedule::NOTE_SETTLED,
     track::{self, Dest, Table},
 };
 
@@ -38,7 +37,7 @@ where
     };
     let Some(settings) = track::settings() else { return P::PASS };
     let (virt, reply) = track::watched(&p);
-    if !(virt || reply) || !packet.for_this_host() {
+    if !(virt || reply) || settings.flags & settings_flags::ANY == 0 || !packet.for_this_host() {
         return not_ours::<P>();
     }
     let now = track::jiffies();
@@ -97,7 +96,7 @@ fn strayed<P: Packet, A: IpAddress>(packet: P, stray: Stray) -> i32 {
 /// Whether a packet may open a new connection in place of the one it hits: `schedule` decides.
 #[inline(always)]
 fn reopens<P: Packet, A: IpAddress>(packet: P, c: &Connection<A>, p: &Parsed<A>, dest: &Dest, settings: &Settings) -> bool {
-    if !p.opens() || c.in_packets == 0 || packet.note(NOTE_SETTLED) != 0 {
+    if !p.opens() || c.in_packets == 0 || fragment::is_settled(packet) {
         return false;
     }
     let state = (c.state & conn_flags::STATE) as u8;
@@ -131,13 +130,15 @@ where
     let changes_port = mode == Forward::Masq as u8 && c.real_port != p.destination_port;
     // SAFETY: as above.
     let source = unsafe { &(*dest.it).source };
-    let df = p.df && settings.sysctls.pmtu_disc != 0;
-    let outer = Outer::new(dest.config(), family, source, to, df);
+    // Without path-MTU discovery tunnels may be fragmented; an IPv6 packet says nothing about fragments of an IPv4 one.
+    let refuse = p.df && !(is_tunnel && settings.sysctls.pmtu_disc == 0);
+    let outer = Outer::new(dest.config(), family, source, to, refuse && A::HEADER == 20);
     let overhead = if is_tunnel { outer.overhead() } else { 0 };
 
     if !P::COMPLETE {
         let served = mode == Forward::Masq as u8 || mode == Forward::Route as u8 || is_tunnel && !outer.summed();
-        if !served || p.ttl <= 1 || !nat::possible(packet, p, changes_port) {
+        let translatable = mode != Forward::Masq as u8 || nat::possible(packet, p, changes_port);
+        if !served || p.ttl <= 1 || !translatable {
             return P::PASS;
         }
         let Some(hop) = deliver::hop(packet, cache, family, to, now) else { return P::PASS };
@@ -145,7 +146,7 @@ where
             return P::PASS;
         }
         seen(p, settings, at, connection, dest, now);
-        if !modify(packet, p, c, is_tunnel, &outer, true) {
+        if !modify(packet, p, c, is_tunnel, &outer, true, true) {
             return drop(packet, Exit::DropInternal);
         }
         count::exit(done(mode));
@@ -162,29 +163,39 @@ where
         return drop(packet, Exit::DropNoRoute);
     }
     if route.local {
-        if mode == Forward::Masq as u8 && !modify(packet, p, c, false, &outer, false) {
+        if mode == Forward::Masq as u8 && !modify(packet, p, c, false, &outer, false, true) {
             return drop(packet, Exit::DropInternal);
         }
         count::exit(Exit::Local);
         return P::PASS;
     }
     if p.ttl <= 1 && packet.device() != 0 {
-        return reject::time_exceeded::<P, A>(packet, 0);
+        let own = if mode == Forward::Masq as u8 { 0 } else { dest.id };
+        return reject::time_exceeded::<P, A>(packet, 0, own);
     }
     let mtu = (route.hop.mtu as u32).wrapping_sub(overhead);
-    let whole = deliver::fits(packet, p.length, (p.l4 - L3) as u32 + 20, mtu);
-    if !whole && (df || A::HEADER > 20) {
-        return reject::too_big::<P, A>(packet, mtu, 0);
+    // A packet put together from fragments leaves in fragments no larger than those.
+    let largest = fragment::largest(packet);
+    let fits = match largest {
+        0 => deliver::fits(packet, p.length, (p.l4 - L3) as u32 + 20, mtu),
+        largest => largest <= mtu,
+    };
+    // Errors about packets that are not translated count as the connection's own, as they do for IPVS.
+    let own = if mode == Forward::Masq as u8 { 0 } else { dest.id };
+    if !fits && (refuse || A::HEADER > 20) {
+        return reject::too_big::<P, A>(packet, mtu, 0, own);
     }
+    let whole = if largest == 0 { fits } else { p.length + overhead <= largest };
     if is_tunnel && deliver::has_source(route) {
         // SAFETY: an element of the map; the same value from everybody.
         unsafe { (*dest.it).source = route.source };
     }
-    if !modify(packet, p, c, is_tunnel, &outer, packet.device() != 0) {
+    if !modify(packet, p, c, is_tunnel, &outer, packet.device() != 0, whole) {
         return drop(packet, Exit::DropInternal);
     }
     if !whole {
-        return fragment::split(packet, dest.id, route.hop.mtu as u32);
+        let most = route.hop.mtu as u32;
+        return fragment::split(packet, dest.id, if largest == 0 || largest > most { most } else { largest });
     }
     count::exit(done(mode));
     deliver::send_tc(packet, route)
@@ -236,22 +247,12 @@ fn modify<P: Packet, A: Family>(
     is_tunnel: bool,
     outer: &Outer<'_>,
     lower: bool,
+    whole: bool,
 ) -> bool {
     if c.forward == Forward::Masq as u8 {
         return nat::apply(packet, p, Side::Destination, c.real, c.real_port, lower);
     }
-    let id = ipv4_id::<P, A>(packet);
-    (!lower || rewrite::lower_ttl::<P, A>(packet)) && (!is_tunnel || tunnel::apply(packet, p, outer, id))
-}
-
-/// Identification of an IPv4 packet; 0 for IPv6.
-#[inline(always)]
-pub fn ipv4_id<P: Packet, A: IpAddress>(packet: P) -> u16 {
-    if A::HEADER > 20 {
-        return 0;
-    }
-    // SAFETY: checked by `at`.
-    packet.at::<Ipv4>(L3).map_or(0, |h| unsafe { (*h).id })
+    (!lower || rewrite::lower_ttl::<P, A>(packet)) && (!is_tunnel || tunnel::apply(packet, p, outer, whole))
 }
 
 /// Serves a real server's packet of a connection in XDP.
@@ -302,11 +303,16 @@ where
     let Some(dest) = Dest::get(c.dest, settings.epoch) else { return P::PASS };
     let now = track::jiffies();
     if c.forward != Forward::Masq as u8 {
+        if A::HEADER == 20 && is_own::<P, A>(packet, &p, now) {
+            // From an address of the director's own: the stack takes it for a martian.
+            return not_ours::<P>();
+        }
         heard(&p, settings, at, connection, &dest, now);
         count::exit(Exit::Reply);
         return P::PASS;
     }
     let Some(route) = deliver::scratch() else { return drop(packet, Exit::DropInternal) };
+    let largest = fragment::largest(packet);
     // A packet of the director's own, the real server being itself, is on its way to the client already.
     let own = packet.device() == 0;
     if !own {
@@ -318,11 +324,15 @@ where
         }
         if !route.local {
             if p.ttl <= 1 {
-                return reject::time_exceeded::<P, A>(packet, dest.id);
+                return reject::time_exceeded::<P, A>(packet, dest.id, 0);
             }
             let mtu = route.hop.mtu as u32;
-            if !deliver::fits(packet, p.length, (p.l4 - L3) as u32 + 20, mtu) && p.df {
-                return reject::too_big::<P, A>(packet, mtu, dest.id);
+            let fits = match largest {
+                0 => deliver::fits(packet, p.length, (p.l4 - L3) as u32 + 20, mtu),
+                largest => largest <= mtu,
+            };
+            if !fits && p.df {
+                return reject::too_big::<P, A>(packet, mtu, dest.id, 0);
             }
         }
     }
@@ -331,11 +341,26 @@ where
         return drop(packet, Exit::DropInternal);
     }
     count::exit(Exit::NatReply);
+    if largest != 0 && !own && !route.local {
+        let most = route.hop.mtu as u32;
+        return fragment::split(packet, 0, if largest > most { most } else { largest });
+    }
     match (own, route.local) {
         (true, _) => P::PASS,
         (false, true) => deliver::send_local(packet),
         (false, false) => deliver::send_tc(packet, route),
     }
+}
+
+/// Whether a packet that came in has an address of the director's as its source.
+#[inline(always)]
+fn is_own<P: Packet, A: Family>(packet: P, p: &Parsed<A>, now: u64) -> bool {
+    if packet.device() == 0 {
+        return false;
+    }
+    let Some(route) = deliver::scratch() else { return false };
+    let source = p.source.widen();
+    deliver::route(packet, A::FAMILY, &source, now, route) && route.local
 }
 
 /// State, times and counts of a real server's packet.

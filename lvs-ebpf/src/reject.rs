@@ -10,7 +10,7 @@ use lvs_common::{
 
 use crate::{
     count,
-    deliver::{self, Route},
+    deliver,
     packet::{L3, Packet, TcPacket},
     parse::Family,
     pipeline::drop,
@@ -41,36 +41,39 @@ mod note {
     pub const REST: usize = 1;
     /// The destination whose recorded source address to answer from; 0 for the packet's own destination.
     pub const FROM: usize = 2;
+    /// The destination that the answer counts for as a reply, 0 for none.
+    pub const OWN: usize = 3;
 }
 
 /// Answers with an error of this type and code.
 #[inline(always)]
-pub fn answer<P: Packet, A: IpAddress>(packet: P, kind: u8, code: u8, rest: u32, from: u32) -> i32 {
+pub fn answer<P: Packet, A: IpAddress>(packet: P, kind: u8, code: u8, rest: u32, ends: [u32; 2]) -> i32 {
     packet.set_note(note::KIND, (kind as u32) << 8 | code as u32);
     packet.set_note(note::REST, rest);
-    packet.set_note(note::FROM, from);
+    packet.set_note(note::FROM, ends[0]);
+    packet.set_note(note::OWN, ends[1]);
     jump(packet, if A::FAMILY == AF_INET { Tail::Reject4 } else { Tail::Reject6 });
     P::DROP
 }
 
 /// The TTL ran out.
 #[inline(always)]
-pub fn time_exceeded<P: Packet, A: IpAddress>(packet: P, from: u32) -> i32 {
+pub fn time_exceeded<P: Packet, A: IpAddress>(packet: P, from: u32, own: u32) -> i32 {
     count::exit(Exit::DropTtl);
-    answer::<P, A>(packet, if A::FAMILY == AF_INET { icmp::TIME_EXCEEDED } else { icmp::V6_TIME_EXCEEDED }, 0, 0, from)
+    answer::<P, A>(packet, if A::FAMILY == AF_INET { icmp::TIME_EXCEEDED } else { icmp::V6_TIME_EXCEEDED }, 0, 0, [from, own])
 }
 
 /// Too big for `mtu`. The packet is quoted as it would have been sent, with the TTL lowered.
 #[inline(always)]
-pub fn too_big<P: Packet, A: IpAddress>(packet: P, mtu: u32, from: u32) -> i32 {
+pub fn too_big<P: Packet, A: IpAddress>(packet: P, mtu: u32, from: u32, own: u32) -> i32 {
     count::exit(Exit::DropTooBig);
     if packet.device() != 0 && !rewrite::lower_ttl::<P, A>(packet) {
         return P::DROP;
     }
     if A::FAMILY == AF_INET {
-        answer::<P, A>(packet, icmp::UNREACHABLE, icmp::CODE_FRAGMENTATION_NEEDED, mtu, from)
+        answer::<P, A>(packet, icmp::UNREACHABLE, icmp::CODE_FRAGMENTATION_NEEDED, mtu, [from, own])
     } else {
-        answer::<P, A>(packet, icmp::V6_TOO_BIG, 0, mtu, from)
+        answer::<P, A>(packet, icmp::V6_TOO_BIG, 0, mtu, [from, own])
     }
 }
 
@@ -79,9 +82,9 @@ pub fn too_big<P: Packet, A: IpAddress>(packet: P, mtu: u32, from: u32) -> i32 {
 pub fn port_unreachable<P: Packet, A: IpAddress>(packet: P, from: u32) -> i32 {
     count::exit(Exit::DropNoServer);
     if A::FAMILY == AF_INET {
-        answer::<P, A>(packet, icmp::UNREACHABLE, icmp::CODE_PORT, 0, from)
+        answer::<P, A>(packet, icmp::UNREACHABLE, icmp::CODE_PORT, 0, [from, 0])
     } else {
-        answer::<P, A>(packet, icmp::V6_UNREACHABLE, icmp::V6_CODE_PORT, 0, from)
+        answer::<P, A>(packet, icmp::V6_UNREACHABLE, icmp::V6_CODE_PORT, 0, [from, 0])
     }
 }
 
@@ -97,6 +100,12 @@ pub fn run<A: Family>(packet: TcPacket) -> i32 {
     {
         // SAFETY: an element of the map.
         director = unsafe { (*dest.it).source };
+        if let Some(route) = deliver::scratch()
+            && deliver::route(packet, A::FAMILY, &client, track::jiffies(), route)
+            && deliver::has_source(route)
+        {
+            director = route.source;
+        }
     }
     let headers = if v4 { HEADERS4 } else { HEADERS6 };
     // A packet taken from a quote may be cut short.
@@ -118,18 +127,22 @@ pub fn run<A: Family>(packet: TcPacket) -> i32 {
     if !written {
         return drop(packet, Exit::DropInternal);
     }
+    let own = packet.note(note::OWN);
+    if own != 0 {
+        count::packet_out(own, headers + quoted);
+    }
     send::<A>(packet, &client)
 }
 
 /// Sends a finished packet to `to` by the kernel's neighbour output, or up if that is the director itself.
 #[inline(always)]
 pub fn send<A: Family>(packet: TcPacket, to: &Address) -> i32 {
-    let mut route = Route::NONE;
-    if !deliver::route(packet, A::FAMILY, to, track::jiffies(), &mut route) {
+    let Some(route) = deliver::scratch() else { return drop(packet, Exit::DropInternal) };
+    if !deliver::route(packet, A::FAMILY, to, track::jiffies(), route) {
         return drop(packet, Exit::DropNoRoute);
     }
     count::exit(Exit::IcmpSent);
-    if route.local { deliver::send_local(packet) } else { deliver::send_tc(packet, &route) }
+    if route.local { deliver::send_local(packet) } else { deliver::send_tc(packet, route) }
 }
 
 /// Source and destination of the packet and its length; none of ICMP's, as there are no errors about errors (RFC 1122

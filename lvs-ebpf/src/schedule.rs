@@ -12,7 +12,7 @@ use lvs_common::{
 };
 
 use crate::{
-    atomics, count, icmp,
+    atomics, count, fragment, icmp,
     list::{List, Memory, Slots},
     maps::{ONCE4, ONCE6, REQUESTS},
     orphan,
@@ -41,7 +41,7 @@ where
     if let Some((at, connection)) = track::of_client(&p) {
         match existing(&p, settings, at, connection, now) {
             Fate::Live if P::COMPLETE => {
-                packet.set_note(NOTE_SETTLED, 1);
+                fragment::settle(packet);
                 return jump(packet, pipeline::<A>());
             }
             Fate::Drop if P::COMPLETE => return drop(packet, Exit::DropNoDestination),
@@ -54,9 +54,6 @@ where
         Err(verdict) => verdict,
     }
 }
-
-/// Word that tells the pipeline that the connection a request hits is to take it.
-pub const NOTE_SETTLED: usize = 4;
 
 /// The program that serves a packet whose connection stands.
 #[inline(always)]

@@ -1,3 +1,4 @@
-//! What the integration tests and the demo stand on.
+//! What the integration tests, the demo and the benchmark stand on.
 
+pub mod fixtures;
 pub mod topology;

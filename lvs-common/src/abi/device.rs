@@ -3,9 +3,10 @@
 /// Slots of the device table: a device whose slot another one holds is served by TC.
 pub const DEVICE_SLOTS: u32 = 1024;
 
-/// What the XDP program must know of a device.
+/// What the XDP program must know of a device. Elements of an array map stand at multiples of eight bytes, and `lvsadm`
+/// finds them in mapped memory: hence the alignment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(C)]
+#[repr(C, align(8))]
 pub struct Device {
     /// The device; 0 is an unused slot.
     pub ifindex: u32,
@@ -21,4 +22,4 @@ pub mod device_flags {
     pub const ACCEPTS_XDP: u16 = 1;
 }
 
-const _: () = assert!(size_of::<Device>() == 12);
+const _: () = assert!(size_of::<Device>() == 16);

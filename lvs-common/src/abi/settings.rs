@@ -75,6 +75,8 @@ pub mod settings_flags {
     pub const ANY_PORT: u32 = 2;
     /// A firewall-mark service or a mark rule.
     pub const FWMARK: u32 = 4;
+    /// A service at all: without any, IPVS lets even live connections' packets pass.
+    pub const ANY: u32 = 8;
 }
 
 /// Bits of each half of the watch filter.

@@ -1,6 +1,6 @@
 //! SCTP states and transitions.
 
-use super::{Direction, Row, STAY, apply, with};
+use super::{Direction, Row, STAY, apply, row_index, with};
 
 /// No state yet.
 pub const NONE: u8 = 0;
@@ -185,7 +185,7 @@ const fn rows() -> [Row; 32] {
 #[inline(always)]
 pub fn next(direction: Direction, event: u8, state: u8) -> u8 {
     let index = (direction as usize).wrapping_mul(EVENTS).wrapping_add(event as usize);
-    apply(ROWS.get(index & 31).copied().unwrap_or(STAY), state)
+    apply(ROWS.get(row_index(index)).copied().unwrap_or(STAY), state)
 }
 
 /// Whether a connection in `state` counts as active: only an established one.

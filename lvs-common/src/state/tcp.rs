@@ -1,6 +1,6 @@
 //! TCP states and transitions, for both directions and for connections whose replies do not pass the director.
 
-use super::{Direction, Row, apply, with};
+use super::{Direction, Row, apply, row_index, with};
 
 /// No state yet.
 pub const NONE: u8 = 0;
@@ -140,7 +140,7 @@ pub fn next(direction: Direction, event: u8, state: u8, secure: bool) -> u8 {
         return CLOSE;
     }
     let index = (direction as usize) << 2 | event as usize | if secure { SECURE } else { 0 };
-    apply(ROWS.get(index & 31).copied().unwrap_or(0), state)
+    apply(ROWS.get(row_index(index)).copied().unwrap_or(0), state)
 }
 
 /// Whether a connection in `state` counts as active: set up or being set up.

@@ -12,7 +12,7 @@ use crate::{
     count,
     deliver,
     packet::{Packet, TcPacket},
-    pipeline::{drop, ipv4_id},
+    pipeline::drop,
     rewrite::{
         self,
         nat::{self, Side},
@@ -62,8 +62,7 @@ pub fn to_server<A: Reported>(
     let done = if mode == Forward::Masq as u8 {
         replace(packet, report, Side::Destination, c.real, c.real_port, lower)
     } else {
-        let id = ipv4_id::<TcPacket, A>(packet);
-        (!lower || rewrite::lower_ttl::<TcPacket, A>(packet)) && (!is_tunnel || tunnel::apply(packet, p, &outer, id))
+        (!lower || rewrite::lower_ttl::<TcPacket, A>(packet)) && (!is_tunnel || tunnel::apply(packet, p, &outer, true))
     };
     if !done {
         return drop(packet, Exit::DropInternal);

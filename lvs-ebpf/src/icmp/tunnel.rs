@@ -56,7 +56,7 @@ where
     if unsafe { bpf_skb_adjust_room(packet.0, surplus.wrapping_neg(), ROOM_AFTER_MAC, 0) } != 0 {
         return drop(packet, Exit::DropInternal);
     }
-    reject::answer::<TcPacket, A>(packet, kind, code, rest, 0)
+    reject::answer::<TcPacket, A>(packet, kind, code, rest, [0, 0])
 }
 
 /// Where the packet inside a tunnel's quoted packet begins, whose transport header is at `l4`.

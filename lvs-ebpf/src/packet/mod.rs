@@ -40,8 +40,9 @@ pub trait Packet: Copy {
     /// [`difference`]: lvs_common::checksum::difference
     fn update_l4(self, offset: usize, addresses: u64, ports: u64, udp: bool) -> bool;
     /// Makes room for `length` bytes between Ethernet and network header, and leaves space for an Ethernet header.
-    /// `v6`: the outer header is IPv6; `l4` the outer protocol.
-    fn encapsulate(self, length: usize, v6: bool, l4: u8) -> bool;
+    /// `v6`: the outer header is IPv6; `l4` the outer protocol; `plain`: the packet is to be cut into fragments, which the
+    /// kernel's helpers refuse to do with one marked as encapsulated.
+    fn encapsulate(self, length: usize, v6: bool, l4: u8, plain: bool) -> bool;
     /// The kernel's FIB look-up: its return code, or a negative error.
     fn fib(self, params: &mut bpf_fib_lookup, flags: u32) -> i64;
     /// The packet as the kernel's helpers for TC take it; null in XDP, where nothing reaches for it.

@@ -106,15 +106,16 @@ impl Packet for TcPacket {
     }
 
     #[inline(always)]
-    fn encapsulate(self, length: usize, v6: bool, l4: u8) -> bool {
+    fn encapsulate(self, length: usize, v6: bool, l4: u8, plain: bool) -> bool {
         let l3 = if v6 { BPF_F_ADJ_ROOM_ENCAP_L3_IPV6 } else { BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 };
         let l4 = match l4 {
             protocol::UDP => BPF_F_ADJ_ROOM_ENCAP_L4_UDP,
             protocol::GRE => BPF_F_ADJ_ROOM_ENCAP_L4_GRE,
             _ => 0,
         };
+        let flags = if plain { 0 } else { (l3 | l4) as u64 };
         // SAFETY: as above.
-        unsafe { bpf_skb_adjust_room(self.0, length as i32, ROOM_AFTER_MAC, (l3 | l4) as u64) == 0 }
+        unsafe { bpf_skb_adjust_room(self.0, length as i32, ROOM_AFTER_MAC, flags) == 0 }
     }
 
     #[inline(always)]

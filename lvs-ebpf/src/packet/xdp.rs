@@ -85,7 +85,7 @@ impl Packet for XdpPacket {
     }
 
     #[inline(always)]
-    fn encapsulate(self, length: usize, _: bool, _: u8) -> bool {
+    fn encapsulate(self, length: usize, _: bool, _: u8, _: bool) -> bool {
         // SAFETY: a helper call with a valid context.
         unsafe { bpf_xdp_adjust_head(self.0, -(length as i32)) == 0 }
     }

@@ -1,5 +1,6 @@
 //! Tunnels: the packet travels inside an outer one to the real server.
 
+use aya_ebpf::helpers::generated::bpf_get_prandom_u32;
 use lvs_common::{
     abi::{AF_INET, Address, DestConfig, IpAddress, tunnel},
     checksum,
@@ -92,9 +93,9 @@ fn flow_port<A: IpAddress>(p: &Parsed<A>) -> u16 {
 
 /// Wraps the packet, whose TTL has been lowered, into `outer`. Pointers into the packet are void after it.
 ///
-/// `id` is the IPv4 identification of the outer packet where it may be fragmented.
+/// `whole`: it fits the next hop and need not be cut.
 #[inline(always)]
-pub fn apply<P: Packet, A: IpAddress>(packet: P, p: &Parsed<A>, outer: &Outer<'_>, id: u16) -> bool {
+pub fn apply<P: Packet, A: IpAddress>(packet: P, p: &Parsed<A>, outer: &Outer<'_>, whole: bool) -> bool {
     let overhead = outer.overhead() as usize;
     let inner_v4 = A::FAMILY == AF_INET;
     let l4 = match outer.kind {
@@ -103,7 +104,7 @@ pub fn apply<P: Packet, A: IpAddress>(packet: P, p: &Parsed<A>, outer: &Outer<'_
         _ if inner_v4 => protocol::IPIP,
         _ => protocol::IPV6,
     };
-    if !packet.encapsulate(overhead, outer.v6, l4) {
+    if !packet.encapsulate(overhead, outer.v6, l4, !whole) {
         return false;
     }
     let Some(ethernet) = packet.at::<Ethernet>(0) else { return false };
@@ -114,7 +115,7 @@ pub fn apply<P: Packet, A: IpAddress>(packet: P, p: &Parsed<A>, outer: &Outer<'_
     let written = if outer.v6 {
         write_v6(packet, p, outer, l4, length)
     } else {
-        write_v4(packet, p, outer, l4, length, id)
+        write_v4(packet, p, outer, l4, length)
     };
     if !written {
         return false;
@@ -128,12 +129,14 @@ pub fn apply<P: Packet, A: IpAddress>(packet: P, p: &Parsed<A>, outer: &Outer<'_
 }
 
 #[inline(always)]
-fn write_v4<P: Packet, A>(packet: P, p: &Parsed<A>, outer: &Outer<'_>, l4: u8, length: u32, id: u16) -> bool {
+fn write_v4<P: Packet, A>(packet: P, p: &Parsed<A>, outer: &Outer<'_>, l4: u8, length: u32) -> bool {
     let Some(h) = packet.at::<Ipv4>(L3) else { return false };
     let tos = outer_tos(p.tos);
     let ttl = p.ttl.wrapping_sub(1);
     let length = (length as u16).to_be();
-    let (fragment, id) = if outer.df { (fragment::DF, 0) } else { (0, id) };
+    // RFC 6864: an identification is for packets that may be fragmented.
+    // SAFETY: a helper without arguments.
+    let (fragment, id) = if outer.df { (fragment::DF, 0) } else { (0, unsafe { bpf_get_prandom_u32() } as u16 | 1) };
     let (source, destination) = (outer.source.0[0], outer.destination.0[0]);
     let sum = u16::from_ne_bytes([0x45, tos]) as u64
         + length as u64

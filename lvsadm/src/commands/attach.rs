@@ -2,17 +2,13 @@
 
 use anyhow::{Result, bail};
 
-use crate::dataplane::{self, Sizes};
-use crate::grammar::subcommands::AttachMode;
+use super::defaults::Defaults;
+use crate::dataplane;
 
 /// Attaches to devices, loading the data plane first where it is not.
-pub fn attach(devices: &[String], mode: AttachMode, connections: Option<u32>) -> Result<()> {
-    let mut sizes = Sizes::of_host();
-    if let Some(connections) = connections {
-        sizes.connections = connections;
-    }
-    let mut plane = dataplane::open_or_load(sizes)?;
-    dataplane::attach(&mut plane, devices, mode)
+pub fn attach(with: &Defaults) -> Result<()> {
+    let mut plane = dataplane::open_or_load(with.loading)?;
+    dataplane::attach(&mut plane, &with.devices, with.mode)
 }
 
 /// Detaches from devices; rules and connections stay.

@@ -1,6 +1,7 @@
 //! lvsadm's own sub-commands.
 
 mod attach;
+mod defaults;
 mod status;
 mod sysctl;
 
@@ -8,16 +9,26 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
-use crate::dataplane::{self, Plane, PlaneDirector, Sizes};
+use crate::dataplane::{self, Plane, PlaneDirector};
 use crate::director;
+use defaults::Defaults;
 use crate::grammar::subcommands::Sub;
 
 /// Runs a sub-command. Errors are one line, status 2 as ipvsadm's own.
 pub fn run(sub: Sub) -> ExitCode {
     let result = match sub {
-        Sub::Attach { devices, mode, log: _, conns } => attach::attach(&devices, mode, conns),
+        Sub::Attach { devices, mode, log: _, conns, verbose } => Defaults::read().and_then(|mut with| {
+            if !devices.is_empty() {
+                with.devices = devices;
+            }
+            with.mode = mode.unwrap_or(with.mode);
+            with.loading.sizes.connections = conns.unwrap_or(with.loading.sizes.connections);
+            with.loading.verifier_log |= verbose;
+            attach::attach(&with)
+        }),
         Sub::Detach { devices } => attach::detach(&devices),
-        Sub::Status { json } => status::status(json),
+        Sub::Status { verifier: true, .. } => status::verifier(),
+        Sub::Status { json, .. } => status::status(json),
         Sub::Unload => attach::unload(),
         Sub::Log => anyhow::Ok(()),
         Sub::RealServer(arguments) => crate::real_server::run(&arguments),
@@ -39,7 +50,8 @@ pub fn open() -> director::Result<PlaneDirector> {
 
 /// The data plane, loaded and attached to whatever devices have come up.
 fn ready() -> Result<Plane> {
-    let mut plane = dataplane::open_or_load(Sizes::of_host())?;
-    dataplane::attach_new(&mut plane)?;
+    let defaults = Defaults::read()?;
+    let mut plane = dataplane::open_or_load(defaults.loading)?;
+    dataplane::attach_new(&mut plane, &defaults.devices, defaults.mode)?;
     Ok(plane)
 }

@@ -1,12 +1,16 @@
 //! `status`: where and how the data plane is attached, and what it did with packets.
 
+use std::path::PathBuf;
+
 use anyhow::{Result, bail};
 use serde::Serialize;
 
+use super::defaults::Defaults;
 use crate::dataplane;
 
 #[derive(Serialize)]
 struct Status {
+    pins: PathBuf,
     devices: Vec<Device>,
     packets: Vec<Exit>,
     tables: Tables,
@@ -40,6 +44,7 @@ pub fn status(json: bool) -> Result<()> {
     };
     let devices = dataplane::attachments(&plane)?;
     let status = Status {
+        pins: plane.directory.place(),
         devices: devices
             .into_iter()
             .map(|d| Device { device: d.device, mode: d.attached.name(), why: d.why })
@@ -57,6 +62,7 @@ pub fn status(json: bool) -> Result<()> {
     for d in &status.devices {
         println!("{:<16} {:<8} {}", d.device, d.mode, d.why);
     }
+    println!("pinned in {}", status.pins.display());
     let t = &status.tables;
     println!(
         "tables: {} connections of each family, {} services, {} destinations",
@@ -64,6 +70,14 @@ pub fn status(json: bool) -> Result<()> {
     );
     for e in status.packets.iter().filter(|e| e.packets != 0) {
         println!("{:>12} {:<20} {}", e.packets, e.exit, e.meaning);
+    }
+    Ok(())
+}
+
+/// Has the kernel verify every program, and shows how many instructions it looked at; nothing is attached.
+pub fn verifier() -> Result<()> {
+    for (name, count) in dataplane::verify(Defaults::read()?.loading)? {
+        println!("{count:>8} {name}");
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, bail};
 use lvs_common::abi::Sysctls;
 
+use super::defaults::Defaults;
 use crate::dataplane;
 
 /// Prefix that IPVS's names may be given with.
@@ -36,7 +37,7 @@ settings! {
 
 /// Shows the named settings, or all; sets those with a value. Nothing is set unless everything can be.
 pub fn sysctl(arguments: &[String]) -> Result<()> {
-    let mut plane = dataplane::open_or_load(dataplane::Sizes::of_host())?;
+    let mut plane = dataplane::open_or_load(Defaults::read()?.loading)?;
     let mut changed = plane.settings().sysctls;
     let mut shown = Vec::new();
     for argument in arguments {

@@ -83,16 +83,18 @@ pub fn attach(plane: &mut Plane, names: &[String], mode: AttachMode) -> Result<(
     write_devices(plane, &all)
 }
 
-/// Attaches to devices that have come up since, in the mode `auto`; a device that an operator detached stays so.
-pub fn attach_new(plane: &mut Plane) -> Result<()> {
+/// Attaches to devices that have come up since: the named ones, or any that are Ethernet-like. A device that an operator
+/// detached stays so.
+pub fn attach_new(plane: &mut Plane, names: &[String], mode: AttachMode) -> Result<()> {
     let mut fresh = Vec::new();
     for device in devices::all()? {
         let known = ["ingress", "detached"].iter().any(|kind| pin(&plane.directory, kind, device.index).exists());
-        if device.up && device.ethernet && !known {
+        let wanted = if names.is_empty() { device.ethernet } else { names.contains(&device.name) };
+        if device.up && wanted && !known {
             fresh.push(device.name);
         }
     }
-    if fresh.is_empty() { Ok(()) } else { attach(plane, &fresh, AttachMode::Auto) }
+    if fresh.is_empty() { Ok(()) } else { attach(plane, &fresh, mode) }
 }
 
 /// Route look-ups are asked from `lo`, as the host's own; replies to the director as a client come back through it.

@@ -7,11 +7,12 @@
 use std::fs::{self, File};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use anyhow::{Context, Result, bail};
 use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MsFlags, mount};
-use nix::sched::{CloneFlags, setns};
+use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 /// The mount point, unless the environment names another one.
@@ -25,6 +26,7 @@ const SO_NETNS_COOKIE: libc::c_int = 71;
 #[derive(Debug)]
 pub struct Directory {
     root: File,
+    point: PathBuf,
     name: String,
     _lock: Flock<File>,
 }
@@ -33,6 +35,11 @@ impl Directory {
     /// The directory's path, good for this process only.
     pub fn path(&self) -> PathBuf {
         self.sibling(&self.name)
+    }
+
+    /// Where it is for whoever sees the initial mount namespace.
+    pub fn place(&self) -> PathBuf {
+        self.point.join(&self.name)
     }
 
     /// A path beside the directory.
@@ -71,7 +78,7 @@ pub fn open() -> Result<Directory> {
     }
     let file = File::open(&lock).context("cannot open the lock")?;
     let lock = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, error)| error).context("cannot lock")?;
-    Ok(Directory { root, name, _lock: lock })
+    Ok(Directory { root, point, name, _lock: lock })
 }
 
 /// The mounted file system's root directory.
@@ -82,13 +89,17 @@ fn mounted(point: &Path) -> Result<File> {
     // Not visible here. What is mounted in the initial mount namespace is visible to every process that comes later.
     let own = File::open("/proc/self/ns/mnt").context("cannot open the mount namespace")?;
     let initial = outermost()?;
-    if !same(own.as_fd(), initial.as_fd())? {
-        setns(&initial, CloneFlags::CLONE_NEWNS).context("cannot enter the initial mount namespace")?;
-        let root = existing(point).map_or_else(|| make(point), Ok);
-        setns(&own, CloneFlags::CLONE_NEWNS).context("cannot return to the mount namespace")?;
-        return root;
+    if same(own.as_fd(), initial.as_fd())? {
+        return make(point);
     }
-    make(point)
+    // On a thread with a root and a working directory of its own, so that this process keeps its own: to enter a mount
+    // namespace is to take its root, which a process in a chroot could not find back from.
+    let visit = || {
+        unshare(CloneFlags::CLONE_FS).context("cannot leave the working directory")?;
+        setns(&initial, CloneFlags::CLONE_NEWNS).context("cannot enter the initial mount namespace")?;
+        existing(point).map_or_else(|| make(point), Ok)
+    };
+    thread::scope(|scope| scope.spawn(visit).join()).unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// The mount namespace of init or, where this process may not look at that, of its farthest ancestor that it may.

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
-use lvs_common::abi::{Address, DestId, Destination as Slot, Forward, NextHop, ServiceId, Switch, dest_slot};
+use lvs_common::abi::{Address, DestId, Destination as Slot, NextHop, ServiceId, Switch, dest_slot};
 use lvs_common::sched::change::Change;
 use lvs_common::sched::overload;
 
@@ -69,8 +69,7 @@ impl Plane {
                 id
             }
         };
-        let source = if destination.forward == Forward::Tunnel { source_toward(destination.key.address) } else { None };
-        if let Some(source) = source {
+        if let Some(source) = source_toward(destination.key.address) {
             // SAFETY: a field of the element.
             unsafe { (&raw mut (*self.dests.at(id)).source).write_volatile(source) }
         }
@@ -95,12 +94,6 @@ impl Plane {
         if overload::edit_clears(before.upper, destination.upper) {
             // SAFETY: a field of the element.
             unsafe { (&raw mut (*self.dests.at(id)).overloaded).write_volatile(0) }
-        }
-        if destination.forward == Forward::Tunnel
-            && let Some(source) = source_toward(destination.key.address)
-        {
-            // SAFETY: as above.
-            unsafe { (&raw mut (*self.dests.at(id)).source).write_volatile(source) }
         }
         self.refresh(service, Change::Edited)
     }

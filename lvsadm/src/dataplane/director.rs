@@ -53,6 +53,9 @@ impl PlaneDirector {
             let slot = self.plane.services.get(id);
             self.plane.forget_service(id, &slot).map_err(failed)?;
         }
+        if self.plane.service_ids().is_empty() {
+            self.plane.set(|s| s.flags = 0);
+        }
         Ok(())
     }
 }

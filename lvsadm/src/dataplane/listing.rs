@@ -97,13 +97,16 @@ impl Plane {
         let template = c.kind == conn_kind::TEMPLATE;
         let dest = self.dests.get(c.dest.min(self.dests.count() - 1));
         let real = if dest.family == family { c.real.widen() } else { dest.address };
+        // A template that must not decide any more, as IPVS shows it.
+        let set_aside = c.state & conn_flags::INVALID != 0;
+        let port = |port: u16| if set_aside { u16::MAX } else { u16::from_be(port) };
         Connection {
             protocol: Protocol::from_number(c.protocol),
             expires: clock.left(c),
             state: state::name(c.protocol, c.state, template),
             client: (convert::ip(c.client.widen(), family), u16::from_be(c.client_port)),
-            virt: (convert::ip(c.virt.widen(), family), u16::from_be(c.virt_port)),
-            real: (convert::ip(real, dest.family), u16::from_be(c.real_port)),
+            virt: (convert::ip(c.virt.widen(), family), port(c.virt_port)),
+            real: (convert::ip(real, dest.family), port(c.real_port)),
             engine: None,
         }
     }

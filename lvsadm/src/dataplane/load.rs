@@ -1,5 +1,6 @@
 //! Loading: the object into the kernel, once for each network namespace.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -11,6 +12,7 @@ use lvs_common::abi::{LAYOUT_VERSION, Settings, Sysctls, Timeouts, WAYS};
 
 use super::bpffs::Directory;
 use super::pod::Pod;
+use super::refusal::refused;
 
 /// The data plane's object.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lvs"));
@@ -22,8 +24,8 @@ const TAILS: [(Option<&str>, Option<&str>); 20] = [
     (Some("lvs_xdp_new6"), Some("lvs_new6")),
     (None, Some("lvs_icmp4")),
     (None, Some("lvs_icmp6")),
-    (None, None),
-    (None, None),
+    (None, Some("lvs_fragment4")),
+    (None, Some("lvs_fragment6")),
     (None, Some("lvs_reject4")),
     (None, Some("lvs_reject6")),
     (None, Some("lvs_split")),
@@ -71,8 +73,42 @@ impl Sizes {
     }
 }
 
+/// How to load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Loading {
+    /// How much the tables hold.
+    pub sizes: Sizes,
+    /// Whether to print the verifier's log of a program that the kernel refuses.
+    pub verifier_log: bool,
+}
+
 /// Loads the object and pins everything in `directory`, which does not exist before and is complete when it does.
-pub fn load(directory: &Directory, sizes: Sizes) -> Result<()> {
+pub fn load(directory: &Directory, loading: Loading) -> Result<()> {
+    let mut object = create(loading.sizes)?;
+    load_programs(&mut object, loading.verifier_log)?;
+    let arrays = link_programs(&mut object)?;
+    write_settings(&mut object)?;
+    start(&mut object)?;
+    let draft = directory.sibling(&format!("draft-{}", std::process::id()));
+    remove(&draft)?;
+    pin(object, arrays, &draft).inspect_err(|_| drop(remove(&draft)))?;
+    fs::rename(&draft, directory.path()).context("cannot put the pinned data plane in its place")
+}
+
+/// Loads every program to tell how many instructions the verifier looked at, and forgets them.
+pub fn verify(loading: Loading) -> Result<BTreeMap<String, u32>> {
+    // The verifier does not look at a table's size.
+    let mut object = create(Sizes { connections: 1, services: 2, destinations: 2 })?;
+    load_programs(&mut object, loading.verifier_log)?;
+    let count = |(name, program): (&str, &Program)| {
+        let count = program.info()?.verified_instruction_count();
+        Ok((name.to_owned(), count.context("this kernel does not count instructions")?))
+    };
+    object.programs().map(count).collect()
+}
+
+/// Creates the object's maps.
+fn create(sizes: Sizes) -> Result<Ebpf> {
     if OBJECT.is_empty() {
         bail!("this lvsadm was built without its data plane: build it with `cargo xtask build`");
     }
@@ -83,7 +119,7 @@ pub fn load(directory: &Directory, sizes: Sizes) -> Result<()> {
     let entries = buckets * WAYS;
     let secret = random()?;
     let fib_source = u32::from(super::kernel_at_least(6, 7));
-    let mut object = EbpfLoader::new()
+    EbpfLoader::new()
         .override_global("HZ", &hz, true)
         .override_global("SECRET", &secret, true)
         .override_global("BUCKETS4_COUNT", &buckets, true)
@@ -113,14 +149,7 @@ pub fn load(directory: &Directory, sizes: Sizes) -> Result<()> {
         .map_max_entries("REPORTS6", cpus)
         .map_max_entries("SCRATCH", cpus)
         .load(OBJECT)
-        .context("the kernel refuses the data plane's maps")?;
-    let arrays = load_programs(&mut object)?;
-    write_settings(&mut object)?;
-    start(&mut object)?;
-    let draft = directory.sibling(&format!("draft-{}", std::process::id()));
-    remove(&draft)?;
-    pin(object, arrays, &draft).inspect_err(|_| drop(remove(&draft)))?;
-    fs::rename(&draft, directory.path()).context("cannot put the pinned data plane in its place")
+        .context("the kernel refuses the data plane's maps")
 }
 
 /// Removes a directory of pins.
@@ -158,16 +187,21 @@ fn random() -> Result<u64> {
 /// The program arrays, with their names. They lose their programs with their last reference, so they are pinned too.
 type Arrays = Vec<(&'static str, ProgramArray<MapData>)>;
 
-/// Loads every program and fills the program arrays.
-fn load_programs(object: &mut Ebpf) -> Result<Arrays> {
+/// Loads every program.
+fn load_programs(object: &mut Ebpf, verifier_log: bool) -> Result<()> {
     for (name, program) in object.programs_mut() {
         let loaded = match program {
             Program::Xdp(program) => program.load(),
             Program::SchedClassifier(program) => program.load(),
             _ => continue,
         };
-        loaded.with_context(|| format!("Linux {} refuses program {name}", kernel_release()))?;
+        loaded.map_err(|error| refused(name, error, verifier_log))?;
     }
+    Ok(())
+}
+
+/// Fills the program arrays.
+fn link_programs(object: &mut Ebpf) -> Result<Arrays> {
     let mut arrays = Vec::new();
     for name in ["XDP_PROGRAMS", "TC_PROGRAMS"] {
         let map = object.take_map(name).with_context(|| format!("the object has no map {name}"))?;

@@ -13,13 +13,15 @@ mod load;
 mod mapped;
 mod plane;
 mod pod;
+mod refusal;
 mod services;
 mod slots;
 
 pub use attach::{Attached, Attachment, attach, attach_new, attachments, detach};
 pub use director::PlaneDirector;
-pub use load::Sizes;
+pub use load::{Loading, Sizes, verify};
 pub use plane::Plane;
+pub use refusal::refused;
 
 use anyhow::Result;
 
@@ -29,13 +31,13 @@ pub fn open() -> Result<Option<Plane>> {
 }
 
 /// Opens this network namespace's data plane; loads and attaches it first where it is not.
-pub fn open_or_load(sizes: Sizes) -> Result<Plane> {
+pub fn open_or_load(loading: Loading) -> Result<Plane> {
     let directory = match Plane::open(bpffs::open()?)? {
         Ok(plane) => return Ok(plane),
         Err(directory) => directory,
     };
     collect(&directory)?;
-    load::load(&directory, sizes)?;
+    load::load(&directory, loading)?;
     match Plane::open(directory)? {
         Ok(plane) => Ok(plane),
         Err(_) => anyhow::bail!("the data plane is gone as soon as it was loaded"),

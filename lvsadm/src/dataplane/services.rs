@@ -155,7 +155,7 @@ impl Plane {
                 }
             }
         };
-        self.set(|s| s.flags |= flag);
+        self.set(|s| s.flags |= flag | settings_flags::ANY);
     }
 
     /// A mark can be on any packet.

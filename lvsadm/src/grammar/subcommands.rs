@@ -18,18 +18,21 @@ pub struct Cli {
 pub enum Sub {
     /// Balance the packets of devices
     Attach {
-        /// A device to attach to; may be repeated. Without any: every device that is up, and lo
+        /// A device to attach to; may be repeated. Without any: LVS_DEVICES, else every device that is up
         #[arg(long = "dev", value_name = "DEVICE")]
         devices: Vec<String>,
-        /// How to attach
-        #[arg(long, value_enum, default_value_t = AttachMode::Auto)]
-        mode: AttachMode,
+        /// How to attach: auto, unless LVS_MODE says otherwise
+        #[arg(long, value_enum)]
+        mode: Option<AttachMode>,
         /// What the data plane writes to its log
         #[arg(long, value_enum, default_value_t = LogLevel::Off, value_name = "LEVEL")]
         log: LogLevel,
         /// Most connections at a time
         #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
         conns: Option<u32>,
+        /// Show the kernel's whole log of a program that it refuses
+        #[arg(long)]
+        verbose: bool,
     },
     /// Stop balancing the packets of devices; rules and connections stay
     Detach {
@@ -42,6 +45,9 @@ pub enum Sub {
         /// As JSON
         #[arg(long)]
         json: bool,
+        /// Instead: how much work each program is for the kernel's verifier
+        #[arg(long, conflicts_with = "json")]
+        verifier: bool,
     },
     /// Detach from every device and forget rules and connections
     Unload,
@@ -99,7 +105,8 @@ mod tests {
     fn words_are_lvsadms_own() {
         let attach = parse(&["lvsadm", "attach", "--dev", "eth0", "--dev", "eth1", "--mode", "native"]);
         let devices = vec!["eth0".to_owned(), "eth1".to_owned()];
-        let expected = Sub::Attach { devices, mode: AttachMode::Native, log: LogLevel::Off, conns: None };
+        let (mode, log) = (Some(AttachMode::Native), LogLevel::Off);
+        let expected = Sub::Attach { devices, mode, log, conns: None, verbose: false };
         assert_eq!(attach.unwrap().unwrap(), expected);
         assert!(parse(&["/sbin/lvsadm", "nonsense"]).unwrap().is_err());
         assert!(parse(&["/sbin/ipvsadm", "attach"]).is_none());

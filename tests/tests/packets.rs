@@ -1,0 +1,104 @@
+//! Packet in, verdict and packet out: every fixture through the XDP program and the TC program of a real director, by
+//! `BPF_PROG_TEST_RUN`.
+
+use anyhow::{Context, Result, bail, ensure};
+use tests::fixtures::{
+    self, Chosen, Expected, Fixture, Macs, Outcome, Port, Programs, Side, Testbed, tc_verdict, xdp_verdict,
+};
+
+/// The verdicts of a tier: passed, sent.
+type Verdicts = (u32, u32);
+
+const XDP: Verdicts = (xdp_verdict::PASS, xdp_verdict::REDIRECT);
+const TC: Verdicts = (tc_verdict::OK, tc_verdict::REDIRECT);
+
+/// Source ports that tunnels may choose (RFC 6335's dynamic ports).
+const TUNNEL_PORTS: std::ops::RangeInclusive<u16> = 49152..=65535;
+
+/// The director with the rules of all modes.
+fn director() -> Result<Testbed> {
+    let testbed = Testbed::new()?;
+    testbed.director.lvsadm("attach --mode native")?;
+    testbed.restore(&fixtures::rules())?;
+    Ok(testbed)
+}
+
+/// Runs every fixture through one tier; all that are not as expected are told.
+fn check(
+    run: fn(&Programs, Port, &[u8]) -> Result<Outcome>,
+    expected: fn(&Fixture) -> &Expected,
+    verdicts: Verdicts,
+) -> Result<()> {
+    let testbed = director()?;
+    let macs = Macs { front: testbed.front.mac, back: testbed.back.mac };
+    let wrong = testbed.with_programs(|programs| {
+        let mut wrong = Vec::new();
+        for fixture in fixtures::all(macs) {
+            let port = if fixture.side == Side::Front { testbed.front } else { testbed.back };
+            let opener = fixture.opener.as_deref().map(|frame| (testbed.front, frame));
+            // XDP hands up what it cannot finish, so it is TC that opens those connections. The second time around, the
+            // next hop is known.
+            for (port, frame) in opener.into_iter().chain([(port, &*fixture.frame)]) {
+                programs.run_tc(port, frame).with_context(|| fixture.name.clone())?;
+            }
+            let outcome = run(programs, port, &fixture.frame).with_context(|| fixture.name.clone())?;
+            if let Err(error) = compare(&fixture, expected(&fixture), verdicts, &outcome) {
+                wrong.push(format!("{}: {error:#}", fixture.name));
+            }
+        }
+        Ok(wrong)
+    })?;
+    ensure!(wrong.is_empty(), "{} are wrong:\n{}", wrong.len(), wrong.join("\n"));
+    Ok(())
+}
+
+fn compare(fixture: &Fixture, expected: &Expected, verdicts: Verdicts, outcome: &Outcome) -> Result<()> {
+    let (verdict, frame) = match expected {
+        Expected::Any => return Ok(()),
+        Expected::Passed => (verdicts.0, fixture.frame.clone()),
+        Expected::Sent(frame) => {
+            let chosen = match fixture.tunnel {
+                None => Chosen::default(),
+                Some(tunnel) => tunnel.chosen(&outcome.frame).context("too short for a tunnel")?,
+            };
+            let port_is_fit = chosen.port == 0 || TUNNEL_PORTS.contains(&chosen.port);
+            ensure!(port_is_fit, "source port {} of the tunnel", chosen.port);
+            (verdicts.1, frame(chosen))
+        }
+    };
+    ensure!(outcome.verdict == verdict, "verdict {} instead of {verdict}", outcome.verdict);
+    if outcome.frame != frame {
+        bail!("\n  got      {}\n  expected {}", hex(&outcome.frame), hex(&frame));
+    }
+    Ok(())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[test]
+fn xdp() {
+    check(Programs::run_xdp, |fixture| &fixture.xdp, XDP).unwrap();
+}
+
+#[test]
+fn tc() {
+    check(Programs::run_tc, |fixture| &fixture.tc, TC).unwrap();
+}
+
+/// A new connection is made by whichever tier meets its first packet, in the same way.
+#[test]
+fn first_packets_in_xdp() {
+    let testbed = director().unwrap();
+    let macs = Macs { front: testbed.front.mac, back: testbed.back.mac };
+    testbed
+        .with_programs(|programs| {
+            for fixture in fixtures::all(macs).iter().filter(|fixture| fixture.opener.is_none()) {
+                let outcome = programs.run_xdp(testbed.front, &fixture.frame)?;
+                compare(fixture, &fixture.xdp, XDP, &outcome).context(fixture.name.clone())?;
+            }
+            Ok(())
+        })
+        .unwrap();
+}
