@@ -15,6 +15,7 @@ mod fragment;
 mod icmp;
 mod list;
 mod maps;
+mod orphan;
 mod packet;
 mod params;
 mod parse;

@@ -98,7 +98,8 @@ pub fn port_unreachable<P: Packet, A: IpAddress>(packet: P, from: u32) -> i32 {
 pub fn run<A: Family>(packet: TcPacket) -> i32 {
     let v4 = A::FAMILY == AF_INET;
     let (kind, rest, from) = (packet.note(note::KIND), packet.note(note::REST), packet.note(note::FROM));
-    let Some((client, mut director, length)) = ends::<A>(packet) else { return drop(packet, Exit::DropMalformed) };
+    // Why it is dropped has been counted.
+    let Some((client, mut director, length)) = ends::<A>(packet) else { return TcPacket::DROP };
     if let Some(settings) = track::settings()
         && let Some(dest) = Dest::get(from, settings.epoch)
     {
@@ -149,18 +150,25 @@ pub fn send<A: Family>(packet: TcPacket, to: &Address) -> i32 {
     if route.local { deliver::send_local(packet) } else { deliver::send_tc(packet, route) }
 }
 
-/// Source and destination of the packet and its length.
+/// Source and destination of the packet and its length; none of ICMP's, as there are no errors about errors (RFC 1122
+/// §3.2.2).
 #[inline(always)]
 fn ends<A: Family>(packet: TcPacket) -> Option<(Address, Address, u32)> {
     if A::FAMILY == AF_INET {
         let h = packet.at::<Ipv4>(L3)?;
         // SAFETY: checked by `at`.
         let h = unsafe { *h };
+        if h.protocol == protocol::ICMP {
+            return None;
+        }
         Some((h.source.widen(), h.destination.widen(), u16::from_be(h.length) as u32))
     } else {
         let h = packet.at::<Ipv6>(L3)?;
         // SAFETY: checked by `at`.
         let h = unsafe { *h };
+        if h.next_header == protocol::ICMPV6 {
+            return None;
+        }
         Some((Address(h.source), Address(h.destination), u16::from_be(h.payload_length) as u32 + 40))
     }
 }

@@ -17,11 +17,12 @@ use crate::{
     atomics, count, fragment, icmp,
     list::{List, Memory, Slots},
     maps::{ONCE4, ONCE6, REQUESTS},
-    packet::Packet,
+    orphan,
+    packet::{Packet, TcPacket},
     params,
     parse::{Family, Parsed},
     pipeline::{drop, forward},
-    reject,
+    reject, rewrite,
     service::{self, FTP, FTP_DATA},
     tail::{Tail, jump},
     track::{self, Dest, Table},
@@ -105,7 +106,7 @@ fn ask<P: Packet, A: Drafted>(packet: P, p: &Parsed<A>, settings: &Settings, now
 where
     Table: Store<A>,
 {
-    let Some(service) = service::find(p, packet.mark(), settings) else { return Err(passed::<P>(Exit::NotOurs)) };
+    let Some(service) = service::find(p, packet.mark(), settings) else { return Err(unserved(packet, p, settings)) };
     if !schedulable(p, settings) {
         return Err(passed::<P>(Exit::NotFirst));
     }
@@ -135,6 +136,18 @@ where
     r.key.client_port = p.source_port;
     r.key.now = now / params::hz().max(1) as u64;
     Ok(Tail::Pick)
+}
+
+/// Leaves a packet to no service alone, unless it is a real server's that is to be told that nobody waits for it.
+#[inline(always)]
+fn unserved<P: Packet, A: Family>(packet: P, p: &Parsed<A>, settings: &Settings) -> i32 {
+    if P::COMPLETE {
+        let sender = orphan::sender(TcPacket(packet.skb()), p, settings);
+        if sender != 0 && rewrite::lower_ttl::<P, A>(packet) {
+            return reject::port_unreachable::<P, A>(packet, sender);
+        }
+    }
+    passed::<P>(Exit::NotOurs)
 }
 
 #[inline(always)]
