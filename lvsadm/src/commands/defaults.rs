@@ -69,7 +69,8 @@ mod tests {
 
     #[test]
     fn lines_are_read_as_a_shell_does() {
-        let file = "# devices\nLVS_DEVICES=eth9\n export LVS_DEVICES=\"eth0 eth1\"\nLVS_MODE=native\nLVS_CONNS=1000\nX=y\n";
+        let file =
+            "# devices\nLVS_DEVICES=eth9\n export LVS_DEVICES=\"eth0 eth1\"\nLVS_MODE=native\nLVS_CONNS=1000\nX=y\n";
         let defaults = of(file).unwrap();
         assert_eq!(defaults.devices, ["eth0", "eth1"]);
         assert_eq!((defaults.mode, defaults.loading.sizes.connections), (AttachMode::Native, 1000));

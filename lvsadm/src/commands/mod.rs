@@ -11,8 +11,8 @@ use anyhow::Result;
 
 use crate::dataplane::{self, Plane, PlaneDirector};
 use crate::director;
-use defaults::Defaults;
 use crate::grammar::subcommands::Sub;
+use defaults::Defaults;
 
 /// Runs a sub-command. Errors are one line, status 2 as ipvsadm's own.
 pub fn run(sub: Sub) -> ExitCode {
