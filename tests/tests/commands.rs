@@ -2,12 +2,13 @@
 //! beside others or be killed at any point.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use tests::topology::{Cluster, Layout, Namespace, VIP, lvsadm_path};
+use tests::topology::{Cluster, Layout, Namespace, Offloads, VIP, connect, lvsadm_path};
 
 const SERVICE: &str = "10.10.10.10:80";
 
@@ -116,6 +117,61 @@ fn time(work: impl FnOnce()) -> Duration {
     let begin = Instant::now();
     work();
     begin.elapsed()
+}
+
+#[test]
+fn what_dead_namespaces_left_is_collected() {
+    let pins = |namespace: &Namespace| {
+        let status = namespace.lvsadm("status").unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("pinned in ")).expect("a line that says where");
+        PathBuf::from(line)
+    };
+    let [dead, alive, next] = ["dead", "alive", "next"].map(|label| Namespace::new(label).unwrap());
+    for namespace in [&dead, &alive] {
+        namespace.lvsadm(&format!("-A -t {SERVICE}")).unwrap();
+    }
+    let (left, kept) = (pins(&dead), pins(&alive));
+    assert!(left.exists() && kept.exists());
+    dead.abandon();
+    // The kernel takes a namespace apart in its own time; the first use of another one collects.
+    let collected = (0..50).any(|_| {
+        thread::sleep(Duration::from_millis(100));
+        next.lvsadm("-A -t 192.0.2.1:80").unwrap();
+        next.lvsadm("unload").unwrap();
+        !left.exists()
+    });
+    assert!(collected && kept.exists());
+}
+
+#[test]
+fn the_environment_names_devices_mode_and_sizes() {
+    let (director, other) = (Namespace::new("director").unwrap(), Namespace::new("other").unwrap());
+    for device in ["eth0", "eth1"] {
+        connect((&director, device), (&other, device), Offloads::Off).unwrap();
+    }
+    let variables = [("LVS_DEVICES", "eth1 eth7"), ("LVS_MODE", "native"), ("LVS_CONNS", "1000")];
+    let status = director.command(lvsadm_path()).arg("-Ln").envs(variables).status().unwrap();
+    assert!(status.success());
+    let status = director.lvsadm("status").unwrap();
+    let mode = |device| status.lines().find_map(|l| l.strip_prefix(device)?.split_whitespace().next());
+    assert_eq!((mode("eth0"), mode("eth1"), mode("lo")), (None, Some("native"), Some("egress")), "{status}");
+    assert!(status.contains("tables: 10"), "{status}");
+    let nonsense = director.command(lvsadm_path()).arg("-Ln").env("LVS_MODE", "fast").output().unwrap();
+    assert!(!nonsense.status.success() && String::from_utf8_lossy(&nonsense.stderr).contains("LVS_MODE"));
+}
+
+/// The kernel follows a million instructions of a program at most, and different releases follow different ways.
+#[test]
+fn every_program_is_little_work_for_the_verifier() {
+    const ENOUGH: u32 = 250_000;
+    let output = Namespace::new("verifier").unwrap().lvsadm("status --verifier").unwrap();
+    let counts: Vec<(u32, &str)> = output
+        .lines()
+        .filter_map(|line| line.trim().split_once(' ').map(|(count, name)| (count.parse().unwrap(), name)))
+        .collect();
+    assert!(counts.len() > 20, "{output}");
+    let most = counts.iter().max().unwrap();
+    assert!(most.0 < ENOUGH, "{} takes {} instructions", most.1, most.0);
 }
 
 #[test]

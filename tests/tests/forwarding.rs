@@ -36,15 +36,18 @@ const fn gre(option: &'static str) -> Mode {
     Mode { site: Site::Remote, option, real_server: "--tun --tun-type gre" }
 }
 
+/// See [`TIERS`].
+type Tier = (&'static str, Offloads);
+
 /// What carries the packets, and what the devices do for their hosts. Native XDP cannot see that a checksum is
 /// unfinished, so it is only for frames as on a wire.
-const TIERS: [(&str, Offloads); 4] =
+const TIERS: [Tier; 4] =
     [("native", Offloads::Off), ("generic", Offloads::Off), ("tc", Offloads::Off), ("tc", Offloads::On)];
 
 /// Bytes of a transfer that takes many packets.
 const LONG: usize = 300_000;
 
-/// A director with one service in each family, `SERVERS` real servers, and everything attached.
+/// A director with one service in each family and `SERVERS` real servers.
 struct Balanced {
     cluster: Cluster,
     arms: Arms,
@@ -54,8 +57,8 @@ const SERVERS: usize = 2;
 
 impl Balanced {
     /// `crossed` puts IPv6 servers behind the IPv4 address and the other way round.
-    fn new(mode: Mode, arms: Arms, tier: (&str, Offloads), crossed: bool) -> Result<Self> {
-        let layout = Layout { arms, site: mode.site, servers: SERVERS, offloads: tier.1 };
+    fn new(mode: Mode, arms: Arms, crossed: bool) -> Result<Self> {
+        let layout = Layout { arms, site: mode.site, servers: SERVERS, ..Layout::default() };
         let cluster = Cluster::new(layout)?;
         if mode.site == Site::BehindDirector {
             cluster.director.sysctl(&["net/ipv4/ip_forward=1", "net/ipv6/conf/all/forwarding=1"])?;
@@ -65,7 +68,6 @@ impl Balanced {
                 server.lvsadm(&format!("real-server {} --vip {VIP} {VIP6}", mode.real_server))?;
             }
         }
-        cluster.director.lvsadm(&format!("attach --mode {}", tier.0))?;
         let balanced = Balanced { cluster, arms };
         for vip in [VIP, VIP6] {
             for (option, port) in [("-t", 80), ("-u", 53)] {
@@ -73,6 +75,13 @@ impl Balanced {
             }
         }
         Ok(balanced)
+    }
+
+    /// Has another tier carry the packets from now on, and counts anew.
+    fn carry_by(&self, (tier, offloads): Tier) -> Result<()> {
+        self.cluster.set_offloads(offloads)?;
+        self.cluster.director.lvsadm(&format!("attach --mode {tier}"))?;
+        self.cluster.director.lvsadm("-Z").map(drop)
     }
 
     fn add_service(&self, kind: &str, service: SocketAddr, mode: Mode, crossed: bool) -> Result<()> {
@@ -138,15 +147,16 @@ impl Balanced {
     }
 }
 
-/// Runs a mode through all tiers.
-fn check(mode: Mode) {
-    for tier in TIERS {
-        check_in(mode, Arms::Two, tier, false).unwrap_or_else(|error| panic!("{tier:?}: {error:#}"));
-    }
+/// Checks a mode with one director, which is attached in one way after the other.
+fn check(mode: Mode, arms: Arms, tiers: &[Tier], crossed: bool) -> Result<()> {
+    let balanced = Balanced::new(mode, arms, crossed)?;
+    tiers.iter().try_for_each(|tier| {
+        balanced.carry_by(*tier)?;
+        check_traffic(&balanced, mode, crossed).with_context(|| format!("{tier:?}"))
+    })
 }
 
-fn check_in(mode: Mode, arms: Arms, tier: (&str, Offloads), crossed: bool) -> Result<()> {
-    let balanced = Balanced::new(mode, arms, tier, crossed)?;
+fn check_traffic(balanced: &Balanced, mode: Mode, crossed: bool) -> Result<()> {
     for vip in [VIP, VIP6] {
         balanced.serves_http(vip).with_context(|| format!("HTTP to {vip}"))?;
         balanced.serves_udp(mode, vip, crossed).with_context(|| format!("UDP to {vip}"))?;
@@ -163,7 +173,7 @@ fn check_in(mode: Mode, arms: Arms, tier: (&str, Offloads), crossed: bool) -> Re
 
 /// One test for each mode, so that each has its name in the results.
 macro_rules! modes {
-    ($($name:ident: $mode:expr),* $(,)?) => { $(#[test] fn $name() { check($mode); })* };
+    ($($name:ident: $mode:expr),* $(,)?) => { $(#[test] fn $name() { check($mode, Arms::Two, &TIERS, false).unwrap(); })* };
 }
 
 modes! {
@@ -181,18 +191,14 @@ modes! {
 #[test]
 fn tunnels_carry_the_other_family() {
     for (name, mode) in [("ipip", IPIP), ("gue", GUE), ("gre", GRE), ("vxlan", VXLAN)] {
-        for tier in [TIERS[0], TIERS[3]] {
-            check_in(mode, Arms::Two, tier, true).unwrap_or_else(|error| panic!("{name} {tier:?}: {error:#}"));
-        }
+        check(mode, Arms::Two, &[TIERS[0], TIERS[3]], true).unwrap_or_else(|error| panic!("{name}: {error:#}"));
     }
 }
 
 #[test]
 fn one_armed() {
     for (name, mode) in [("nat", NAT), ("dr", DR), ("ipip", IPIP)] {
-        for tier in [TIERS[0], TIERS[3]] {
-            check_in(mode, Arms::One, tier, false).unwrap_or_else(|error| panic!("{name} {tier:?}: {error:#}"));
-        }
+        check(mode, Arms::One, &[TIERS[0], TIERS[3]], false).unwrap_or_else(|error| panic!("{name}: {error:#}"));
     }
 }
 
@@ -201,12 +207,13 @@ fn one_armed() {
 fn frames_at_the_real_server() {
     let cases = [("nat", NAT, "192.168.122.101"), ("dr", DR, "10.10.10.10"), ("ipip", IPIP, "192.168.123.101")];
     for (name, mode, destination) in cases {
+        let balanced = Balanced::new(mode, Arms::Two, false).unwrap();
+        let destination: std::net::Ipv4Addr = destination.parse().unwrap();
         for tier in TIERS {
-            let balanced = Balanced::new(mode, Arms::Two, tier, false).unwrap();
+            balanced.carry_by(tier).unwrap();
             let server = &balanced.cluster.servers[0];
             let wire = PacketSocket::open(server, "eth0").unwrap();
             balanced.cluster.client().spread(SocketAddr::new(VIP, 80), SERVERS).unwrap();
-            let destination: std::net::Ipv4Addr = destination.parse().unwrap();
             let is_request = |frame: &[u8]| {
                 frame.len() >= 34 && frame[12..14] == [8, 0] && frame[30..34] == destination.octets() && frame[23] != 1
             };

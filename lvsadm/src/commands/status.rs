@@ -76,8 +76,18 @@ pub fn status(json: bool) -> Result<()> {
 
 /// Has the kernel verify every program, and shows how many instructions it looked at; nothing is attached.
 pub fn verifier() -> Result<()> {
+    let mut refused = 0;
     for (name, count) in dataplane::verify(Defaults::read()?.loading)? {
-        println!("{count:>8} {name}");
+        match count {
+            Ok(count) => println!("{count:>8} {name}"),
+            Err(error) => {
+                println!("{:>8} {name}: {error:#}", "-");
+                refused += 1;
+            }
+        }
+    }
+    if refused != 0 {
+        bail!("{refused} programs are refused");
     }
     Ok(())
 }

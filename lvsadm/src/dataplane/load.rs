@@ -87,7 +87,9 @@ pub struct Loading {
 /// Loads the object and pins everything in `directory`, which does not exist before and is complete when it does.
 pub fn load(directory: &Directory, loading: Loading) -> Result<()> {
     let mut object = create(loading.sizes)?;
-    load_programs(&mut object, loading.verifier_log)?;
+    for (name, program) in object.programs_mut() {
+        load_program(name, program, loading.verifier_log)?;
+    }
     let arrays = link_programs(&mut object)?;
     write_settings(&mut object)?;
     start(&mut object)?;
@@ -97,16 +99,17 @@ pub fn load(directory: &Directory, loading: Loading) -> Result<()> {
     fs::rename(&draft, directory.path()).context("cannot put the pinned data plane in its place")
 }
 
-/// Loads every program to tell how many instructions the verifier looked at, and forgets them.
-pub fn verify(loading: Loading) -> Result<BTreeMap<String, u32>> {
-    // The verifier does not look at a table's size.
-    let mut object = create(Sizes { connections: 1, services: 2, destinations: 2 })?;
-    load_programs(&mut object, loading.verifier_log)?;
-    let count = |(name, program): (&str, &Program)| {
-        let count = program.info()?.verified_instruction_count();
-        Ok((name.to_owned(), count.context("this kernel does not count instructions")?))
-    };
-    object.programs().map(count).collect()
+/// Loads every program to tell how many instructions the verifier looked at, or why it refuses, and forgets them.
+pub fn verify(loading: Loading) -> Result<BTreeMap<String, Result<u32>>> {
+    // As they would be loaded: sizes are constants to the verifier, and other ones are other work.
+    let mut object = create(loading.sizes)?;
+    let verified = object.programs_mut().map(|(name, program)| {
+        let count = load_program(name, program, loading.verifier_log).and_then(|()| {
+            program.info()?.verified_instruction_count().context("this kernel does not count instructions")
+        });
+        (name.to_owned(), count)
+    });
+    Ok(verified.collect())
 }
 
 /// Creates the object's maps.
@@ -191,17 +194,14 @@ fn random() -> Result<u64> {
 /// The program arrays, with their names. They lose their programs with their last reference, so they are pinned too.
 type Arrays = Vec<(&'static str, ProgramArray<MapData>)>;
 
-/// Loads every program.
-fn load_programs(object: &mut Ebpf, verifier_log: bool) -> Result<()> {
-    for (name, program) in object.programs_mut() {
-        let loaded = match program {
-            Program::Xdp(program) => program.load(),
-            Program::SchedClassifier(program) => program.load(),
-            _ => continue,
-        };
-        loaded.map_err(|error| refused(name, error, verifier_log))?;
-    }
-    Ok(())
+/// Loads a program.
+fn load_program(name: &str, program: &mut Program, verifier_log: bool) -> Result<()> {
+    let loaded = match program {
+        Program::Xdp(program) => program.load(),
+        Program::SchedClassifier(program) => program.load(),
+        _ => bail!("program {name} is of another type"),
+    };
+    loaded.map_err(|error| refused(name, error, verifier_log))
 }
 
 /// Fills the program arrays.

@@ -20,12 +20,14 @@ pub fn connect(a: (&Namespace, &str), b: (&Namespace, &str), offloads: Offloads)
     let peer = format!("netns {} name {}", b.0.name(), b.1);
     a.0.ip(&[format!("link add {} type veth peer {peer}", a.1), format!("link set {} up", a.1)])?;
     b.0.ip(&[format!("link set {} up", b.1)])?;
-    for (namespace, device) in [a, b] {
-        let features = match offloads {
-            Offloads::On => "gro on",
-            Offloads::Off => "gro on tx off tso off gso off",
-        };
-        namespace.run(&format!("ethtool -K {device} {features}"))?;
-    }
-    Ok(())
+    [a, b].into_iter().try_for_each(|(namespace, device)| set_offloads(namespace, device, offloads))
+}
+
+/// Changes what a cable's end does for its host.
+pub fn set_offloads(namespace: &Namespace, device: &str, offloads: Offloads) -> Result<()> {
+    let features = match offloads {
+        Offloads::On => "tx on tso on gso on",
+        Offloads::Off => "tx off tso off gso off",
+    };
+    namespace.run(&format!("ethtool -K {device} gro on {features}")).map(drop)
 }

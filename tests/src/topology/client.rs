@@ -1,10 +1,12 @@
 //! Clients inside a namespace.
 
 use std::collections::BTreeMap;
-use std::net::{SocketAddr, UdpSocket};
-use std::time::Duration;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use super::Namespace;
 
@@ -39,6 +41,25 @@ impl Client<'_> {
         Ok(spread)
     }
 
+    /// Requests from `clients` at once for so long, a few over each connection: how many were answered. One that is not
+    /// answered within 10 seconds, or in another way than an HTTP server would, is an error.
+    pub fn load(self, to: SocketAddr, clients: usize, duration: Duration) -> Result<usize> {
+        let end = Instant::now() + duration;
+        let client = || {
+            self.0.enter(|| {
+                let mut answered = 0;
+                while Instant::now() < end {
+                    answered += connection(to).with_context(|| format!("after {answered} requests"))?;
+                }
+                Ok(answered)
+            })
+        };
+        thread::scope(|scope| {
+            let clients: Vec<_> = (0..clients).map(|_| scope.spawn(client)).collect();
+            clients.into_iter().map(|c| c.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).sum()
+        })
+    }
+
     /// The answer to a datagram of `length` bytes, sent from a new socket.
     pub fn datagram(self, to: SocketAddr, length: usize) -> Result<String> {
         self.0.enter(|| {
@@ -51,4 +72,26 @@ impl Client<'_> {
             Ok(String::from_utf8_lossy(&answer[..received]).into_owned())
         })
     }
+}
+
+/// Makes some requests over a connection: how many.
+fn connection(to: SocketAddr) -> Result<usize> {
+    const REQUESTS: usize = 20;
+    const PATIENCE: Duration = Duration::from_secs(10);
+    let stream = TcpStream::connect_timeout(&to, PATIENCE).context("cannot connect")?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut output = stream.try_clone()?;
+    let mut input = BufReader::new(stream);
+    for _ in 0..REQUESTS {
+        output.write_all(b"GET / HTTP/1.1\r\nHost: vip\r\n\r\n").context("cannot ask")?;
+        let mut lines = Vec::new();
+        // Status, server, length, an empty line, and the one line of the body.
+        while lines.len() < 5 {
+            let mut line = String::new();
+            ensure!(input.read_line(&mut line).context("no answer")? != 0, "the connection ended without an answer");
+            lines.push(line);
+        }
+        ensure!(lines[0].contains(" 200 ") && lines[4].starts_with("rs"), "a wrong answer: {lines:?}");
+    }
+    Ok(REQUESTS)
 }

@@ -15,7 +15,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::Result;
 
-use super::{Client, Namespace, Offloads, Server, connect};
+use super::{Client, Namespace, Offloads, Server, connect, set_offloads};
 
 /// The virtual address.
 pub const VIP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 10, 10, 10));
@@ -117,6 +117,17 @@ impl Cluster {
         let (third, group) = if self.layout.site == Site::Remote { (123, 0xc) } else { (122, 0xb) };
         let v6 = Ipv6Addr::new(0x2001, 0xdb8, group, 0, 0, 0, 0, 0x100 + number as u16);
         (Ipv4Addr::new(192, 168, third, host as u8).into(), v6.into())
+    }
+
+    /// Changes what all devices do for their hosts.
+    pub fn set_offloads(&self, offloads: Offloads) -> Result<()> {
+        let hosts = [&self.client, &self.director].into_iter().chain(&self.servers);
+        for namespace in hosts.chain([&self.router]) {
+            for device in namespace.cables()? {
+                set_offloads(namespace, &device, offloads)?;
+            }
+        }
+        Ok(())
     }
 
     /// Plugs `device` of a host into one of the router's switches (`front`, `servers`, `remote`).

@@ -10,7 +10,7 @@ mod namespace;
 mod packet;
 mod server;
 
-pub use cable::{Offloads, connect};
+pub use cable::{Offloads, connect, set_offloads};
 pub use client::Client;
 pub use cluster::{Arms, CLIENT, CLIENT6, Cluster, Layout, Site, VIP, VIP6};
 pub use namespace::{Namespace, is_root, lvsadm_path};

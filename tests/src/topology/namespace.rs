@@ -96,6 +96,11 @@ impl Namespace {
         self.run(&format!("{} {arguments}", lvsadm_path().display()))
     }
 
+    /// Deletes it as others would, without a word to `lvsadm`: what that keeps outside of it stays behind.
+    pub fn abandon(self) {
+        LVSADM_USERS.lock().expect("not poisoned").retain(|user| *user != self.name);
+    }
+
     /// Starts a program that runs until the namespace is dropped.
     pub fn spawn(&self, line: &str) -> Result<u32> {
         let mut words = line.split_whitespace();
@@ -109,6 +114,14 @@ impl Namespace {
         let id = child.id();
         self.children.lock().expect("not poisoned").push(child);
         Ok(id)
+    }
+
+    /// Names of the cables' ends in it.
+    pub fn cables(&self) -> Result<Vec<String>> {
+        let output = run(Command::new("ip").args(["-n", &self.name, "-oneline", "link", "show", "type", "veth"]))?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        // `2: eth0@if5: <BROADCAST,…`
+        Ok(text.lines().filter_map(|line| Some(line.split([' ', '@']).nth(1)?.to_owned())).collect())
     }
 
     /// Runs `work` on a thread inside it.
