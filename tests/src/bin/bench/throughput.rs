@@ -65,7 +65,7 @@ fn nftables(bed: &Testbed) -> Result<()> {
     );
     let output = bed.director.command("nft").arg(&rules).output()?;
     ensure!(output.status.success(), "nft: {}", String::from_utf8_lossy(&output.stderr));
-    bed.director.sysctl(&["net/netfilter/nf_conntrack_max=262144"])
+    Ok(())
 }
 
 /// A contender with everything around it.
