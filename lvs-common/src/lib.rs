@@ -6,6 +6,7 @@
 #![cfg_attr(not(test), no_std)]
 
 pub mod abi;
+pub mod bench;
 pub mod checksum;
 pub mod estimator;
 pub mod exit;

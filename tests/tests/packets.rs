@@ -2,6 +2,8 @@
 //! `BPF_PROG_TEST_RUN`.
 
 use anyhow::{Context, Result, bail, ensure};
+use aya::maps::Array;
+use aya::programs::{SchedClassifier, TestRun, TestRunOptions};
 use tests::fixtures::{
     self, Chosen, Expected, Fixture, Macs, Outcome, Port, Programs, Side, Testbed, tc_verdict, xdp_verdict,
 };
@@ -85,6 +87,22 @@ fn xdp() {
 #[test]
 fn tc() {
     check(Programs::run_tc, |fixture| &fixture.tc, TC).unwrap();
+}
+
+/// What the data plane's atomics return: the compiler has got that wrong before.
+#[test]
+fn atomics_return_what_was_there() {
+    let mut ebpf = tests::bench_object().unwrap();
+    let mut words: Array<_, [u64; 8]> = ebpf.take_map("ATOMICS").unwrap().try_into().unwrap();
+    words.set(0, [1, 2, 0, 0, 0, 0, 0, 0], 0).unwrap();
+    let program: &mut SchedClassifier = ebpf.program_mut("test_atomics").unwrap().try_into().unwrap();
+    program.load().unwrap();
+    let frame = [0; 64];
+    let result = program.test_run(TestRunOptions { data_in: Some(&frame), ..TestRunOptions::default() }).unwrap();
+    assert_eq!(result.return_value, 0);
+    // The words at the end; what two additions, two exchanges and two vain comparisons found; two that stored.
+    let expected = [8, 10, 1, 2, 6, 2 + (1 << 40), 7 << 32 | 9, 1];
+    assert_eq!(words.get(&0, 0).unwrap(), expected);
 }
 
 /// A new connection is made by whichever tier meets its first packet, in the same way.

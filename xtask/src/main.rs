@@ -1,5 +1,6 @@
 //! `cargo xtask`: sets a machine up, builds, lints, tests and shows the project.
 
+mod bench;
 mod build;
 mod demo;
 mod lint;
@@ -8,6 +9,7 @@ mod setup;
 mod test;
 mod toolchain;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -40,6 +42,15 @@ enum Command {
         /// Only tests whose name contains this
         filter: Option<String>,
     },
+    /// Set up, build, and measure the data plane beside floor programs, the kernel and nftables; needs root
+    Bench {
+        /// A look at everything instead of a measurement
+        #[arg(long)]
+        quick: bool,
+        /// Where to write the figures
+        #[arg(long, value_name = "FILE", default_value = "target/bench.json")]
+        json: PathBuf,
+    },
     /// Set up, build, and balance HTTP between network namespaces in each mode; needs root
     Demo {
         /// Which modes to show: nat, dr, tun (default: all)
@@ -53,6 +64,7 @@ fn main() -> ExitCode {
         Command::Build { verbose } => build::run(verbose),
         Command::Lint => lint::run(),
         Command::Test { filter } => test::run(filter.as_deref()),
+        Command::Bench { quick, json } => bench::run(quick, &json),
         Command::Demo { modes } => demo::run(&modes),
     };
     match result {

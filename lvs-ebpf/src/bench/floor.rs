@@ -1,0 +1,63 @@
+//! The floors: the least that anything can cost.
+
+use aya_ebpf::{
+    bindings::xdp_action, btf_maps::LruHashMap, helpers::generated::bpf_xdp_adjust_head, macros::{btf_map, xdp},
+    programs::XdpContext,
+};
+use lvs_common::{
+    bench::LOOKUPS,
+    wire::{Ethernet, Ipv4, Udp, ethertype},
+};
+
+use crate::{RUN, frame::start};
+
+/// A table with a 36-byte key, the size of an IPv6 connection's.
+#[btf_map]
+pub static LOOKUP: LruHashMap<[u32; 9], u64, { LOOKUPS as usize }> = LruHashMap::new();
+
+/// Drops.
+#[xdp]
+pub fn floor_drop(_: XdpContext) -> u32 {
+    xdp_action::XDP_DROP
+}
+
+/// Reads addresses and ports, exchanges the frame's addresses and sends it back.
+#[xdp]
+pub fn floor_parse_tx(ctx: XdpContext) -> u32 {
+    const HEADERS: usize = size_of::<Ethernet>() + size_of::<Ipv4>() + size_of::<Udp>();
+    let Some(frame) = start(ctx.ctx, HEADERS) else { return xdp_action::XDP_PASS };
+    // SAFETY: `start` checked it.
+    unsafe {
+        let ethernet = frame as *mut Ethernet;
+        let ip = (frame + size_of::<Ethernet>()) as *const Ipv4;
+        let udp = (frame + size_of::<Ethernet>() + size_of::<Ipv4>()) as *const Udp;
+        if (*ethernet).ethertype != ethertype::IPV4 || (*ip).destination == (*ip).source || (*udp).destination == 0 {
+            return xdp_action::XDP_PASS;
+        }
+        let source = (*ethernet).source;
+        (*ethernet).source = (*ethernet).destination;
+        (*ethernet).destination = source;
+    }
+    xdp_action::XDP_TX
+}
+
+/// One look-up.
+#[xdp]
+pub fn floor_lookup(_: XdpContext) -> u32 {
+    let Some(run) = RUN.get(0) else { return xdp_action::XDP_ABORTED };
+    // SAFETY: the value is not read.
+    match unsafe { LOOKUP.get([run.flow, 0, 0, 0, 0, 0, 0, 0, 0]) } {
+        Some(_) => xdp_action::XDP_DROP,
+        None => xdp_action::XDP_ABORTED,
+    }
+}
+
+/// Makes room for an IPv4 header.
+#[xdp]
+pub fn floor_grow(ctx: XdpContext) -> u32 {
+    // SAFETY: a helper call with a valid context.
+    match unsafe { bpf_xdp_adjust_head(ctx.ctx, -20) } {
+        0 => xdp_action::XDP_TX,
+        _ => xdp_action::XDP_ABORTED,
+    }
+}

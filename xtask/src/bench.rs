@@ -1,0 +1,20 @@
+//! `cargo xtask bench`: builds, then hands over to the benchmark, which like the demo is a program of the `tests` crate.
+
+use std::path::Path;
+
+use anyhow::{Result, bail};
+
+use crate::process::{as_root, host_cargo, root, run as run_program, target_dir};
+use crate::{build, setup};
+
+/// `cargo xtask bench`.
+pub fn run(quick: bool, json: &Path) -> Result<()> {
+    let bench = target_dir().join("release/bench");
+    let Some(mut command) = as_root(&bench) else {
+        bail!("the benchmark makes network namespaces and loads eBPF programs: run it as root, or install sudo");
+    };
+    build::build(&setup::prepare()?)?;
+    run_program(host_cargo().args(["build", "--release", "--package", "tests", "--bin", "bench"]))?;
+    command.args(quick.then_some("--quick")).arg("--json").arg(root().join(json)).env("LVSADM", build::lvsadm());
+    run_program(&mut command)
+}
