@@ -1,7 +1,10 @@
 //! The floors: the least that anything can cost.
 
 use aya_ebpf::{
-    bindings::xdp_action, btf_maps::LruHashMap, helpers::generated::bpf_xdp_adjust_head, macros::{btf_map, xdp},
+    bindings::xdp_action,
+    btf_maps::LruHashMap,
+    helpers::generated::bpf_xdp_adjust_head,
+    macros::{btf_map, xdp},
     programs::XdpContext,
 };
 use lvs_common::{

@@ -13,8 +13,9 @@ const WORDS: usize = (FRAME - 14) / 4;
 #[inline(always)]
 pub fn start(ctx: *mut xdp_md, length: usize) -> Option<usize> {
     // SAFETY: the context is valid for the program's whole run.
-    let (start, end) =
-        unsafe { ((&raw const (*ctx).data).read_volatile() as usize, (&raw const (*ctx).data_end).read_volatile() as usize) };
+    let (start, end) = unsafe {
+        ((&raw const (*ctx).data).read_volatile() as usize, (&raw const (*ctx).data_end).read_volatile() as usize)
+    };
     if start + length > end { None } else { Some(start) }
 }
 
