@@ -61,7 +61,7 @@ impl Pieces {
     #[inline(always)]
     pub fn add(&mut self, offset: u32, length: u32, more: bool, each: impl Each) -> Added {
         let end = offset.wrapping_add(length);
-        if length == 0 || more && length % 8 != 0 || offset % 8 != 0 {
+        if length == 0 || more && length & 7 != 0 || offset & 7 != 0 {
             return Added::Overlap;
         }
         if end > PAYLOAD {

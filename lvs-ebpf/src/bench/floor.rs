@@ -37,9 +37,7 @@ pub fn floor_parse_tx(ctx: XdpContext) -> u32 {
         if (*ethernet).ethertype != ethertype::IPV4 || (*ip).destination == (*ip).source || (*udp).destination == 0 {
             return xdp_action::XDP_PASS;
         }
-        let source = (*ethernet).source;
-        (*ethernet).source = (*ethernet).destination;
-        (*ethernet).destination = source;
+        core::mem::swap(&mut (*ethernet).source, &mut (*ethernet).destination);
     }
     xdp_action::XDP_TX
 }

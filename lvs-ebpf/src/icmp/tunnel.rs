@@ -63,7 +63,7 @@ where
 #[inline(always)]
 fn inner(packet: TcPacket, carried: u8, l4: usize) -> Option<usize> {
     let start = if carried == protocol::UDP { l4 + 8 } else { l4 };
-    let Some(bytes) = packet.at::<[u8; 2]>(start) else { return None };
+    let bytes = packet.at::<[u8; 2]>(start)?;
     // SAFETY: checked by `at`.
     let headers = icmp::tunnel_headers(carried, unsafe { *bytes })?;
     Some((l4 + headers) & OFFSETS)
