@@ -255,7 +255,9 @@ pub fn attachments(plane: &Plane) -> Result<Vec<Attachment>> {
     Ok(found)
 }
 
+/// Detaches a link and removes its pin, if there is one.
 fn unpin(path: &Path) -> Result<()> {
+    link::detach(path);
     match fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).context("cannot remove a pin"),
         _ => Ok(()),

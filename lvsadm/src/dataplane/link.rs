@@ -1,4 +1,4 @@
-//! What the kernel tells of a pinned link and aya does not: its device.
+//! What aya does not do with a pinned link: tell its device, and detach it at once.
 
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -7,6 +7,7 @@ use std::path::Path;
 
 const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
+const BPF_LINK_DETACH: libc::c_long = 34;
 
 /// `struct bpf_link_info` as far as it is read; of XDP and TC links the device comes first in the union.
 #[repr(C)]
@@ -40,10 +41,7 @@ fn bpf(command: libc::c_long, attributes: &mut Attributes) -> Option<i32> {
 /// Index of the device that the XDP or TC link pinned at `path` is attached to; 0 if that is gone, `None` if there is
 /// no such link.
 pub fn device(path: &Path) -> Option<u32> {
-    let path = CString::new(path.as_os_str().as_bytes()).ok()?;
-    let fd = bpf(BPF_OBJ_GET, &mut Attributes { first: path.as_ptr() as u64, second: 0 })?;
-    // SAFETY: a descriptor the kernel has just given.
-    let link = unsafe { OwnedFd::from_raw_fd(fd) };
+    let link = open(path)?;
     let mut info = Info::default();
     let mut attributes = Attributes {
         first: link.as_raw_fd() as u64 | (size_of::<Info>() as u64) << 32,
@@ -51,4 +49,21 @@ pub fn device(path: &Path) -> Option<u32> {
     };
     bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attributes)?;
     Some(info.ifindex)
+}
+
+/// Detaches the link pinned at `path` from its device, if there is such a link. Removing its pin does that as well, but
+/// some time later: until then the device's place for XDP is taken.
+pub fn detach(path: &Path) {
+    if let Some(link) = open(path) {
+        // One whose device is gone is detached already.
+        let _ = bpf(BPF_LINK_DETACH, &mut Attributes { first: link.as_raw_fd() as u64, second: 0 });
+    }
+}
+
+/// The link pinned at `path`.
+fn open(path: &Path) -> Option<OwnedFd> {
+    let path = CString::new(path.as_os_str().as_bytes()).ok()?;
+    let fd = bpf(BPF_OBJ_GET, &mut Attributes { first: path.as_ptr() as u64, second: 0 })?;
+    // SAFETY: a descriptor the kernel has just given.
+    Some(unsafe { OwnedFd::from_raw_fd(fd) })
 }
