@@ -19,8 +19,6 @@ exits! {
     NatReply "nat-reply" "reply forwarded to its client, source rewritten",
     Route "route" "forwarded to a real server, IP packet untouched (DR)",
     Tunnel "tunnel" "forwarded to a real server inside a tunnel",
-    FullNat "fullnat" "forwarded to a real server, both addresses rewritten",
-    FullNatReply "fullnat-reply" "reply forwarded to its client, both addresses rewritten back",
     Local "local" "handed to the director's own stack",
     Reply "reply-passed" "reply of a connection that needs no rewriting, passed on",
     Bypass "bypass" "forwarded to its own destination for want of a server (cache_bypass)",
@@ -38,7 +36,6 @@ exits! {
     DropTooBig "drop-too-big" "dropped: too big for the next hop, and not to be fragmented",
     DropNoRoute "drop-no-route" "dropped: no route to the real server or client",
     DropMalformed "drop-malformed" "dropped: headers that contradict themselves",
-    DropPolicy "drop-policy" "dropped on request (drop_packet)",
     DropInternal "drop-internal" "dropped: a helper of the kernel failed",
 }
 

@@ -29,7 +29,7 @@ mod track;
 
 use aya_ebpf::{
     EbpfContext as _,
-    bindings::{TC_ACT_OK, xdp_action},
+    bindings::TC_ACT_OK,
     macros::{classifier, xdp},
     programs::{TcContext, XdpContext},
 };
@@ -89,12 +89,6 @@ pub fn lvs_xdp_open4(ctx: XdpContext) -> u32 {
 #[xdp]
 pub fn lvs_xdp_open6(ctx: XdpContext) -> u32 {
     schedule::open::<_, V6>(XdpPacket(ctx.ctx)) as u32
-}
-
-/// Passes everything: on the far end of a veth it makes the near end take XDP frames.
-#[xdp]
-pub fn lvs_xdp_pass(_: XdpContext) -> u32 {
-    xdp_action::XDP_PASS
 }
 
 /// The packet of a TC program.

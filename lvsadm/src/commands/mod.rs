@@ -17,7 +17,7 @@ use defaults::Defaults;
 /// Runs a sub-command. Errors are one line, status 2 as ipvsadm's own.
 pub fn run(sub: Sub) -> ExitCode {
     let result = match sub {
-        Sub::Attach { devices, mode, log: _, conns, verbose } => Defaults::read().and_then(|mut with| {
+        Sub::Attach { devices, mode, conns, verbose } => Defaults::read().and_then(|mut with| {
             if !devices.is_empty() {
                 with.devices = devices;
             }
@@ -30,7 +30,6 @@ pub fn run(sub: Sub) -> ExitCode {
         Sub::Status { verifier: true, .. } => status::verifier(),
         Sub::Status { json, .. } => status::status(json),
         Sub::Unload => attach::unload(),
-        Sub::Log => anyhow::Ok(()),
         Sub::RealServer(arguments) => crate::real_server::run(&arguments),
         Sub::Sysctl { settings } => sysctl::sysctl(&settings),
     };

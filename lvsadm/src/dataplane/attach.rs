@@ -79,6 +79,7 @@ pub fn attach(plane: &mut Plane, names: &[String], mode: AttachMode) -> Result<(
     for device in &chosen {
         attach_device(plane, device, mode)?;
     }
+    let _ = fs::remove_dir(pin(&plane.directory, "detached", LOOPBACK));
     attach_tc(&plane.directory, LOOPBACK, "lo", "egress")?;
     write_devices(plane, &all)
 }
@@ -94,7 +95,15 @@ pub fn attach_new(plane: &mut Plane, names: &[String], mode: AttachMode) -> Resu
             fresh.push(device.name);
         }
     }
-    if fresh.is_empty() { Ok(()) } else { attach(plane, &fresh, mode) }
+    if !fresh.is_empty() {
+        return attach(plane, &fresh, mode);
+    }
+    // `lo` even where there is nothing else: the director as a client, and the sign that the namespace lives.
+    if pin(&plane.directory, "detached", LOOPBACK).exists() {
+        return Ok(());
+    }
+    prepare_loopback()?;
+    attach_tc(&plane.directory, LOOPBACK, "lo", "egress")
 }
 
 /// Route look-ups are asked from `lo`, as the host's own; replies to the director as a client come back through it.
@@ -205,7 +214,7 @@ pub fn detach(plane: &mut Plane, names: &[String]) -> Result<()> {
             detach_hook(directory, device, kind)?;
         }
         let marker = pin(directory, "detached", device.index);
-        if device.ethernet && !marker.exists() {
+        if (device.ethernet || device.index == LOOPBACK) && !marker.exists() {
             fs::create_dir(&marker).context("cannot note that a device is detached")?;
         }
     }

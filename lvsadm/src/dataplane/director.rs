@@ -1,6 +1,6 @@
 //! The director made of the data plane's maps.
 
-use lvs_common::abi::{Counters, ServiceId, service_flags};
+use lvs_common::abi::{Counters, Forward, ServiceId, service_flags};
 use lvs_common::sched::change::Change;
 use lvs_common::state::tcp;
 
@@ -154,6 +154,7 @@ impl Director for PlaneDirector {
     fn add_destination(&mut self, service: &ServiceKey, destination: &Destination) -> Result<()> {
         let id = self.find(service)?;
         check::destination(service, destination)?;
+        refuse_fullnat(destination)?;
         if self.plane.find_dest(id, &destination.key).is_some() {
             return Err(Error::Exists);
         }
@@ -164,6 +165,7 @@ impl Director for PlaneDirector {
     fn edit_destination(&mut self, service: &ServiceKey, destination: &Destination) -> Result<()> {
         let id = self.find(service)?;
         check::destination(service, destination)?;
+        refuse_fullnat(destination)?;
         let dest = self.plane.find_dest(id, &destination.key).ok_or(Error::NotFound)?;
         self.change(|plane, _, _| plane.rewrite_dest(id, dest, destination))
     }
@@ -233,6 +235,14 @@ impl Director for PlaneDirector {
         self.grouping = false;
         self.switch()
     }
+}
+
+/// The grammar knows FullNAT; this data plane does not forward so yet.
+fn refuse_fullnat(destination: &Destination) -> Result<()> {
+    if destination.forward == Forward::FullNat {
+        return Err(Error::Other("this build does not forward by FullNAT: use -m, -g or -i".into()));
+    }
+    Ok(())
 }
 
 /// The greatest serial of a service so far.

@@ -44,7 +44,7 @@ const TAILS: [(Option<&str>, Option<&str>); 22] = [
 ];
 
 /// Programs that are attached to devices: pinned, so that later calls can attach them.
-pub const ENTRIES: [&str; 4] = ["lvs_xdp", "lvs_xdp_pass", "lvs_ingress", "lvs_egress"];
+pub const ENTRIES: [&str; 3] = ["lvs_xdp", "lvs_ingress", "lvs_egress"];
 
 /// Connections a bucket holds on average when the table is full: beyond, single buckets overflow.
 const FILL: u32 = WAYS * 3 / 4;

@@ -24,9 +24,6 @@ pub enum Sub {
         /// How to attach: auto, unless LVS_MODE says otherwise
         #[arg(long, value_enum)]
         mode: Option<AttachMode>,
-        /// What the data plane writes to its log
-        #[arg(long, value_enum, default_value_t = LogLevel::Off, value_name = "LEVEL")]
-        log: LogLevel,
         /// Most connections at a time
         #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
         conns: Option<u32>,
@@ -51,8 +48,6 @@ pub enum Sub {
     },
     /// Detach from every device and forget rules and connections
     Unload,
-    /// Follow the data plane's log
-    Log,
     /// Make this host a real server for direct routing or tunnels
     RealServer(crate::real_server::RealServerArgs),
     /// Show or set net.ipv4.vs settings of the data plane
@@ -76,18 +71,6 @@ pub enum AttachMode {
     Tc,
 }
 
-/// How much the data plane writes to its log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
-#[allow(missing_docs, reason = "the variants are the levels' own names")]
-pub enum LogLevel {
-    Off,
-    Error,
-    Warn,
-    Info,
-    Debug,
-    Trace,
-}
-
 /// The sub-command of an argument vector, if its first argument is a word and the program's name is not ipvsadm's: what it
 /// says, or clap's answer.
 pub fn parse(argv: &[&str]) -> Option<Result<Sub, clap::Error>> {
@@ -105,7 +88,7 @@ mod tests {
     fn words_are_lvsadms_own() {
         let attach = parse(&["lvsadm", "attach", "--dev", "eth0", "--dev", "eth1", "--mode", "native"]);
         let devices = vec!["eth0".to_owned(), "eth1".to_owned()];
-        let (mode, log) = (Some(AttachMode::Native), LogLevel::Off);
+        let mode = Some(AttachMode::Native);
         let expected = Sub::Attach { devices, mode, log, conns: None, verbose: false };
         assert_eq!(attach.unwrap().unwrap(), expected);
         assert!(parse(&["/sbin/lvsadm", "nonsense"]).unwrap().is_err());
