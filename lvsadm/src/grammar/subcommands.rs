@@ -89,7 +89,7 @@ mod tests {
         let attach = parse(&["lvsadm", "attach", "--dev", "eth0", "--dev", "eth1", "--mode", "native"]);
         let devices = vec!["eth0".to_owned(), "eth1".to_owned()];
         let mode = Some(AttachMode::Native);
-        let expected = Sub::Attach { devices, mode, log, conns: None, verbose: false };
+        let expected = Sub::Attach { devices, mode, conns: None, verbose: false };
         assert_eq!(attach.unwrap().unwrap(), expected);
         assert!(parse(&["/sbin/lvsadm", "nonsense"]).unwrap().is_err());
         assert!(parse(&["/sbin/ipvsadm", "attach"]).is_none());
