@@ -122,10 +122,13 @@ pub fn route<P: Packet>(packet: P, family: u8, to: &Address, now: u64, route: &m
             route.hop.mtu = device_mtu(packet, params.ifindex);
         }
     }
-    if let Some(device) = device(route.hop.ifindex)
-        && device.flags & device_flags::ACCEPTS_XDP != 0
-    {
-        route.hop.flags |= hop_flags::XDP;
+    if let Some(device) = device(route.hop.ifindex) {
+        if device.flags & device_flags::ACCEPTS_XDP != 0 {
+            route.hop.flags |= hop_flags::XDP;
+        }
+        if device.flags & device_flags::NO_TX != 0 {
+            route.hop.flags |= hop_flags::NO_TX;
+        }
     }
     true
 }
@@ -222,7 +225,7 @@ pub fn send_xdp<P: Packet>(packet: P, hop: &NextHop) -> i32 {
         (*ethernet).destination = hop.destination;
         (*ethernet).source = hop.source;
     }
-    if hop.ifindex == packet.device() {
+    if hop.ifindex == packet.device() && hop.flags & hop_flags::NO_TX == 0 {
         return xdp_action::XDP_TX as i32;
     }
     // SAFETY: a helper call.

@@ -20,6 +20,9 @@ pub struct Device {
 pub mod device_flags {
     /// Takes frames that XDP programs redirect or send back.
     pub const ACCEPTS_XDP: u16 = 1;
+    /// Sends frames back only when they are redirected to it: a veth whose far end has no XDP program leaves what
+    /// `XDP_TX` sends in a ring that nobody is told of.
+    pub const NO_TX: u16 = 2;
 }
 
 const _: () = assert!(size_of::<Device>() == 16);

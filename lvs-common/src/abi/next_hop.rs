@@ -24,6 +24,8 @@ pub mod hop_flags {
     pub const XDP: u16 = 1;
     /// The MAC addresses are known; without it only the kernel's neighbour output can send there.
     pub const NEIGHBOUR: u16 = 2;
+    /// The device's own frames are sent back by redirection (`device_flags::NO_TX`).
+    pub const NO_TX: u16 = 4;
 }
 
 const _: () = assert!(size_of::<NextHop>() == 24);

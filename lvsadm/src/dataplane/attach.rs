@@ -192,7 +192,8 @@ fn write_devices(plane: &mut Plane, all: &[NetDevice]) -> Result<()> {
         let accepts = native || device.xdp_everywhere || generic && !natives;
         let entry = Device {
             ifindex: device.index,
-            flags: if accepts { device_flags::ACCEPTS_XDP } else { 0 },
+            flags: if accepts { device_flags::ACCEPTS_XDP } else { 0 }
+                | if device.is_virtual { device_flags::NO_TX } else { 0 },
             mac: device.mac,
         };
         plane.put_device(device.index % DEVICE_SLOTS, entry);

@@ -19,6 +19,8 @@ pub struct NetDevice {
     pub up: bool,
     /// Whether it carries Ethernet frames.
     pub ethernet: bool,
+    /// Whether it is software only, a veth for one.
+    pub is_virtual: bool,
     /// Whether XDP in its driver is known to lose nothing: the driver runs it and takes frames sent back or redirected.
     pub xdp_everywhere: bool,
     /// Why not, if not.
@@ -38,6 +40,7 @@ pub fn all() -> Result<Vec<NetDevice>> {
             mac: link.addr().unwrap_or_default(),
             up: interface.flags.contains(InterfaceFlags::IFF_UP),
             ethernet: link.hatype() == libc::ARPHRD_ETHER,
+            is_virtual: super::features::is_virtual(&interface.interface_name),
             name: interface.interface_name,
             xdp_everywhere,
             why_not_xdp,

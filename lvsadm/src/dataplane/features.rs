@@ -32,15 +32,21 @@ pub fn all() -> Features {
 
 /// Whether `auto` may use XDP in a device's driver, and why not.
 pub fn judge(features: &Features, index: u32, name: &str) -> (bool, String) {
-    let driver = std::fs::read_to_string(format!("/sys/class/net/{name}/device/uevent")).unwrap_or_default();
-    let is_virtual = !driver.contains("DRIVER=");
     match features.get(&index) {
         None => (false, "this kernel does not tell what the driver can do".into()),
         Some(bits) if bits & (BASIC | REDIRECT) != BASIC | REDIRECT => (false, "the driver does not run XDP".into()),
         Some(bits) if bits & XMIT == 0 => (false, "the driver takes no frames from XDP".into()),
-        Some(_) if is_virtual => (false, "a virtual device's far end may lose frames from XDP: --mode native".into()),
+        Some(_) if is_virtual(name) => {
+            (false, "a virtual device's far end may lose frames from XDP: --mode native".into())
+        }
         Some(_) => (true, String::new()),
     }
+}
+
+/// Whether a device is software only.
+pub fn is_virtual(name: &str) -> bool {
+    let driver = std::fs::read_to_string(format!("/sys/class/net/{name}/device/uevent")).unwrap_or_default();
+    !driver.contains("DRIVER=")
 }
 
 fn ask() -> Option<Features> {
