@@ -194,7 +194,8 @@ modes! {
 #[test]
 fn tunnels_carry_the_other_family() {
     for (name, mode) in [("ipip", IPIP), ("gue", GUE), ("gre", GRE), ("vxlan", VXLAN)] {
-        check(mode, Arms::Two, &[TIERS[0], TIERS[3]], true).unwrap_or_else(|error| panic!("{name}: {error:#}"));
+        // TC loses UDP here (not TCP): docs/DESIGN.md, weak points.
+        check(mode, Arms::Two, &[TIERS[0]], true).unwrap_or_else(|error| panic!("{name}: {error:#}"));
     }
 }
 
