@@ -1,6 +1,7 @@
 //! Checks for what the other commands need and installs what is missing.
 
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, bail};
 
@@ -110,27 +111,29 @@ fn tools() -> Result<()> {
     apt_install(&missing)
 }
 
-/// Whether apt can install `package`, after a look at fresh lists if the present ones do not have it.
+/// Whether apt can install `package`.
 fn apt_offers(package: &str) -> bool {
-    let known = || {
-        let policy = output(Command::new("apt-cache").args(["policy", package]))?;
-        policy.lines().find_map(|line| Some(line.trim().strip_prefix("Candidate: ")? != "(none)"))
-    };
-    known().unwrap_or_else(|| {
-        // Failing here only means that the package is not to be had.
-        let updated = apt(&["update", "--quiet"]).is_ok();
-        updated && known().unwrap_or(false)
-    })
+    // Failing here only means that the package is not to be had.
+    let policy = || output(Command::new("apt-cache").args(["policy", package]));
+    let Some(policy) = apt_update().ok().and_then(|()| policy()) else { return false };
+    policy.lines().any(|line| line.trim().strip_prefix("Candidate: ").is_some_and(|version| version != "(none)"))
 }
 
 fn apt_install(packages: &[&str]) -> Result<()> {
+    apt_update()?;
     let install = ["install", "--yes", "--quiet", "--no-install-recommends"];
-    let install: Vec<&str> = install.iter().chain(packages).copied().collect();
-    // Lists that are missing or old are the usual cause of a failure: fetch them and try again.
-    apt(&install).or_else(|_| {
+    apt(&install.iter().chain(packages).copied().collect::<Vec<_>>())
+}
+
+/// Fetches apt's lists, once: old ones offer versions that are too old, or that are gone from the archive.
+fn apt_update() -> Result<()> {
+    static DONE: AtomicBool = AtomicBool::new(false);
+    if !DONE.load(Ordering::Relaxed) {
+        announce("fetching apt's lists");
         apt(&["update", "--quiet"])?;
-        apt(&install)
-    })
+        DONE.store(true, Ordering::Relaxed);
+    }
+    Ok(())
 }
 
 fn apt(arguments: &[&str]) -> Result<()> {
