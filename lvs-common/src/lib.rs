@@ -8,6 +8,7 @@
 pub mod abi;
 pub mod bench;
 pub mod checksum;
+pub mod each;
 pub mod estimator;
 pub mod exit;
 pub mod hash;

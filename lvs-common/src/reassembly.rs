@@ -1,5 +1,7 @@
 //! Which bytes of a fragmented packet have come.
 
+use crate::each::Each;
+
 /// Longest payload that is put together: what a packet of the kernel's can grow to in a BPF program.
 pub const PAYLOAD: u32 = 16_384 - 512;
 
@@ -31,12 +33,6 @@ pub enum Added {
     Overlap,
     /// The packet would be too long.
     TooLong,
-}
-
-/// A loop: the data plane's is the kernel's `bpf_loop`, as the verifier follows each turn of any other.
-pub trait Each {
-    /// Calls `turn` with 0 to `times` - 1.
-    fn each<F: FnMut(u32)>(&self, times: u32, turn: &mut F);
 }
 
 /// The lowest `n` bits, all for 64 and more, none for less than 1.
@@ -77,6 +73,7 @@ impl Pieces {
             let had = self.have.get(word as usize & (WORDS - 1)).copied().unwrap_or(0);
             clash |= had & bits;
             new |= bits & !had;
+            false
         });
         if clash != 0 {
             return if new == 0 { Added::Duplicate } else { Added::Overlap };
@@ -91,6 +88,7 @@ impl Pieces {
                 *have |= mask(word, from, to);
                 missing |= mask(word, 0, all) & !*have;
             }
+            false
         });
         if missing != 0 { Added::Waiting } else { Added::Complete }
     }
@@ -101,14 +99,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    struct Plain;
-
-    impl Each for Plain {
-        fn each<F: FnMut(u32)>(&self, times: u32, turn: &mut F) {
-            (0..times).for_each(turn);
-        }
-    }
+    use crate::each::Plain;
 
     #[test]
     fn pieces_complete_in_any_order_and_overlaps_do_not() {

@@ -1,18 +1,24 @@
 //! The connection table's logic: where a connection may stand, how it is found, put in and taken out.
 //!
 //! A hash of client address, client port and protocol gives two buckets of [`WAYS`] ways. A connection goes to its first
-//! bucket unless that is nearly full and the second is emptier; the first then counts an overflow, and only look-ups that
-//! miss in a bucket with overflows read a second one. Like IPVS's, the hash leaves out everything but the client's side, so
-//! one entry serves both directions. Buckets are locked to insert and remove; look-ups take no lock: an entry is
-//! written before its tag, and compared after it.
+//! bucket unless that is nearly full and the second is emptier, and to one of the buckets behind the second if both are
+//! full. Every bucket that is passed by on this way counts an overflow, and only look-ups that miss in a bucket with
+//! overflows read on. Like IPVS's, the hash leaves out everything but the client's side, so one entry serves both
+//! directions, and a client that talks to many services from one port has as many entries with one hash.
+//! Buckets are locked to insert and remove; look-ups take no lock: an entry is written before its tag, and compared
+//! after it.
 
 use crate::abi::{Bucket, Connection, IpAddress, WAYS};
+use crate::each::Each;
 
 /// Ways of a first bucket that are filled before the second choice is considered.
 const RESERVE: u32 = 12;
 
+/// Buckets that a connection may stand in: its two choices, and those behind the second.
+const PROBES: u32 = 8;
+
 /// Access to one family's table. Pointers stay valid as long as the table; `None` only for an index out of range.
-pub trait Store<A> {
+pub trait Store<A>: Each {
     /// How many buckets there are, never 0.
     fn buckets(&self) -> u32;
     /// Bucket `index`.
@@ -68,6 +74,18 @@ impl Hash {
         let mixed = (self.0 >> 16) as u32 ^ (self.0 as u32).rotate_left(11);
         ((mixed.wrapping_mul(0x9e37_79b1) as u64 * buckets as u64) >> 32) as u32
     }
+
+    /// Choice number `probe` among `buckets`: the first, the second, and those behind the second.
+    #[inline(always)]
+    const fn choice(self, probe: u32, buckets: u32) -> u32 {
+        if probe == 0 {
+            return self.first(buckets);
+        }
+        match self.second(buckets).wrapping_add(probe.wrapping_sub(1)).checked_rem(buckets) {
+            Some(index) => index,
+            None => 0,
+        }
+    }
 }
 
 /// Index of the entry for `way` of `bucket`.
@@ -93,39 +111,52 @@ fn set_tag(bucket: *mut Bucket, way: u32, tag: u16) {
     unsafe { (&raw mut (*bucket).tags).cast::<u16>().add((way & (WAYS - 1)) as usize).write_volatile(tag) }
 }
 
-/// Finds an entry of `bucket` that `matches`.
+/// Which of four tags equal `tag`, a bit each.
+///
+/// All four are compared at once and without a branch: each branch would double the paths that the verifier follows.
 #[inline(always)]
-fn scan<A, S: Store<A>>(
-    store: &S,
-    index: u32,
-    bucket: *mut Bucket,
-    tag: u16,
-    matches: impl Fn(&Connection<A>) -> bool,
-) -> Option<(u32, *mut Connection<A>)> {
-    for word in 0..WAYS / 4 {
-        // SAFETY: a bucket of the store; volatile, as other CPUs write.
-        let mut tags = unsafe { (&raw const (*bucket).tags).cast::<u64>().add(word as usize).read_volatile() };
-        let mut way = word * 4;
-        // The rest of a word is free ways: most buckets are done after one or two words.
-        while tags != 0 && way < word * 4 + 4 {
-            if tags as u16 == tag {
-                let at = entry(index, way);
-                if let Some(connection) = store.connection(at) {
-                    // SAFETY: an entry of the store. Other CPUs may write to it; every value of its plain fields is
-                    // valid.
-                    if matches(unsafe { &*connection }) {
-                        return Some((at, connection));
-                    }
-                }
-            }
-            tags >>= 16;
-            way += 1;
+const fn equal(tags: u64, tag: u16) -> u64 {
+    const LOW: u64 = 0x7fff_7fff_7fff_7fff;
+    // Bits 0, 16, 32 and 48, moved to 48, 49, 50 and 51; no two products meet.
+    const GATHER: u64 = 1 << 48 | 1 << 33 | 1 << 18 | 1 << 3;
+    let differing = tags ^ (tag as u64).wrapping_mul(0x0001_0001_0001_0001);
+    let equal = !(((differing & LOW).wrapping_add(LOW)) | differing | LOW);
+    ((equal >> 15).wrapping_mul(GATHER) >> 48) & 15
+}
+
+/// The ways of a bucket whose tag is `tag`, a bit each.
+#[inline(always)]
+fn ways(bucket: *mut Bucket, tag: u16) -> u64 {
+    // SAFETY: a bucket of the store; volatile, as other CPUs write.
+    let word = |n: usize| unsafe { (&raw const (*bucket).tags).cast::<u64>().add(n).read_volatile() };
+    equal(word(0), tag) | equal(word(1), tag) << 4 | equal(word(2), tag) << 8 | equal(word(3), tag) << 12
+}
+
+/// The lowest of up to 16 bits that are not all 0.
+#[inline(always)]
+const fn lowest(bits: u64) -> u32 {
+    /// A de Bruijn sequence of order 4: its four bits from each position on are unique.
+    const SEQUENCE: u64 = 0x09af;
+    /// Which position begins with four bits of this value, a nibble each.
+    const POSITIONS: u64 = positions();
+    const fn positions() -> u64 {
+        let mut positions = 0;
+        let mut bit = 0;
+        while bit < 16 {
+            positions |= bit << (((SEQUENCE << bit) >> 12 & 15) * 4);
+            bit += 1;
         }
+        positions
     }
-    None
+    let lowest = bits & bits.wrapping_neg();
+    let begin = (lowest.wrapping_mul(SEQUENCE) >> 12) & 15;
+    (POSITIONS >> (begin * 4)) as u32 & 15
 }
 
 /// Finds the connection with this hash that `matches`: its index and itself.
+///
+/// Nearly always it is the first entry with its tag in its first bucket. Everything else is left to a loop of the
+/// store's, which the verifier follows once.
 #[inline(always)]
 pub fn find<A, S: Store<A>>(
     store: &S,
@@ -134,21 +165,52 @@ pub fn find<A, S: Store<A>>(
 ) -> Option<(u32, *mut Connection<A>)> {
     let index = hash.first(store.buckets());
     let bucket = store.bucket(index)?;
-    if let Some(found) = scan(store, index, bucket, hash.tag(), &matches) {
-        return Some(found);
+    let candidates = ways(bucket, hash.tag());
+    if candidates != 0 {
+        let at = entry(index, lowest(candidates));
+        let connection = store.connection(at)?;
+        // SAFETY: an entry of the store. Other CPUs may write to it; every value of its plain fields is valid.
+        if matches(unsafe { &*connection }) {
+            return Some((at, connection));
+        }
     }
     // SAFETY: a bucket of the store.
-    if unsafe { (&raw const (*bucket).overflow).read_volatile() } == 0 {
+    let overflow = unsafe { (&raw const (*bucket).overflow).read_volatile() };
+    if candidates & candidates.wrapping_sub(1) == 0 && overflow == 0 {
         return None;
     }
-    let index = hash.second(store.buckets());
-    scan(store, index, store.bucket(index)?, hash.tag(), &matches)
+    let at = search(store, hash, &matches)?;
+    Some((at, store.connection(at)?))
+}
+
+/// Looks at every entry that a connection of this hash can be: the index of the one that `matches`.
+#[inline(always)]
+fn search<A, S: Store<A>>(store: &S, hash: Hash, matches: &impl Fn(&Connection<A>) -> bool) -> Option<u32> {
+    let mut found = None;
+    store.each(PROBES * WAYS, &mut |n| {
+        let index = hash.choice(n / WAYS, store.buckets());
+        let way = n % WAYS;
+        let Some(bucket) = store.bucket(index) else { return true };
+        // SAFETY: a bucket of the store.
+        if unsafe { tag_at(bucket, way) } == hash.tag() {
+            let at = entry(index, way);
+            let Some(connection) = store.connection(at) else { return true };
+            // SAFETY: an entry of the store, as in `find`.
+            if matches(unsafe { &*connection }) {
+                found = Some(at);
+                return true;
+            }
+        }
+        // SAFETY: as above. Nothing has passed this bucket by.
+        way == WAYS - 1 && unsafe { (&raw const (*bucket).overflow).read_volatile() } == 0
+    });
+    found
 }
 
 /// Why a connection was not put in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InsertError {
-    /// Both buckets are full.
+    /// No bucket that it may stand in has room.
     Full,
     /// Another CPU holds a bucket for long.
     Busy,
@@ -167,15 +229,13 @@ pub fn insert<A, S: Store<A>>(
     matches: impl Fn(&Connection<A>) -> bool,
     fill: impl FnOnce(*mut Connection<A>),
 ) -> Result<(u32, *mut Connection<A>), InsertError> {
-    let first = hash.first(store.buckets());
-    let second = hash.second(store.buckets());
-    let (Some(a), Some(b)) = (store.bucket(first), store.bucket(second)) else { return Err(InsertError::Full) };
+    let Some(first) = store.bucket(hash.first(store.buckets())) else { return Err(InsertError::Full) };
     // The first bucket's lock serialises everybody who would insert the same connection.
-    if !store.lock(a) {
+    if !store.lock(first) {
         return Err(InsertError::Busy);
     }
-    let result = insert_locked(store, hash, due, (first, a), (second, b), matches, fill);
-    store.unlock(a);
+    let result = insert_locked(store, hash, due, matches, fill);
+    store.unlock(first);
     result
 }
 
@@ -184,35 +244,66 @@ fn insert_locked<A, S: Store<A>>(
     store: &S,
     hash: Hash,
     due: u64,
-    first: (u32, *mut Bucket),
-    second: (u32, *mut Bucket),
     matches: impl Fn(&Connection<A>) -> bool,
     fill: impl FnOnce(*mut Connection<A>),
 ) -> Result<(u32, *mut Connection<A>), InsertError> {
-    // SAFETY: buckets of the store; the fields read are plain integers.
-    let (used, overflow, other_used) = unsafe { ((*first.1).used, (*first.1).overflow, (*second.1).used) };
-    if let Some((at, _)) = scan(store, first.0, first.1, hash.tag(), &matches) {
+    if let Some(at) = search(store, hash, &matches) {
         return Err(InsertError::Exists(at));
     }
-    if overflow != 0
-        && let Some((at, _)) = scan(store, second.0, second.1, hash.tag(), &matches)
-    {
-        return Err(InsertError::Exists(at));
+    let probe = roomy(store, hash).ok_or(InsertError::Full)?;
+    let index = hash.choice(probe, store.buckets());
+    let bucket = store.bucket(index).ok_or(InsertError::Full)?;
+    if probe == 0 || index == hash.first(store.buckets()) {
+        return place(store, hash, due, index, bucket, fill);
     }
-    let spill = used >= RESERVE && other_used < used && first.0 != second.0;
-    if !spill {
-        return place(store, hash, due, first, fill);
-    }
-    if !store.lock(second.1) {
+    if !store.lock(bucket) {
         return Err(InsertError::Busy);
     }
-    let result = place(store, hash, due, second, fill);
+    let result = place(store, hash, due, index, bucket, fill);
     if result.is_ok() {
-        // SAFETY: a bucket of the store.
-        store.add(unsafe { &raw mut (*first.1).overflow }, 1);
+        pass_by(store, hash, probe, 1);
     }
-    store.unlock(second.1);
+    store.unlock(bucket);
     result
+}
+
+/// The choice that a connection goes to: the first, unless that is nearly full and the second emptier; the next one with
+/// room if both are full.
+#[inline(always)]
+fn roomy<A, S: Store<A>>(store: &S, hash: Hash) -> Option<u32> {
+    let (mut first, mut choice) = (0, None);
+    store.each(PROBES, &mut |probe| {
+        let Some(bucket) = store.bucket(hash.choice(probe, store.buckets())) else { return true };
+        // SAFETY: a bucket of the store.
+        let used = unsafe { (&raw const (*bucket).used).read_volatile() };
+        if probe == 0 {
+            first = used;
+            if used < WAYS {
+                choice = Some(0);
+            }
+            return used < RESERVE;
+        }
+        if used < WAYS && (choice.is_none() || used < first) {
+            choice = Some(probe);
+        }
+        choice.is_some()
+    });
+    choice
+}
+
+/// Counts `amount` overflows at the buckets before choice `probe`.
+#[inline(always)]
+fn pass_by<A, S: Store<A>>(store: &S, hash: Hash, probe: u32, amount: u32) {
+    store.each(PROBES, &mut |passed| {
+        if passed >= probe {
+            return true;
+        }
+        if let Some(bucket) = store.bucket(hash.choice(passed, store.buckets())) {
+            // SAFETY: a bucket of the store.
+            store.add(unsafe { &raw mut (*bucket).overflow }, amount);
+        }
+        false
+    });
 }
 
 /// Takes a free way of a locked bucket.
@@ -221,27 +312,22 @@ fn place<A, S: Store<A>>(
     store: &S,
     hash: Hash,
     due: u64,
-    (index, bucket): (u32, *mut Bucket),
+    index: u32,
+    bucket: *mut Bucket,
     fill: impl FnOnce(*mut Connection<A>),
 ) -> Result<(u32, *mut Connection<A>), InsertError> {
-    let mut free = WAYS;
-    for way in 0..WAYS {
-        // SAFETY: a bucket of the store.
-        if unsafe { tag_at(bucket, way) } == 0 {
-            free = way;
-            break;
-        }
-    }
-    if free >= WAYS {
+    let free = ways(bucket, 0);
+    if free == 0 {
         return Err(InsertError::Full);
     }
-    let at = entry(index, free);
+    let way = lowest(free);
+    let at = entry(index, way);
     let connection = store.connection(at).ok_or(InsertError::Full)?;
     fill(connection);
     // SAFETY: a bucket of the store, locked.
     unsafe { (*bucket).used = (*bucket).used.wrapping_add(1) };
     store.barrier(bucket);
-    set_tag(bucket, free, hash.tag());
+    set_tag(bucket, way, hash.tag());
     // After the tag: a sweep that has passed by before it sees the bucket's time lowered.
     store.sooner(bucket, due);
     Ok((at, connection))
@@ -264,15 +350,18 @@ pub fn remove<A, S: Store<A>>(store: &S, at: u32, hash: Hash, dead: impl Fn(&Con
         unsafe { (*bucket).used = (*bucket).used.wrapping_sub(1) };
     }
     store.unlock(bucket);
-    let first = hash.first(store.buckets());
-    if gone
-        && first != index
-        && let Some(first) = store.bucket(first)
-    {
-        // SAFETY: a bucket of the store.
-        store.add(unsafe { &raw mut (*first).overflow }, u32::MAX);
+    if gone && index != hash.first(store.buckets()) {
+        pass_by(store, hash, probe_of(store, hash, index), u32::MAX);
     }
     gone
+}
+
+/// Which choice of `hash` bucket `index` is: that behind the first which it is not.
+#[inline(always)]
+fn probe_of<A, S: Store<A>>(store: &S, hash: Hash, index: u32) -> u32 {
+    let (second, buckets) = (hash.second(store.buckets()), store.buckets());
+    let behind = if index >= second { index } else { index.wrapping_add(buckets) };
+    behind.wrapping_sub(second).wrapping_add(1)
 }
 
 #[cfg(test)]
@@ -283,6 +372,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::each::Plain;
 
     struct Memory {
         buckets: UnsafeCell<Vec<Bucket>>,
@@ -295,6 +385,12 @@ mod tests {
                 buckets: UnsafeCell::new(vec![Bucket::default(); buckets]),
                 connections: UnsafeCell::new(vec![Connection::default(); buckets * WAYS as usize]),
             }
+        }
+    }
+
+    impl Each for Memory {
+        fn each<F: FnMut(u32) -> bool>(&self, times: u32, turn: &mut F) {
+            Plain.each(times, turn);
         }
     }
 
@@ -334,62 +430,95 @@ mod tests {
         fn barrier(&self, _: *mut Bucket) {}
     }
 
-    fn put(store: &Memory, client: u32, port: u16) -> Result<u32, InsertError> {
-        insert(
-            store,
-            hash(client, port, 6, 99),
-            1,
-            |c| c.client == client && c.client_port == port,
-            |c| {
-                // SAFETY: an entry of ours.
-                unsafe { *c = Connection { client, client_port: port, ..Default::default() } }
-            },
-        )
-        .map(|x| x.0)
+    /// Client, its port, and virtual address: the hash does not know the last.
+    type Key = (u32, u16, u32);
+
+    fn is(c: &Connection<u32>, key: Key) -> bool {
+        (c.client, c.client_port, c.virt) == key
     }
 
-    fn get(store: &Memory, client: u32, port: u16) -> Option<u32> {
-        find(store, hash(client, port, 6, 99), |c| c.client == client && c.client_port == port).map(|x| x.0)
+    fn put(store: &Memory, key: Key) -> Result<u32, InsertError> {
+        let (client, client_port, virt) = key;
+        // SAFETY: an entry of ours.
+        let fill =
+            |c: *mut Connection<u32>| unsafe { *c = Connection { client, client_port, virt, ..Default::default() } };
+        insert(store, hash(client, client_port, 6, 99), 1, |c| is(c, key), fill).map(|x| x.0)
+    }
+
+    fn get(store: &Memory, key: Key) -> Option<u32> {
+        find(store, hash(key.0, key.1, 6, 99), |c| is(c, key)).map(|x| x.0)
+    }
+
+    fn take(store: &Memory, key: Key, at: u32) -> bool {
+        remove(store, at, hash(key.0, key.1, 6, 99), |_| true)
+    }
+
+    #[test]
+    fn tags_are_compared_all_at_once() {
+        for bits in 1u64..1 << 16 {
+            assert_eq!(lowest(bits), bits.trailing_zeros());
+        }
+        for tag in [0u16, 1, 0x7fff, 0x8000, 0x8001, 0xffff] {
+            for lanes in 0u64..16 {
+                for other in [0u16, 1, 0x7ffe, 0x8000, 0xfffe].into_iter().filter(|other| *other != tag) {
+                    let lane = |n: u64| u64::from(if lanes >> n & 1 != 0 { tag } else { other }) << (n * 16);
+                    assert_eq!(equal((0..4).map(lane).sum(), tag), lanes, "{tag:x} among {other:x}");
+                }
+            }
+        }
     }
 
     #[test]
     fn three_quarters_fit_without_a_refusal() {
         let store = Memory::new(4096);
         for n in 0..4096 * WAYS * 3 / 4 {
-            put(&store, n.wrapping_mul(0x0100_0193), n as u16).unwrap();
+            put(&store, (n.wrapping_mul(0x0100_0193), n as u16, 0)).unwrap();
         }
+    }
+
+    #[test]
+    fn one_port_of_a_client_talks_to_many_services() {
+        let store = Memory::new(64);
+        let keys: Vec<Key> = (0..PROBES * WAYS).map(|virt| (1, 2, virt)).collect();
+        let at: Vec<u32> = keys.iter().map(|key| put(&store, *key).unwrap()).collect();
+        assert_eq!(put(&store, (1, 2, u32::MAX)), Err(InsertError::Full));
+        for (key, at) in keys.iter().zip(&at) {
+            assert_eq!(get(&store, *key), Some(*at));
+        }
+        for (key, at) in keys.iter().zip(&at) {
+            assert!(take(&store, *key, *at));
+        }
+        // SAFETY: nobody else is there.
+        assert!(unsafe { &*store.buckets.get() }.iter().all(|b| b.overflow == 0 && b.used == 0));
     }
 
     proptest! {
         #[test]
-        fn it_is_a_map(actions in prop::collection::vec((0u32..40, 0u16..3, any::<bool>()), 1..400)) {
-            let store = Memory::new(3);
+        fn it_is_a_map(actions in prop::collection::vec((0u32..4, 0u16..3, 0u32..20, any::<bool>()), 1..400)) {
+            let store = Memory::new(9);
             let mut model = HashMap::new();
-            for (client, port, adding) in actions {
-                let key = (client, port);
+            for (client, port, virt, adding) in actions {
+                let key = (client, port, virt);
                 if adding {
-                    match put(&store, client, port) {
+                    match put(&store, key) {
                         Ok(at) => prop_assert!(model.insert(key, at).is_none()),
                         Err(InsertError::Exists(at)) => prop_assert_eq!(model.get(&key), Some(&at)),
-                        Err(InsertError::Full) => prop_assert!(model.len() > 16 && !model.contains_key(&key)),
-                        Err(InsertError::Busy) => prop_assert!(false, "nobody else is there"),
+                        Err(error) => prop_assert!(false, "{:?}", error),
                     }
                 } else if let Some(at) = model.remove(&key) {
-                    prop_assert!(remove(&store, at, hash(client, port, 6, 99), |_| true));
+                    prop_assert!(take(&store, key, at));
+                    prop_assert_eq!(get(&store, key), None);
                 }
-                for ((client, port), at) in &model {
-                    prop_assert_eq!(get(&store, *client, *port), Some(*at));
+                for (key, at) in &model {
+                    prop_assert_eq!(get(&store, *key), Some(*at));
                 }
-                prop_assert_eq!(get(&store, client, port), model.get(&key).copied());
             }
-            for ((client, port), at) in model {
-                prop_assert!(remove(&store, at, hash(client, port, 6, 99), |_| true));
+            for (key, at) in model {
+                prop_assert!(take(&store, key, at));
             }
-            for i in 0..3 {
-                // SAFETY: a bucket of ours.
-                let b = unsafe { *store.bucket(i).unwrap() };
-                prop_assert_eq!((b.used, b.overflow, b.lock, b.tags), (0, 0, 0, [0; 4]));
-            }
+            // SAFETY: nobody else is there.
+            let empty = unsafe { &*store.buckets.get() }.iter().all(|b| b.overflow == 0 && b.used == 0);
+            prop_assert!(empty);
         }
     }
 }

@@ -13,8 +13,10 @@ mod estimate;
 mod expire;
 mod fragment;
 mod icmp;
+mod kernel_loop;
 mod list;
 mod maps;
+mod note;
 mod orphan;
 mod packet;
 mod params;
@@ -54,7 +56,7 @@ fn ethertype_of<P: Packet>(packet: P) -> u16 {
 pub fn lvs_xdp(ctx: XdpContext) -> u32 {
     let packet = XdpPacket(ctx.ctx);
     let verdict = match ethertype_of(packet) {
-        ethertype::IPV4 => pipeline::run::<_, V4>(packet),
+        ethertype::IPV4 => pipeline::run::<V4>(packet),
         ethertype::IPV6 => jump(packet, Tail::Ipv6),
         _ => XdpPacket::PASS,
     };
@@ -63,7 +65,7 @@ pub fn lvs_xdp(ctx: XdpContext) -> u32 {
 
 #[xdp]
 pub fn lvs_xdp6(ctx: XdpContext) -> u32 {
-    pipeline::run::<_, V6>(XdpPacket(ctx.ctx)) as u32
+    pipeline::run::<V6>(XdpPacket(ctx.ctx)) as u32
 }
 
 #[xdp]
@@ -100,7 +102,7 @@ fn tc(ctx: &TcContext) -> TcPacket {
 /// Where TC begins, in both directions.
 #[inline(always)]
 fn enter(packet: TcPacket) -> i32 {
-    fragment::clear_notes(packet);
+    note::clear(packet);
     match ethertype_of(packet) {
         ethertype::IPV4 => jump(packet, Tail::Ipv4),
         ethertype::IPV6 => jump(packet, Tail::Ipv6),
@@ -129,17 +131,27 @@ pub fn lvs_egress(ctx: TcContext) -> i32 {
 
 #[classifier]
 pub fn lvs_tc4(ctx: TcContext) -> i32 {
-    pipeline::run::<_, V4>(tc(&ctx))
+    pipeline::read::<V4>(tc(&ctx))
+}
+
+#[classifier]
+pub fn lvs_serve4(ctx: TcContext) -> i32 {
+    pipeline::serve_left::<V4>(tc(&ctx))
+}
+
+#[classifier]
+pub fn lvs_serve6(ctx: TcContext) -> i32 {
+    pipeline::serve_left::<V6>(tc(&ctx))
 }
 
 #[classifier]
 pub fn lvs_reply4(ctx: TcContext) -> i32 {
-    pipeline::answer::<_, V4>(tc(&ctx))
+    pipeline::answer::<V4>(tc(&ctx))
 }
 
 #[classifier]
 pub fn lvs_reply6(ctx: TcContext) -> i32 {
-    pipeline::answer::<_, V6>(tc(&ctx))
+    pipeline::answer::<V6>(tc(&ctx))
 }
 
 #[classifier]
@@ -164,7 +176,7 @@ pub fn lvs_once6(ctx: TcContext) -> i32 {
 
 #[classifier]
 pub fn lvs_tc6(ctx: TcContext) -> i32 {
-    pipeline::run::<_, V6>(tc(&ctx))
+    pipeline::read::<V6>(tc(&ctx))
 }
 
 #[classifier]

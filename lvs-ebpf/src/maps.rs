@@ -127,9 +127,9 @@ pub const PAYLOAD: usize = 16384;
 
 /// Programs reached by tail call, by [`Tail`](crate::tail::Tail).
 #[btf_map]
-pub static XDP_PROGRAMS: ProgramArray<24> = ProgramArray::new();
+pub static XDP_PROGRAMS: ProgramArray<32> = ProgramArray::new();
 #[btf_map]
-pub static TC_PROGRAMS: ProgramArray<24> = ProgramArray::new();
+pub static TC_PROGRAMS: ProgramArray<32> = ProgramArray::new();
 
 /// The timer of the sweep.
 #[repr(C)]

@@ -36,9 +36,12 @@ pub struct Parsed<A> {
     pub df: bool,
     /// Bytes of the IP packet.
     pub length: u32,
-    /// Offset of the transport header in the frame.
-    pub l4: usize,
+    /// Offset of the transport header in the frame; see [`Parsed::l4`].
+    l4: usize,
 }
+
+/// Offsets that a transport header can begin at: what bounds them for the verifier.
+const OFFSETS: usize = 0xfff;
 
 /// Why a packet takes no part in the pipeline.
 pub enum Stray {
@@ -53,6 +56,12 @@ pub enum Stray {
 }
 
 impl<A> Parsed<A> {
+    /// Offset of the transport header in the frame.
+    #[inline(always)]
+    pub fn l4(&self) -> usize {
+        self.l4 & OFFSETS
+    }
+
     /// The event for the connection's state machine.
     #[inline(always)]
     pub fn event(&self) -> u8 {
@@ -127,8 +136,28 @@ pub trait Family: IpAddress {
         Ok(parsed)
     }
 
-    /// This CPU's place to leave what was parsed for a program that is jumped to.
-    fn found() -> Option<*mut Parsed<Self>>;
+    /// This CPU's place for what was parsed.
+    fn place() -> Option<*mut Parsed<Self>>;
+
+    /// Leaves what was parsed to the programs that are jumped to. They read it from memory and not from the packet, so
+    /// the verifier need not follow them once for each shape of packet.
+    #[inline(always)]
+    fn leave(parsed: &Parsed<Self>) -> bool {
+        let Some(place) = Self::place() else { return false };
+        // SAFETY: this CPU's own element; nothing else runs in between.
+        unsafe { place.write(*parsed) };
+        true
+    }
+
+    /// What the program that jumped here left.
+    #[inline(always)]
+    fn found() -> Option<&'static Parsed<Self>>
+    where
+        Self: 'static,
+    {
+        // SAFETY: as above.
+        Self::place().map(|place| unsafe { &*place })
+    }
 }
 
 /// Reads the transport header's part.
@@ -180,7 +209,7 @@ const LINEAR: usize = L3 + 60 + 20;
 
 impl Family for u32 {
     #[inline(always)]
-    fn found() -> Option<*mut Parsed<u32>> {
+    fn place() -> Option<*mut Parsed<u32>> {
         FOUND4.get_ptr_mut(count::cpu())
     }
 
@@ -223,7 +252,7 @@ impl Family for u32 {
 
 impl Family for [u32; 4] {
     #[inline(always)]
-    fn found() -> Option<*mut Parsed<[u32; 4]>> {
+    fn place() -> Option<*mut Parsed<[u32; 4]>> {
         FOUND6.get_ptr_mut(count::cpu())
     }
 
@@ -298,6 +327,6 @@ fn extensions<P: Packet>(packet: P, parsed: &mut Parsed<[u32; 4]>, quoted: bool)
             _ => break,
         }
     }
-    parsed.l4 &= 0xfff;
+    parsed.l4 &= OFFSETS;
     Ok(())
 }

@@ -10,8 +10,8 @@ use lvs_common::{
 };
 
 use crate::{
-    count, deliver, fragment,
-    packet::{L3, Packet, TcPacket},
+    count, deliver, fragment, note,
+    packet::{L3, Packet, TcPacket, XdpPacket},
     parse::{Family, Parsed, Stray},
     reject,
     rewrite::{
@@ -23,41 +23,73 @@ use crate::{
     track::{self, Dest, Table},
 };
 
-/// Serves a packet of family `A`.
+/// Serves a packet of family `A` in XDP, all in one program.
 #[inline(always)]
-pub fn run<P: Packet, A: Family>(packet: P) -> i32
+pub fn run<A: Family + 'static>(packet: XdpPacket) -> i32
 where
     Table: Store<A>,
 {
+    let Ok(p) = A::parse(packet) else { return XdpPacket::PASS };
+    let Some(settings) = track::settings() else { return XdpPacket::PASS };
+    let (virt, reply) = track::watched(p.source, p.destination);
+    if !(virt || reply) || settings.flags & settings_flags::ANY == 0 || !packet.for_this_host() {
+        return XdpPacket::PASS;
+    }
+    serve(packet, &p, settings, virt, reply)
+}
+
+/// Reads a packet of family `A` in TC, and leaves it to the stack or to the program that serves it.
+#[inline(always)]
+pub fn read<A: Family>(packet: TcPacket) -> i32 {
     let p = match A::parse(packet) {
         Ok(p) => p,
-        Err(stray) => return strayed::<P, A>(packet, stray),
+        Err(stray) => return strayed::<A>(packet, stray),
     };
-    let Some(settings) = track::settings() else { return P::PASS };
-    let (virt, reply) = track::watched(&p);
-    if !(virt || reply) || settings.flags & settings_flags::ANY == 0 || !packet.for_this_host() {
-        return not_ours::<P>();
+    let Some(settings) = track::settings() else { return TcPacket::PASS };
+    let (virt, reply) = track::watched(p.source, p.destination);
+    if !(virt || reply) || settings.flags & settings_flags::ANY == 0 || !packet.for_this_host() || !A::leave(&p) {
+        return not_ours::<TcPacket>();
     }
+    note::watched(packet, virt, reply);
+    jump(packet, if A::HEADER == 20 { Tail::Serve4 } else { Tail::Serve6 })
+}
+
+/// Serves a packet that `read` has left, in TC.
+#[inline(always)]
+pub fn serve_left<A: Family + 'static>(packet: TcPacket) -> i32
+where
+    Table: Store<A>,
+{
+    let (Some(p), Some(settings)) = (A::found(), track::settings()) else { return TcPacket::PASS };
+    serve(packet, p, settings, note::is_virtual(packet), note::is_reply(packet))
+}
+
+/// Serves a packet that is for a watched virtual address, from a watched real server, or both.
+#[inline(always)]
+fn serve<P: Packet, A: Family + 'static>(packet: P, p: &Parsed<A>, settings: &Settings, virt: bool, reply: bool) -> i32
+where
+    Table: Store<A>,
+{
     let now = track::jiffies();
-    if virt && let Some((at, connection)) = track::of_client(&p) {
+    if virt && let Some((at, connection)) = track::of_client(p) {
         // SAFETY: an element of the map.
         let c = unsafe { &*connection };
         return match Dest::get(c.dest, settings.epoch) {
-            Some(dest) if !track::expired(c, now) && dest.available() && !reopens(packet, c, &p, &dest, settings) => {
-                forward(packet, &p, settings, at, connection, &dest, now)
+            Some(dest) if !track::expired(c, now) && dest.available() && !reopens(packet, c, p, &dest, settings) => {
+                forward(packet, p, settings, at, connection, &dest, now)
             }
-            _ => jump(packet, schedule::<A>()),
+            _ => schedule(packet, p),
         };
     }
-    if reply && let Some((at, connection)) = track::of_server(&p) {
+    if reply && let Some((at, connection)) = track::of_server(p) {
         if P::COMPLETE {
             // A program of its own: both directions together need more stack than there is.
             return jump(packet, if A::HEADER == 20 { Tail::Reply4 } else { Tail::Reply6 });
         }
-        return answer_fast(packet, &p, settings, at, connection, now);
+        return answer_fast(packet, p, settings, at, connection, now);
     }
     if virt || settings.sysctls.nat_icmp_send != 0 {
-        return jump(packet, schedule::<A>());
+        return schedule(packet, p);
     }
     not_ours::<P>()
 }
@@ -71,23 +103,24 @@ fn not_ours<P: Packet>() -> i32 {
     P::PASS
 }
 
-/// The program that schedules packets of family `A`.
+/// Goes on with the program that schedules.
 #[inline(always)]
-fn schedule<A: IpAddress>() -> Tail {
-    if A::HEADER == 20 { Tail::New4 } else { Tail::New6 }
+fn schedule<P: Packet, A: Family>(packet: P, p: &Parsed<A>) -> i32 {
+    // In TC it has been left since it was read.
+    if !P::COMPLETE && !A::leave(p) {
+        return P::PASS;
+    }
+    jump(packet, if A::HEADER == 20 { Tail::New4 } else { Tail::New6 })
 }
 
 /// Sends a packet that cannot go through the pipeline where it can.
 #[inline(always)]
-fn strayed<P: Packet, A: IpAddress>(packet: P, stray: Stray) -> i32 {
-    if !P::COMPLETE {
-        return P::PASS;
-    }
+fn strayed<A: IpAddress>(packet: TcPacket, stray: Stray) -> i32 {
     let v4 = A::HEADER == 20;
     match stray {
         Stray::Icmp => jump(packet, if v4 { Tail::Icmp4 } else { Tail::Icmp6 }),
         Stray::Fragment => jump(packet, if v4 { Tail::Fragment4 } else { Tail::Fragment6 }),
-        Stray::NotOurs | Stray::Complicated => not_ours::<P>(),
+        Stray::NotOurs | Stray::Complicated => not_ours::<TcPacket>(),
     }
 }
 
@@ -100,7 +133,7 @@ fn reopens<P: Packet, A: IpAddress>(
     dest: &Dest,
     settings: &Settings,
 ) -> bool {
-    if !p.opens() || c.in_packets == 0 || fragment::is_settled(packet) {
+    if !p.opens() || c.in_packets == 0 || note::is_settled(packet) {
         return false;
     }
     let state = (c.state & conn_flags::STATE) as u8;
@@ -161,12 +194,8 @@ where
         return P::PASS;
     }
     if is_tunnel {
-        // A program of its own: both ways together are more paths than the verifier follows. It is told what was
-        // found here, for the same reason.
-        let Some(found) = A::found() else { return drop(packet, Exit::DropInternal) };
-        // SAFETY: this CPU's own element.
-        unsafe { found.write(*p) };
-        fragment::note_dest(packet, dest.id);
+        // A program of its own: both ways together are more paths than the verifier follows.
+        note::set_dest(packet, dest.id);
         return jump(packet, if A::HEADER == 20 { Tail::Encapsulate4 } else { Tail::Encapsulate6 });
     }
     send::<P, A, false>(packet, p, settings, Some(c), dest, now)
@@ -174,12 +203,9 @@ where
 
 /// Sends a client's packet through its tunnel, in TC; `forward` has seen it.
 #[inline(always)]
-pub fn tunnel<A: Family>(packet: TcPacket) -> i32 {
-    let Some(found) = A::found() else { return TcPacket::DROP };
-    let Some(settings) = track::settings() else { return TcPacket::DROP };
-    let Some(dest) = Dest::get(fragment::noted_dest(packet), settings.epoch) else { return TcPacket::DROP };
-    // SAFETY: this CPU's own element, written by the program that jumped here.
-    let p = unsafe { &*found };
+pub fn tunnel<A: Family + 'static>(packet: TcPacket) -> i32 {
+    let (Some(p), Some(settings)) = (A::found(), track::settings()) else { return TcPacket::DROP };
+    let Some(dest) = Dest::get(note::dest(packet), settings.epoch) else { return TcPacket::DROP };
     send::<TcPacket, A, true>(packet, p, settings, None, &dest, track::jiffies())
 }
 
@@ -219,9 +245,9 @@ fn send<P: Packet, A: Family, const TUNNEL: bool>(
     }
     let mtu = (route.hop.mtu as u32).wrapping_sub(overhead);
     // A packet put together from fragments leaves in fragments no larger than those.
-    let largest = fragment::largest(packet);
+    let largest = note::largest(packet);
     let fits = match largest {
-        0 => deliver::fits(packet, p.length, (p.l4 - L3) as u32 + 20, mtu),
+        0 => deliver::fits(packet, p.length, (p.l4() - L3) as u32 + 20, mtu),
         largest => largest <= mtu,
     };
     // Errors about packets that are not translated count as the connection's own, as they do for IPVS.
@@ -331,28 +357,27 @@ where
 
 /// Serves a real server's packet of a connection in TC.
 #[inline(always)]
-pub fn answer<P: Packet, A: Family>(packet: P) -> i32
+pub fn answer<A: Family + 'static>(packet: TcPacket) -> i32
 where
     Table: Store<A>,
 {
-    let Ok(p) = A::parse(packet) else { return P::PASS };
-    let Some(settings) = track::settings() else { return P::PASS };
-    let Some((at, connection)) = track::of_server(&p) else { return P::PASS };
+    let (Some(p), Some(settings)) = (A::found(), track::settings()) else { return TcPacket::PASS };
+    let Some((at, connection)) = track::of_server(p) else { return TcPacket::PASS };
     // SAFETY: an element of the map.
     let c = unsafe { &*connection };
-    let Some(dest) = Dest::get(c.dest, settings.epoch) else { return P::PASS };
+    let Some(dest) = Dest::get(c.dest, settings.epoch) else { return TcPacket::PASS };
     let now = track::jiffies();
     if c.forward != Forward::Masq as u8 {
-        if A::HEADER == 20 && is_own::<P, A>(packet, &p, now) {
+        if A::HEADER == 20 && is_own::<A>(packet, p, now) {
             // From an address of the director's own: the stack takes it for a martian.
-            return not_ours::<P>();
+            return not_ours::<TcPacket>();
         }
-        heard(&p, settings, at, connection, &dest, now);
+        heard(p, settings, at, connection, &dest, now);
         count::exit(Exit::Reply);
-        return P::PASS;
+        return TcPacket::PASS;
     }
     let Some(route) = deliver::scratch() else { return drop(packet, Exit::DropInternal) };
-    let largest = fragment::largest(packet);
+    let largest = note::largest(packet);
     // A packet of the director's own, the real server being itself, is on its way to the client already.
     let own = packet.device() == 0;
     if !own {
@@ -364,20 +389,20 @@ where
         }
         if !route.local {
             if p.ttl <= 1 {
-                return reject::time_exceeded::<P, A>(packet, dest.id, 0);
+                return reject::time_exceeded::<TcPacket, A>(packet, dest.id, 0);
             }
             let mtu = route.hop.mtu as u32;
             let fits = match largest {
-                0 => deliver::fits(packet, p.length, (p.l4 - L3) as u32 + 20, mtu),
+                0 => deliver::fits(packet, p.length, (p.l4() - L3) as u32 + 20, mtu),
                 largest => largest <= mtu,
             };
             if !fits && p.df {
-                return reject::too_big::<P, A>(packet, mtu, dest.id, 0);
+                return reject::too_big::<TcPacket, A>(packet, mtu, dest.id, 0);
             }
         }
     }
-    heard(&p, settings, at, connection, &dest, now);
-    if !nat::apply(packet, &p, Side::Source, c.virt, c.virt_port, !own && !route.local) {
+    heard(p, settings, at, connection, &dest, now);
+    if !nat::apply(packet, p, Side::Source, c.virt, c.virt_port, !own && !route.local) {
         return drop(packet, Exit::DropInternal);
     }
     count::exit(Exit::NatReply);
@@ -386,7 +411,7 @@ where
         return fragment::split(packet, 0, if largest > most { most } else { largest });
     }
     match (own, route.local) {
-        (true, _) => P::PASS,
+        (true, _) => TcPacket::PASS,
         (false, true) => deliver::send_local(packet),
         (false, false) => deliver::send_tc(packet, route),
     }
@@ -394,7 +419,7 @@ where
 
 /// Whether a packet that came in has an address of the director's as its source.
 #[inline(always)]
-fn is_own<P: Packet, A: Family>(packet: P, p: &Parsed<A>, now: u64) -> bool {
+fn is_own<A: Family>(packet: TcPacket, p: &Parsed<A>, now: u64) -> bool {
     if packet.device() == 0 {
         return false;
     }

@@ -14,10 +14,10 @@ use lvs_common::{
 };
 
 use crate::{
-    atomics, count, fragment, icmp,
+    atomics, count,
     list::{List, Memory, Slots},
     maps::{ONCE4, ONCE6, REQUESTS},
-    orphan,
+    note, orphan,
     packet::{Packet, TcPacket},
     params,
     parse::{Family, Parsed},
@@ -37,13 +37,13 @@ pub fn run<P: Packet, A: Drafted>(packet: P) -> i32
 where
     Table: Store<A>,
 {
-    let Ok(p) = icmp::subject::<P, A>(packet) else { return P::PASS };
+    let Some(p) = A::found() else { return P::PASS };
     let Some(settings) = track::settings() else { return P::PASS };
     let now = track::jiffies();
-    if let Some((at, connection)) = track::of_client(&p) {
-        match existing(&p, settings, at, connection, now) {
+    if let Some((at, connection)) = track::of_client(p) {
+        match existing(p, settings, at, connection, now) {
             Fate::Live if P::COMPLETE => {
-                fragment::settle(packet);
+                note::settle(packet);
                 return jump(packet, pipeline::<A>());
             }
             Fate::Drop if P::COMPLETE => return drop(packet, Exit::DropNoDestination),
@@ -51,7 +51,7 @@ where
             Fate::Gone => {}
         }
     }
-    match ask(packet, &p, settings, now) {
+    match ask(packet, p, settings, now) {
         Ok(next) => jump(packet, next),
         Err(verdict) => verdict,
     }
@@ -69,12 +69,12 @@ pub fn once<P: Packet, A: Drafted>(packet: P) -> i32
 where
     Table: Store<A>,
 {
-    let Ok(p) = A::parse(packet) else { return P::PASS };
+    let Some(p) = A::found() else { return P::PASS };
     let Some(settings) = track::settings() else { return P::PASS };
     let Some(draft) = A::draft() else { return P::PASS };
     // SAFETY: this CPU's own draft.
     let Some(dest) = Dest::get(unsafe { (*draft).dest }, settings.epoch) else { return P::DROP };
-    forward(packet, &p, settings, u32::MAX, draft, &dest, track::jiffies())
+    forward(packet, p, settings, u32::MAX, draft, &dest, track::jiffies())
 }
 
 /// What the programs that open a connection together tell each other: a connection is decided on here, a destination
@@ -196,7 +196,7 @@ pub fn open<P: Packet, A: Drafted>(packet: P) -> i32
 where
     Table: Store<A>,
 {
-    let Ok(p) = icmp::subject::<P, A>(packet) else { return P::PASS };
+    let Some(p) = A::found() else { return P::PASS };
     let Some(r) = request() else { return P::PASS };
     let Some(service) = service::Found::get(r.service, r.epoch) else { return P::PASS };
     let now = track::jiffies();
@@ -210,18 +210,18 @@ where
         return reject::port_unreachable::<P, A>(packet, 0);
     };
     if r.template == 0 && service.config().flags & service_flags::PERSISTENT != 0 {
-        match templates::make(&p, &service, &dest, now) {
+        match templates::make(p, &service, &dest, now) {
             Some(at) => r.template = at.wrapping_add(1),
             None => return drop(packet, Exit::DropTableFull),
         }
     }
     let Some(draft) = A::draft() else { return drop(packet, Exit::DropInternal) };
-    write(draft, &p, &service, &dest, r.template, now);
-    if is_once(&p, &service) {
+    write(draft, p, &service, &dest, r.template, now);
+    if is_once(p, &service) {
         count::connection(dest.id);
         return jump(packet, if A::HEADER == 20 { Tail::Once4 } else { Tail::Once6 });
     }
-    match enter(&p, draft, now) {
+    match enter(p, draft, now) {
         Ok(()) => {
             track::bind(&dest, false);
             count::connection(dest.id);
@@ -246,7 +246,7 @@ fn usable(r: &Request, service: &service::Found) -> Option<Dest> {
 }
 
 /// Where a connection is written before it goes into the table; one of a single packet never does.
-pub trait Drafted: icmp::Reported {
+pub trait Drafted: Family + 'static {
     /// This CPU's place.
     fn draft() -> Option<*mut Connection<Self>>;
 }

@@ -50,6 +50,10 @@ pub enum Tail {
     Encapsulate4 = 20,
     /// Tunnels of IPv6 packets (TC only).
     Encapsulate6 = 21,
+    /// The IPv4 pipeline behind parsing (TC only).
+    Serve4 = 22,
+    /// The IPv6 pipeline behind parsing (TC only).
+    Serve6 = 23,
 }
 
 /// Jumps; returns only if the program array has no such program.

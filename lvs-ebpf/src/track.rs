@@ -8,6 +8,7 @@ use lvs_common::{
         Bucket, Connection, DestConfig, DestId, Destination, Forward, IpAddress, Settings, WAYS, conn_flags, conn_kind,
         dest_flags,
     },
+    each::Each,
     sched::overload,
     state::{self, Direction},
     table::{self, Hash, Store},
@@ -16,6 +17,7 @@ use lvs_common::{
 
 use crate::{
     atomics,
+    kernel_loop::KernelLoop,
     maps::{BUCKETS4, BUCKETS6, CONNS4, CONNS6, DESTS, SETTINGS, WATCH},
     params,
     parse::{Family, Parsed},
@@ -56,6 +58,13 @@ extern "C" fn try_again(_: u64, context: *mut c_void) -> i64 {
     // SAFETY: a bucket of the map.
     waiting.taken = (atomics::exchange32(unsafe { &raw mut (*waiting.bucket).lock }, 1) == 0) as u32;
     waiting.taken as i64
+}
+
+impl Each for Table {
+    #[inline(always)]
+    fn each<F: FnMut(u32) -> bool>(&self, times: u32, turn: &mut F) {
+        KernelLoop.each(times, turn);
+    }
 }
 
 macro_rules! store {
@@ -125,11 +134,11 @@ pub fn jiffies() -> u64 {
 
 /// Whether the watch filter knows a packet's destination as a virtual address, and its source as one replies come from.
 #[inline(always)]
-pub fn watched<A: IpAddress>(parsed: &Parsed<A>) -> (bool, bool) {
+pub fn watched<A: IpAddress>(source: A, destination: A) -> (bool, bool) {
     let Some(filter) = WATCH.get(0) else { return (false, false) };
-    let (word, bit) = watch::bit(parsed.destination);
+    let (word, bit) = watch::bit(destination);
     let virt = filter.virt.get(word).copied().unwrap_or(0) & bit != 0;
-    let (word, bit) = watch::bit(parsed.source);
+    let (word, bit) = watch::bit(source);
     let reply = filter.reply.get(word).copied().unwrap_or(0) & bit != 0;
     (virt, reply)
 }

@@ -1,23 +1,22 @@
 //! Fragments are kept until a packet is whole.
 
-use core::ffi::c_void;
-
-use aya_ebpf::helpers::generated::{bpf_loop, bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_store_bytes};
+use aya_ebpf::helpers::generated::{bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_store_bytes};
 use lvs_common::{
     abi::{Address, IpAddress},
     checksum,
     exit::Exit,
-    reassembly::{Added, Each, PAYLOAD, Pieces},
+    reassembly::{Added, PAYLOAD, Pieces},
     wire::{Ipv4, Ipv6, Ipv6Fragment, fragment, protocol},
 };
 
-use super::NOTE_FLAGS;
 use crate::{
     atomics, count,
+    kernel_loop::KernelLoop,
     maps::DATAGRAMS,
+    note,
     packet::{L3, Packet, TcPacket},
     params,
-    parse::{Family, Parsed},
+    parse::Family,
     pipeline::drop,
     tail::{Tail, jump},
     track,
@@ -66,44 +65,12 @@ struct Piece {
     packet: u32,
 }
 
-/// Loops by `bpf_loop`.
-struct KernelLoop;
-
-impl Each for KernelLoop {
-    #[inline(always)]
-    fn each<F: FnMut(u32)>(&self, times: u32, turn: &mut F) {
-        // SAFETY: the callback gets the closure it expects.
-        unsafe { bpf_loop(times, call::<F> as *mut c_void, (turn as *mut F).cast(), 0) };
-    }
-}
-
-extern "C" fn call<F: FnMut(u32)>(index: u64, turn: *mut c_void) -> i64 {
-    // SAFETY: `each` passed it.
-    let turn = unsafe { &mut *turn.cast::<F>() };
-    turn(index as u32);
-    0
-}
-
 /// Serves a fragment.
 #[inline(always)]
 pub fn run<A: Family>(packet: TcPacket) -> i32 {
     let Some(piece) = read::<A>(packet) else { return passed() };
     let Some(settings) = track::settings() else { return TcPacket::PASS };
-    let p = Parsed {
-        source: A::narrow(piece.key.source),
-        destination: A::narrow(piece.key.destination),
-        source_port: 0,
-        destination_port: 0,
-        protocol: 0,
-        carried: 0,
-        flags: 0,
-        ttl: 0,
-        tos: 0,
-        df: false,
-        length: 0,
-        l4: 0,
-    };
-    let (virt, reply) = track::watched(&p);
+    let (virt, reply) = track::watched(A::narrow(piece.key.source), A::narrow(piece.key.destination));
     let balanced = matches!(piece.key.protocol as u8, protocol::TCP | protocol::UDP | protocol::SCTP);
     if !(virt || reply) || !balanced || settings.flags == 0 || !packet.for_this_host() {
         return passed();
@@ -134,7 +101,7 @@ pub fn run<A: Family>(packet: TcPacket) -> i32 {
     if !whole {
         return drop(packet, Exit::DropInternal);
     }
-    packet.set_note(NOTE_FLAGS, largest << 16);
+    note::set_largest(packet, largest);
     jump(packet, if A::HEADER == 20 { Tail::Ipv4 } else { Tail::Ipv6 })
 }
 

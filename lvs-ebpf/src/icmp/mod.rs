@@ -19,7 +19,7 @@ use crate::{
     checksum, count,
     maps::{REPORTS4, REPORTS6},
     packet::{L3, Packet, TcPacket},
-    parse::{Family, Parsed, Stray},
+    parse::{Family, Parsed},
     pipeline::drop,
     tail::{Tail, jump},
     track::{self, Table},
@@ -47,7 +47,7 @@ impl<A> Report<A> {
     /// The error's header.
     #[inline(always)]
     fn header(&self, packet: TcPacket) -> Option<*mut Icmp> {
-        packet.at::<Icmp>(self.outer.l4 & OFFSETS)
+        packet.at::<Icmp>(self.outer.l4() & OFFSETS)
     }
 
     /// Where the quoted packet begins.
@@ -59,7 +59,7 @@ impl<A> Report<A> {
     /// Where the quoted packet's transport header begins.
     #[inline(always)]
     fn transport(&self) -> usize {
-        self.about.l4 & OFFSETS
+        self.about.l4() & OFFSETS
     }
 }
 
@@ -93,13 +93,13 @@ fn read<A: Reported>(packet: TcPacket) -> Option<&'static Report<A>> {
     if outer.carried != if v6 { protocol::ICMPV6 } else { protocol::ICMP } {
         return None;
     }
-    let header = packet.at::<Icmp>(outer.l4)?;
+    let header = packet.at::<Icmp>(outer.l4())?;
     // SAFETY: checked by `at`.
     if !icmp::is_error(v6, unsafe { (*header).kind }) {
         return None;
     }
     let report = A::report()?;
-    let quote = outer.l4 + HEADER;
+    let quote = outer.l4() + HEADER;
     let goes_to = outer.destination;
     // SAFETY: this CPU's own element.
     unsafe {
@@ -125,7 +125,7 @@ where
 {
     let Some(report) = read::<A>(packet) else { return not_ours() };
     let Some(settings) = track::settings() else { return TcPacket::PASS };
-    let (virt, reply) = track::watched(&report.about);
+    let (virt, reply) = track::watched(report.about.source, report.about.destination);
     if !(virt || reply) || !packet.for_this_host() {
         return not_ours();
     }
@@ -142,37 +142,27 @@ where
         return translate::to_client(packet, report, settings, unsafe { &*connection }, now);
     }
     if report.about.protocol != protocol::UDP && report.about.protocol != 0 || !reply {
-        return unknown::<A>(packet, settings);
+        return unknown(packet, report, settings);
     }
     jump(packet, if A::FAMILY == AF_INET { Tail::Tunnel4 } else { Tail::Tunnel6 })
 }
 
 /// Serves an error about no connection.
 #[inline(always)]
-fn unknown<A: Reported>(packet: TcPacket, settings: &Settings) -> i32 {
+fn unknown<A: Reported>(packet: TcPacket, report: &Report<A>, settings: &Settings) -> i32 {
     if settings.sysctls.schedule_icmp == 0 {
         return not_ours();
     }
-    // As if it were the packet it stands for: it comes back when the connection is made.
-    jump(packet, if A::FAMILY == AF_INET { Tail::New4 } else { Tail::New6 })
-}
-
-/// The packet that scheduling is asked for: the packet itself, or a first packet in place of an ICMP error about a reply.
-#[inline(always)]
-pub fn subject<P: Packet, A: Reported>(packet: P) -> Result<Parsed<A>, Stray> {
-    let parsed = A::parse(packet);
-    if !P::COMPLETE || !matches!(parsed, Err(Stray::Icmp)) {
-        return parsed;
-    }
-    // No error comes to be scheduled but from `run`, which has read it on this CPU.
-    let Some(report) = A::report() else { return Err(Stray::Icmp) };
-    // SAFETY: this CPU's own element.
-    let mut about = unsafe { (*report).about };
-    about.flags = match about.protocol {
+    // As if it were the first packet of what it is about; it comes back itself when the connection is made.
+    let mut first = report.about;
+    first.flags = match first.protocol {
         protocol::SCTP => sctp::chunk::INIT,
         _ => tcp_flags::SYN,
     };
-    Ok(about)
+    if !A::leave(&first) {
+        return not_ours();
+    }
+    jump(packet, if A::FAMILY == AF_INET { Tail::New4 } else { Tail::New6 })
 }
 
 /// Whether the error's checksum is right: one that is translated incrementally would otherwise stay wrong unseen.
@@ -180,8 +170,8 @@ pub fn subject<P: Packet, A: Reported>(packet: P) -> Result<Parsed<A>, Stray> {
 fn is_intact<A: Reported>(packet: TcPacket, report: &Report<A>) -> bool {
     let outer = &report.outer;
     let end = (L3 as u32).wrapping_add(outer.length);
-    let length = end.wrapping_sub(outer.l4 as u32);
-    let Some(sum) = checksum::sum(packet.0, outer.l4 as u32, end) else { return false };
+    let length = end.wrapping_sub(outer.l4() as u32);
+    let Some(sum) = checksum::sum(packet.0, outer.l4() as u32, end) else { return false };
     let pseudo = if A::FAMILY == AF_INET {
         0
     } else {

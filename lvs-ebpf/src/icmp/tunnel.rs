@@ -30,10 +30,10 @@ where
     let Some(report) = read::<A>(packet) else { return not_ours() };
     let Some(settings) = track::settings() else { return TcPacket::PASS };
     let Some(at) = inner(packet, report.about.carried, report.transport()) else {
-        return unknown::<A>(packet, settings);
+        return unknown(packet, report, settings);
     };
     let Ok(p) = A::quoted(packet, at) else { return not_ours() };
-    let Some((_, connection)) = track::of_client(&p) else { return unknown::<A>(packet, settings) };
+    let Some((_, connection)) = track::of_client(&p) else { return unknown(packet, report, settings) };
     // SAFETY: an element of the map.
     let (mode, id) = unsafe { ((*connection).forward, (*connection).dest) };
     let Some(dest) = Dest::get(id, settings.epoch) else { return not_ours() };

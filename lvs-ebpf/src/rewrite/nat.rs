@@ -44,7 +44,7 @@ pub fn possible<P: Packet, A>(packet: P, p: &Parsed<A>, port_changes: bool) -> b
         // Leaves with a checksum, as from IPVS: there is none to update.
         protocol::UDP => {
             P::COMPLETE
-                || match packet.at::<u16>(p.l4 + UDP_CHECK) {
+                || match packet.at::<u16>(p.l4() + UDP_CHECK) {
                     // SAFETY: checked by `at`.
                     Some(check) => unsafe { *check != 0 },
                     None => false,
@@ -73,12 +73,12 @@ pub fn apply<P: Packet, A: IpAddress>(
     let addresses = address_difference(old_address, address);
     let ports = if old_port == port { 0 } else { checksum::difference(old_port as u32, port as u32) };
     let done = match p.carried {
-        protocol::TCP => packet.update_l4(p.l4 + TCP_CHECK, addresses, ports, false),
+        protocol::TCP => packet.update_l4(p.l4() + TCP_CHECK, addresses, ports, false),
         protocol::UDP => {
-            if P::COMPLETE && is_unsummed(packet, p.l4) {
+            if P::COMPLETE && is_unsummed(packet, p.l4()) {
                 crate::checksum::fill_udp(packet, p, addresses + ports)
             } else {
-                packet.update_l4(p.l4 + UDP_CHECK, addresses, ports, true)
+                packet.update_l4(p.l4() + UDP_CHECK, addresses, ports, true)
             }
         }
         protocol::SCTP => old_port == port || !P::COMPLETE || update_sctp(packet, p, side, port),
@@ -89,8 +89,8 @@ pub fn apply<P: Packet, A: IpAddress>(
     }
     if p.has_ports() && old_port != port {
         let offset = match side {
-            Side::Source => p.l4,
-            Side::Destination => p.l4 + 2,
+            Side::Source => p.l4(),
+            Side::Destination => p.l4() + 2,
         };
         let Some(field) = packet.at::<u16>(offset) else { return false };
         // SAFETY: checked by `at`.
@@ -151,8 +151,8 @@ pub fn replace_address<P: Packet, A: IpAddress>(
 /// Updates SCTP's CRC32c for a changed port.
 #[inline(always)]
 fn update_sctp<P: Packet, A>(packet: P, p: &Parsed<A>, side: Side, port: u16) -> bool {
-    let Some(h) = packet.at::<Sctp>(p.l4) else { return false };
-    let header = (p.l4 - L3) as u32;
+    let Some(h) = packet.at::<Sctp>(p.l4()) else { return false };
+    let header = (p.l4() - L3) as u32;
     // SAFETY: checked by `at`.
     unsafe {
         let old = u32::from_le_bytes(*(&raw const (*h).source).cast::<[u8; 4]>());

@@ -18,7 +18,7 @@ use super::refusal::refused;
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lvs"));
 
 /// Tail-called programs in the order of their indices (`Tail` of the data plane): XDP's and TC's names.
-const TAILS: [(Option<&str>, Option<&str>); 22] = [
+const TAILS: [(Option<&str>, Option<&str>); 24] = [
     (Some("lvs_xdp6"), Some("lvs_tc6")),
     (Some("lvs_xdp_new4"), Some("lvs_new4")),
     (Some("lvs_xdp_new6"), Some("lvs_new6")),
@@ -41,6 +41,8 @@ const TAILS: [(Option<&str>, Option<&str>); 22] = [
     (None, Some("lvs_icmp_tunnel6")),
     (None, Some("lvs_tunnel4")),
     (None, Some("lvs_tunnel6")),
+    (None, Some("lvs_serve4")),
+    (None, Some("lvs_serve6")),
 ];
 
 /// Programs that are attached to devices: pinned, so that later calls can attach them.
