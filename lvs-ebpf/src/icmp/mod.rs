@@ -84,37 +84,47 @@ impl Reported for [u32; 4] {
 }
 
 /// Reads an ICMP error about a packet from where the error goes.
-#[inline(never)]
+#[inline(always)]
 fn read<A: Reported>(packet: TcPacket) -> Option<&'static Report<A>> {
+    if !read_error::<A>(packet) || !read_quote::<A>(packet) {
+        return None;
+    }
+    // SAFETY: this CPU's own element; a program takes one reference.
+    A::report().map(|report| unsafe { &*report })
+}
+
+/// Reads the error itself. A function of its own, as is [`read_quote`]: together they need more stack than there is.
+#[inline(never)]
+fn read_error<A: Reported>(packet: TcPacket) -> bool {
     let length = packet.length();
     packet.pull(if length < LINEAR { length } else { LINEAR } as usize);
-    let Ok(outer) = A::network(packet, L3, false) else { return None };
+    let Ok(outer) = A::network(packet, L3, false) else { return false };
     let v6 = A::FAMILY != AF_INET;
     if outer.carried != if v6 { protocol::ICMPV6 } else { protocol::ICMP } {
-        return None;
+        return false;
     }
-    let header = packet.at::<Icmp>(outer.l4())?;
-    // SAFETY: checked by `at`.
-    if !icmp::is_error(v6, unsafe { (*header).kind }) {
-        return None;
-    }
-    let report = A::report()?;
-    let quote = outer.l4() + HEADER;
-    let goes_to = outer.destination;
-    // SAFETY: this CPU's own element.
+    let (Some(header), Some(report)) = (packet.at::<Icmp>(outer.l4()), A::report()) else { return false };
+    // SAFETY: checked by `at`; this CPU's own element.
     unsafe {
+        if !icmp::is_error(v6, (*header).kind) {
+            return false;
+        }
+        (*report).quote = outer.l4() + HEADER;
         (*report).outer = outer;
-        (*report).quote = quote;
     }
-    let Ok(quoted) = A::quoted(packet, quote) else { return None };
-    if quoted.source != goes_to {
-        return None;
-    }
-    // SAFETY: as above; a program takes one reference.
-    unsafe {
-        (*report).about = quoted.reversed();
-        Some(&*report)
-    }
+    true
+}
+
+/// Reads the packet that the error quotes.
+#[inline(never)]
+fn read_quote<A: Reported>(packet: TcPacket) -> bool {
+    let Some(report) = A::report() else { return false };
+    // SAFETY: this CPU's own element.
+    let (quote, goes_to) = unsafe { ((*report).quote(), (*report).outer.destination) };
+    let Ok(quoted) = A::quoted(packet, quote) else { return false };
+    // SAFETY: as above.
+    unsafe { (*report).about = quoted.reversed() }
+    quoted.source == goes_to
 }
 
 /// Serves an ICMP packet.
