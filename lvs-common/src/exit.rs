@@ -39,5 +39,24 @@ exits! {
     DropInternal "drop-internal" "dropped: a helper of the kernel failed",
 }
 
+impl Exit {
+    /// At which level of the log a packet's leaving so is told: 1 error, 2 warn, 3 info, 4 debug, 5 trace.
+    #[inline(always)]
+    pub const fn level(self) -> u32 {
+        match self {
+            Exit::DropTableFull | Exit::DropBusy | Exit::DropNoRoute | Exit::DropInternal => 1,
+            Exit::DropNoDestination | Exit::DropNoServer | Exit::DropTtl | Exit::DropTooBig | Exit::DropMalformed => 2,
+            Exit::IcmpSent => 3,
+            Exit::NotFirst | Exit::Local | Exit::Reply | Exit::Bypass | Exit::IcmpForwarded => 4,
+            Exit::Nat | Exit::NatReply | Exit::Route | Exit::Tunnel | Exit::Held | Exit::Fragmented | Exit::NotOurs => {
+                5
+            }
+        }
+    }
+}
+
+/// The event of the log that is no exit: a connection was opened.
+pub const OPENED: u32 = 0x100;
+
 /// How many exits there are.
 pub const EXIT_COUNT: u32 = EXITS.len() as u32;

@@ -15,6 +15,7 @@ mod fragment;
 mod icmp;
 mod kernel_loop;
 mod list;
+mod log;
 mod maps;
 mod note;
 mod orphan;
@@ -91,6 +92,11 @@ pub fn lvs_xdp_open4(ctx: XdpContext) -> u32 {
 #[xdp]
 pub fn lvs_xdp_open6(ctx: XdpContext) -> u32 {
     schedule::open::<_, V6>(XdpPacket(ctx.ctx)) as u32
+}
+
+#[xdp]
+pub fn lvs_xdp_log(ctx: XdpContext) -> u32 {
+    log::run(XdpPacket(ctx.ctx)) as u32
 }
 
 /// The packet of a TC program.
@@ -247,6 +253,11 @@ pub fn lvs_fragment6(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn lvs_split(ctx: TcContext) -> i32 {
     fragment::split::run(tc(&ctx))
+}
+
+#[classifier]
+pub fn lvs_log(ctx: TcContext) -> i32 {
+    log::run(tc(&ctx))
 }
 
 /// Not attached anywhere: `lvsadm` runs it once to start the sweep.

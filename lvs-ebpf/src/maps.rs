@@ -16,6 +16,7 @@ use crate::{
     deliver::Route,
     fragment::assemble::{Datagram, SLOTS},
     icmp::Report,
+    log::Line,
     parse::Parsed,
     schedule::Request,
 };
@@ -111,6 +112,10 @@ pub static ROUTES: Array<Route, 1> = Array::new();
 pub static REPORTS4: Array<Report<u32>, 1> = Array::new();
 #[btf_map]
 pub static REPORTS6: Array<Report<[u32; 4]>, 1> = Array::new();
+
+/// The line of the log at hand, one for each CPU.
+#[btf_map]
+pub static LINES: Array<Line, 1> = Array::new();
 
 /// Where a program that needs more than its stack puts it, one for each CPU.
 #[btf_map]

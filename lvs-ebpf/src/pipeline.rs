@@ -48,7 +48,7 @@ pub fn read<A: Family>(packet: TcPacket) -> i32 {
     let Some(settings) = track::settings() else { return TcPacket::PASS };
     let (virt, reply) = track::watched(p.source, p.destination);
     if !(virt || reply) || settings.flags & settings_flags::ANY == 0 || !packet.for_this_host() || !A::leave(&p) {
-        return not_ours::<TcPacket>();
+        return count::pass(packet, Exit::NotOurs);
     }
     note::watched(packet, virt, reply);
     jump(packet, if A::HEADER == 20 { Tail::Serve4 } else { Tail::Serve6 })
@@ -91,16 +91,7 @@ where
     if virt || settings.sysctls.nat_icmp_send != 0 {
         return schedule(packet, p);
     }
-    not_ours::<P>()
-}
-
-/// Leaves a packet to the stack.
-#[inline(always)]
-fn not_ours<P: Packet>() -> i32 {
-    if P::COMPLETE {
-        count::exit(Exit::NotOurs);
-    }
-    P::PASS
+    count::pass(packet, Exit::NotOurs)
 }
 
 /// Goes on with the program that schedules.
@@ -120,7 +111,7 @@ fn strayed<A: IpAddress>(packet: TcPacket, stray: Stray) -> i32 {
     match stray {
         Stray::Icmp => jump(packet, if v4 { Tail::Icmp4 } else { Tail::Icmp6 }),
         Stray::Fragment => jump(packet, if v4 { Tail::Fragment4 } else { Tail::Fragment6 }),
-        Stray::NotOurs | Stray::Complicated => not_ours::<TcPacket>(),
+        Stray::NotOurs | Stray::Complicated => count::pass(packet, Exit::NotOurs),
     }
 }
 
@@ -182,16 +173,14 @@ where
         }
         seen(p, settings, at, connection, dest, now);
         if !modify(packet, p, Some(c), is_tunnel, &outer, true, true) {
-            return drop(packet, Exit::DropInternal);
+            return count::drop(packet, Exit::DropInternal);
         }
-        count::exit(done(mode));
-        return deliver::send_xdp(packet, &hop);
+        return count::leave(packet, done(mode), deliver::send_xdp(packet, &hop));
     }
 
     seen(p, settings, at, connection, dest, now);
     if mode == Forward::Bypass as u8 || mode == Forward::Local as u8 {
-        count::exit(if mode == Forward::Local as u8 { Exit::Local } else { Exit::Bypass });
-        return P::PASS;
+        return count::pass(packet, if mode == Forward::Local as u8 { Exit::Local } else { Exit::Bypass });
     }
     if is_tunnel {
         // A program of its own: both ways together are more paths than the verifier follows.
@@ -228,16 +217,15 @@ fn send<P: Packet, A: Family, const TUNNEL: bool>(
     let refuse = p.df && !(TUNNEL && settings.sysctls.pmtu_disc == 0);
     let outer = Outer::new(dest.config(), family, source, to, refuse && A::HEADER == 20);
     let overhead = if TUNNEL { outer.overhead() } else { 0 };
-    let Some(route) = deliver::scratch() else { return drop(packet, Exit::DropInternal) };
+    let Some(route) = deliver::scratch() else { return count::drop(packet, Exit::DropInternal) };
     if !deliver::cached(cache, now, route) && !deliver::look_up(packet, cache, family, to, now, route) {
-        return drop(packet, Exit::DropNoRoute);
+        return count::drop(packet, Exit::DropNoRoute);
     }
     if route.local {
         if mode == Forward::Masq as u8 && !modify(packet, p, c, false, &outer, false, true) {
-            return drop(packet, Exit::DropInternal);
+            return count::drop(packet, Exit::DropInternal);
         }
-        count::exit(Exit::Local);
-        return P::PASS;
+        return count::pass(packet, Exit::Local);
     }
     if p.ttl <= 1 && packet.device() != 0 {
         let own = if mode == Forward::Masq as u8 { 0 } else { dest.id };
@@ -261,21 +249,13 @@ fn send<P: Packet, A: Family, const TUNNEL: bool>(
         unsafe { (*dest.it).source = route.source };
     }
     if !modify(packet, p, c, TUNNEL, &outer, packet.device() != 0, whole) {
-        return drop(packet, Exit::DropInternal);
+        return count::drop(packet, Exit::DropInternal);
     }
     if !whole {
         let most = route.hop.mtu as u32;
         return fragment::split(packet, dest.id, if largest == 0 || largest > most { most } else { largest });
     }
-    count::exit(done(mode));
-    deliver::send_tc(packet, route)
-}
-
-/// Drops a packet for a reason.
-#[inline(always)]
-pub fn drop<P: Packet>(_: P, exit: Exit) -> i32 {
-    count::exit(exit);
-    P::DROP
+    count::leave(packet, done(mode), deliver::send_tc(packet, route))
 }
 
 /// The exit of a mode.
@@ -349,10 +329,9 @@ where
     }
     heard(p, settings, at, connection, &dest, now);
     if !nat::apply(packet, p, Side::Source, c.virt, c.virt_port, true) {
-        return drop(packet, Exit::DropInternal);
+        return count::drop(packet, Exit::DropInternal);
     }
-    count::exit(Exit::NatReply);
-    deliver::send_xdp(packet, &hop)
+    count::leave(packet, Exit::NatReply, deliver::send_xdp(packet, &hop))
 }
 
 /// Serves a real server's packet of a connection in TC.
@@ -370,13 +349,12 @@ where
     if c.forward != Forward::Masq as u8 {
         if A::HEADER == 20 && is_own::<A>(packet, p, now) {
             // From an address of the director's own: the stack takes it for a martian.
-            return not_ours::<TcPacket>();
+            return count::pass(packet, Exit::NotOurs);
         }
         heard(p, settings, at, connection, &dest, now);
-        count::exit(Exit::Reply);
-        return TcPacket::PASS;
+        return count::pass(packet, Exit::Reply);
     }
-    let Some(route) = deliver::scratch() else { return drop(packet, Exit::DropInternal) };
+    let Some(route) = deliver::scratch() else { return count::drop(packet, Exit::DropInternal) };
     let largest = note::largest(packet);
     // A packet of the director's own, the real server being itself, is on its way to the client already.
     let own = packet.device() == 0;
@@ -385,7 +363,7 @@ where
         let cache: *mut NextHop = unsafe { &raw mut (*connection).reply_hop };
         let to = p.destination.widen();
         if !deliver::cached(cache, now, route) && !deliver::look_up(packet, cache, A::FAMILY, &to, now, route) {
-            return drop(packet, Exit::DropNoRoute);
+            return count::drop(packet, Exit::DropNoRoute);
         }
         if !route.local {
             if p.ttl <= 1 {
@@ -403,18 +381,19 @@ where
     }
     heard(p, settings, at, connection, &dest, now);
     if !nat::apply(packet, p, Side::Source, c.virt, c.virt_port, !own && !route.local) {
-        return drop(packet, Exit::DropInternal);
+        return count::drop(packet, Exit::DropInternal);
     }
-    count::exit(Exit::NatReply);
     if largest != 0 && !own && !route.local {
         let most = route.hop.mtu as u32;
+        count::note(Exit::NatReply);
         return fragment::split(packet, 0, if largest > most { most } else { largest });
     }
-    match (own, route.local) {
+    let verdict = match (own, route.local) {
         (true, _) => TcPacket::PASS,
         (false, true) => deliver::send_local(packet),
         (false, false) => deliver::send_tc(packet, route),
-    }
+    };
+    count::leave(packet, Exit::NatReply, verdict)
 }
 
 /// Whether a packet that came in has an address of the director's as its source.

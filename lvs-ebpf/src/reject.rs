@@ -12,7 +12,6 @@ use crate::{
     count, deliver,
     packet::{L3, Packet, TcPacket},
     parse::Family,
-    pipeline::drop,
     rewrite,
     tail::{Tail, jump},
     track::{self, Dest},
@@ -58,7 +57,7 @@ pub fn answer<P: Packet, A: IpAddress>(packet: P, kind: u8, code: u8, rest: u32,
 /// The TTL ran out.
 #[inline(always)]
 pub fn time_exceeded<P: Packet, A: IpAddress>(packet: P, from: u32, own: u32) -> i32 {
-    count::exit(Exit::DropTtl);
+    count::note(Exit::DropTtl);
     answer::<P, A>(
         packet,
         if A::FAMILY == AF_INET { icmp::TIME_EXCEEDED } else { icmp::V6_TIME_EXCEEDED },
@@ -71,7 +70,7 @@ pub fn time_exceeded<P: Packet, A: IpAddress>(packet: P, from: u32, own: u32) ->
 /// Too big for `mtu`. The packet is quoted as it would have been sent, with the TTL lowered.
 #[inline(always)]
 pub fn too_big<P: Packet, A: IpAddress>(packet: P, mtu: u32, from: u32, own: u32) -> i32 {
-    count::exit(Exit::DropTooBig);
+    count::note(Exit::DropTooBig);
     if packet.device() != 0 && !rewrite::lower_ttl::<P, A>(packet) {
         return P::DROP;
     }
@@ -85,7 +84,7 @@ pub fn too_big<P: Packet, A: IpAddress>(packet: P, mtu: u32, from: u32, own: u32
 /// No server for it.
 #[inline(always)]
 pub fn port_unreachable<P: Packet, A: IpAddress>(packet: P, from: u32) -> i32 {
-    count::exit(Exit::DropNoServer);
+    count::note(Exit::DropNoServer);
     if A::FAMILY == AF_INET {
         answer::<P, A>(packet, icmp::UNREACHABLE, icmp::CODE_PORT, 0, [from, 0])
     } else {
@@ -122,7 +121,7 @@ pub fn run<A: Family>(packet: TcPacket) -> i32 {
             && bpf_skb_adjust_room(packet.0, headers as i32, ROOM_AFTER_MAC, 0) == 0
     };
     if !room || !packet.pull(L3 + headers as usize) {
-        return drop(packet, Exit::DropInternal);
+        return count::drop(packet, Exit::DropInternal);
     }
     let written = if v4 {
         write4(packet, &director, &client, kind, rest, quoted)
@@ -130,7 +129,7 @@ pub fn run<A: Family>(packet: TcPacket) -> i32 {
         write6(packet, &director, &client, kind, rest, quoted)
     };
     if !written {
-        return drop(packet, Exit::DropInternal);
+        return count::drop(packet, Exit::DropInternal);
     }
     let own = packet.note(note::OWN);
     if own != 0 {
@@ -142,12 +141,12 @@ pub fn run<A: Family>(packet: TcPacket) -> i32 {
 /// Sends a finished packet to `to` by the kernel's neighbour output, or up if that is the director itself.
 #[inline(always)]
 pub fn send<A: Family>(packet: TcPacket, to: &Address) -> i32 {
-    let Some(route) = deliver::scratch() else { return drop(packet, Exit::DropInternal) };
+    let Some(route) = deliver::scratch() else { return count::drop(packet, Exit::DropInternal) };
     if !deliver::route(packet, A::FAMILY, to, track::jiffies(), route) {
-        return drop(packet, Exit::DropNoRoute);
+        return count::drop(packet, Exit::DropNoRoute);
     }
-    count::exit(Exit::IcmpSent);
-    if route.local { deliver::send_local(packet) } else { deliver::send_tc(packet, route) }
+    let verdict = if route.local { deliver::send_local(packet) } else { deliver::send_tc(packet, route) };
+    count::leave(packet, Exit::IcmpSent, verdict)
 }
 
 /// Source and destination of the packet and its length; none of ICMP's, as there are no errors about errors (RFC 1122

@@ -16,12 +16,13 @@ use lvs_common::{
 use crate::{
     atomics, count,
     list::{List, Memory, Slots},
+    log,
     maps::{ONCE4, ONCE6, REQUESTS},
     note, orphan,
     packet::{Packet, TcPacket},
     params,
     parse::{Family, Parsed},
-    pipeline::{drop, forward},
+    pipeline::forward,
     reject, rewrite,
     service::{self, FTP, FTP_DATA},
     tail::{Tail, jump},
@@ -46,7 +47,7 @@ where
                 note::settle(packet);
                 return jump(packet, pipeline::<A>());
             }
-            Fate::Drop if P::COMPLETE => return drop(packet, Exit::DropNoDestination),
+            Fate::Drop if P::COMPLETE => return count::drop(packet, Exit::DropNoDestination),
             Fate::Live | Fate::Drop => return P::PASS,
             Fate::Gone => {}
         }
@@ -108,14 +109,14 @@ where
 {
     let Some(service) = service::find(p, packet.mark(), settings) else { return Err(unserved(packet, p, settings)) };
     if !schedulable(p, settings) {
-        return Err(passed::<P>(Exit::NotFirst));
+        return Err(count::pass(packet, Exit::NotFirst));
     }
     let config = service.config();
     if is_once(p, &service) && !P::COMPLETE {
         // Not kept, so it has to be made where it is used.
         return Err(P::PASS);
     }
-    let Some(r) = request() else { return Err(drop(packet, Exit::DropInternal)) };
+    let Some(r) = request() else { return Err(count::drop(packet, Exit::DropInternal)) };
     r.epoch = settings.epoch;
     r.service = service.id;
     r.template = 0;
@@ -147,7 +148,7 @@ fn unserved<P: Packet, A: Family>(packet: P, p: &Parsed<A>, settings: &Settings)
             return reject::port_unreachable::<P, A>(packet, sender);
         }
     }
-    passed::<P>(Exit::NotOurs)
+    count::pass(packet, Exit::NotOurs)
 }
 
 #[inline(always)]
@@ -182,7 +183,7 @@ pub fn pick<P: Packet>(packet: P) -> i32 {
             if pick.state != state && atomics::compare_exchange64(word, state, pick.state).is_err() {
                 // Another CPU's pick came between: once more, as often as the kernel allows jumps.
                 jump(packet, Tail::Pick);
-                return drop(packet, Exit::DropBusy);
+                return count::drop(packet, Exit::DropBusy);
             }
             r.dest = pick.dest;
         }
@@ -205,17 +206,17 @@ where
             return P::PASS;
         }
         if service.port() == FTP && p.destination_port != FTP {
-            return passed::<P>(Exit::NotFirst);
+            return count::pass(packet, Exit::NotFirst);
         }
         return reject::port_unreachable::<P, A>(packet, 0);
     };
     if r.template == 0 && service.config().flags & service_flags::PERSISTENT != 0 {
         match templates::make(p, &service, &dest, now) {
             Some(at) => r.template = at.wrapping_add(1),
-            None => return drop(packet, Exit::DropTableFull),
+            None => return count::drop(packet, Exit::DropTableFull),
         }
     }
-    let Some(draft) = A::draft() else { return drop(packet, Exit::DropInternal) };
+    let Some(draft) = A::draft() else { return count::drop(packet, Exit::DropInternal) };
     write(draft, p, &service, &dest, r.template, now);
     if is_once(p, &service) {
         count::connection(dest.id);
@@ -228,11 +229,11 @@ where
             if r.template != 0 {
                 templates::tie::<A>(r.template.wrapping_sub(1), now);
             }
-            jump(packet, pipeline::<A>())
+            log::opened(packet, dest.id, pipeline::<A>())
         }
-        Err(InsertError::Full) => drop(packet, Exit::DropTableFull),
+        Err(InsertError::Full) => count::drop(packet, Exit::DropTableFull),
         // Another CPU made it a moment ago (or holds the bucket): the client sends again.
-        Err(InsertError::Busy | InsertError::Exists(_)) => drop(packet, Exit::DropBusy),
+        Err(InsertError::Busy | InsertError::Exists(_)) => count::drop(packet, Exit::DropBusy),
     }
 }
 
@@ -263,15 +264,6 @@ impl Drafted for [u32; 4] {
     fn draft() -> Option<*mut Connection<[u32; 4]>> {
         ONCE6.get_ptr_mut(count::cpu())
     }
-}
-
-/// Leaves a packet to the stack; TC counts it, so that it is counted once.
-#[inline(always)]
-fn passed<P: Packet>(exit: Exit) -> i32 {
-    if P::COMPLETE {
-        count::exit(exit);
-    }
-    P::PASS
 }
 
 /// What becomes of a packet's existing connection.

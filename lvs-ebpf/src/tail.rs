@@ -54,6 +54,8 @@ pub enum Tail {
     Serve4 = 22,
     /// The IPv6 pipeline behind parsing (TC only).
     Serve6 = 23,
+    /// Writes a line of the log.
+    Log = 24,
 }
 
 /// Jumps; returns only if the program array has no such program.

@@ -1,6 +1,7 @@
 //! `lvsadm` as commands: each call is a process of its own, in a private mount namespace (`ip netns exec`), and may run
 //! beside others or be killed at any point.
 
+use std::io::BufRead as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -186,4 +187,44 @@ fn without_root_it_says_so_in_one_line() {
         .unwrap();
     let message = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success() && message.trim_end().lines().count() == 1, "{message}");
+}
+
+#[test]
+fn the_log_tells_of_connections_and_of_packets_that_are_dropped() {
+    let cluster = Cluster::new(Layout { servers: 1, ..Layout::default() }).unwrap();
+    let director = &cluster.director;
+    director.sysctl(&["net/ipv4/ip_forward=1"]).unwrap();
+    director.lvsadm("attach --log debug").unwrap();
+    for (port, rule) in [(80, "-a -t 10.10.10.10:80 -r 192.168.122.101:80 -m"), (81, "-Ln")] {
+        director.lvsadm(&format!("-A -t 10.10.10.10:{port} -s rr")).unwrap();
+        director.lvsadm(rule).unwrap();
+    }
+    let mut follower = director.command(lvsadm_path()).arg("log").stdout(Stdio::piped()).spawn().unwrap();
+    let lines = std::io::BufReader::new(follower.stdout.take().unwrap()).lines().map_while(Result::ok);
+    for tier in ["tc", "native"] {
+        director.lvsadm(&format!("attach --mode {tier}")).unwrap();
+        cluster.set_offloads(Offloads::Off).unwrap();
+        cluster.client().get(SocketAddr::new(VIP, 80), "/").unwrap();
+        assert!(cluster.client().get(SocketAddr::new(VIP, 81), "/").is_err());
+    }
+    // Two of each, whatever else there is; the reader is told to stop once it has seen them.
+    let mut wanted = vec![
+        "INFO  new connection to 192.168.122.101:80: tcp 10.10.10.1:",
+        "INFO  new connection to 192.168.122.101:80: tcp 10.10.10.1:",
+        "INFO  icmp-sent: protocol 1 10.10.10.10 > 10.10.10.1 on eth0",
+        "INFO  icmp-sent: protocol 1 10.10.10.10 > 10.10.10.1 on eth0",
+    ];
+    for line in lines {
+        if let Some(at) = wanted.iter().position(|start| line.starts_with(start)) {
+            wanted.remove(at);
+        }
+        if wanted.is_empty() {
+            break;
+        }
+    }
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(follower.id() as i32), nix::sys::signal::Signal::SIGINT).unwrap();
+    assert!(follower.wait().unwrap().success() && wanted.is_empty(), "{wanted:?}");
+
+    let error = director.lvsadm("attach --log trace").unwrap_err().to_string();
+    assert!(error.contains("lvsadm unload"), "{error}");
 }

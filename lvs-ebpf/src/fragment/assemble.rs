@@ -17,7 +17,6 @@ use crate::{
     packet::{L3, Packet, TcPacket},
     params,
     parse::Family,
-    pipeline::drop,
     tail::{Tail, jump},
     track,
 };
@@ -68,17 +67,17 @@ struct Piece {
 /// Serves a fragment.
 #[inline(always)]
 pub fn run<A: Family>(packet: TcPacket) -> i32 {
-    let Some(piece) = read::<A>(packet) else { return passed() };
+    let Some(piece) = read::<A>(packet) else { return count::pass(packet, Exit::NotOurs) };
     let Some(settings) = track::settings() else { return TcPacket::PASS };
     let (virt, reply) = track::watched(A::narrow(piece.key.source), A::narrow(piece.key.destination));
     let balanced = matches!(piece.key.protocol as u8, protocol::TCP | protocol::UDP | protocol::SCTP);
     if !(virt || reply) || !balanced || settings.flags == 0 || !packet.for_this_host() {
-        return passed();
+        return count::pass(packet, Exit::NotOurs);
     }
-    let Some(datagram) = DATAGRAMS.get_ptr_mut(slot_of(&piece.key)) else { return passed() };
+    let Some(datagram) = DATAGRAMS.get_ptr_mut(slot_of(&piece.key)) else { return count::pass(packet, Exit::NotOurs) };
     // SAFETY: an element of the map.
     if atomics::exchange32(unsafe { &raw mut (*datagram).lock }, 1) != 0 {
-        return drop(packet, Exit::DropBusy);
+        return count::drop(packet, Exit::DropBusy);
     }
     // SAFETY: as above, locked.
     let outcome = keep(packet, &piece, unsafe { &mut *datagram });
@@ -88,9 +87,9 @@ pub fn run<A: Family>(packet: TcPacket) -> i32 {
     }
     match outcome {
         Added::Complete => {}
-        Added::Waiting | Added::Duplicate => return drop(packet, Exit::Held),
-        Added::TooLong => return drop(packet, Exit::DropTooBig),
-        Added::Overlap => return drop(packet, Exit::DropMalformed),
+        Added::Waiting | Added::Duplicate => return count::drop(packet, Exit::Held),
+        Added::TooLong => return count::drop(packet, Exit::DropTooBig),
+        Added::Overlap => return count::drop(packet, Exit::DropMalformed),
     }
     // SAFETY: as above, still locked.
     let (whole, largest) = unsafe { (join::<A>(packet, &*datagram), (*datagram).largest) };
@@ -99,17 +98,10 @@ pub fn run<A: Family>(packet: TcPacket) -> i32 {
     // SAFETY: as above.
     atomics::exchange32(unsafe { &raw mut (*datagram).lock }, 0);
     if !whole {
-        return drop(packet, Exit::DropInternal);
+        return count::drop(packet, Exit::DropInternal);
     }
     note::set_largest(packet, largest);
     jump(packet, if A::HEADER == 20 { Tail::Ipv4 } else { Tail::Ipv6 })
-}
-
-/// Leaves a fragment to the stack.
-#[inline(always)]
-fn passed() -> i32 {
-    count::exit(Exit::NotOurs);
-    TcPacket::PASS
 }
 
 /// The slot of a packet.

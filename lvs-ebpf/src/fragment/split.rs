@@ -16,7 +16,6 @@ use crate::{
     count, deliver,
     maps::{PAYLOAD, SCRATCH, Scratch},
     packet::{L3, Packet, TcPacket},
-    pipeline::drop,
     tail::{Tail, jump},
     track::{self, Dest},
 };
@@ -40,7 +39,7 @@ pub fn split<P: Packet>(packet: P, dest: u32, most: u32) -> i32 {
     packet.set_note(note::MOST, most);
     packet.set_note(note::DEST, dest);
     jump(packet, Tail::Split);
-    drop(packet, Exit::DropInternal)
+    count::drop(packet, Exit::DropInternal)
 }
 
 struct Cutting {
@@ -161,8 +160,8 @@ fn read(packet: TcPacket) -> Option<Whole> {
 pub fn run(packet: TcPacket) -> i32 {
     let (most, dest) = (packet.note(note::MOST), packet.note(note::DEST));
     let Some(settings) = track::settings() else { return TcPacket::DROP };
-    let Some(whole) = read(packet) else { return drop(packet, Exit::DropMalformed) };
-    let Some(route) = deliver::scratch() else { return drop(packet, Exit::DropInternal) };
+    let Some(whole) = read(packet) else { return count::drop(packet, Exit::DropMalformed) };
+    let Some(route) = deliver::scratch() else { return count::drop(packet, Exit::DropInternal) };
     let now = track::jiffies();
     let found = match Dest::get(dest, settings.epoch) {
         // SAFETY: an element of the map.
@@ -170,12 +169,12 @@ pub fn run(packet: TcPacket) -> i32 {
         None => deliver::route(packet, if whole.v6 { AF_INET6 } else { AF_INET }, &whole.to, now, route),
     };
     if !found || route.local {
-        return drop(packet, Exit::DropNoRoute);
+        return count::drop(packet, Exit::DropNoRoute);
     }
     let headers = if whole.v6 { HEADERS6 } else { whole.header };
-    let Some(scratch) = SCRATCH.get_ptr_mut(count::cpu()) else { return drop(packet, Exit::DropInternal) };
+    let Some(scratch) = SCRATCH.get_ptr_mut(count::cpu()) else { return count::drop(packet, Exit::DropInternal) };
     if headers < 20 || whole.length == 0 || whole.length >= PAYLOAD as u32 || most < headers + 8 {
-        return drop(packet, Exit::DropTooBig);
+        return count::drop(packet, Exit::DropTooBig);
     }
     let length = (whole.length.wrapping_sub(1) & (PAYLOAD as u32 - 1)) + 1;
     // SAFETY: a helper call with a valid context and a buffer longer than said.
@@ -184,17 +183,16 @@ pub fn run(packet: TcPacket) -> i32 {
         bpf_skb_load_bytes(packet.0.cast(), L3 as u32 + whole.header, buffer, length) == 0
     };
     if !loaded {
-        return drop(packet, Exit::DropInternal);
+        return count::drop(packet, Exit::DropInternal);
     }
     let step = (most - headers) & !7 & 0xffff;
     if route.hop.flags & hop_flags::NEIGHBOUR == 0 {
         // Nobody answers for the next hop yet. A piece of the packet asks the kernel to find out; the rest is lost.
         // SAFETY: a helper call with a valid context.
         if unsafe { bpf_skb_change_tail(packet.0, L3 as u32 + whole.header + step, 0) } != 0 {
-            return drop(packet, Exit::DropNoRoute);
+            return count::drop(packet, Exit::DropNoRoute);
         }
-        count::exit(Exit::DropNoRoute);
-        return deliver::send_tc(packet, route);
+        return count::leave(packet, Exit::DropNoRoute, deliver::send_tc(packet, route));
     }
     let Some(ethernet) = packet.at::<Ethernet>(0) else { return TcPacket::DROP };
     // SAFETY: checked by `at`.
@@ -217,5 +215,5 @@ pub fn run(packet: TcPacket) -> i32 {
     };
     // SAFETY: the callback gets the structure it expects.
     unsafe { bpf_loop(FRAGMENTS, cut as *mut c_void, (&raw mut c).cast(), 0) };
-    drop(packet, if c.failed { Exit::DropInternal } else { Exit::Fragmented })
+    count::drop(packet, if c.failed { Exit::DropInternal } else { Exit::Fragmented })
 }

@@ -20,7 +20,6 @@ use crate::{
     maps::{REPORTS4, REPORTS6},
     packet::{L3, Packet, TcPacket},
     parse::{Family, Parsed},
-    pipeline::drop,
     tail::{Tail, jump},
     track::{self, Table},
 };
@@ -133,11 +132,11 @@ pub fn run<A: Reported>(packet: TcPacket) -> i32
 where
     Table: Store<A>,
 {
-    let Some(report) = read::<A>(packet) else { return not_ours() };
+    let Some(report) = read::<A>(packet) else { return count::pass(packet, Exit::NotOurs) };
     let Some(settings) = track::settings() else { return TcPacket::PASS };
     let (virt, reply) = track::watched(report.about.source, report.about.destination);
     if !(virt || reply) || !packet.for_this_host() {
-        return not_ours();
+        return count::pass(packet, Exit::NotOurs);
     }
     let now = track::jiffies();
     if virt && let Some((_, connection)) = track::of_client(&report.about) {
@@ -161,7 +160,7 @@ where
 #[inline(always)]
 fn unknown<A: Reported>(packet: TcPacket, report: &Report<A>, settings: &Settings) -> i32 {
     if settings.sysctls.schedule_icmp == 0 {
-        return not_ours();
+        return count::pass(packet, Exit::NotOurs);
     }
     // As if it were the first packet of what it is about; it comes back itself when the connection is made.
     let mut first = report.about;
@@ -170,7 +169,7 @@ fn unknown<A: Reported>(packet: TcPacket, report: &Report<A>, settings: &Setting
         _ => tcp_flags::SYN,
     };
     if !A::leave(&first) {
-        return not_ours();
+        return count::pass(packet, Exit::NotOurs);
     }
     jump(packet, if A::FAMILY == AF_INET { Tail::New4 } else { Tail::New6 })
 }
@@ -188,17 +187,4 @@ fn is_intact<A: Reported>(packet: TcPacket, report: &Report<A>) -> bool {
         checksum::pseudo(outer.source.widen().0, outer.destination.widen().0, protocol::ICMPV6, length)
     };
     lvs_common::checksum::fold(sum + pseudo) == 0xffff
-}
-
-/// Leaves a packet to the stack.
-#[inline(always)]
-fn not_ours() -> i32 {
-    count::exit(Exit::NotOurs);
-    TcPacket::PASS
-}
-
-/// Drops an error that contradicts itself.
-#[inline(always)]
-fn malformed(packet: TcPacket) -> i32 {
-    drop(packet, Exit::DropMalformed)
 }

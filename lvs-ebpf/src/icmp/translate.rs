@@ -7,11 +7,10 @@ use lvs_common::{
     wire::{Ipv4, Ipv6},
 };
 
-use super::{Report, Reported, is_intact, malformed};
+use super::{Report, Reported, is_intact};
 use crate::{
     count, deliver,
     packet::{Packet, TcPacket},
-    pipeline::drop,
     rewrite::{
         self,
         nat::{self, Side},
@@ -31,23 +30,22 @@ pub fn to_server<A: Reported>(
 ) -> i32 {
     let mode = c.forward;
     if mode == Forward::Bypass as u8 || mode == Forward::Local as u8 {
-        count::exit(if mode == Forward::Local as u8 { Exit::Local } else { Exit::Bypass });
-        return TcPacket::PASS;
+        return count::pass(packet, if mode == Forward::Local as u8 { Exit::Local } else { Exit::Bypass });
     }
     if !is_intact(packet, report) {
-        return malformed(packet);
+        return count::drop(packet, Exit::DropMalformed);
     }
-    let Some(dest) = Dest::get(c.dest, settings.epoch) else { return drop(packet, Exit::DropNoDestination) };
+    let Some(dest) = Dest::get(c.dest, settings.epoch) else { return count::drop(packet, Exit::DropNoDestination) };
     // SAFETY: an element of the map.
     let (to, family, cache) = unsafe { (&(*dest.it).address, (*dest.it).family, &raw mut (*dest.it).hop) };
-    let Some(route) = deliver::scratch() else { return drop(packet, Exit::DropInternal) };
+    let Some(route) = deliver::scratch() else { return count::drop(packet, Exit::DropInternal) };
     if !deliver::cached(cache, now, route) && !deliver::look_up(packet, cache, family, to, now, route) {
-        return drop(packet, Exit::DropNoRoute);
+        return count::drop(packet, Exit::DropNoRoute);
     }
     let p = &report.outer;
     let lower = !route.local && packet.device() != 0;
     if lower && p.ttl <= 1 {
-        return drop(packet, Exit::DropTtl);
+        return count::drop(packet, Exit::DropTtl);
     }
     // SAFETY: an element of the map.
     let source = unsafe { &(*dest.it).source };
@@ -56,7 +54,7 @@ pub fn to_server<A: Reported>(
     let overhead = if is_tunnel { outer.overhead() } else { 0 };
     if !route.local && p.length.wrapping_add(overhead) > route.hop.mtu as u32 {
         // There are no errors about errors (RFC 1122 §3.2.2), and none is so big that it had to be cut.
-        return drop(packet, Exit::DropTooBig);
+        return count::drop(packet, Exit::DropTooBig);
     }
     let done = if mode == Forward::Masq as u8 {
         replace(packet, report, Side::Destination, c.real, c.real_port, lower)
@@ -64,17 +62,15 @@ pub fn to_server<A: Reported>(
         (!lower || rewrite::lower_ttl::<TcPacket, A>(packet)) && (!is_tunnel || tunnel::apply(packet, p, &outer, true))
     };
     if !done {
-        return drop(packet, Exit::DropInternal);
+        return count::drop(packet, Exit::DropInternal);
     }
     if dest.available() {
         count::packet_in(dest.id, p.length);
     }
     if route.local {
-        count::exit(Exit::Local);
-        return TcPacket::PASS;
+        return count::pass(packet, Exit::Local);
     }
-    count::exit(Exit::IcmpForwarded);
-    deliver::send_tc(packet, route)
+    count::leave(packet, Exit::IcmpForwarded, deliver::send_tc(packet, route))
 }
 
 /// Sends an error about a client's packet to the client.
@@ -88,38 +84,37 @@ pub fn to_client<A: Reported>(
 ) -> i32 {
     if c.forward != Forward::Masq as u8 {
         // The client knows the packet as it is quoted.
-        count::exit(Exit::Reply);
-        return TcPacket::PASS;
+        return count::pass(packet, Exit::Reply);
     }
     if !is_intact(packet, report) {
-        return malformed(packet);
+        return count::drop(packet, Exit::DropMalformed);
     }
-    let Some(route) = deliver::scratch() else { return drop(packet, Exit::DropInternal) };
+    let Some(route) = deliver::scratch() else { return count::drop(packet, Exit::DropInternal) };
     // One of the director's own, the real server being itself, is on its way to the client already.
     let own = packet.device() == 0;
     let p = &report.outer;
     if !own {
         if !deliver::route(packet, A::FAMILY, &p.destination.widen(), now, route) {
-            return drop(packet, Exit::DropNoRoute);
+            return count::drop(packet, Exit::DropNoRoute);
         }
         if !route.local && p.ttl <= 1 {
-            return drop(packet, Exit::DropTtl);
+            return count::drop(packet, Exit::DropTtl);
         }
     }
     if !replace(packet, report, Side::Source, c.virt, c.virt_port, !own && !route.local) {
-        return drop(packet, Exit::DropInternal);
+        return count::drop(packet, Exit::DropInternal);
     }
     if let Some(dest) = Dest::get(c.dest, settings.epoch)
         && dest.available()
     {
         count::packet_out(dest.id, p.length);
     }
-    count::exit(Exit::IcmpForwarded);
-    match (own, route.local) {
+    let verdict = match (own, route.local) {
         (true, _) => TcPacket::PASS,
         (false, true) => deliver::send_local(packet),
         (false, false) => deliver::send_tc(packet, route),
-    }
+    };
+    count::leave(packet, Exit::IcmpForwarded, verdict)
 }
 
 /// Replaces address and port of one side of the error, and in the packet it quotes those of the other side. The quoted

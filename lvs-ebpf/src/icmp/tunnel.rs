@@ -9,10 +9,10 @@ use lvs_common::{
     wire::protocol,
 };
 
-use super::{OFFSETS, Reported, is_intact, malformed, not_ours, read, unknown};
+use super::{OFFSETS, Reported, is_intact, read, unknown};
 use crate::{
+    count,
     packet::{L3, Packet, TcPacket},
-    pipeline::drop,
     reject,
     track::{self, Dest, Table},
 };
@@ -27,34 +27,34 @@ pub fn run<A: Reported>(packet: TcPacket) -> i32
 where
     Table: Store<A>,
 {
-    let Some(report) = read::<A>(packet) else { return not_ours() };
+    let Some(report) = read::<A>(packet) else { return count::pass(packet, Exit::NotOurs) };
     let Some(settings) = track::settings() else { return TcPacket::PASS };
     let Some(at) = inner(packet, report.about.carried, report.transport()) else {
         return unknown(packet, report, settings);
     };
-    let Ok(p) = A::quoted(packet, at) else { return not_ours() };
+    let Ok(p) = A::quoted(packet, at) else { return count::pass(packet, Exit::NotOurs) };
     let Some((_, connection)) = track::of_client(&p) else { return unknown(packet, report, settings) };
     // SAFETY: an element of the map.
     let (mode, id) = unsafe { ((*connection).forward, (*connection).dest) };
-    let Some(dest) = Dest::get(id, settings.epoch) else { return not_ours() };
+    let Some(dest) = Dest::get(id, settings.epoch) else { return count::pass(packet, Exit::NotOurs) };
     // SAFETY: an element of the map.
     if mode != Forward::Tunnel as u8 || unsafe { (*dest.it).address } != report.about.source.widen() {
-        return not_ours();
+        return count::pass(packet, Exit::NotOurs);
     }
     if !is_intact(packet, report) {
-        return malformed(packet);
+        return count::drop(packet, Exit::DropMalformed);
     }
-    let Some(header) = report.header(packet) else { return malformed(packet) };
+    let Some(header) = report.header(packet) else { return count::drop(packet, Exit::DropMalformed) };
     // SAFETY: checked by `at`.
     let (kind, code, rest) = unsafe { ((*header).kind, (*header).code, u32::from_be((*header).rest)) };
     let overhead = at.wrapping_sub(report.quote()) as u32;
     let Some(rest) = icmp::rest_of_inner(A::FAMILY != AF_INET, kind, code, rest, p.df, overhead) else {
-        return drop(packet, Exit::DropTooBig);
+        return count::drop(packet, Exit::DropTooBig);
     };
     let surplus = (at as i32).wrapping_sub(L3 as i32);
     // SAFETY: a helper call with a valid context.
     if unsafe { bpf_skb_adjust_room(packet.0, surplus.wrapping_neg(), ROOM_AFTER_MAC, 0) } != 0 {
-        return drop(packet, Exit::DropInternal);
+        return count::drop(packet, Exit::DropInternal);
     }
     reject::answer::<TcPacket, A>(packet, kind, code, rest, [0, 0])
 }

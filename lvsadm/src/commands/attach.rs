@@ -3,11 +3,18 @@
 use anyhow::{Result, bail};
 
 use super::defaults::Defaults;
-use crate::dataplane;
+use crate::dataplane::{self, LogLevel};
 
 /// Attaches to devices, loading the data plane first where it is not.
 pub fn attach(with: &Defaults) -> Result<()> {
     let mut plane = dataplane::open_or_load(with.loading)?;
+    let log = LogLevel::of(&plane.directory);
+    if log < with.loading.log {
+        bail!(
+            "the data plane is loaded with its log {}: `lvsadm unload` first, as the level is decided when it is loaded",
+            log.name()
+        );
+    }
     dataplane::attach(&mut plane, &with.devices, with.mode)
 }
 
@@ -16,6 +23,14 @@ pub fn detach(devices: &[String]) -> Result<()> {
     match dataplane::open()? {
         Some(mut plane) => dataplane::detach(&mut plane, devices),
         None => bail!("nothing is loaded in this network namespace"),
+    }
+}
+
+/// Follows the log.
+pub fn log() -> Result<()> {
+    match dataplane::open()? {
+        Some(plane) => dataplane::follow(plane),
+        None => bail!("nothing is loaded in this network namespace: `lvsadm attach --log info` loads it with a log"),
     }
 }
 

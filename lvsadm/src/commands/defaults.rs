@@ -6,7 +6,7 @@ use std::{env, fs};
 use anyhow::{Context, Result, anyhow};
 use clap::ValueEnum;
 
-use crate::dataplane::{Loading, Sizes};
+use crate::dataplane::{Loading, LogLevel, Sizes};
 use crate::grammar::subcommands::AttachMode;
 
 /// Lines of the form `KEY=VALUE`, as a shell reads them; the environment goes before it.
@@ -19,7 +19,8 @@ pub struct Defaults {
     pub devices: Vec<String>,
     /// `LVS_MODE`: how to attach to them.
     pub mode: AttachMode,
-    /// `LVS_CONNS`: most connections at a time. `LVS_VERIFIER_LOG=1`: the verifier's log of a program that is refused.
+    /// `LVS_CONNS`: most connections at a time. `LVS_LOG`: from which level on the data plane writes a log.
+    /// `LVS_VERIFIER_LOG=1`: the verifier's log of a program that is refused.
     pub loading: Loading,
 }
 
@@ -45,7 +46,11 @@ impl Defaults {
         })?;
         let devices = variable("LVS_DEVICES").unwrap_or_default().split_whitespace().map(str::to_owned).collect();
         let verifier_log = variable("LVS_VERIFIER_LOG").is_some_and(|text| !matches!(&*text, "" | "0"));
-        Ok(Defaults { devices, mode, loading: Loading { sizes, verifier_log } })
+        let log = variable("LVS_LOG").map_or(Ok(LogLevel::Off), |text| {
+            LogLevel::from_str(&text, true)
+                .map_err(|_| anyhow!("LVS_LOG is off, error, warn, info, debug or trace, not `{text}'"))
+        })?;
+        Ok(Defaults { devices, mode, loading: Loading { sizes, verifier_log, log } })
     }
 }
 
@@ -87,6 +92,7 @@ mod tests {
     #[test]
     fn what_makes_no_sense_is_named() {
         assert!(of("LVS_MODE=fast").unwrap_err().to_string().contains("LVS_MODE"));
+        assert!(of("LVS_LOG=much").unwrap_err().to_string().contains("LVS_LOG"));
         assert!(of("LVS_CONNS=0").unwrap_err().to_string().contains("LVS_CONNS"));
     }
 }

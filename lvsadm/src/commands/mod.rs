@@ -17,12 +17,13 @@ use defaults::Defaults;
 /// Runs a sub-command. Errors are one line, status 2 as ipvsadm's own.
 pub fn run(sub: Sub) -> ExitCode {
     let result = match sub {
-        Sub::Attach { devices, mode, conns, verbose } => Defaults::read().and_then(|mut with| {
+        Sub::Attach { devices, mode, conns, log, verbose } => Defaults::read().and_then(|mut with| {
             if !devices.is_empty() {
                 with.devices = devices;
             }
             with.mode = mode.unwrap_or(with.mode);
             with.loading.sizes.connections = conns.unwrap_or(with.loading.sizes.connections);
+            with.loading.log = log.unwrap_or(with.loading.log);
             with.loading.verifier_log |= verbose;
             attach::attach(&with)
         }),
@@ -30,6 +31,7 @@ pub fn run(sub: Sub) -> ExitCode {
         Sub::Status { verifier: true, .. } => status::verifier(),
         Sub::Status { json, .. } => status::status(json),
         Sub::Unload => attach::unload(),
+        Sub::Log => attach::log(),
         Sub::RealServer(arguments) => crate::real_server::run(&arguments),
         Sub::Sysctl { settings } => sysctl::sysctl(&settings),
     };

@@ -11,6 +11,7 @@ use aya::{Ebpf, EbpfLoader};
 use lvs_common::abi::{LAYOUT_VERSION, Settings, Sysctls, Timeouts, WAYS};
 
 use super::bpffs::Directory;
+use super::log::LogLevel;
 use super::pod::Pod;
 use super::refusal::refused;
 
@@ -18,7 +19,7 @@ use super::refusal::refused;
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lvs"));
 
 /// Tail-called programs in the order of their indices (`Tail` of the data plane): XDP's and TC's names.
-const TAILS: [(Option<&str>, Option<&str>); 24] = [
+const TAILS: [(Option<&str>, Option<&str>); 25] = [
     (Some("lvs_xdp6"), Some("lvs_tc6")),
     (Some("lvs_xdp_new4"), Some("lvs_new4")),
     (Some("lvs_xdp_new6"), Some("lvs_new6")),
@@ -43,10 +44,11 @@ const TAILS: [(Option<&str>, Option<&str>); 24] = [
     (None, Some("lvs_tunnel6")),
     (None, Some("lvs_serve4")),
     (None, Some("lvs_serve6")),
+    (Some("lvs_xdp_log"), Some("lvs_log")),
 ];
 
-/// Programs that are attached to devices: pinned, so that later calls can attach them.
-pub const ENTRIES: [&str; 3] = ["lvs_xdp", "lvs_ingress", "lvs_egress"];
+/// Programs that later calls need, and so are pinned: those that are attached to devices, and the one whose log is followed.
+const ENTRIES: [&str; 4] = ["lvs_xdp", "lvs_ingress", "lvs_egress", "lvs_log"];
 
 /// Connections a bucket holds on average when the table is full: beyond, single buckets overflow.
 const FILL: u32 = WAYS * 3 / 4;
@@ -84,11 +86,13 @@ pub struct Loading {
     pub sizes: Sizes,
     /// Whether to print the verifier's log of a program that the kernel refuses.
     pub verifier_log: bool,
+    /// From which level on the programs write a log.
+    pub log: LogLevel,
 }
 
 /// Loads the object and pins everything in `directory`, which does not exist before and is complete when it does.
 pub fn load(directory: &Directory, loading: Loading) -> Result<()> {
-    let mut object = create(loading.sizes)?;
+    let mut object = create(&loading)?;
     for (name, program) in object.programs_mut() {
         load_program(name, program, loading.verifier_log)?;
     }
@@ -97,14 +101,14 @@ pub fn load(directory: &Directory, loading: Loading) -> Result<()> {
     start(&mut object)?;
     let draft = directory.sibling(&format!("draft-{}", std::process::id()));
     remove(&draft)?;
-    pin(object, arrays, &draft).inspect_err(|_| drop(remove(&draft)))?;
+    pin(object, arrays, loading.log, &draft).inspect_err(|_| drop(remove(&draft)))?;
     fs::rename(&draft, directory.path()).context("cannot put the pinned data plane in its place")
 }
 
 /// Loads every program to tell how many instructions the verifier looked at, or why it refuses, and forgets them.
 pub fn verify(loading: Loading) -> Result<BTreeMap<String, Result<u32>>> {
     // As they would be loaded: sizes are constants to the verifier, and other ones are other work.
-    let mut object = create(loading.sizes)?;
+    let mut object = create(&loading)?;
     let verified = object.programs_mut().map(|(name, program)| {
         let count = load_program(name, program, loading.verifier_log).and_then(|()| {
             program.info()?.verified_instruction_count().context("this kernel does not count instructions")
@@ -115,7 +119,8 @@ pub fn verify(loading: Loading) -> Result<BTreeMap<String, Result<u32>>> {
 }
 
 /// Creates the object's maps.
-fn create(sizes: Sizes) -> Result<Ebpf> {
+fn create(loading: &Loading) -> Result<Ebpf> {
+    let sizes = loading.sizes;
     if OBJECT.is_empty() {
         bail!("this lvsadm was built without its data plane: build it with `cargo xtask build`");
     }
@@ -127,6 +132,7 @@ fn create(sizes: Sizes) -> Result<Ebpf> {
     let secret = random()?;
     let fib_source = u32::from(super::kernel_at_least(6, 7));
     EbpfLoader::new()
+        .override_global(aya_log::LEVEL, &loading.log.number(), true)
         .override_global("HZ", &hz, true)
         .override_global("SECRET", &secret, true)
         .override_global("BUCKETS4_COUNT", &buckets, true)
@@ -156,6 +162,7 @@ fn create(sizes: Sizes) -> Result<Ebpf> {
         .map_max_entries("ROUTES", cpus)
         .map_max_entries("REPORTS4", cpus)
         .map_max_entries("REPORTS6", cpus)
+        .map_max_entries("LINES", cpus)
         .map_max_entries("SCRATCH", cpus)
         .load(OBJECT)
         .context("the kernel refuses the data plane's maps")
@@ -266,7 +273,7 @@ fn start(object: &mut Ebpf) -> Result<()> {
 }
 
 /// Pins maps and entry programs into a new directory.
-fn pin(mut object: Ebpf, arrays: Arrays, path: &Path) -> Result<()> {
+fn pin(mut object: Ebpf, arrays: Arrays, log: LogLevel, path: &Path) -> Result<()> {
     fs::create_dir(path).context("cannot create a directory of pins")?;
     fs::create_dir(path.join("links")).context("cannot create a directory of pins")?;
     let names: Vec<String> = object.maps().map(|(name, _)| name.to_owned()).collect();
@@ -291,6 +298,7 @@ fn pin(mut object: Ebpf, arrays: Arrays, path: &Path) -> Result<()> {
         }
         .with_context(|| format!("cannot pin program {name}"))?;
     }
+    fs::create_dir(path.join(format!("log-{}", log.name()))).context("cannot note the level of the log")?;
     fs::create_dir(path.join(format!("layout-{LAYOUT_VERSION}"))).context("cannot mark the layout")
 }
 

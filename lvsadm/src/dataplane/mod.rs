@@ -10,6 +10,7 @@ mod features;
 mod link;
 mod listing;
 mod load;
+mod log;
 mod mapped;
 mod plane;
 mod pod;
@@ -20,6 +21,7 @@ mod slots;
 pub use attach::{Attached, Attachment, attach, attach_new, attachments, detach};
 pub use director::PlaneDirector;
 pub use load::{Loading, Sizes, verify};
+pub use log::{LogLevel, follow};
 pub use plane::Plane;
 pub use refusal::refused;
 

@@ -2,6 +2,7 @@
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::dataplane::LogLevel;
 use crate::session::is_ipvsadm;
 
 /// lvsadm's sub-commands. Everything that begins with `-` is ipvsadm's grammar: see `lvsadm -h`.
@@ -27,6 +28,9 @@ pub enum Sub {
         /// Most connections at a time
         #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
         conns: Option<u32>,
+        /// From which level on the data plane writes a log, for `lvsadm log`; decided when it is loaded
+        #[arg(long, value_enum, value_name = "LEVEL")]
+        log: Option<LogLevel>,
         /// Show the kernel's whole log of a program that it refuses
         #[arg(long)]
         verbose: bool,
@@ -48,6 +52,8 @@ pub enum Sub {
     },
     /// Detach from every device and forget rules and connections
     Unload,
+    /// Follow the data plane's log
+    Log,
     /// Make this host a real server for direct routing or tunnels
     RealServer(crate::real_server::RealServerArgs),
     /// Show or set net.ipv4.vs settings of the data plane
@@ -89,7 +95,7 @@ mod tests {
         let attach = parse(&["lvsadm", "attach", "--dev", "eth0", "--dev", "eth1", "--mode", "native"]);
         let devices = vec!["eth0".to_owned(), "eth1".to_owned()];
         let mode = Some(AttachMode::Native);
-        let expected = Sub::Attach { devices, mode, conns: None, verbose: false };
+        let expected = Sub::Attach { devices, mode, conns: None, log: None, verbose: false };
         assert_eq!(attach.unwrap().unwrap(), expected);
         assert!(parse(&["/sbin/lvsadm", "nonsense"]).unwrap().is_err());
         assert!(parse(&["/sbin/ipvsadm", "attach"]).is_none());

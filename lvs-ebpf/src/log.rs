@@ -1,0 +1,145 @@
+//! The log, behind a switch that is set when the programs are loaded. Off, it is a constant that the verifier takes the code
+//! away by, so it costs nothing.
+//!
+//! A line is written by a program of its own, which the one at its end jumps to: writing takes more stack than any
+//! program has left.
+
+use aya_log_ebpf::{
+    log,
+    macro_support::{Level, level_enabled},
+};
+use lvs_common::{
+    abi::{DestId, IpAddress},
+    exit::{self, Exit},
+    wire::{Ethernet, Ipv4, Ipv6, ethertype},
+};
+
+use crate::{
+    count,
+    maps::LINES,
+    packet::{L3, Packet},
+    tail::{Tail, jump},
+};
+
+/// A line to be written.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Line {
+    /// Number of an [`Exit`], or [`exit::OPENED`].
+    event: u32,
+    /// A level's number.
+    level: u32,
+    /// The destination of a connection that was opened.
+    dest: DestId,
+    /// What to do then: jump to this program less 1, or with 0 return `verdict`.
+    next: u32,
+    verdict: i32,
+}
+
+/// The level of a number.
+#[inline(always)]
+fn level(number: u32) -> Level {
+    match number {
+        1 => Level::Error,
+        2 => Level::Warn,
+        3 => Level::Info,
+        4 => Level::Debug,
+        _ => Level::Trace,
+    }
+}
+
+/// Ends a program whose packet leaves by `exit` with this verdict.
+#[inline(always)]
+pub fn end<P: Packet>(packet: P, exit: Exit, verdict: i32) -> i32 {
+    if level_enabled(level(exit.level())) {
+        write(packet, Line { event: exit as u32, level: exit.level(), dest: 0, next: 0, verdict });
+    }
+    verdict
+}
+
+/// Goes on with a packet that has opened a connection to `dest`.
+#[inline(always)]
+pub fn opened<P: Packet>(packet: P, dest: DestId, next: Tail) -> i32 {
+    if level_enabled(Level::Info) {
+        let event = Line { event: exit::OPENED, level: Level::Info as u32, dest, next: next as u32 + 1, verdict: 0 };
+        write(packet, event);
+    }
+    jump(packet, next)
+}
+
+/// Has a line written; returns only if it cannot.
+#[inline(always)]
+fn write<P: Packet>(packet: P, line: Line) {
+    if let Some(place) = LINES.get_ptr_mut(count::cpu()) {
+        // SAFETY: this CPU's own element.
+        unsafe { place.write(line) };
+        packet.tail_call(Tail::Log as u32);
+    }
+}
+
+/// The program that writes: the event's number, the device's, protocol, source and destination, the destination's number.
+#[inline(always)]
+pub fn run<P: Packet>(packet: P) -> i32 {
+    let Some(line) = LINES.get(count::cpu()) else { return P::PASS };
+    let line = *line;
+    // SAFETY: checked by `at`.
+    match packet.at::<Ethernet>(0).map_or(0, |h| unsafe { (*h).ethertype }) {
+        ethertype::IPV4 => write4(packet, &line),
+        ethertype::IPV6 => write6(packet, &line),
+        _ => {}
+    }
+    if line.next != 0 {
+        packet.tail_call(line.next - 1);
+    }
+    line.verdict
+}
+
+/// Source and destination port, if the packet reaches so far.
+#[inline(always)]
+fn ports<P: Packet>(packet: P, at: usize) -> [u16; 2] {
+    // SAFETY: checked by `at`.
+    packet.at::<[u16; 2]>(at).map_or([0; 2], |ports| unsafe { *ports }.map(u16::from_be))
+}
+
+#[inline(always)]
+fn write4<P: Packet>(packet: P, line: &Line) {
+    let Some(h) = packet.at::<Ipv4>(L3) else { return };
+    // SAFETY: checked by `at`.
+    let (protocol, from, to) = unsafe { ((*h).protocol, (*h).source, (*h).destination) };
+    let [from_port, to_port] = ports(packet, L3 + u32::HEADER);
+    log!(
+        packet,
+        level(line.level),
+        "{} {} {} {} {:i} {} {:i} {}",
+        line.event,
+        packet.device(),
+        line.dest,
+        protocol,
+        u32::from_be(from),
+        from_port,
+        u32::from_be(to),
+        to_port
+    );
+}
+
+#[inline(always)]
+fn write6<P: Packet>(packet: P, line: &Line) {
+    let Some(h) = packet.at::<Ipv6>(L3) else { return };
+    // SAFETY: checked by `at`; an address has sixteen bytes either way.
+    let (protocol, from, to): (u8, [u8; 16], [u8; 16]) =
+        unsafe { ((*h).next_header, core::mem::transmute((*h).source), core::mem::transmute((*h).destination)) };
+    let [from_port, to_port] = ports(packet, L3 + <[u32; 4]>::HEADER);
+    log!(
+        packet,
+        level(line.level),
+        "{} {} {} {} {:i} {} {:i} {}",
+        line.event,
+        packet.device(),
+        line.dest,
+        protocol,
+        from,
+        from_port,
+        to,
+        to_port
+    );
+}
