@@ -32,9 +32,9 @@ mod track;
 
 use aya_ebpf::{
     EbpfContext as _,
-    bindings::TC_ACT_OK,
-    macros::{classifier, xdp},
-    programs::{TcContext, XdpContext},
+    bindings::{TC_ACT_OK, sk_action::SK_PASS},
+    macros::{classifier, sk_lookup, xdp},
+    programs::{SkLookupContext, TcContext, XdpContext},
 };
 use lvs_common::wire::{Ethernet, ethertype};
 
@@ -258,6 +258,13 @@ pub fn lvs_split(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn lvs_log(ctx: TcContext) -> i32 {
     log::run(tc(&ctx))
+}
+
+/// Lets every socket look-up go on as without it. A link of this type tells when its network namespace is gone, where the
+/// kernel has none for TC.
+#[sk_lookup]
+pub fn lvs_alive(_: SkLookupContext) -> u32 {
+    SK_PASS
 }
 
 /// Not attached anywhere: `lvsadm` runs it once to start the sweep.

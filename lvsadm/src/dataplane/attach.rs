@@ -157,7 +157,7 @@ fn attach_xdp(directory: &Directory, device: &NetDevice, kind: &str, mode: XdpMo
 
 fn attach_tc(directory: &Directory, ifindex: u32, name: &str, hook: &str) -> Result<()> {
     let path = pin(directory, hook, ifindex);
-    let links = super::kernel_at_least(6, 6);
+    let links = has_tc_links();
     if path.exists() && (!links || is_alive(&path)) {
         return Ok(());
     }
@@ -274,13 +274,21 @@ fn unpin(path: &Path) -> Result<()> {
     }
 }
 
-/// Whether a pinned link's device still exists.
+/// Whether what a pinned link is attached to still exists.
 fn is_alive(path: &Path) -> bool {
-    link::device(path).is_some_and(|index| index != 0)
+    link::target(path).is_some_and(|index| index != 0)
 }
 
-/// Whether a directory of pins belongs to a network namespace that is gone: its `lo` is.
+/// Whether the kernel has links for TC programs.
+pub fn has_tc_links() -> bool {
+    super::kernel_at_least(6, 6)
+}
+
+/// Name of the link that tells whether its namespace lives, where `lo`'s does not.
+pub const SIGN_OF_LIFE: &str = "alive";
+
+/// Whether a directory of pins belongs to a network namespace that is gone: its `lo` is, or the namespace itself.
 pub fn is_dead(directory: &Path) -> bool {
-    let lo = directory.join("links").join(format!("egress-{LOOPBACK}"));
-    lo.is_file() && !is_alive(&lo)
+    let signs = [format!("egress-{LOOPBACK}"), SIGN_OF_LIFE.to_owned()];
+    signs.iter().map(|sign| directory.join("links").join(sign)).any(|link| link.is_file() && !is_alive(&link))
 }

@@ -9,7 +9,8 @@ const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const BPF_LINK_DETACH: libc::c_long = 34;
 
-/// `struct bpf_link_info` as far as it is read; of XDP and TC links the device comes first in the union.
+/// `struct bpf_link_info` as far as it is read; what it is attached to comes first in the union: of XDP and TC links the
+/// device, of a network namespace's its inode number.
 #[repr(C)]
 #[derive(Default)]
 struct Info {
@@ -17,7 +18,7 @@ struct Info {
     id: u32,
     program: u32,
     pad: u32,
-    ifindex: u32,
+    target: u32,
     rest: [u32; 11],
 }
 
@@ -38,9 +39,9 @@ fn bpf(command: libc::c_long, attributes: &mut Attributes) -> Option<i32> {
     (result >= 0).then_some(result as i32)
 }
 
-/// Index of the device that the XDP or TC link pinned at `path` is attached to; 0 if that is gone, `None` if there is
-/// no such link.
-pub fn device(path: &Path) -> Option<u32> {
+/// Number of the device or network namespace that the link pinned at `path` is attached to; 0 if that is gone, `None` if
+/// there is no such link.
+pub fn target(path: &Path) -> Option<u32> {
     let link = open(path)?;
     let mut info = Info::default();
     let mut attributes = Attributes {
@@ -48,7 +49,7 @@ pub fn device(path: &Path) -> Option<u32> {
         second: (&raw mut info) as u64,
     };
     bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attributes)?;
-    Some(info.ifindex)
+    Some(info.target)
 }
 
 /// Detaches the link pinned at `path` from its device, if there is such a link. Removing its pin does that as well, but

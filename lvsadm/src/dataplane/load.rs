@@ -6,10 +6,12 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use aya::maps::{Array, Map, MapData, ProgramArray};
-use aya::programs::{Program, SchedClassifier, TestRun, TestRunOptions};
+use aya::programs::links::FdLink;
+use aya::programs::{Program, SchedClassifier, SkLookup, TestRun, TestRunOptions};
 use aya::{Ebpf, EbpfLoader};
 use lvs_common::abi::{LAYOUT_VERSION, Settings, Sysctls, Timeouts, WAYS};
 
+use super::attach;
 use super::bpffs::Directory;
 use super::log::LogLevel;
 use super::pod::Pod;
@@ -208,6 +210,7 @@ fn load_program(name: &str, program: &mut Program, verifier_log: bool) -> Result
     let loaded = match program {
         Program::Xdp(program) => program.load(),
         Program::SchedClassifier(program) => program.load(),
+        Program::SkLookup(program) => program.load(),
         _ => bail!("program {name} is of another type"),
     };
     loaded.map_err(|error| refused(name, error, verifier_log))
@@ -275,7 +278,11 @@ fn start(object: &mut Ebpf) -> Result<()> {
 /// Pins maps and entry programs into a new directory.
 fn pin(mut object: Ebpf, arrays: Arrays, log: LogLevel, path: &Path) -> Result<()> {
     fs::create_dir(path).context("cannot create a directory of pins")?;
-    fs::create_dir(path.join("links")).context("cannot create a directory of pins")?;
+    let links = path.join("links");
+    fs::create_dir(&links).context("cannot create a directory of pins")?;
+    if !attach::has_tc_links() {
+        pin_sign_of_life(&mut object, &links.join(attach::SIGN_OF_LIFE))?;
+    }
     let names: Vec<String> = object.maps().map(|(name, _)| name.to_owned()).collect();
     for name in names {
         // Read-only data is the programs' own.
@@ -300,6 +307,16 @@ fn pin(mut object: Ebpf, arrays: Arrays, log: LogLevel, path: &Path) -> Result<(
     }
     fs::create_dir(path.join(format!("log-{}", log.name()))).context("cannot note the level of the log")?;
     fs::create_dir(path.join(format!("layout-{LAYOUT_VERSION}"))).context("cannot mark the layout")
+}
+
+/// Attaches a program that does nothing to this network namespace, by a link that tells when the namespace is gone.
+fn pin_sign_of_life(object: &mut Ebpf, path: &Path) -> Result<()> {
+    let program: &mut SkLookup =
+        object.program_mut("lvs_alive").context("the object has no program lvs_alive")?.try_into()?;
+    let namespace = fs::File::open("/proc/thread-self/ns/net").context("cannot open the network namespace")?;
+    let id = program.attach(namespace).context("cannot attach to the network namespace")?;
+    let link: FdLink = program.take_link(id)?.into();
+    link.pin(path).map(drop).context("cannot pin the link to the network namespace")
 }
 
 fn pin_map(map: Map, path: &Path) -> Result<()> {

@@ -192,10 +192,8 @@ mod tests {
             "new connection to 192.168.122.101:80: tcp 10.0.0.1:4000 > 10.10.10.10:80 on eth0"
         );
         let exit = EXITS.iter().position(|exit| exit.0 == "drop-no-server").unwrap();
-        assert_eq!(
-            line(&format!("{exit} 0 0 17 2001:db8::1 5 2001:db8::2 53")).unwrap(),
-            "drop-no-server: udp [2001:db8::1]:5 > [2001:db8::2]:53 from the director"
-        );
+        let dropped = format!("{exit} 0 0 17 2001:db8::1 5 2001:db8::2 53");
+        assert_eq!(line(&dropped).unwrap(), "drop-no-server: udp [2001:db8::1]:5 > [2001:db8::2]:53 from the director");
         assert_eq!(line("what"), None);
     }
 
