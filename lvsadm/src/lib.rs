@@ -9,6 +9,7 @@ pub mod dataplane;
 pub mod director;
 pub mod grammar;
 pub mod names;
+mod netlink;
 pub mod real_server;
 pub mod render;
 pub mod rules;

@@ -33,7 +33,7 @@ pub fn run(sub: Sub) -> ExitCode {
         Sub::Unload => attach::unload(),
         Sub::Log => attach::log(),
         Sub::RealServer(arguments) => crate::real_server::run(&arguments),
-        Sub::Sysctl { settings } => sysctl::sysctl(&settings),
+        Sub::Sysctl { reset, settings } => sysctl::sysctl(reset, &settings),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

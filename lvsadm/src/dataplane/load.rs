@@ -249,7 +249,10 @@ fn write_settings(object: &mut Ebpf) -> Result<()> {
         flags: 0,
         dests_used: 1,
         services_used: 1,
-        pad: 0,
+        staged: 0,
+        idle_dests: 0,
+        idle_from: 0,
+        serial: 0,
         timeouts: Timeouts::default(),
         sysctls: Sysctls::default(),
     };

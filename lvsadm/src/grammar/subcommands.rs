@@ -58,6 +58,9 @@ pub enum Sub {
     RealServer(crate::real_server::RealServerArgs),
     /// Show or set net.ipv4.vs settings of the data plane
     Sysctl {
+        /// Set all settings back to their defaults first
+        #[arg(long)]
+        reset: bool,
         /// A setting to show, or to set
         #[arg(value_name = "NAME[=VALUE]")]
         settings: Vec<String>,
