@@ -58,9 +58,15 @@ pub fn attach(plane: &mut Plane, names: &[String], mode: AttachMode) -> Result<(
     for device in &chosen {
         attach_device(plane, device, mode)?;
     }
-    let _ = fs::remove_dir(pin(&plane.directory, "detached", LOOPBACK));
-    attach_tc(&plane.directory, LOOPBACK, "lo", "egress")?;
+    attach_loopback(plane)?;
     write_devices(plane, &all)
+}
+
+/// Attaches to what the director itself sends.
+pub fn attach_loopback(plane: &mut Plane) -> Result<()> {
+    prepare_loopback()?;
+    let _ = fs::remove_dir(pin(&plane.directory, "detached", LOOPBACK));
+    attach_tc(&plane.directory, LOOPBACK, "lo", "egress")
 }
 
 /// Attaches to devices that have come up since: the named ones, or any that are Ethernet-like. A device that an operator

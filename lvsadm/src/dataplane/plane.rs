@@ -42,8 +42,9 @@ pub struct Plane {
     tables: MapData,
     /// Services whose scheduler's table has to be built before the next switch.
     pub(super) tables_due: BTreeSet<ServiceId>,
-    /// Whether changes are being grouped: then their epoch is the next one.
-    staging: bool,
+    /// While changes are staged, so that their epoch is the next one: how many slots of services and destinations were
+    /// used before.
+    staging: Option<(u32, u32)>,
 }
 
 /// `BPF_F_INNER_MAP` and `BPF_F_MMAPABLE`: tables of a map of maps may differ in size, and are filled in memory.
@@ -88,7 +89,7 @@ impl Plane {
             tables: MapData::from_pin(path.join("TABLES")).context("cannot open map TABLES")?,
             tables_due: BTreeSet::new(),
             directory,
-            staging: false,
+            staging: None,
         };
         plane.recover()?;
         Ok(Ok(plane))
@@ -117,13 +118,14 @@ impl Plane {
 
     /// Begins to stage changes.
     pub fn stage(&mut self) {
-        self.staging = true;
+        let settings = self.settings();
+        self.staging = Some((settings.services_used, settings.dests_used));
         self.set(|s| s.staged = 1);
     }
 
     /// Whether changes are being staged.
     pub fn is_staging(&self) -> bool {
-        self.staging
+        self.staging.is_some()
     }
 
     /// Makes everything staged visible to packets, with one store.
@@ -132,7 +134,7 @@ impl Plane {
         // Everything staged comes before it.
         std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
         put!(self.settings, 0, epoch, next);
-        self.staging = false;
+        self.staging = None;
         self.set(|s| s.staged = 0);
     }
 
@@ -143,14 +145,20 @@ impl Plane {
 
     /// The epoch whose configuration is looked at: with staged changes, while there are any.
     pub fn epoch(&self) -> u64 {
-        self.now() + u64::from(self.staging)
+        self.now() + u64::from(self.is_staging())
     }
 
     /// Forgets everything staged.
     pub fn abandon(&mut self) -> Result<()> {
-        self.staging = false;
         self.tables_due.clear();
-        self.recover()
+        let Some((services, dests)) = self.staging.take() else { return Ok(()) };
+        self.recover()?;
+        // The slots beyond were never in force.
+        self.set(|s| {
+            s.idle_dests = s.idle_dests.saturating_sub(s.dests_used - dests);
+            (s.services_used, s.dests_used) = (services, dests);
+        });
+        Ok(())
     }
 
     /// Forgets what is staged, by this process or by one that died.
@@ -271,6 +279,11 @@ impl Plane {
     /// How many connections of each family, services and destinations there is room for.
     pub fn sizes(&self) -> (u32, u32, u32) {
         (self.conns4.count() / 4 * 3, self.services.count() - 1, self.dests.count() - 1)
+    }
+
+    /// Whether it is as large as if it had been loaded for so many connections.
+    pub fn has_room_for(&self, connections: u32) -> bool {
+        super::load::buckets(connections) == self.buckets4.count()
     }
 
     /// How many tables there can be.

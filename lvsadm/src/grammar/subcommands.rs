@@ -1,5 +1,7 @@
 //! lvsadm's own sub-commands, which are words.
 
+use std::path::PathBuf;
+
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::dataplane::LogLevel;
@@ -49,6 +51,24 @@ pub enum Sub {
         /// Instead: how much work each program is for the kernel's verifier
         #[arg(long, conflicts_with = "json")]
         verifier: bool,
+    },
+    /// Go from what is configured to what a file wants, all at once, or not at all if there is a mistake in it
+    ///
+    /// The file's lines are what one would type after `lvsadm`: -A and -a as `lvsadm -S` prints them, --set, sysctl, attach,
+    /// detach. A `#` begins a comment. Services and destinations that it does not name are deleted, those that it names as
+    /// they are keep their connections and counters; settings and devices it does not name stay as they are.
+    Apply {
+        /// The file, or - for standard input
+        file: PathBuf,
+        /// Show what would be done, and do nothing: `-` before rules that go, `+` before those that come
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Print the rules, as `lvsadm -S -n` does or, with --full, everything that is configured
+    Save {
+        /// Also thresholds, timeouts, settings and devices: a file for `lvsadm apply`
+        #[arg(long)]
+        full: bool,
     },
     /// Detach from every device and forget rules and connections
     Unload,
