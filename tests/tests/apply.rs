@@ -200,7 +200,7 @@ fn devices_are_what_the_file_says() {
         ["eth0", "eth1", "lo"].map(mode)
     };
     let expect = |expected: [Option<&str>; 3]| assert_eq!(modes(), expected.map(|mode| mode.map(str::to_owned)));
-    let file = File::new(&director, "devices", "attach --mode native --dev eth0 --conns 1000\n-A -f 1\n");
+    let file = File::new(&director, "devices", "attach --mode native --dev eth0 --conns 1000 --log warn\n-A -f 1\n");
     file.apply(&director);
     // It says nothing of eth1, and so what the next command does with a new device stays true.
     expect([Some("native"), None, Some("egress")]);
@@ -208,7 +208,7 @@ fn devices_are_what_the_file_says() {
     director.lvsadm("-Ln").unwrap();
     expect([Some("native"), Some("tc"), Some("egress")]);
     let all = saved(&director);
-    assert!(all.contains("detach\nattach --conns 1008\nattach --mode native --dev eth0\n"), "{all}");
+    assert!(all.contains("detach\nattach --conns 1008 --log warn\nattach --mode native --dev eth0\n"), "{all}");
     // From something else back to this, by the file alone.
     director.lvsadm("attach --mode native --dev eth1").unwrap();
     director.lvsadm("detach --dev eth0").unwrap();
@@ -231,6 +231,11 @@ fn devices_are_what_the_file_says() {
     let other_size = File::new(&director, "size", "-A -f 1\nattach --conns 5000\n");
     let output = lvsadm(&director, &format!("apply {}", other_size.0.display()));
     assert!(String::from_utf8_lossy(&output.stderr).contains(":2: the data plane is loaded with room for 1008"));
+    let other_log = File::new(&director, "log", "-A -f 1\n\nattach --log info\n");
+    let output = lvsadm(&director, &format!("apply {}", other_log.0.display()));
+    assert!(
+        String::from_utf8_lossy(&output.stderr).contains(":3: the data plane is loaded with its log warn, not info")
+    );
     director.lvsadm("unload").unwrap();
     all.apply(&director);
     expect([Some("native"), Some("tc"), Some("egress")]);

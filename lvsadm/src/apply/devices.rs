@@ -87,8 +87,8 @@ pub fn rules(devices: &[Device]) -> impl Iterator<Item = Rule> {
 }
 
 /// The lines that make the devices what they are, whatever they were: the default, where that can be had, and what differs
-/// from it. The first that attaches also says how many connections there is to be room for.
-pub fn save(devices: &[Device], defaults: &Defaults, connections: Option<u32>) -> Vec<String> {
+/// from it. The first that attaches also has `options`, which say how to load.
+pub fn save(devices: &[Device], defaults: &Defaults, options: &str) -> Vec<String> {
     let mut made = devices.to_vec();
     made.iter_mut().for_each(|device| device.attached = None);
     let mut lines = vec!["detach".to_owned()];
@@ -104,9 +104,8 @@ pub fn save(devices: &[Device], defaults: &Defaults, connections: Option<u32>) -
             None => lines.push(format!("detach --dev {}", is.name)),
         }
     }
-    let first = lines.iter_mut().find(|line| line.starts_with("attach"));
-    if let (Some(first), Some(connections)) = (first, connections) {
-        *first = first.replacen("attach", &format!("attach --conns {connections}"), 1);
+    if let Some(first) = lines.iter_mut().find(|line| line.starts_with("attach")) {
+        *first = first.replacen("attach", &format!("attach{options}"), 1);
     }
     lines
 }
@@ -122,13 +121,13 @@ pub fn line(name: &str, attached: Attached) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dataplane::{Loading, Sizes};
+    use crate::dataplane::{Loading, LogLevel, Sizes};
 
     fn defaults(devices: &[&str]) -> Defaults {
         Defaults {
             devices: devices.iter().map(|name| (*name).to_owned()).collect(),
             mode: AttachMode::Auto,
-            loading: Loading { sizes: Sizes::of_host(), verifier_log: false },
+            loading: Loading { sizes: Sizes::of_host(), verifier_log: false, log: LogLevel::Off },
         }
     }
 
@@ -155,11 +154,11 @@ mod tests {
         attach(&mut all, &[], None, &defaults(&[])).unwrap();
         let expected = [Some(Attached::Egress), Some(Attached::Native), Some(Attached::Tc), None, None];
         assert_eq!(attached(&all), expected);
-        assert_eq!(save(&all, &defaults(&[]), None), ["detach", "attach"]);
+        assert_eq!(save(&all, &defaults(&[]), ""), ["detach", "attach"]);
         attach(&mut all, &["eth9".to_owned()], Some(AttachMode::Tc), &defaults(&[])).unwrap();
         detach(&mut all, &["lo".to_owned()]).unwrap();
         assert_eq!(
-            save(&all, &defaults(&[]), Some(1000)),
+            save(&all, &defaults(&[]), " --conns 1000"),
             ["detach", "attach --conns 1000", "detach --dev lo", "attach --mode tc --dev eth9"]
         );
         let sentence = "there is no device eth7: see `ip link`";
@@ -179,7 +178,7 @@ mod tests {
                 all[0].attached = any.then_some(Attached::Egress);
                 let mut made = devices();
                 made.iter_mut().zip(&ways).for_each(|(device, way)| device.attached = *way);
-                for line in save(&all, &defaults, None) {
+                for line in save(&all, &defaults, "") {
                     let words: Vec<&str> = line.split(' ').collect();
                     let value = |name| words.iter().position(|word| *word == name).map(|at| words[at + 1]);
                     let names: Vec<String> = value("--dev").into_iter().map(str::to_owned).collect();

@@ -8,6 +8,7 @@ use lvs_common::abi::Sysctls;
 use super::devices::{self, Device};
 use crate::change;
 use crate::commands::Defaults;
+use crate::dataplane::LogLevel;
 use crate::director::{Director, MemoryDirector, rules};
 use crate::grammar::subcommands::{self, AttachMode, Sub};
 use crate::grammar::{self, Command, Dialect, Failure};
@@ -30,6 +31,9 @@ impl Mistake {
     }
 }
 
+/// What a line says, if one does, and its number.
+pub type Said<T> = Option<(usize, T)>;
+
 /// A file that has been read: what it wants.
 ///
 /// It is a script that begins with an empty table. Services and destinations are what they are after its last line;
@@ -47,7 +51,7 @@ pub struct Script {
 enum Setting {
     Timeouts(Timeouts),
     Sysctls { reset: bool, values: Vec<String> },
-    Attach { names: Vec<String>, mode: Option<AttachMode>, connections: Option<u32> },
+    Attach { names: Vec<String>, mode: Option<AttachMode>, connections: Option<u32>, log: Option<LogLevel> },
     Detach { names: Vec<String> },
 }
 
@@ -63,8 +67,8 @@ impl Setting {
                 }
                 Ok(Setting::Sysctls { reset, values })
             }
-            Sub::Attach { devices: names, mode, conns: connections, .. } => {
-                Ok(Setting::Attach { names, mode, connections })
+            Sub::Attach { devices: names, mode, conns: connections, log, verbose: _ } => {
+                Ok(Setting::Attach { names, mode, connections, log })
             }
             Sub::Detach { devices: names } => Ok(Setting::Detach { names }),
             _ => Err("it configures nothing: a rules file takes sysctl, attach and detach".to_owned()),
@@ -132,12 +136,16 @@ impl Script {
         Ok(())
     }
 
-    /// How many connections there is to be room for, where a line says so.
-    pub fn connections(&self) -> Option<(usize, u32)> {
-        self.settings.iter().rev().find_map(|(line, setting)| match setting {
-            Setting::Attach { connections: Some(connections), .. } => Some((*line, *connections)),
-            _ => None,
-        })
+    /// How the data plane has to be loaded: what lines say of that, each with its number.
+    pub fn loading(&self) -> (Said<u32>, Said<LogLevel>) {
+        let (mut room, mut level) = (None, None);
+        for (line, setting) in &self.settings {
+            if let Setting::Attach { connections, log, .. } = setting {
+                room = connections.map(|connections| (*line, connections)).or(room);
+                level = log.map(|log| (*line, log)).or(level);
+            }
+        }
+        (room, level)
     }
 
     /// Whether it says which devices are to be attached.

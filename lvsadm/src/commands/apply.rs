@@ -10,7 +10,7 @@ use super::Defaults;
 use crate::apply::devices::{self, Device};
 use crate::apply::file::{Mistake, Script};
 use crate::apply::{Refused, carry_out};
-use crate::dataplane::{self, Loading, Plane, PlaneDirector};
+use crate::dataplane::{self, Loading, LogLevel, Plane, PlaneDirector};
 use crate::director::{MemoryDirector, rules};
 use crate::grammar::subcommands::AttachMode;
 use crate::names::SystemNames;
@@ -26,14 +26,8 @@ pub fn apply(file: &Path, dry_run: bool) -> Result<()> {
     mistakes.extend(script.attach(&mut unloaded, &defaults));
     check(&file, mistakes)?;
     let loaded = dataplane::open()?;
-    if let (Some(plane), Some((line, connections))) = (&loaded, script.connections())
-        && !plane.has_room_for(connections)
-    {
-        let sentence = format!(
-            "the data plane is loaded with room for {} connections, not {connections}: `lvsadm unload' it first",
-            plane.sizes().0
-        );
-        check(&file, vec![Mistake { line, sentence }])?;
+    if let Some(plane) = &loaded {
+        check(&file, otherwise(&script, plane))?;
     }
     if loaded.is_none() && dry_run {
         // Where nothing is loaded, nothing is configured.
@@ -75,11 +69,32 @@ pub fn apply(file: &Path, dry_run: bool) -> Result<()> {
 
 /// How to load, where the data plane is not.
 fn loading(script: &Script, defaults: &Defaults) -> Loading {
-    let mut loading = defaults.loading;
-    if let Some((_, connections)) = script.connections() {
-        loading.sizes.connections = connections;
-    }
+    let (mut loading, (room, level)) = (defaults.loading, script.loading());
+    loading.sizes.connections = room.map_or(loading.sizes.connections, |(_, connections)| connections);
+    loading.log = level.map_or(loading.log, |(_, level)| level);
     loading
+}
+
+/// Lines that want the data plane loaded otherwise than it is.
+fn otherwise(script: &Script, plane: &Plane) -> Vec<Mistake> {
+    let mut mistakes = Vec::new();
+    let mut add = |line, is: String, wanted: String| {
+        let sentence = format!("the data plane is loaded with {is}, not {wanted}: `lvsadm unload` first");
+        mistakes.push(Mistake { line, sentence });
+    };
+    let (room, level) = script.loading();
+    if let Some((line, connections)) = room
+        && !plane.has_room_for(connections)
+    {
+        add(line, format!("room for {} connections", plane.sizes().0), connections.to_string());
+    }
+    let log = LogLevel::of(&plane.directory);
+    if let Some((line, level)) = level
+        && level != log
+    {
+        add(line, format!("its log {}", log.name()), level.name().to_owned());
+    }
+    mistakes
 }
 
 /// The text of a file, or of standard input, and what to call it.
@@ -126,9 +141,15 @@ pub fn save() -> Result<()> {
         bail!("nothing is loaded in this network namespace");
     };
     let defaults = Defaults::read()?;
-    let usual = defaults.loading.sizes.connections;
-    let connections = (!plane.has_room_for(usual)).then(|| plane.sizes().0);
-    let lines = devices::save(&attached(&plane)?, &defaults, connections);
+    let (usual, log) = (defaults.loading, LogLevel::of(&plane.directory));
+    let mut options = String::new();
+    if !plane.has_room_for(usual.sizes.connections) {
+        options += &format!(" --conns {}", plane.sizes().0);
+    }
+    if log != usual.log {
+        options += &format!(" --log {}", log.name());
+    }
+    let lines = devices::save(&attached(&plane)?, &defaults, &options);
     let director = PlaneDirector::new(plane);
     print!("{}", render::full(&lines, &rules(&director)?));
     Ok(())
