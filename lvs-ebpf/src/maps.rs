@@ -62,7 +62,7 @@ pub static SERVICE6: HashMap<ServiceKey<[u32; 4]>, ServiceId, 1, ON_DEMAND> = Ha
 pub static FWMARKS: HashMap<FwmarkKey, ServiceId, 1, ON_DEMAND> = HashMap::new();
 /// Bucket tables of dh, sh and mh, by [`ServiceConfig::table`](lvs_common::abi::ServiceConfig).
 #[btf_map]
-pub static TABLES: ArrayOfMaps<Array<u32, 1, INNER>, 2> = ArrayOfMaps::new();
+pub static TABLES: ArrayOfMaps<Array<u32, 1, { INNER | MMAP }>, 2> = ArrayOfMaps::new();
 
 /// What lblc and lblcr remember of destination addresses.
 #[btf_map]

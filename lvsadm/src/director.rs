@@ -1,6 +1,10 @@
 //! What the command line needs of a director, whatever it is made of.
 
-use crate::rules::{Connection, Destination, DestinationKey, Service, ServiceEntry, ServiceKey, Timeouts};
+use lvs_common::abi::Sysctls;
+
+use crate::rules::{
+    Connection, Destination, DestinationKey, Rule, SYSCTLS, Service, ServiceEntry, ServiceKey, Timeouts,
+};
 
 mod error;
 mod memory;
@@ -64,20 +68,39 @@ pub trait Director {
     /// Sets the timeouts that are not 0.
     fn set_timeouts(&mut self, timeouts: Timeouts) -> Result<()>;
 
+    /// The settings in force.
+    fn sysctls(&self) -> Result<Sysctls>;
+
+    /// Sets the settings.
+    fn set_sysctls(&mut self, sysctls: &Sysctls) -> Result<()>;
+
     /// Shows every connection and template to `visit`, in the table's order.
     fn connections(&self, visit: &mut dyn FnMut(&Connection)) -> Result<()>;
 
     /// Number of buckets of the connection table, for the first line of a listing.
     fn table_size(&self) -> Result<u32>;
 
-    /// Begins a group of changes: until [`Director::commit`] packets need not see them, though every later call of this
-    /// director does. Many changes are grouped for speed, not for atomicity: an error of one undoes none.
-    fn begin(&mut self) -> Result<()> {
-        Ok(())
-    }
+    /// Begins a group of changes of services and destinations: until [`Director::commit`] packets do not see them, though
+    /// every later call of this director does. An error of one undoes none.
+    fn begin(&mut self) -> Result<()>;
 
-    /// Makes all changes since [`Director::begin`] visible to packets.
-    fn commit(&mut self) -> Result<()> {
-        Ok(())
+    /// Makes all changes since [`Director::begin`] visible to packets, at once. An error is as good as [`Director::abort`].
+    fn commit(&mut self) -> Result<()>;
+
+    /// Forgets all changes since [`Director::begin`].
+    fn abort(&mut self) -> Result<()>;
+}
+
+/// Everything a director is configured with, each service followed by its destinations in the order in which adding them
+/// makes the same list again.
+pub fn rules(director: &dyn Director) -> Result<Vec<Rule>> {
+    let mut rules = vec![Rule::Timeouts(director.timeouts()?)];
+    let sysctls = director.sysctls()?;
+    rules.extend(SYSCTLS.iter().map(|sysctl| Rule::Sysctl(sysctl.name, sysctl.get(&sysctls))));
+    for entry in director.services(Wanted { destinations: true, ..Wanted::default() })? {
+        let key = entry.service.key;
+        rules.push(Rule::Service(entry.service));
+        rules.extend(entry.destinations.iter().rev().map(|listed| Rule::Destination(key, listed.destination)));
     }
+    Ok(rules)
 }

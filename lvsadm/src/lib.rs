@@ -4,11 +4,14 @@ use std::env;
 use std::io;
 use std::process::ExitCode;
 
+pub mod apply;
+mod change;
 pub mod commands;
 pub mod dataplane;
 pub mod director;
 pub mod grammar;
 pub mod names;
+mod netlink;
 pub mod real_server;
 pub mod render;
 pub mod rules;
@@ -21,8 +24,9 @@ use session::{Open, Surroundings};
 /// Runs the program: one of lvsadm's own sub-commands by `dispatch`, everything else on the director that `open` gets.
 pub fn start(open: Open<'_>, dispatch: impl FnOnce(Sub) -> ExitCode) -> ExitCode {
     let arguments: Vec<String> = env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect();
-    let argv: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let mut argv: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match subcommands::parse(&argv) {
+        Some(Ok(Sub::Save { full: false })) => argv = vec!["lvsadm", "-S", "-n"],
         Some(Ok(sub)) => return dispatch(sub),
         Some(Err(answer)) => {
             // Help goes to standard output, anything else to standard error; a closed one is no news.

@@ -2,11 +2,12 @@
 
 use std::io::{self, Read, Write};
 
-use crate::director::{self, Director, Error, Operation, Wanted};
-use crate::grammar::{self, Command, Dialect, Failure, List, Mode, Named};
+use crate::change;
+use crate::director::{self, Director, Operation, Wanted};
+use crate::grammar::{self, Command, Dialect, Failure, List, Mode};
 use crate::names::Names;
 use crate::render::{self, Connections, Labels, Listing};
-use crate::rules::{PersistenceEngine, Service, ServiceEntry, ServiceKey, scheduler_by_name, words};
+use crate::rules::{ServiceEntry, ServiceKey, words};
 
 /// Exit status of a usage error, and of a director that cannot be had.
 const USAGE: u8 = 2;
@@ -213,53 +214,17 @@ impl<'d> Session<'_, 'd> {
                 self.outcome.stdout.push_str(&grammar::version(self.dialect));
                 Err(0)
             }
-            Command::AddService(named) => {
-                let director = self.director()?;
-                let result = resolve(director, named, Error::Exists).and_then(|service| director.add_service(&service));
-                self.changed(Operation::AddService, result)
-            }
-            Command::EditService(named) => {
-                let director = self.director()?;
-                let result =
-                    resolve(director, named, Error::NotFound).and_then(|service| director.edit_service(&service));
-                self.changed(Operation::EditService, result)
-            }
-            Command::DeleteService(key) => {
-                let result = self.director()?.delete_service(&key);
-                self.changed(Operation::DeleteService, result)
-            }
-            Command::Flush => {
-                let result = self.director()?.flush();
-                self.changed(Operation::Flush, result)
-            }
-            Command::AddDestination(service, destination) => {
-                let result = self.director()?.add_destination(&service, &destination);
-                self.changed(Operation::AddDestination, result)
-            }
-            Command::EditDestination(service, destination) => {
-                let result = self.director()?.edit_destination(&service, &destination);
-                self.changed(Operation::EditDestination, result)
-            }
-            Command::DeleteDestination(service, key) => {
-                let result = self.director()?.delete_destination(&service, &key);
-                self.changed(Operation::DeleteDestination, result)
-            }
-            Command::SetTimeouts(timeouts) => {
-                let result = self.director()?.set_timeouts(timeouts);
-                self.changed(Operation::Timeouts, result)
-            }
-            Command::Zero(key) => {
-                let result = self.director()?.zero(key.as_ref());
-                self.changed(Operation::Zero, result)
-            }
             Command::Daemon => {
                 self.complain("This build has no connection synchronisation daemon");
                 Ok(REFUSED)
             }
             Command::List(list) => self.list(list),
             Command::Save { numeric } => self.save(numeric),
-            // Only reached from within a restore, which `line` has refused.
-            Command::Restore => self.try_help(),
+            change => match change::make(self.director()?, change) {
+                Some((operation, result)) => self.changed(operation, result),
+                // A restore from within a restore, which `line` has refused.
+                None => self.try_help(),
+            },
         }
     }
 
@@ -341,21 +306,5 @@ impl<'d> Session<'_, 'd> {
         let entry = self.director()?.service(key, wanted);
         let entries = vec![self.listed(Operation::GetService, entry)?];
         Ok(if sorted { render::sorted(entries) } else { entries })
-    }
-}
-
-/// The service with its scheduler and engine. The kernel looks for the service before it looks for these, so if there is
-/// none of a name, the error depends on whether there is the service; `there` is the error if so.
-fn resolve(director: &dyn Director, named: Named, there: Error) -> director::Result<Service> {
-    let engine = PersistenceEngine::by_name(&named.engine);
-    match scheduler_by_name(&named.scheduler) {
-        Some(scheduler) if engine.is_some() || named.engine.is_empty() => {
-            Ok(Service { scheduler, engine, ..named.service })
-        }
-        _ => match director.service(&named.service.key, Wanted::default()) {
-            Ok(_) => Err(there),
-            Err(Error::NoService) if there == Error::Exists => Err(Error::NotFound),
-            Err(error) => Err(error),
-        },
     }
 }

@@ -59,8 +59,14 @@ pub struct Settings {
     pub dests_used: u32,
     /// Service slots from here on were never used.
     pub services_used: u32,
-    /// Always 0.
-    pub pad: u32,
+    /// 1 while a command is staging changes: who finds it so after taking the lock cleans up after a dead one.
+    pub staged: u32,
+    /// How many of the used destination slots hold none that is configured; only `lvsadm` reads it.
+    pub idle_dests: u32,
+    /// No slot below is one of them, if there are any; only `lvsadm` reads it.
+    pub idle_from: u32,
+    /// Serial of the newest service; only `lvsadm` reads it.
+    pub serial: u64,
     /// Global timeouts.
     pub timeouts: Timeouts,
     /// Sysctls.
@@ -97,7 +103,7 @@ pub struct Watch {
 
 const _: () = assert!(size_of::<Timeouts>() == 136);
 const _: () = assert!(size_of::<Sysctls>() == 88);
-const _: () = assert!(size_of::<Settings>() == 264);
+const _: () = assert!(size_of::<Settings>() == 280);
 
 /// IPVS's timeouts.
 impl Default for Timeouts {

@@ -1,5 +1,6 @@
 //! lvsadm's own sub-commands.
 
+mod apply;
 mod attach;
 mod defaults;
 mod status;
@@ -12,7 +13,7 @@ use anyhow::Result;
 use crate::dataplane::{self, Plane, PlaneDirector};
 use crate::director;
 use crate::grammar::subcommands::Sub;
-use defaults::Defaults;
+pub use defaults::Defaults;
 
 /// Runs a sub-command. Errors are one line, status 2 as ipvsadm's own.
 pub fn run(sub: Sub) -> ExitCode {
@@ -27,13 +28,16 @@ pub fn run(sub: Sub) -> ExitCode {
             with.loading.verifier_log |= verbose;
             attach::attach(&with)
         }),
+        Sub::Apply { file, dry_run } => apply::apply(&file, dry_run),
+        // Without --full it is `-S -n`, and does not come here.
+        Sub::Save { full: _ } => apply::save(),
         Sub::Detach { devices } => attach::detach(&devices),
         Sub::Status { verifier: true, .. } => status::verifier(),
         Sub::Status { json, .. } => status::status(json),
         Sub::Unload => attach::unload(),
         Sub::Log => attach::log(),
         Sub::RealServer(arguments) => crate::real_server::run(&arguments),
-        Sub::Sysctl { settings } => sysctl::sysctl(&settings),
+        Sub::Sysctl { reset, settings } => sysctl::sysctl(reset, &settings),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

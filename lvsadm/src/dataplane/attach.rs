@@ -1,6 +1,9 @@
 //! Attaching the programs to devices, by pinned links that outlive every process and go with their device.
 
+use std::collections::HashSet;
+use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -12,41 +15,17 @@ use aya_obj::programs::XdpAttachType;
 use lvs_common::abi::{DEVICE_SLOTS, Device, device_flags};
 
 use super::bpffs::Directory;
-use super::devices::{self, NetDevice};
+use super::devices::{self, Link, NetDevice};
 use super::link;
 use super::plane::Plane;
 use crate::grammar::subcommands::AttachMode;
+use crate::rules::Attached;
 
 /// `lo` has the same index in every network namespace.
 const LOOPBACK: u32 = 1;
 /// Priority and handle of the TC filters where the kernel has no links for them (before Linux 6.6).
 const PRIORITY: u16 = 900;
 const HANDLE: TcHandle = TcHandle::new(0, 1);
-
-/// How a device is served.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Attached {
-    /// XDP in the driver, and TC for what it hands up.
-    Native,
-    /// XDP in the network stack, and TC.
-    Generic,
-    /// TC alone.
-    Tc,
-    /// `lo`: only what the director itself sends.
-    Egress,
-}
-
-impl Attached {
-    /// The word for it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Attached::Native => "native",
-            Attached::Generic => "generic",
-            Attached::Tc => "tc",
-            Attached::Egress => "egress",
-        }
-    }
-}
 
 /// An attached device.
 #[derive(Clone, Debug)]
@@ -79,22 +58,27 @@ pub fn attach(plane: &mut Plane, names: &[String], mode: AttachMode) -> Result<(
     for device in &chosen {
         attach_device(plane, device, mode)?;
     }
-    let _ = fs::remove_dir(pin(&plane.directory, "detached", LOOPBACK));
-    attach_tc(&plane.directory, LOOPBACK, "lo", "egress")?;
+    attach_loopback(plane)?;
     write_devices(plane, &all)
+}
+
+/// Attaches to what the director itself sends.
+pub fn attach_loopback(plane: &mut Plane) -> Result<()> {
+    prepare_loopback()?;
+    let _ = fs::remove_dir(pin(&plane.directory, "detached", LOOPBACK));
+    attach_tc(&plane.directory, LOOPBACK, "lo", "egress")
 }
 
 /// Attaches to devices that have come up since: the named ones, or any that are Ethernet-like. A device that an operator
 /// detached stays so.
 pub fn attach_new(plane: &mut Plane, names: &[String], mode: AttachMode) -> Result<()> {
-    let mut fresh = Vec::new();
-    for device in devices::all()? {
-        let known = ["ingress", "detached"].iter().any(|kind| pin(&plane.directory, kind, device.index).exists());
-        let wanted = if names.is_empty() { device.ethernet } else { names.contains(&device.name) };
-        if device.up && wanted && !known {
-            fresh.push(device.name);
-        }
-    }
+    let pins = fs::read_dir(plane.directory.path().join("links")).context("cannot read a directory of pins")?;
+    let pins: HashSet<OsString> = pins.map(|pin| Ok(pin?.file_name())).collect::<io::Result<_>>()?;
+    let known =
+        |index| ["ingress", "detached"].iter().any(|kind| pins.contains(OsStr::new(&format!("{kind}-{index}"))));
+    let wanted = |link: &Link| if names.is_empty() { link.ethernet } else { names.contains(&link.name) };
+    let fresh = devices::links()?.into_iter().filter(|link| link.up && wanted(link) && !known(link.index));
+    let fresh: Vec<String> = fresh.map(|link| link.name).collect();
     if !fresh.is_empty() {
         return attach(plane, &fresh, mode);
     }

@@ -2,12 +2,14 @@
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
-use lvs_common::abi::{Address, DestId, Destination as Slot, NextHop, ServiceId, Switch, dest_slot};
+use lvs_common::abi::{Address, DestId, Destination as Slot, Forward, NextHop, ServiceId, Switch, dest_slot};
 use lvs_common::sched::change::Change;
 use lvs_common::sched::overload;
 
 use super::convert;
+use super::mapped::{field, put};
 use super::plane::Plane;
+use super::services::check_count;
 use super::slots::Slots;
 use crate::director::{Error, Result};
 use crate::rules::{Destination, DestinationKey, Family, ServiceKey};
@@ -18,8 +20,9 @@ impl Plane {
         let (address, port) = (convert::address(key.address), key.port.to_be());
         let family = Family::of(key.address).number();
         self.list(service).into_iter().find(|id| {
-            let slot = self.dests.get(*id);
-            slot.address == address && slot.port == port && slot.family == family
+            field!(self.dests, *id, address) == address
+                && field!(self.dests, *id, port) == port
+                && field!(self.dests, *id, family) == family
         })
     }
 
@@ -31,29 +34,26 @@ impl Plane {
         destination: &Destination,
         slots: &mut Slots,
     ) -> Result<()> {
-        let serial = self.services.get(service).serial;
-        let id = match slots.revive(key, &destination.key) {
+        let config = self.service_config(service);
+        check_count(config.scheduler, config.dest_count + 1)?;
+        let serial = field!(self.services, service, serial);
+        let id = match slots.revive(self, key, &destination.key) {
             Some(id) => {
-                let target = self.dests.at(id);
-                let stale = self.dests.get(id).service_serial != serial;
-                // SAFETY: fields of the element, which no packet schedules to.
-                unsafe {
-                    if stale {
-                        let counted = self.counted(id);
-                        (&raw mut (*target).origin).write_volatile(counted);
-                        (&raw mut (*target).base).write_volatile(counted);
-                    }
-                    (&raw mut (*target).service).write_volatile(service);
-                    (&raw mut (*target).service_serial).write_volatile(serial);
-                    (&raw mut (*target).deleted).write_volatile(0);
+                // Of a service that was deleted meanwhile: what it counted was that one's. No packet schedules to it.
+                if field!(self.dests, id, service_serial) != serial {
+                    let counted = self.counted(id);
+                    put!(self.dests, id, origin, counted);
+                    put!(self.dests, id, base, counted);
                 }
+                put!(self.dests, id, service, service);
+                put!(self.dests, id, service_serial, serial);
+                put!(self.dests, id, deleted, 0);
                 id
             }
             None => {
                 let id = slots.take_dest(self).ok_or(Error::NoMemory)?;
-                let before = self.dests.get(id);
                 let slot = Slot {
-                    switch: Switch::at(self.settings().epoch, 0),
+                    switch: Switch::at(self.now(), 0),
                     address: convert::address(destination.key.address),
                     port: destination.key.port.to_be(),
                     family: destination.family().number(),
@@ -61,41 +61,46 @@ impl Plane {
                     service,
                     service_serial: serial,
                     hop: NextHop::default(),
-                    origin: before.origin,
-                    base: before.base,
+                    origin: field!(self.dests, id, origin),
+                    base: field!(self.dests, id, base),
                     ..Slot::default()
                 };
                 self.dests.set(id, slot);
                 id
             }
         };
-        if let Some(source) = source_toward(destination.key.address) {
-            // SAFETY: a field of the element.
-            unsafe { (&raw mut (*self.dests.at(id)).source).write_volatile(source) }
-        }
-        let slot = self.dests.get(id);
-        self.watch_address(slot.address, slot.family, false);
-        let head = self.service_config(service).head;
-        self.change_dest(id, |config| {
-            *config = convert::dest_config(destination, config);
-            config.next = head;
+        self.write_source(id, destination);
+        self.watch_address(convert::address(destination.key.address), destination.family().number(), false);
+        self.change_dest(id, |dest| {
+            *dest = convert::dest_config(destination, dest);
+            dest.next = config.head;
         });
         self.change_service(service, |config| {
             config.head = id;
             config.dest_count += 1;
         });
-        self.refresh(service, Change::Added)
+        self.refresh(service, Change::Added);
+        Ok(())
     }
 
     /// Stages an edit of a destination.
-    pub fn rewrite_dest(&mut self, service: ServiceId, id: DestId, destination: &Destination) -> Result<()> {
+    pub fn rewrite_dest(&mut self, service: ServiceId, id: DestId, destination: &Destination) {
         let before = self.dest_config(id);
+        self.write_source(id, destination);
         self.change_dest(id, |config| *config = convert::dest_config(destination, config));
         if overload::edit_clears(before.upper, destination.upper) {
-            // SAFETY: a field of the element.
-            unsafe { (&raw mut (*self.dests.at(id)).overloaded).write_volatile(0) }
+            put!(self.dests, id, overloaded, 0);
         }
-        self.refresh(service, Change::Edited)
+        self.refresh(service, Change::Edited);
+    }
+
+    /// Notes what the outer header of a tunnel comes from, for a destination that has one.
+    fn write_source(&mut self, id: DestId, destination: &Destination) {
+        if destination.forward == Forward::Tunnel
+            && let Some(source) = source_toward(destination.key.address)
+        {
+            put!(self.dests, id, source, source);
+        }
     }
 
     /// Stages the removal of a destination from its service's list. Connections keep referring to it.
@@ -111,15 +116,19 @@ impl Plane {
         }
         self.change_service(service, |config| config.dest_count -= 1);
         self.retire_dest(id);
-        self.refresh(service, Change::Removed { dest: id, predecessor })
+        self.refresh(service, Change::Removed { dest: id, predecessor });
+        Ok(())
     }
 
     /// Stages that a destination is not configured any more.
     pub fn retire_dest(&mut self, id: DestId) {
         self.change_dest(id, |config| config.flags = 0);
-        let now = self.settings().now_ns.max(1);
-        // SAFETY: a field of the element.
-        unsafe { (&raw mut (*self.dests.at(id)).deleted).write_volatile(now) }
+        let now = field!(self.settings, 0, now_ns).max(1);
+        put!(self.dests, id, deleted, now);
+        self.set(|s| {
+            s.idle_from = if s.idle_dests == 0 { id } else { s.idle_from.min(id) };
+            s.idle_dests += 1;
+        });
     }
 }
 

@@ -1,12 +1,13 @@
 //! The director made of the data plane's maps.
 
-use lvs_common::abi::{Counters, Forward, ServiceId, service_flags};
+use lvs_common::abi::{Counters, Forward, ServiceId, Sysctls, service_flags};
 use lvs_common::sched::change::Change;
 use lvs_common::state::tcp;
 
 use super::convert;
+use super::mapped::put;
 use super::plane::Plane;
-use super::services::failed;
+use super::services::{check_count, failed};
 use super::slots::Slots;
 use crate::director::{Director, Error, Result, Wanted};
 use crate::rules::{Connection, Destination, DestinationKey, Service, ServiceEntry, ServiceKey, Timeouts, check};
@@ -14,61 +15,95 @@ use crate::rules::{Connection, Destination, DestinationKey, Service, ServiceEntr
 /// Buckets that ipvsadm's first line tells: IPVS's default, which scripts may know; the real table is `lvsadm status`'s.
 const TABLE_SIZE: u32 = 4096;
 
+/// How many slots are looked through in the time that a command takes anyway.
+const FEW_SLOTS: u32 = 4096;
+
 /// See the module.
 #[derive(Debug)]
 pub struct PlaneDirector {
     plane: Plane,
-    slots: Option<Slots>,
+    slots: Slots,
     grouping: bool,
     /// Services deleted since the last switch: their keys leave the index behind it.
     gone: Vec<ServiceId>,
+    /// Whether destinations were deleted since the last switch.
+    deleted: bool,
 }
 
 impl PlaneDirector {
     /// A director on a loaded data plane.
     pub fn new(plane: Plane) -> Self {
-        PlaneDirector { plane, slots: None, grouping: false, gone: Vec::new() }
+        PlaneDirector { plane, slots: Slots::default(), grouping: false, gone: Vec::new(), deleted: false }
+    }
+
+    /// The data plane it is made of.
+    pub fn plane(&mut self) -> &mut Plane {
+        &mut self.plane
     }
 
     fn find(&self, key: &ServiceKey) -> Result<ServiceId> {
         self.plane.find_service(key)?.ok_or(Error::NoService)
     }
 
-    /// Makes a change: stages it, and switches unless changes are grouped. An error before the switch undoes it.
-    fn change(&mut self, change: impl FnOnce(&mut Plane, &mut Slots, &mut Vec<ServiceId>) -> Result<()>) -> Result<()> {
-        let slots = self.slots.get_or_insert_with(|| Slots::of(&self.plane));
+    /// Makes a change: stages it, and switches unless changes are grouped.
+    fn change(&mut self, change: impl FnOnce(&mut Plane, &mut Slots) -> Result<()>) -> Result<()> {
         if !self.plane.is_staging() {
             self.plane.stage();
         }
-        change(&mut self.plane, slots, &mut self.gone)?;
-        if self.grouping { Ok(()) } else { self.switch() }
+        let staged = change(&mut self.plane, &mut self.slots);
+        if self.grouping { staged } else { self.finish(staged) }
     }
 
+    /// Makes what is staged visible or, if staging or this fails, forgets it.
+    fn finish(&mut self, staged: Result<()>) -> Result<()> {
+        staged.and_then(|()| self.switch()).or_else(|error| {
+            self.abort()?;
+            Err(error)
+        })
+    }
+
+    /// Stages the deletion of a service and its destinations.
+    fn remove(&mut self, key: &ServiceKey, id: ServiceId) -> Result<()> {
+        self.gone.push(id);
+        self.change(|plane, slots| {
+            for dest in plane.list(id) {
+                slots.discard(*key, convert::dest_key(&plane.dests.get(dest)), dest);
+                plane.retire_dest(dest);
+            }
+            plane.change_service(id, |config| config.flags &= !service_flags::PRESENT);
+            Ok(())
+        })
+    }
+
+    /// Makes what is staged visible. An error leaves it staged.
     fn switch(&mut self) -> Result<()> {
         if !self.plane.is_staging() {
             return Ok(());
         }
+        self.plane.build_tables(&mut self.slots)?;
         self.plane.switch();
-        for id in std::mem::take(&mut self.gone) {
-            let slot = self.plane.services.get(id);
-            self.plane.forget_service(id, &slot).map_err(failed)?;
+        let gone = std::mem::take(&mut self.gone);
+        for id in &gone {
+            self.plane.forget_service(*id).map_err(failed)?;
         }
-        if self.plane.service_ids().is_empty() {
+        if !gone.is_empty() && !self.plane.has_services() {
             self.plane.set(|s| s.flags = 0);
+        }
+        if std::mem::take(&mut self.deleted) || !gone.is_empty() {
+            self.prune();
         }
         Ok(())
     }
-}
 
-/// Stages the deletion of a service and its destinations.
-fn remove(plane: &mut Plane, slots: &mut Slots, gone: &mut Vec<ServiceId>, key: &ServiceKey, id: ServiceId) {
-    for dest in plane.list(id) {
-        slots.discard(*key, convert::dest_key(&plane.dests.get(dest)), dest);
-        plane.retire_dest(dest);
+    /// Clears what packets need not look at any more. That takes a look through all slots, and a bit too many is no
+    /// error: where there are many slots, only one of some changes does it.
+    fn prune(&mut self) {
+        let settings = self.plane.settings();
+        let turns = 1 + u64::from((settings.dests_used + settings.services_used) / FEW_SLOTS);
+        if settings.epoch.is_multiple_of(turns) || !self.plane.has_services() {
+            self.plane.prune_watch();
+        }
     }
-    plane.change_service(id, |config| config.flags &= !service_flags::PRESENT);
-    slots.services.remove(key);
-    gone.push(id);
 }
 
 impl Director for PlaneDirector {
@@ -77,54 +112,44 @@ impl Director for PlaneDirector {
             return Err(Error::Exists);
         }
         check::service(service)?;
-        self.change(|plane, slots, _| {
+        self.change(|plane, slots| {
             let id = slots.take_service(plane).ok_or(Error::NoMemory)?;
-            let serial = u64::from(plane.settings().services_used).max(newest(plane) + 1);
-            plane.write_service(id, service, serial).map_err(failed)?;
-            slots.services.insert(service.key, id);
-            Ok(())
+            plane.set(|s| s.serial += 1);
+            plane.write_service(id, service, plane.settings().serial).map_err(failed)
         })
     }
 
     fn edit_service(&mut self, service: &Service) -> Result<()> {
         let id = self.find(&service.key)?;
         check::service(service)?;
-        self.change(|plane, _, _| {
+        self.change(|plane, _| {
             let before = plane.service_config(id);
             let mut after = convert::service_config(service);
             (after.head, after.dest_count) = (before.head, before.dest_count);
             (after.table, after.sched_state, after.timeouts) = (before.table, before.sched_state, before.timeouts);
             (after.weight_gcd, after.weight_max) = (before.weight_gcd, before.weight_max);
-            let other = after.scheduler != before.scheduler;
+            check_count(after.scheduler, after.dest_count)?;
             plane.change_service(id, |config| *config = after);
-            if other { plane.refresh(id, Change::Attached) } else { Ok(()) }
+            if after.scheduler != before.scheduler {
+                plane.refresh(id, Change::Attached);
+            }
+            Ok(())
         })
     }
 
     fn delete_service(&mut self, key: &ServiceKey) -> Result<()> {
         let id = self.find(key)?;
-        self.change(|plane, slots, gone| {
-            remove(plane, slots, gone, key, id);
-            Ok(())
-        })?;
-        self.plane.prune_watch();
-        Ok(())
+        self.remove(key, id)
     }
 
     fn flush(&mut self) -> Result<()> {
-        let ids = self.plane.service_ids();
-        if ids.is_empty() {
-            return Ok(());
-        }
-        self.change(|plane, slots, gone| {
-            for id in ids {
-                let key = convert::service_key(&plane.services.get(id));
-                remove(plane, slots, gone, &key, id);
-            }
-            Ok(())
-        })?;
-        self.plane.prune_watch();
-        Ok(())
+        let grouping = std::mem::replace(&mut self.grouping, true);
+        let removed = self.plane.service_ids().into_iter().try_for_each(|id| {
+            let key = convert::service_key(&self.plane.services.get(id));
+            self.remove(&key, id)
+        });
+        self.grouping = grouping;
+        if grouping { removed } else { self.finish(removed) }
     }
 
     fn zero(&mut self, key: Option<&ServiceKey>) -> Result<()> {
@@ -132,20 +157,15 @@ impl Director for PlaneDirector {
             Some(key) => vec![self.find(key)?],
             None => self.plane.service_ids(),
         };
+        let deleted = self.plane.deleted_counts();
         for id in ids {
-            let counted = self.plane.service_counted(id);
-            // SAFETY: fields of elements.
-            unsafe {
-                (&raw mut (*self.plane.services.at(id)).base).write_volatile(counted);
-                (&raw mut (*self.plane.service_rates.at(id)).average).write_volatile([0; 5]);
-            }
+            let counted = self.plane.service_counted(id, deleted.get(&id).unwrap_or(&Counters::default()));
+            put!(self.plane.services, id, base, counted);
+            put!(self.plane.service_rates, id, average, [0; 5]);
             for dest in self.plane.list(id) {
                 let counted = self.plane.counted(dest);
-                // SAFETY: as above.
-                unsafe {
-                    (&raw mut (*self.plane.dests.at(dest)).base).write_volatile(counted);
-                    (&raw mut (*self.plane.dest_rates.at(dest)).average).write_volatile([0; 5]);
-                }
+                put!(self.plane.dests, dest, base, counted);
+                put!(self.plane.dest_rates, dest, average, [0; 5]);
             }
         }
         Ok(())
@@ -159,7 +179,7 @@ impl Director for PlaneDirector {
             return Err(Error::Exists);
         }
         check::real_server_address(destination.key.address)?;
-        self.change(|plane, slots, _| plane.write_dest(id, service, destination, slots))
+        self.change(|plane, slots| plane.write_dest(id, service, destination, slots))
     }
 
     fn edit_destination(&mut self, service: &ServiceKey, destination: &Destination) -> Result<()> {
@@ -167,18 +187,20 @@ impl Director for PlaneDirector {
         check::destination(service, destination)?;
         refuse_fullnat(destination)?;
         let dest = self.plane.find_dest(id, &destination.key).ok_or(Error::NotFound)?;
-        self.change(|plane, _, _| plane.rewrite_dest(id, dest, destination))
+        self.change(|plane, _| {
+            plane.rewrite_dest(id, dest, destination);
+            Ok(())
+        })
     }
 
     fn delete_destination(&mut self, service: &ServiceKey, destination: &DestinationKey) -> Result<()> {
         let id = self.find(service)?;
         let dest = self.plane.find_dest(id, destination).ok_or(Error::NotFound)?;
-        self.change(|plane, slots, _| {
+        self.deleted = true;
+        self.change(|plane, slots| {
             slots.discard(*service, *destination, dest);
             plane.unlink_dest(id, dest)
-        })?;
-        self.plane.prune_watch();
-        Ok(())
+        })
     }
 
     fn services(&self, wanted: Wanted) -> Result<Vec<ServiceEntry>> {
@@ -217,6 +239,15 @@ impl Director for PlaneDirector {
         Ok(())
     }
 
+    fn sysctls(&self) -> Result<Sysctls> {
+        Ok(self.plane.settings().sysctls)
+    }
+
+    fn set_sysctls(&mut self, sysctls: &Sysctls) -> Result<()> {
+        self.plane.set(|s| s.sysctls = *sysctls);
+        Ok(())
+    }
+
     fn connections(&self, visit: &mut dyn FnMut(&Connection)) -> Result<()> {
         self.plane.each_connection(visit);
         Ok(())
@@ -233,7 +264,13 @@ impl Director for PlaneDirector {
 
     fn commit(&mut self) -> Result<()> {
         self.grouping = false;
-        self.switch()
+        self.finish(Ok(()))
+    }
+
+    fn abort(&mut self) -> Result<()> {
+        self.gone.clear();
+        (self.slots, self.grouping, self.deleted) = (Slots::default(), false, false);
+        self.plane.abandon().map_err(failed)
     }
 }
 
@@ -243,9 +280,4 @@ fn refuse_fullnat(destination: &Destination) -> Result<()> {
         return Err(Error::Other("this build does not forward by FullNAT: use -m, -g or -i".into()));
     }
     Ok(())
-}
-
-/// The greatest serial of a service so far.
-fn newest(plane: &Plane) -> u64 {
-    (1..plane.settings().services_used).map(|id| plane.services.get(id).serial).max().unwrap_or(0)
 }

@@ -7,6 +7,8 @@ use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send, socket,
 };
 
+use crate::netlink;
+
 /// `NETDEV_XDP_ACT_*`: basic actions, redirecting away, taking redirected frames.
 const BASIC: u64 = 1;
 const REDIRECT: u64 = 2;
@@ -51,17 +53,17 @@ pub fn is_virtual(name: &str) -> bool {
 
 fn ask() -> Option<Features> {
     let flags = SockFlag::SOCK_CLOEXEC;
-    let netlink = SockProtocol::NetlinkGeneric;
-    let socket = socket(AddressFamily::Netlink, SockType::Raw, flags, netlink).ok()?;
+    let generic = SockProtocol::NetlinkGeneric;
+    let socket = socket(AddressFamily::Netlink, SockType::Raw, flags, generic).ok()?;
     bind(socket.as_raw_fd(), &NetlinkAddr::new(0, 0)).ok()?;
     let name = attribute(FAMILY_NAME, b"netdev\0");
     let answer = request(&socket, CONTROLLER, GET_FAMILY, 0, &name)?;
-    let id = answer.first().and_then(|message| find(message, FAMILY_ID))?;
+    let id = answer.first().and_then(|message| netlink::attribute(message, FAMILY_ID))?;
     let family = u16::from_ne_bytes(id.get(..2)?.try_into().ok()?);
     let devices = request(&socket, family, DEVICE_GET, libc::NLM_F_DUMP as u16, &[])?;
     let read = |message: &Vec<u8>| {
-        let index = u32::from_ne_bytes(find(message, DEVICE_IFINDEX)?.get(..4)?.try_into().ok()?);
-        let bits = u64::from_ne_bytes(find(message, DEVICE_XDP_FEATURES)?.get(..8)?.try_into().ok()?);
+        let index = u32::from_ne_bytes(netlink::attribute(message, DEVICE_IFINDEX)?.get(..4)?.try_into().ok()?);
+        let bits = u64::from_ne_bytes(netlink::attribute(message, DEVICE_XDP_FEATURES)?.get(..8)?.try_into().ok()?);
         Some((index, bits))
     };
     Some(devices.iter().filter_map(read).collect())
@@ -74,18 +76,6 @@ fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
     bytes.extend(value);
     bytes.resize(bytes.len().next_multiple_of(4), 0);
     bytes
-}
-
-/// The value of an attribute among those of a message.
-fn find(mut attributes: &[u8], kind: u16) -> Option<&[u8]> {
-    loop {
-        let length = u16::from_ne_bytes(attributes.get(..2)?.try_into().ok()?) as usize;
-        let value = attributes.get(4..length)?;
-        if u16::from_ne_bytes(attributes.get(2..4)?.try_into().ok()?) & 0x3fff == kind {
-            return Some(value);
-        }
-        attributes = attributes.get(length.next_multiple_of(4)..)?;
-    }
 }
 
 /// Sends a generic netlink request; the attributes of each message of the answer.

@@ -5,6 +5,8 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use super::syscall;
+
 const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const BPF_LINK_DETACH: libc::c_long = 34;
@@ -34,9 +36,7 @@ struct Attributes {
 
 fn bpf(command: libc::c_long, attributes: &mut Attributes) -> Option<i32> {
     // SAFETY: the callers' attributes are what the command takes, their addresses outlive the call.
-    let result =
-        unsafe { libc::syscall(libc::SYS_bpf, command, attributes as *mut Attributes, size_of::<Attributes>()) };
-    (result >= 0).then_some(result as i32)
+    unsafe { syscall::bpf(command, attributes) }.ok()
 }
 
 /// Number of the device or network namespace that the link pinned at `path` is attached to; 0 if that is gone, `None` if

@@ -1,13 +1,15 @@
 //! What the maps tell: services, destinations, counters, connections.
 
+use std::collections::HashMap;
+
 use lvs_common::abi::{
     Bucket, Connection as Entry, Counters, DestId, Destination as Slot, IpAddress, Rates as Averages, ServiceId, WAYS,
-    conn_flags, conn_kind, service_flags,
+    conn_flags, conn_kind, dest_slot,
 };
 use lvs_common::{estimator, state};
 
 use super::convert;
-use super::mapped::Mapped;
+use super::mapped::{Mapped, field};
 use super::plane::Plane;
 use super::slots;
 use crate::director::Wanted;
@@ -16,71 +18,69 @@ use crate::rules::{Connection, DestinationEntry, Protocol, Rates, ServiceEntry};
 impl Plane {
     /// Services that are configured, oldest first.
     pub fn service_ids(&self) -> Vec<ServiceId> {
-        let is_present = |id: &ServiceId| self.service_config(*id).flags & service_flags::PRESENT != 0;
-        let mut ids: Vec<_> = (1..self.settings().services_used).filter(is_present).collect();
-        ids.sort_by_key(|id| self.services.get(*id).serial);
+        let mut ids: Vec<_> = (1..self.settings().services_used).filter(|id| self.is_present(*id)).collect();
+        ids.sort_by_cached_key(|id| field!(self.services, *id, serial));
         ids
     }
 
-    /// A service with what is wanted of it. `deleted` is what its deleted destinations have counted, by service.
+    /// A service with what is wanted of it. `deleted` is what its deleted destinations have counted.
     pub fn entry(&self, id: ServiceId, wanted: Wanted, deleted: &Counters) -> ServiceEntry {
         let slot = self.services.get(id);
         let service = convert::service(&slot, &self.service_config(id));
-        let ids = if wanted.destinations || wanted.statistics { self.list(id) } else { Vec::new() };
-        let mut statistics = slot.folded.plus(*deleted);
-        let destinations = ids
-            .into_iter()
-            .map(|id| {
-                let dest = self.dests.get(id);
-                if wanted.statistics {
-                    statistics = statistics.plus(self.counted(id).since(dest.origin));
-                }
-                self.destination(id, &dest, wanted)
-            })
-            .collect();
+        let ids = if wanted.destinations { self.list(id) } else { Vec::new() };
+        let statistics = if wanted.statistics { self.service_counted(id, deleted) } else { slot.base };
         ServiceEntry {
             service,
             statistics: statistics.since(slot.base),
-            rates: rates(&self.service_rates.get(id)),
-            destinations,
+            rates: if wanted.rates { rates(&self.service_rates.get(id)) } else { Rates::default() },
+            destinations: ids.into_iter().map(|id| self.destination(id, wanted)).collect(),
         }
     }
 
-    /// What a service has counted since it was made, deleted destinations included.
-    pub fn service_counted(&self, id: ServiceId) -> Counters {
-        let serial = self.services.get(id).serial;
-        let mut sum = self.services.get(id).folded;
-        for dest in 1..self.settings().dests_used {
-            let slot = self.dests.get(dest);
-            if slot.service == id && slot.service_serial == serial {
-                sum = sum.plus(self.counted(dest).since(slot.origin));
-            }
-        }
-        sum
+    /// What a service has counted since it was made. `deleted` is what its deleted destinations have.
+    pub fn service_counted(&self, id: ServiceId, deleted: &Counters) -> Counters {
+        let before = field!(self.services, id, folded).plus(*deleted);
+        let counted = |dest: DestId| self.counted(dest).since(field!(self.dests, dest, origin));
+        self.list(id).into_iter().fold(before, |sum, dest| sum.plus(counted(dest)))
     }
 
     /// What destinations that are deleted but not yet forgotten have counted, by service.
-    pub fn deleted_counts(&self) -> std::collections::HashMap<ServiceId, Counters> {
-        let mut sums = std::collections::HashMap::new();
-        for dest in 1..self.settings().dests_used {
-            let slot = self.dests.get(dest);
-            let gone = slot.deleted != 0 && slot.slot == lvs_common::abi::dest_slot::USED;
-            if gone && slot.service_serial == self.services.get(slot.service).serial {
-                let sum: &mut Counters = sums.entry(slot.service).or_default();
-                *sum = sum.plus(self.counted(dest).since(slot.origin));
+    pub fn deleted_counts(&self) -> HashMap<ServiceId, Counters> {
+        let mut sums = HashMap::new();
+        let settings = self.settings();
+        if settings.idle_dests == 0 {
+            return sums;
+        }
+        for dest in settings.idle_from.max(1)..settings.dests_used {
+            if field!(self.dests, dest, deleted) == 0 || field!(self.dests, dest, slot) != dest_slot::USED {
+                continue;
+            }
+            let service = field!(self.dests, dest, service);
+            if field!(self.dests, dest, service_serial) == field!(self.services, service, serial) {
+                let sum: &mut Counters = sums.entry(service).or_default();
+                *sum = sum.plus(self.counted(dest).since(field!(self.dests, dest, origin)));
             }
         }
         sums
     }
 
-    fn destination(&self, id: DestId, dest: &Slot, wanted: Wanted) -> DestinationEntry {
+    /// What has been counted altogether since the data plane was loaded.
+    pub fn total_counted(&self) -> Counters {
+        // A slot's counters never go back, whatever destination it is given to.
+        (1..self.settings().dests_used).fold(Counters::default(), |sum, dest| sum.plus(self.counted(dest)))
+    }
+
+    fn destination(&self, id: DestId, wanted: Wanted) -> DestinationEntry {
+        let dest = self.dests.get(id);
         let (active, inactive) = Slot::split(dest.connections);
+        let statistics =
+            if wanted.statistics { slots::dest_statistics(self, id, dest.base) } else { Counters::default() };
         DestinationEntry {
-            destination: convert::destination(dest, &self.dest_config(id)),
+            destination: convert::destination(&dest, &dest.config[dest.switch.copy(self.epoch())]),
             active,
             inactive,
             persistent: dest.persistent,
-            statistics: if wanted.statistics { slots::dest_statistics(self, id, dest) } else { Counters::default() },
+            statistics,
             rates: if wanted.rates { rates(&self.dest_rates.get(id)) } else { Rates::default() },
         }
     }

@@ -74,11 +74,11 @@ impl Sizes {
         let connections = (memory / 128 / 430).clamp(1 << 14, 1 << 20) as u32;
         Sizes { connections, services: 65_536, destinations: 131_072 }
     }
+}
 
-    /// Buckets of a connection table.
-    fn buckets(&self) -> u32 {
-        self.connections.div_ceil(FILL).max(1)
-    }
+/// Buckets of a connection table.
+pub fn buckets(connections: u32) -> u32 {
+    connections.div_ceil(FILL).max(1)
 }
 
 /// How to load.
@@ -129,7 +129,7 @@ fn create(loading: &Loading) -> Result<Ebpf> {
     // The kernel checks older limits on locked memory before 5.11 only; nothing to raise here.
     let hz = ticks_per_second();
     let cpus = aya::util::nr_cpus().map_err(|(_, error)| error).context("cannot count the CPUs")? as u32;
-    let buckets = sizes.buckets();
+    let buckets = buckets(sizes.connections);
     let entries = buckets * WAYS;
     let secret = random()?;
     let fib_source = u32::from(super::kernel_at_least(6, 7));
@@ -252,7 +252,10 @@ fn write_settings(object: &mut Ebpf) -> Result<()> {
         flags: 0,
         dests_used: 1,
         services_used: 1,
-        pad: 0,
+        staged: 0,
+        idle_dests: 0,
+        idle_from: 0,
+        serial: 0,
         timeouts: Timeouts::default(),
         sysctls: Sysctls::default(),
     };

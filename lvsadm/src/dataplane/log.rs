@@ -186,7 +186,7 @@ mod tests {
             devices: HashMap::from([(3, "eth0".to_owned())]),
             servers: HashMap::from([(7, ("192.168.122.101".parse().unwrap(), 80))]),
         };
-        let line = |text| printer.read(text).map(|line| line.to_string());
+        let line = |text: &str| printer.read(text).map(|line| line.to_string());
         assert_eq!(
             line("256 3 7 6 10.0.0.1 4000 10.10.10.10 80").unwrap(),
             "new connection to 192.168.122.101:80: tcp 10.0.0.1:4000 > 10.10.10.10:80 on eth0"

@@ -1,40 +1,66 @@
 //! The data plane's arrays, mapped into this process.
+//!
+//! The kernel enters every page of a mapping at once, so mapping a table of a million connections takes ten
+//! milliseconds, thrice what a command needs altogether. Hence an array's whole range of addresses is only reserved, and
+//! a piece of it is mapped when it is first looked at: what a command costs depends on what it touches.
 
+use std::cell::Cell;
 use std::num::NonZeroUsize;
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 use std::ptr::NonNull;
 
 use anyhow::{Context, Result, bail};
 use aya::maps::MapData;
-use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
+
+/// Least bytes of a piece: about as long to enter in the page tables as the system call takes.
+const PIECE: usize = 128 << 10;
+/// Most pieces of an array: the kernel allows a process some 65,000 mappings.
+const PIECES: usize = 2048;
+
+/// How addresses are reserved without memory for them.
+const RESERVED: MapFlags = MapFlags::MAP_PRIVATE.union(MapFlags::MAP_NORESERVE);
 
 /// A BPF array, element by element. Packets read and write it at the same time: elements are copied in and out, and
 /// what decides is stored last, as a whole word.
 #[derive(Debug)]
 pub struct Mapped<T> {
+    map: MapData,
     start: NonNull<T>,
     count: u32,
     bytes: NonZeroUsize,
+    /// Bytes of a piece.
+    piece: usize,
+    /// Which pieces are mapped.
+    present: Box<[Cell<bool>]>,
 }
 
 impl<T: Copy> Mapped<T> {
-    /// Maps the pinned array at `path`.
+    /// Opens the pinned array at `path`.
     pub fn open(path: &Path) -> Result<Self> {
         let context = || format!("cannot open map {}", path.display());
-        let map = MapData::from_pin(path).with_context(context)?;
-        let info = map.info().with_context(context)?;
-        if info.value_size() as usize != size_of::<T>() {
-            bail!("map {} is of another version of lvsadm: run `lvsadm unload` with that", path.display());
+        Self::of(MapData::from_pin(path).with_context(context)?).with_context(context)
+    }
+
+    /// Takes an array whose flags allow it to be mapped. An element stands at a multiple of eight bytes, as `T` does.
+    pub fn of(map: MapData) -> Result<Self> {
+        let info = map.info()?;
+        if info.value_size().next_multiple_of(8) as usize != size_of::<T>() {
+            bail!("it is of another version of lvsadm: run `lvsadm unload` with that");
         }
         let count = info.max_entries();
-        let Some(bytes) = NonZeroUsize::new(count as usize * size_of::<T>()) else {
-            bail!("map {} is empty", path.display())
-        };
-        let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
-        // SAFETY: a new mapping of the whole array; its size was asked of the kernel.
-        let start =
-            unsafe { mmap(None, bytes, protection, MapFlags::MAP_SHARED, map.fd(), 0) }.with_context(context)?;
-        Ok(Mapped { start: start.cast(), count, bytes })
+        let Some(bytes) = NonZeroUsize::new(count as usize * size_of::<T>()) else { bail!("it is empty") };
+        let piece = bytes.get().div_ceil(PIECES).next_power_of_two().max(PIECE);
+        // SAFETY: new addresses, which nothing may be read from or written to yet.
+        let start = unsafe { mmap_anonymous(None, bytes, ProtFlags::PROT_NONE, RESERVED)? };
+        let present = vec![Cell::new(false); bytes.get().div_ceil(piece)].into();
+        Ok(Mapped { map, start: start.cast(), count, bytes, piece, present })
+    }
+
+    /// The array's descriptor.
+    pub fn descriptor(&self) -> u32 {
+        self.map.fd().as_fd().as_raw_fd() as u32
     }
 
     /// How many elements there are.
@@ -57,17 +83,61 @@ impl<T: Copy> Mapped<T> {
         unsafe { self.at(index).write_volatile(value) }
     }
 
-    /// A pointer to element `index`, for its fields.
+    /// A pointer to element `index`, for its fields. It is good as long as the array is open.
+    #[inline]
     pub fn at(&self, index: u32) -> *mut T {
         assert!(index < self.count, "element {index} of {}", self.count);
-        // SAFETY: within the mapping.
+        let first = index as usize * size_of::<T>();
+        for piece in first / self.piece..=(first + size_of::<T>() - 1) / self.piece {
+            if !self.present[piece].get() {
+                self.map(piece);
+            }
+        }
+        // SAFETY: within the reserved addresses, and mapped now.
         unsafe { self.start.as_ptr().add(index as usize) }
+    }
+
+    /// Maps a piece, at the addresses reserved for it.
+    #[cold]
+    fn map(&self, piece: usize) {
+        let offset = piece * self.piece;
+        let length = self.piece.min(self.bytes.get() - offset);
+        let address = self.start.addr().saturating_add(offset);
+        let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        let flags = MapFlags::MAP_SHARED | MapFlags::MAP_FIXED;
+        let mapped = NonZeroUsize::new(length).map(|length| {
+            // SAFETY: the addresses are this array's own, and nothing refers to them before they are mapped.
+            unsafe { mmap(Some(address), length, protection, flags, self.map.fd(), offset as libc::off_t) }
+        });
+        // The array is there and the addresses are: what can fail is memory for the page tables, as any allocation can.
+        assert!(matches!(mapped, Some(Ok(_))), "cannot map a part of the data plane's tables: {mapped:?}");
+        self.present[piece].set(true);
     }
 }
 
+/// Reads a field of an element of a [`Mapped`] array, and nothing of the rest of it.
+macro_rules! field {
+    ($array:expr, $index:expr, $field:ident) => {{
+        let element = $array.at($index);
+        // SAFETY: a field of an element that `at` has checked; any bytes are a value of the ABI's types.
+        unsafe { (&raw const (*element).$field).read_volatile() }
+    }};
+}
+
+/// Stores a field of an element of a [`Mapped`] array.
+macro_rules! put {
+    ($array:expr, $index:expr, $field:ident, $value:expr) => {{
+        let (element, value) = ($array.at($index), $value);
+        // SAFETY: a field of an element that `at` has checked.
+        unsafe { (&raw mut (*element).$field).write_volatile(value) }
+    }};
+}
+
+pub(super) use {field, put};
+
 impl<T> Drop for Mapped<T> {
     fn drop(&mut self) {
-        // SAFETY: the mapping made by `open`; no reference into it outlives it.
+        // SAFETY: the addresses reserved by `open`; no reference into them outlives it.
         let _ = unsafe { munmap(self.start.cast(), self.bytes.get()) };
     }
 }

@@ -17,8 +17,10 @@ mod pod;
 mod refusal;
 mod services;
 mod slots;
+mod syscall;
 
-pub use attach::{Attached, Attachment, attach, attach_new, attachments, detach};
+pub use attach::{Attachment, attach, attach_loopback, attach_new, attachments, detach};
+pub use devices::{NetDevice, all as devices};
 pub use director::PlaneDirector;
 pub use load::{Loading, Sizes, verify};
 pub use log::{LogLevel, follow};

@@ -1,20 +1,23 @@
 //! The loaded data plane: its maps, and how configuration becomes visible to packets.
 
+use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use aya::maps::{Array, ArrayOfMaps, HashMap, Map, MapData, MapError, PerCpuArray};
+use aya::maps::{HashMap, Map, MapData, MapError, PerCpuArray};
+use aya_obj::generated::bpf_map_type;
 use lvs_common::abi::{
     Bucket, Connection, Counters, DestConfig, DestId, Destination, Device, FwmarkKey, Rates, Service, ServiceConfig,
-    ServiceId, ServiceKey, Settings, Switch, Watch,
+    ServiceId, ServiceKey, Settings, Switch, Watch, dest_flags,
 };
 
 use lvs_common::exit::EXITS;
 
 use super::bpffs::Directory;
-use super::mapped::Mapped;
+use super::mapped::{Mapped, field, put};
 use super::pod::Pod;
+use super::syscall;
 
 /// The maps of this network namespace's data plane, under the lock of their directory.
 #[derive(Debug)]
@@ -36,16 +39,21 @@ pub struct Plane {
     pub(super) service6: HashMap<MapData, Pod<ServiceKey<[u32; 4]>>, ServiceId>,
     pub(super) fwmarks: HashMap<MapData, Pod<FwmarkKey>, ServiceId>,
     devices: Mapped<Device>,
-    tables: ArrayOfMaps<MapData, Array<MapData, u32>>,
-    /// Whether changes are being grouped: then their epoch is the next one.
-    staging: bool,
+    tables: MapData,
+    /// Services whose scheduler's table has to be built before the next switch.
+    pub(super) tables_due: BTreeSet<ServiceId>,
+    /// While changes are staged, so that their epoch is the next one: how many slots of services and destinations were
+    /// used before.
+    staging: Option<(u32, u32)>,
 }
 
-/// `BPF_F_INNER_MAP`: tables of a map of maps may differ in size.
-const INNER: u32 = 1 << 12;
+/// `BPF_F_INNER_MAP` and `BPF_F_MMAPABLE`: tables of a map of maps may differ in size, and are filled in memory.
+const INNER: u32 = 1 << 12 | 1 << 10;
 
-/// Marks [`Settings::pad`] while changes are staged: who finds it after taking the lock cleans up after a dead writer.
-const STAGED: u32 = 1;
+/// A slot of a scheduler's table; elements of an array stand at multiples of eight bytes.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(8))]
+struct Slot(DestId);
 
 fn hash<K: aya::Pod, V: aya::Pod>(directory: &Path, name: &str) -> Result<HashMap<MapData, K, V>> {
     let context = || format!("cannot open map {name}");
@@ -62,7 +70,6 @@ impl Plane {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Err(directory)),
             other => other.context("cannot look into the directory of pins")?,
         };
-        let tables = Map::from_map_data(MapData::from_pin(path.join("TABLES")).context("cannot open map TABLES")?)?;
         let mut plane = Plane {
             settings: Mapped::open(&path.join("SETTINGS"))?,
             watch: Mapped::open(&path.join("WATCH"))?,
@@ -79,9 +86,10 @@ impl Plane {
             service4: hash(&path, "SERVICE4")?,
             service6: hash(&path, "SERVICE6")?,
             fwmarks: hash(&path, "FWMARKS")?,
-            tables: ArrayOfMaps::try_from(tables).context("cannot open map TABLES")?,
+            tables: MapData::from_pin(path.join("TABLES")).context("cannot open map TABLES")?,
+            tables_due: BTreeSet::new(),
             directory,
-            staging: false,
+            staging: None,
         };
         plane.recover()?;
         Ok(Ok(plane))
@@ -110,100 +118,120 @@ impl Plane {
 
     /// Begins to stage changes.
     pub fn stage(&mut self) {
-        self.staging = true;
-        self.set(|s| s.pad = STAGED);
+        let settings = self.settings();
+        self.staging = Some((settings.services_used, settings.dests_used));
+        self.set(|s| s.staged = 1);
     }
 
     /// Whether changes are being staged.
     pub fn is_staging(&self) -> bool {
-        self.staging
+        self.staging.is_some()
     }
 
     /// Makes everything staged visible to packets, with one store.
     pub fn switch(&mut self) {
-        let next = self.settings().epoch + 1;
-        // SAFETY: a field of the element; the fence keeps everything staged before it.
-        unsafe {
-            std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
-            (&raw mut (*self.settings.at(0)).epoch).write_volatile(next);
-        }
-        self.staging = false;
-        self.set(|s| s.pad = 0);
+        let next = self.now() + 1;
+        // Everything staged comes before it.
+        std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
+        put!(self.settings, 0, epoch, next);
+        self.staging = None;
+        self.set(|s| s.staged = 0);
+    }
+
+    /// The epoch that is in force.
+    pub fn now(&self) -> u64 {
+        field!(self.settings, 0, epoch)
     }
 
     /// The epoch whose configuration is looked at: with staged changes, while there are any.
     pub fn epoch(&self) -> u64 {
-        self.settings().epoch + u64::from(self.staging)
+        self.now() + u64::from(self.is_staging())
     }
 
-    /// Forgets what a writer that died had staged.
+    /// Forgets everything staged.
+    pub fn abandon(&mut self) -> Result<()> {
+        self.tables_due.clear();
+        let Some((services, dests)) = self.staging.take() else { return Ok(()) };
+        self.recover()?;
+        // The slots beyond were never in force.
+        self.set(|s| {
+            s.idle_dests = s.idle_dests.saturating_sub(s.dests_used - dests);
+            (s.services_used, s.dests_used) = (services, dests);
+        });
+        Ok(())
+    }
+
+    /// Forgets what is staged, by this process or by one that died.
     fn recover(&mut self) -> Result<()> {
         let settings = self.settings();
-        if settings.pad == 0 {
+        if settings.staged == 0 {
             return Ok(());
         }
         let epoch = settings.epoch;
         for id in 1..settings.services_used {
-            let switch = self.services.get(id).switch;
+            let switch = field!(self.services, id, switch);
             if switch.pending(epoch) {
-                // SAFETY: a field of the element.
-                unsafe {
-                    (&raw mut (*self.services.at(id)).switch).write_volatile(Switch::at(epoch, switch.copy(epoch)))
-                }
+                put!(self.services, id, switch, Switch::at(epoch, switch.copy(epoch)));
             }
         }
+        let mut idle = 0;
         for id in 1..settings.dests_used {
-            let switch = self.dests.get(id).switch;
+            let switch = field!(self.dests, id, switch);
             if switch.pending(epoch) {
-                // SAFETY: as above.
-                unsafe { (&raw mut (*self.dests.at(id)).switch).write_volatile(Switch::at(epoch, switch.copy(epoch))) }
+                put!(self.dests, id, switch, Switch::at(epoch, switch.copy(epoch)));
+            }
+            let available = self.dest_config(id).flags & dest_flags::AVAILABLE != 0;
+            idle += u32::from(!available);
+            // What was to be deleted is not, and what was to be revived is deleted still.
+            match (available, field!(self.dests, id, deleted)) {
+                (true, 1..) => put!(self.dests, id, deleted, 0),
+                (false, 0) => put!(self.dests, id, deleted, settings.now_ns.max(1)),
+                _ => {}
             }
         }
-        self.set(|s| s.pad = 0);
+        self.set(|s| (s.staged, s.idle_dests, s.idle_from) = (0, idle, 1));
         self.sweep_index()
     }
 
     /// A service's configuration.
     pub fn service_config(&self, id: ServiceId) -> ServiceConfig {
-        let service = self.services.get(id);
-        service.config[service.switch.copy(self.epoch())]
+        let switch = field!(self.services, id, switch);
+        field!(self.services, id, config)[switch.copy(self.epoch())]
     }
 
     /// A destination's configuration.
     pub fn dest_config(&self, id: DestId) -> DestConfig {
-        let dest = self.dests.get(id);
-        dest.config[dest.switch.copy(self.epoch())]
+        let switch = field!(self.dests, id, switch);
+        field!(self.dests, id, config)[switch.copy(self.epoch())]
     }
 
     /// Stages a change of a service's configuration.
     pub fn change_service(&mut self, id: ServiceId, change: impl FnOnce(&mut ServiceConfig)) {
-        let (now, next) = (self.settings().epoch, self.settings().epoch + 1);
-        let service = self.services.get(id);
-        let (copy, fresh) = staged(service.switch, now);
-        let mut config = service.config[service.switch.copy(next)];
+        let now = self.now();
+        let switch = field!(self.services, id, switch);
+        let (copy, fresh) = staged(switch, now);
+        let mut config = field!(self.services, id, config)[switch.copy(now + 1)];
         change(&mut config);
-        // SAFETY: fields of the element; the copy is not in force.
-        unsafe {
-            (&raw mut (*self.services.at(id)).config).cast::<ServiceConfig>().add(copy).write_volatile(config);
-            if fresh {
-                (&raw mut (*self.services.at(id)).switch).write_volatile(Switch::at(next, copy));
-            }
+        let target = self.services.at(id);
+        // SAFETY: a copy of the element's configuration, which is not in force.
+        unsafe { (&raw mut (*target).config).cast::<ServiceConfig>().add(copy).write_volatile(config) }
+        if fresh {
+            put!(self.services, id, switch, Switch::at(now + 1, copy));
         }
     }
 
     /// Stages a change of a destination's configuration.
     pub fn change_dest(&mut self, id: DestId, change: impl FnOnce(&mut DestConfig)) {
-        let (now, next) = (self.settings().epoch, self.settings().epoch + 1);
-        let dest = self.dests.get(id);
-        let (copy, fresh) = staged(dest.switch, now);
-        let mut config = dest.config[dest.switch.copy(next)];
+        let now = self.now();
+        let switch = field!(self.dests, id, switch);
+        let (copy, fresh) = staged(switch, now);
+        let mut config = field!(self.dests, id, config)[switch.copy(now + 1)];
         change(&mut config);
+        let target = self.dests.at(id);
         // SAFETY: as above.
-        unsafe {
-            (&raw mut (*self.dests.at(id)).config).cast::<DestConfig>().add(copy).write_volatile(config);
-            if fresh {
-                (&raw mut (*self.dests.at(id)).switch).write_volatile(Switch::at(next, copy));
-            }
+        unsafe { (&raw mut (*target).config).cast::<DestConfig>().add(copy).write_volatile(config) }
+        if fresh {
+            put!(self.dests, id, switch, Switch::at(now + 1, copy));
         }
     }
 
@@ -214,14 +242,21 @@ impl Plane {
         (0..cpus).fold(Counters::default(), |sum, cpu| sum.plus(self.counters.get(cpu * stride + id)))
     }
 
-    /// Puts a new table of slots into place `index` of the tables, which no configuration in force refers to.
-    pub fn put_table(&mut self, index: u32, slots: &[DestId]) -> Result<()> {
+    /// Puts new tables of slots into places, which no configuration in force refers to. All at once, because the kernel
+    /// waits for the programs that run meanwhile.
+    pub fn put_tables(&mut self, tables: &[(u32, Vec<DestId>)]) -> Result<()> {
         let context = "cannot make a scheduler's table";
-        let mut table = Array::<MapData, u32>::create(slots.len() as u32, INNER).context(context)?;
-        for (at, dest) in slots.iter().enumerate() {
-            table.set(at as u32, dest, 0).context(context)?;
+        let (array, word) = (bpf_map_type::BPF_MAP_TYPE_ARRAY as u32, size_of::<DestId>() as u32);
+        let mut arrays = Vec::with_capacity(tables.len());
+        for (_, slots) in tables {
+            let kind = aya_obj::Map::new_from_params(array, word, word, slots.len() as u32, INNER);
+            let table = Mapped::<Slot>::of(MapData::create(kind, "slots", None).context(context)?).context(context)?;
+            slots.iter().enumerate().for_each(|(at, dest)| table.set(at as u32, Slot(*dest)));
+            arrays.push(table);
         }
-        self.tables.set(index, &table, 0).context(context)
+        let places: Vec<u32> = tables.iter().map(|(place, _)| *place).collect();
+        let descriptors: Vec<u32> = arrays.iter().map(Mapped::descriptor).collect();
+        syscall::update(&self.tables, &places, &descriptors).context(context)
     }
 
     /// Stores what the XDP program must know of a device, in slot `slot`.
@@ -246,9 +281,14 @@ impl Plane {
         (self.conns4.count() / 4 * 3, self.services.count() - 1, self.dests.count() - 1)
     }
 
+    /// Whether it is as large as if it had been loaded for so many connections.
+    pub fn has_room_for(&self, connections: u32) -> bool {
+        super::load::buckets(connections) == self.buckets4.count()
+    }
+
     /// How many tables there can be.
-    pub fn table_places(&self) -> u32 {
-        self.tables.len()
+    pub fn table_places(&self) -> Result<u32> {
+        Ok(self.tables.info().context("cannot look at map TABLES")?.max_entries())
     }
 }
 

@@ -10,13 +10,24 @@ use lvs_common::sched::{TableDest, dh, mh, sh};
 use lvs_common::watch;
 
 use super::convert;
+use super::mapped::{field, put};
 use super::plane::{Plane, absent};
 use super::pod::Pod;
+use super::slots::Slots;
 use crate::director::{Error, Result};
 use crate::rules::{Service, ServiceKey};
 
 /// Port of FTP.
 const FTP: u16 = 21;
+
+/// Schedulers by number that something beside the list is kept for.
+const WRR: u8 = Scheduler::Wrr as u8;
+const DH: u8 = Scheduler::Dh as u8;
+const SH: u8 = Scheduler::Sh as u8;
+const MH: u8 = Scheduler::Mh as u8;
+
+/// Tables that are put into their places together: each is an open file until it is.
+const TABLES_AT_ONCE: usize = 256;
 
 /// An error of the maps, told in one line.
 pub fn failed(error: anyhow::Error) -> Error {
@@ -24,6 +35,16 @@ pub fn failed(error: anyhow::Error) -> Error {
 }
 
 impl Plane {
+    /// Whether a service is configured.
+    pub fn is_present(&self, id: ServiceId) -> bool {
+        self.service_config(id).flags & service_flags::PRESENT != 0
+    }
+
+    /// Whether there is any.
+    pub fn has_services(&self) -> bool {
+        (1..self.settings().services_used).any(|id| self.is_present(id))
+    }
+
     /// The service of a key, if it is configured.
     pub fn find_service(&self, key: &ServiceKey) -> Result<Option<ServiceId>> {
         let found = match *key {
@@ -41,7 +62,7 @@ impl Plane {
             }
         };
         match found {
-            Ok(id) if self.service_config(id).flags & service_flags::PRESENT != 0 => Ok(Some(id)),
+            Ok(id) if self.is_present(id) => Ok(Some(id)),
             Ok(_) => Ok(None),
             Err(error) if absent(&error) => Ok(None),
             Err(error) => Err(failed(anyhow::Error::new(error).context("cannot look a service up"))),
@@ -81,18 +102,16 @@ impl Plane {
     /// Takes keys out of the index whose services are not configured: what a deletion leaves until it is in force.
     pub fn sweep_index(&mut self) -> anyhow::Result<()> {
         for id in 1..self.settings().services_used {
-            if self.service_config(id).flags & service_flags::PRESENT == 0 {
-                let slot = self.services.get(id);
-                if slot.serial != 0 {
-                    self.forget_service(id, &slot)?;
-                }
+            if !self.is_present(id) && field!(self.services, id, serial) != 0 {
+                self.forget_service(id)?;
             }
         }
         Ok(())
     }
 
     /// Takes the key of a deleted service out of the index, unless another service has it by now.
-    pub fn forget_service(&mut self, id: ServiceId, slot: &Slot) -> anyhow::Result<()> {
+    pub fn forget_service(&mut self, id: ServiceId) -> anyhow::Result<()> {
+        let slot = &self.services.get(id);
         let key = convert::service_key(slot);
         let holder = match key {
             ServiceKey::Address { protocol, port, .. } => {
@@ -119,7 +138,7 @@ impl Plane {
         };
         let slot = Slot {
             // Not configured until the switch.
-            switch: Switch::at(self.settings().epoch, 0),
+            switch: Switch::at(self.now(), 0),
             address,
             port: port.to_be(),
             protocol,
@@ -129,12 +148,10 @@ impl Plane {
             ..Slot::default()
         };
         self.services.set(id, slot);
-        let rates: *mut Rates = self.service_rates.at(id);
-        // SAFETY: fields of the element.
-        unsafe { (&raw mut (*rates).average).write_volatile([0; 5]) }
+        put!(self.service_rates, id, average, Rates::default().average);
         let config = convert::service_config(service);
         self.change_service(id, |c| *c = config);
-        self.refresh(id, Change::Attached).map_err(|error| anyhow::anyhow!("{error:?}"))?;
+        self.refresh(id, Change::Attached);
         self.watch_service(&service.key);
         self.index(&service.key, Some(id))
     }
@@ -194,49 +211,62 @@ impl Plane {
         ids
     }
 
-    /// Stages what follows for the scheduler from a change of a service or its destinations.
-    pub fn refresh(&mut self, id: ServiceId, what: Change) -> Result<()> {
-        let ids = self.list(id);
-        let configs: Vec<_> = ids.iter().map(|dest| self.dest_config(*dest)).collect();
-        let (max, gcd) = change::weights(configs.iter().map(|c| c.weight));
+    /// Stages what follows for the scheduler from a change of a service or its destinations, but for its table: see
+    /// [`Self::build_tables`].
+    pub fn refresh(&mut self, id: ServiceId, what: Change) {
         let scheduler = self.service_config(id).scheduler;
-        let dests: Vec<TableDest> = ids
-            .iter()
-            .zip(&configs)
-            .map(|(id, config)| {
-                let slot = self.dests.get(*id);
-                let (address, port) = (slot.address, slot.port);
-                TableDest { id: *id, weight: config.weight, last_weight: config.last_weight, address, port }
-            })
-            .collect();
-        let table = match table_of(scheduler, &dests)? {
-            Some(slots) => {
-                let place = self.free_table().ok_or(Error::NoMemory)?;
-                self.put_table(place, &slots).map_err(failed)?;
-                place
-            }
-            None => 0,
-        };
+        let hashes = matches!(scheduler, DH | SH | MH);
+        if hashes {
+            self.tables_due.insert(id);
+        }
+        let weights = (scheduler == WRR).then(|| self.weights(id, what));
         self.change_service(id, |config| {
-            config.weight_max = max;
-            config.weight_gcd = gcd;
-            config.table = table;
+            if let Some(weights) = weights {
+                (config.weight_max, config.weight_gcd) = weights;
+            }
+            if !hashes {
+                config.table = 0;
+            }
             config.sched_state = change::state(config, config.sched_state, what);
         });
+    }
+
+    /// Greatest weight and divisor of a service's list after a change. What one destination more does to them shows
+    /// without a look at the others.
+    fn weights(&self, id: ServiceId, what: Change) -> (u32, u32) {
+        let config = self.service_config(id);
+        let weight = |dest| self.dest_config(dest).weight;
+        if what == Change::Added && config.weight_max != 0 {
+            let newest = weight(config.head);
+            return (config.weight_max.max(newest), change::weights([config.weight_gcd, newest].into_iter()).1);
+        }
+        change::weights(self.list(id).into_iter().map(weight))
+    }
+
+    /// Stages the tables of hashing schedulers that changes made necessary, each once for however many changes.
+    pub fn build_tables(&mut self, slots: &mut Slots) -> Result<()> {
+        let due: Vec<ServiceId> = std::mem::take(&mut self.tables_due).into_iter().collect();
+        for ids in due.chunks(TABLES_AT_ONCE) {
+            let mut tables = Vec::with_capacity(ids.len());
+            for &id in ids {
+                if !self.is_present(id) {
+                    continue;
+                }
+                let dests: Vec<TableDest> = self.list(id).into_iter().map(|dest| self.table_dest(dest)).collect();
+                let Some(table) = table_of(self.service_config(id).scheduler, &dests)? else { continue };
+                let place = slots.take_table(self)?;
+                self.change_service(id, |config| config.table = place);
+                tables.push((place, table));
+            }
+            self.put_tables(&tables).map_err(failed)?;
+        }
         Ok(())
     }
 
-    /// A place for a table that no service's configuration refers to.
-    fn free_table(&self) -> Option<u32> {
-        let mut taken = vec![false; self.table_places() as usize];
-        for id in 1..self.settings().services_used {
-            for config in self.services.get(id).config {
-                if let Some(place) = taken.get_mut(config.table as usize) {
-                    *place = true;
-                }
-            }
-        }
-        (1..taken.len()).find(|place| !taken[*place]).map(|place| place as u32)
+    fn table_dest(&self, id: DestId) -> TableDest {
+        let config = self.dest_config(id);
+        let (address, port) = (field!(self.dests, id, address), field!(self.dests, id, port));
+        TableDest { id, weight: config.weight, last_weight: config.last_weight, address, port }
     }
 
     /// Clears bits of the watch filter that nothing needs any more.
@@ -255,18 +285,16 @@ impl Plane {
             }
         };
         for id in 1..settings.services_used {
-            if self.service_config(id).flags & service_flags::PRESENT != 0 {
-                let slot = self.services.get(id);
-                mark(slot.address, slot.family, true);
+            if self.is_present(id) {
+                mark(field!(self.services, id, address), field!(self.services, id, family), true);
             }
         }
         for id in 1..settings.dests_used {
-            let dest = self.dests.get(id);
-            let busy = dest.connections != 0 || dest.persistent != 0;
+            let busy = field!(self.dests, id, connections) != 0 || field!(self.dests, id, persistent) != 0;
             if busy || self.dest_config(id).flags & dest_flags::AVAILABLE != 0 {
-                mark(dest.address, dest.family, false);
-                let service = self.services.get(dest.service);
-                mark(service.address, service.family, true);
+                mark(field!(self.dests, id, address), field!(self.dests, id, family), false);
+                let service = field!(self.dests, id, service);
+                mark(field!(self.services, service, address), field!(self.services, service, family), true);
             }
         }
         let target = self.watch.at(0);
@@ -284,11 +312,13 @@ impl Plane {
     }
 }
 
+/// Whether a scheduler can hold so many destinations.
+pub fn check_count(scheduler: u8, count: u32) -> Result<()> {
+    if scheduler == MH && count as usize > mh::SLOTS { Err(Error::Invalid) } else { Ok(()) }
+}
+
 /// The slots of a hashing scheduler's table, `None` for the others.
 fn table_of(scheduler: u8, dests: &[TableDest]) -> Result<Option<Vec<DestId>>> {
-    const DH: u8 = Scheduler::Dh as u8;
-    const SH: u8 = Scheduler::Sh as u8;
-    const MH: u8 = Scheduler::Mh as u8;
     Ok(match scheduler {
         DH => {
             let mut slots = vec![0; dh::BUCKETS];

@@ -1,59 +1,72 @@
-//! Slots of services and destinations: which are free, and which deleted destinations can be revived.
+//! Slots of services, destinations and schedulers' tables: which are free, and which deleted destinations can be revived.
 
 use std::collections::HashMap;
 
-use lvs_common::abi::{Counters, DestId, Destination, Rates, ServiceId, dest_flags, dest_slot, service_flags};
+use lvs_common::abi::{Counters, DestId, Rates, ServiceId, dest_flags, dest_slot, service_flags};
 
 use super::convert;
+use super::mapped::{field, put};
 use super::plane::Plane;
+use super::services::failed;
+use crate::director::{Error, Result};
 use crate::rules::{DestinationKey, ServiceKey};
 
 /// Nanoseconds for which a deleted destination's slot is left alone, so that no packet still holds it.
 const GRACE: u64 = 1_000_000_000;
 
-/// What is found by looking through all slots once.
+/// What is found by looking through all slots once, when it is needed and there is anything to be found. What was found
+/// may have been given away since, so it is looked at again before use.
 #[derive(Debug, Default)]
 pub struct Slots {
-    /// Services by key.
-    pub services: HashMap<ServiceKey, ServiceId>,
+    /// Whether the destinations' slots have been looked through.
+    looked: bool,
     /// Deleted destinations that connections may still refer to.
     trash: HashMap<(ServiceKey, DestinationKey), DestId>,
-    /// Slots that may be given away again.
+    /// Slots of destinations that may be given away again, the lowest last.
     free: Vec<DestId>,
+    /// Places for tables that no service's configuration refers to, the lowest last.
+    tables: Vec<u32>,
 }
 
 impl Slots {
-    /// Looks through all slots.
-    pub fn of(plane: &Plane) -> Self {
-        let mut slots = Slots::default();
-        let settings = plane.settings();
-        for id in 1..settings.services_used {
-            if plane.service_config(id).flags & service_flags::PRESENT != 0 {
-                slots.services.insert(convert::service_key(&plane.services.get(id)), id);
-            }
+    /// Looks through the destinations' slots, unless that was done before or every used one is configured.
+    fn look(&mut self, plane: &Plane) {
+        if std::mem::replace(&mut self.looked, true) {
+            return;
         }
-        for id in 1..settings.dests_used {
-            let dest = plane.dests.get(id);
-            if is_configured(plane, &dest) {
+        let settings = plane.settings();
+        let mut idle = settings.idle_dests;
+        for id in settings.idle_from.max(1)..settings.dests_used {
+            if idle == 0 {
+                break;
+            }
+            // One line of memory a slot, for there may be a hundred thousand.
+            if field!(plane.dests, id, deleted) == 0 {
                 continue;
             }
-            if can_be_reused(&dest, settings.now_ns) {
-                slots.free.push(id);
+            idle -= 1;
+            if is_configured(plane, id) {
+                continue;
             }
-            let service = plane.services.get(dest.service);
-            if dest.slot == dest_slot::USED && service.serial == dest.service_serial {
-                slots.trash.insert((convert::service_key(&service), convert::dest_key(&dest)), id);
+            let dest = plane.dests.get(id);
+            let rested = settings.now_ns.saturating_sub(dest.deleted) > GRACE;
+            if dest.connections == 0 && dest.persistent == 0 && rested {
+                self.free.push(id);
+            }
+            if dest.slot == dest_slot::USED && field!(plane.services, dest.service, serial) == dest.service_serial {
+                self.trash.insert(key_of(plane, id), id);
             }
         }
-        // The lowest first.
-        slots.free.reverse();
-        slots
+        self.free.reverse();
     }
 
     /// The deleted destination of this service with this address and port, to be revived.
-    pub fn revive(&mut self, service: &ServiceKey, dest: &DestinationKey) -> Option<DestId> {
-        let id = self.trash.remove(&(*service, *dest))?;
-        self.free.retain(|free| *free != id);
+    pub fn revive(&mut self, plane: &mut Plane, service: &ServiceKey, dest: &DestinationKey) -> Option<DestId> {
+        self.look(plane);
+        let key = (*service, *dest);
+        let same = |id: &DestId| !is_configured(plane, *id) && key_of(plane, *id) == key;
+        let id = self.trash.remove(&key).filter(same)?;
+        plane.set(|s| s.idle_dests = s.idle_dests.saturating_sub(1));
         Some(id)
     }
 
@@ -64,74 +77,84 @@ impl Slots {
 
     /// A free destination slot, `None` if the table is full.
     pub fn take_dest(&mut self, plane: &mut Plane) -> Option<DestId> {
+        self.look(plane);
         let used = plane.settings().dests_used;
-        let id = match self.free.pop() {
-            Some(id) => id,
-            None if used < plane.dests.count() => {
-                plane.set(|s| s.dests_used = used + 1);
-                used
+        while let Some(id) = self.free.pop() {
+            if !is_configured(plane, id) {
+                plane.set(|s| s.idle_dests = s.idle_dests.saturating_sub(1));
+                give_back(plane, id);
+                return Some(id);
             }
-            None => return None,
-        };
-        self.trash.retain(|_, trash| *trash != id);
-        give_back(plane, id);
-        Some(id)
+        }
+        if used == plane.dests.count() {
+            return None;
+        }
+        plane.set(|s| s.dests_used = used + 1);
+        give_back(plane, used);
+        Some(used)
     }
 
     /// A free service slot, `None` if the table is full.
     pub fn take_service(&mut self, plane: &mut Plane) -> Option<ServiceId> {
         let used = plane.settings().services_used;
         let count = plane.services.count();
-        let id = if used < count {
+        if used < count {
             plane.set(|s| s.services_used = used + 1);
-            used
-        } else {
-            let is_free = |id: &ServiceId| {
-                let configs = plane.services.get(*id).config;
-                configs.iter().all(|config| config.flags & service_flags::PRESENT == 0)
-            };
-            (1..count).find(is_free)?
-        };
-        Some(id)
+            return Some(used);
+        }
+        let epochs = [plane.now(), plane.epoch()];
+        (1..count).find(|id| {
+            let (switch, config) = (field!(plane.services, *id, switch), field!(plane.services, *id, config));
+            epochs.iter().all(|epoch| config[switch.copy(*epoch)].flags & service_flags::PRESENT == 0)
+        })
+    }
+
+    /// A place for a table. [`Error::NoMemory`] if all are taken.
+    pub fn take_table(&mut self, plane: &Plane) -> Result<u32> {
+        if self.tables.is_empty() {
+            let mut taken = vec![false; plane.table_places().map_err(failed)? as usize];
+            for id in 1..plane.settings().services_used {
+                for config in field!(plane.services, id, config) {
+                    if let Some(place) = taken.get_mut(config.table as usize) {
+                        *place = true;
+                    }
+                }
+            }
+            self.tables = (1..taken.len() as u32).rev().filter(|place| !taken[*place as usize]).collect();
+        }
+        self.tables.pop().ok_or(Error::NoMemory)
     }
 }
 
-/// Whether a destination is on its service's list, in the configuration that is looked at.
-fn is_configured(plane: &Plane, dest: &Destination) -> bool {
-    let now = plane.settings().epoch;
-    let epochs = [now, plane.epoch()];
-    epochs.iter().any(|epoch| dest.config[dest.switch.copy(*epoch)].flags & dest_flags::AVAILABLE != 0)
+/// What a destination is, or was.
+fn key_of(plane: &Plane, id: DestId) -> (ServiceKey, DestinationKey) {
+    let service = field!(plane.dests, id, service);
+    (convert::service_key(&plane.services.get(service)), convert::dest_key(&plane.dests.get(id)))
 }
 
-/// Whether nothing refers to a deleted destination any more.
-fn can_be_reused(dest: &Destination, now: u64) -> bool {
-    dest.connections == 0 && dest.persistent == 0 && now.saturating_sub(dest.deleted) > GRACE
+/// Whether a destination is on its service's list, in force or staged.
+fn is_configured(plane: &Plane, id: DestId) -> bool {
+    let (switch, config) = (field!(plane.dests, id, switch), field!(plane.dests, id, config));
+    let available = |epoch| config[switch.copy(epoch)].flags & dest_flags::AVAILABLE != 0;
+    available(plane.now()) || available(plane.epoch())
 }
 
 /// What a slot's former destination counted goes to its service's account.
 fn give_back(plane: &mut Plane, id: DestId) {
     let counted = plane.counted(id);
     let dest = plane.dests.get(id);
-    if dest.slot == dest_slot::USED {
-        let mut service = plane.services.get(dest.service);
-        if service.serial == dest.service_serial {
-            service.folded = service.folded.plus(counted.since(dest.origin));
-            // SAFETY: a field of the element.
-            unsafe { (&raw mut (*plane.services.at(dest.service)).folded).write_volatile(service.folded) }
-        }
+    if dest.slot == dest_slot::USED && field!(plane.services, dest.service, serial) == dest.service_serial {
+        let folded = field!(plane.services, dest.service, folded);
+        put!(plane.services, dest.service, folded, folded.plus(counted.since(dest.origin)));
     }
-    // SAFETY: fields of the element, which nothing refers to.
-    unsafe {
-        let target = plane.dests.at(id);
-        (&raw mut (*target).slot).write_volatile(dest_slot::FREE);
-        (&raw mut (*target).origin).write_volatile(counted);
-        (&raw mut (*target).base).write_volatile(counted);
-        let rates: *mut Rates = plane.dest_rates.at(id);
-        (&raw mut (*rates).average).write_volatile([0; 5]);
-    }
+    // Nothing refers to the element any more.
+    put!(plane.dests, id, slot, dest_slot::FREE);
+    put!(plane.dests, id, origin, counted);
+    put!(plane.dests, id, base, counted);
+    put!(plane.dest_rates, id, average, Rates::default().average);
 }
 
 /// Counters of a destination since they were zeroed.
-pub fn dest_statistics(plane: &Plane, id: DestId, dest: &Destination) -> Counters {
-    plane.counted(id).since(dest.base)
+pub fn dest_statistics(plane: &Plane, id: DestId, base: Counters) -> Counters {
+    plane.counted(id).since(base)
 }

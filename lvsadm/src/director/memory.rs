@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use lvs_common::abi::Sysctls;
+
 use super::{Director, Error, Result, Wanted};
 use crate::rules::{
     Connection, Destination, DestinationEntry, DestinationKey, Rates, Service, ServiceEntry, ServiceKey, Statistics,
@@ -17,6 +19,9 @@ pub struct MemoryDirector {
     /// Rows of the connection table.
     pub connections: Vec<Connection>,
     timeouts: Timeouts,
+    sysctls: Sysctls,
+    /// As it was when a group of changes was begun.
+    before: Option<Box<MemoryDirector>>,
     /// Where in `entries` a service is.
     index: HashMap<ServiceKey, usize>,
 }
@@ -27,6 +32,8 @@ impl Default for MemoryDirector {
             entries: Vec::new(),
             connections: Vec::new(),
             timeouts: Timeouts { tcp: 900, tcp_fin: 120, udp: 300 },
+            sysctls: Sysctls::default(),
+            before: None,
             index: HashMap::new(),
         }
     }
@@ -161,6 +168,15 @@ impl Director for MemoryDirector {
         Ok(())
     }
 
+    fn sysctls(&self) -> Result<Sysctls> {
+        Ok(self.sysctls)
+    }
+
+    fn set_sysctls(&mut self, sysctls: &Sysctls) -> Result<()> {
+        self.sysctls = *sysctls;
+        Ok(())
+    }
+
     fn connections(&self, visit: &mut dyn FnMut(&Connection)) -> Result<()> {
         self.connections.iter().for_each(visit);
         Ok(())
@@ -168,5 +184,22 @@ impl Director for MemoryDirector {
 
     fn table_size(&self) -> Result<u32> {
         Ok(4096)
+    }
+
+    fn begin(&mut self) -> Result<()> {
+        self.before = Some(Box::new(self.clone()));
+        Ok(())
+    }
+
+    fn commit(&mut self) -> Result<()> {
+        self.before = None;
+        Ok(())
+    }
+
+    fn abort(&mut self) -> Result<()> {
+        if let Some(before) = self.before.take() {
+            *self = *before;
+        }
+        Ok(())
     }
 }

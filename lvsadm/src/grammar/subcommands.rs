@@ -1,5 +1,7 @@
 //! lvsadm's own sub-commands, which are words.
 
+use std::path::PathBuf;
+
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::dataplane::LogLevel;
@@ -50,6 +52,24 @@ pub enum Sub {
         #[arg(long, conflicts_with = "json")]
         verifier: bool,
     },
+    /// Go from what is configured to what a file wants, all at once, or not at all if there is a mistake in it
+    ///
+    /// The file's lines are what one would type after `lvsadm`: -A and -a as `lvsadm -S` prints them, --set, sysctl, attach,
+    /// detach. A `#` begins a comment. Services and destinations that it does not name are deleted, those that it names as
+    /// they are keep their connections and counters; settings and devices it does not name stay as they are.
+    Apply {
+        /// The file, or - for standard input
+        file: PathBuf,
+        /// Show what would be done, and do nothing: `-` before rules that go, `+` before those that come
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Print the rules, as `lvsadm -S -n` does or, with --full, everything that is configured
+    Save {
+        /// Also thresholds, timeouts, settings and devices: a file for `lvsadm apply`
+        #[arg(long)]
+        full: bool,
+    },
     /// Detach from every device and forget rules and connections
     Unload,
     /// Follow the data plane's log
@@ -58,6 +78,9 @@ pub enum Sub {
     RealServer(crate::real_server::RealServerArgs),
     /// Show or set net.ipv4.vs settings of the data plane
     Sysctl {
+        /// Set all settings back to their defaults first
+        #[arg(long)]
+        reset: bool,
         /// A setting to show, or to set
         #[arg(value_name = "NAME[=VALUE]")]
         settings: Vec<String>,

@@ -20,6 +20,11 @@ impl<'a> Labels<'a> {
         Labels { dialect, names: (!numeric).then_some(names) }
     }
 
+    /// Without names.
+    pub fn numeric(dialect: Dialect) -> Self {
+        Labels { dialect, names: None }
+    }
+
     /// Whose output it is.
     pub fn dialect(&self) -> Dialect {
         self.dialect

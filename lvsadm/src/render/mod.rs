@@ -4,12 +4,14 @@ mod connections;
 mod label;
 mod listing;
 mod numbers;
+mod rules;
 mod save;
 mod sort;
 
 pub use connections::Connections;
 pub use label::Labels;
 pub use listing::{Listing, header};
+pub use rules::{changes, full};
 pub use save::save;
 pub use sort::{hash_order, sorted};
 

@@ -8,19 +8,66 @@ use super::label::Labels;
 use crate::grammar::Dialect;
 use crate::rules::{Destination, Family, Protocol, Service, ServiceEntry, ServiceKey, flag_names, scheduler_name};
 
-/// Appends the commands that make a service and its destinations.
+/// How much of a rule is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// What ipvsadm's `-S` has.
+    Saved,
+    /// Everything.
+    Full,
+}
+
+/// Appends the commands that make a service and its destinations, as `-S` has them.
 pub fn save(text: &mut String, labels: &mut Labels<'_>, entry: &ServiceEntry) {
-    let key = service_option(labels, &entry.service.key);
-    let _ = write!(text, "-A {key}");
-    service(text, &entry.service);
+    service(text, labels, &entry.service, Form::Saved);
     for listed in &entry.destinations {
-        let destination = &listed.destination;
-        let name = labels.endpoint(destination.key.address, destination.key.port, entry.service.key.protocol());
-        let forward = forward_option(destination.forward, labels.dialect());
-        let _ = write!(text, "-a {key} -r {name} {forward} -w {}", destination.weight);
-        tunnel_options(text, destination);
-        text.push('\n');
+        destination(text, labels, &entry.service.key, &listed.destination, Form::Saved);
     }
+}
+
+/// Appends the command that makes a service.
+pub fn service(text: &mut String, labels: &mut Labels<'_>, service: &Service, form: Form) {
+    let _ = write!(text, "-A {} -s {}", service_option(labels, &service.key), scheduler_name(service.scheduler));
+    if service.is_persistent() {
+        let _ = write!(text, " -p {}", service.timeout);
+    }
+    // Without persistence it is kept, but has no effect.
+    if !service.netmask.is_full() && (service.is_persistent() || form == Form::Full) {
+        let _ = write!(text, " -M {}", service.netmask);
+    }
+    if let Some(engine) = service.engine {
+        let _ = write!(text, " --pe {}", engine.name());
+    }
+    if service.is_one_packet() {
+        text.push_str(" -o");
+    }
+    let flags = flag_names(service.scheduler, service.flags);
+    if !flags.is_empty() {
+        let _ = write!(text, " -b {flags}");
+    }
+    text.push('\n');
+}
+
+/// Appends the command that makes a destination of a service.
+pub fn destination(
+    text: &mut String,
+    labels: &mut Labels<'_>,
+    service: &ServiceKey,
+    destination: &Destination,
+    form: Form,
+) {
+    let key = service_option(labels, service);
+    let name = labels.endpoint(destination.key.address, destination.key.port, service.protocol());
+    let forward = forward_option(destination.forward, labels.dialect());
+    let _ = write!(text, "-a {key} -r {name} {forward} -w {}", destination.weight);
+    if form == Form::Full {
+        let thresholds = [("-x", destination.upper), ("-y", destination.lower)];
+        for (option, value) in thresholds.into_iter().filter(|threshold| threshold.1 != 0) {
+            let _ = write!(text, " {option} {value}");
+        }
+    }
+    tunnel_options(text, destination);
+    text.push('\n');
 }
 
 /// The option that names a service.
@@ -37,28 +84,6 @@ fn service_option(labels: &mut Labels<'_>, key: &ServiceKey) -> String {
             format!("{option} {}", labels.endpoint(address, port, Some(protocol)))
         }
     }
-}
-
-/// The rest of a service's line.
-fn service(text: &mut String, service: &Service) {
-    let _ = write!(text, " -s {}", scheduler_name(service.scheduler));
-    if service.is_persistent() {
-        let _ = write!(text, " -p {}", service.timeout);
-        if !service.netmask.is_full() {
-            let _ = write!(text, " -M {}", service.netmask);
-        }
-    }
-    if let Some(engine) = service.engine {
-        let _ = write!(text, " --pe {}", engine.name());
-    }
-    if service.is_one_packet() {
-        text.push_str(" -o");
-    }
-    let flags = flag_names(service.scheduler, service.flags);
-    if !flags.is_empty() {
-        let _ = write!(text, " -b {flags}");
-    }
-    text.push('\n');
 }
 
 /// The option of a forwarding method. Full NAT has none in ipvsadm, which is to read what it wrote.

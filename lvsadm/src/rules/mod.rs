@@ -6,14 +6,20 @@
 pub mod check;
 mod connection;
 mod destination;
+mod device;
 mod lines;
+mod rule;
 mod scheduler;
 mod service;
 mod statistics;
+mod sysctls;
 
 pub use connection::Connection;
 pub use destination::{Destination, DestinationKey, Tunnel};
+pub use device::Attached;
 pub use lines::words;
+pub use rule::{Change, Rule, RuleKey, difference};
 pub use scheduler::{flag_by_name, flag_names, scheduler_by_name, scheduler_name};
 pub use service::{Family, Netmask, PersistenceEngine, Protocol, Service, ServiceKey};
 pub use statistics::{DestinationEntry, Rates, ServiceEntry, Statistics, Timeouts};
+pub use sysctls::{SYSCTL_PREFIX, SYSCTLS, Sysctl, sysctl};

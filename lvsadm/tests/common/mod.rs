@@ -1,6 +1,8 @@
 //! What the tests of the command line share.
 #![allow(dead_code, reason = "not every test uses all of it")]
 
+pub mod tables;
+
 use std::net::{IpAddr, Ipv4Addr};
 
 use lvsadm::director::MemoryDirector;

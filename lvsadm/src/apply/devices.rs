@@ -1,0 +1,201 @@
+//! What `attach` and `detach` make of the devices, before they are carried out.
+
+use crate::commands::Defaults;
+use crate::dataplane::{Attachment, NetDevice};
+use crate::grammar::subcommands::AttachMode;
+use crate::rules::{Attached, Rule};
+
+/// The device that is attached with whatever is.
+const LOOPBACK: &str = "lo";
+
+/// A device, as far as it matters to which are attached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device {
+    /// Its name.
+    pub name: String,
+    /// Whether it is up.
+    pub up: bool,
+    /// Whether it carries Ethernet frames.
+    pub ethernet: bool,
+    /// Whether `auto` takes XDP in its driver.
+    pub native: bool,
+    /// How it is attached, `None` if it is not.
+    pub attached: Option<Attached>,
+}
+
+/// The devices as they are.
+pub fn current(devices: &[NetDevice], attachments: &[Attachment]) -> Vec<Device> {
+    let attached = |name: &str| attachments.iter().find(|a| a.device == name).map(|a| a.attached);
+    let device = |d: &NetDevice| Device {
+        name: d.name.clone(),
+        up: d.up,
+        ethernet: d.ethernet,
+        native: d.xdp_everywhere,
+        attached: attached(&d.name),
+    };
+    devices.iter().map(device).collect()
+}
+
+/// `attach`: those that are named, or the default ones. The error is a sentence.
+pub fn attach(
+    devices: &mut [Device],
+    names: &[String],
+    mode: Option<AttachMode>,
+    defaults: &Defaults,
+) -> Result<(), String> {
+    let names = if names.is_empty() { &defaults.devices } else { names };
+    check(devices, names)?;
+    for device in devices.iter_mut() {
+        let chosen = if names.is_empty() { device.up && device.ethernet } else { names.contains(&device.name) };
+        if chosen {
+            device.attached = Some(match (mode.unwrap_or(defaults.mode), device.attached) {
+                (AttachMode::Native, _) => Attached::Native,
+                (AttachMode::Generic, _) => Attached::Generic,
+                (AttachMode::Tc, _) => Attached::Tc,
+                (AttachMode::Auto, _) if device.native => Attached::Native,
+                (AttachMode::Auto, Some(asked @ (Attached::Native | Attached::Generic))) => asked,
+                (AttachMode::Auto, _) => Attached::Tc,
+            });
+        }
+        if device.name == LOOPBACK {
+            device.attached = device.attached.or(Some(Attached::Egress));
+        }
+    }
+    Ok(())
+}
+
+/// `detach`: those that are named, or all. The error is a sentence.
+pub fn detach(devices: &mut [Device], names: &[String]) -> Result<(), String> {
+    check(devices, names)?;
+    for device in devices.iter_mut().filter(|device| names.is_empty() || names.contains(&device.name)) {
+        device.attached = None;
+    }
+    Ok(())
+}
+
+/// Whether all devices of these names are there.
+fn check(devices: &[Device], names: &[String]) -> Result<(), String> {
+    match names.iter().find(|name| !devices.iter().any(|device| device.name == **name)) {
+        Some(name) => Err(format!("there is no device {name}: see `ip link`")),
+        None => Ok(()),
+    }
+}
+
+/// The attached devices as rules.
+pub fn rules(devices: &[Device]) -> impl Iterator<Item = Rule> {
+    devices.iter().filter_map(|device| Some(Rule::Device(device.name.clone(), device.attached?)))
+}
+
+/// The lines that make the devices what they are, whatever they were: the default, where that can be had, and what differs
+/// from it. The first that attaches also has `options`, which say how to load.
+pub fn save(devices: &[Device], defaults: &Defaults, options: &str) -> Vec<String> {
+    let mut made = devices.to_vec();
+    made.iter_mut().for_each(|device| device.attached = None);
+    let mut lines = vec!["detach".to_owned()];
+    if attach(&mut made, &[], None, defaults).is_ok() {
+        lines.push("attach".to_owned());
+    }
+    for (is, would_be) in devices.iter().zip(&made) {
+        match is.attached {
+            same if same == would_be.attached => {}
+            // With any other device.
+            Some(Attached::Egress) => {}
+            Some(attached) => lines.push(line(&is.name, attached)),
+            None => lines.push(format!("detach --dev {}", is.name)),
+        }
+    }
+    if let Some(first) = lines.iter_mut().find(|line| line.starts_with("attach")) {
+        *first = first.replacen("attach", &format!("attach{options}"), 1);
+    }
+    lines
+}
+
+/// The line that attaches a device so.
+pub fn line(name: &str, attached: Attached) -> String {
+    match attached {
+        Attached::Egress => format!("attach # {name}, with any other"),
+        _ => format!("attach --mode {} --dev {name}", attached.name()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dataplane::{Loading, LogLevel, Sizes};
+
+    fn defaults(devices: &[&str]) -> Defaults {
+        Defaults {
+            devices: devices.iter().map(|name| (*name).to_owned()).collect(),
+            mode: AttachMode::Auto,
+            loading: Loading { sizes: Sizes::of_host(), verifier_log: false, log: LogLevel::Off },
+        }
+    }
+
+    /// `lo`, a card with a driver for XDP, a veth, a WireGuard device, and a card without a cable.
+    fn devices() -> Vec<Device> {
+        let device =
+            |name: &str, up, ethernet, native| Device { name: name.to_owned(), up, ethernet, native, attached: None };
+        vec![
+            device("lo", true, false, false),
+            device("eth0", true, true, true),
+            device("veth1", true, true, false),
+            device("wg0", true, false, false),
+            device("eth9", false, true, true),
+        ]
+    }
+
+    fn attached(devices: &[Device]) -> Vec<Option<Attached>> {
+        devices.iter().map(|device| device.attached).collect()
+    }
+
+    #[test]
+    fn the_default_is_every_ethernet_like_device_that_is_up() {
+        let mut all = devices();
+        attach(&mut all, &[], None, &defaults(&[])).unwrap();
+        let expected = [Some(Attached::Egress), Some(Attached::Native), Some(Attached::Tc), None, None];
+        assert_eq!(attached(&all), expected);
+        assert_eq!(save(&all, &defaults(&[]), ""), ["detach", "attach"]);
+        attach(&mut all, &["eth9".to_owned()], Some(AttachMode::Tc), &defaults(&[])).unwrap();
+        detach(&mut all, &["lo".to_owned()]).unwrap();
+        assert_eq!(
+            save(&all, &defaults(&[]), " --conns 1000"),
+            ["detach", "attach --conns 1000", "detach --dev lo", "attach --mode tc --dev eth9"]
+        );
+        let sentence = "there is no device eth7: see `ip link`";
+        assert_eq!(detach(&mut all, &["eth7".to_owned()]).unwrap_err(), sentence);
+    }
+
+    #[test]
+    fn saved_lines_make_the_same_again_whatever_is_attached() {
+        let ways = [None, Some(Attached::Native), Some(Attached::Generic), Some(Attached::Tc)];
+        for (defaults, seed) in [&[][..], &["veth1"], &["eth7"]].into_iter().map(defaults).zip(0..) {
+            for way in 0..ways.len().pow(4) {
+                let mut all = devices();
+                for (at, device) in all.iter_mut().skip(1).enumerate() {
+                    device.attached = ways[way / ways.len().pow(at as u32) % ways.len()];
+                }
+                let any = all.iter().any(|device| device.attached.is_some());
+                all[0].attached = any.then_some(Attached::Egress);
+                let mut made = devices();
+                made.iter_mut().zip(&ways).for_each(|(device, way)| device.attached = *way);
+                for line in save(&all, &defaults, "") {
+                    let words: Vec<&str> = line.split(' ').collect();
+                    let value = |name| words.iter().position(|word| *word == name).map(|at| words[at + 1]);
+                    let names: Vec<String> = value("--dev").into_iter().map(str::to_owned).collect();
+                    match words[0] {
+                        "detach" => detach(&mut made, &names).unwrap(),
+                        _ => {
+                            let mode = value("--mode").map(|mode| match mode {
+                                "native" => AttachMode::Native,
+                                "generic" => AttachMode::Generic,
+                                _ => AttachMode::Tc,
+                            });
+                            attach(&mut made, &names, mode, &defaults).unwrap();
+                        }
+                    }
+                }
+                assert_eq!(attached(&made), attached(&all), "{seed}");
+            }
+        }
+    }
+}

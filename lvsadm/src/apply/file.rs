@@ -1,0 +1,205 @@
+//! Rules files: reading and checking one, all of it, before anything is done.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use lvs_common::abi::Sysctls;
+
+use super::devices::{self, Device};
+use crate::change;
+use crate::commands::Defaults;
+use crate::dataplane::LogLevel;
+use crate::director::{Director, MemoryDirector, rules};
+use crate::grammar::subcommands::{self, AttachMode, Sub};
+use crate::grammar::{self, Command, Dialect, Failure};
+use crate::names::Names;
+use crate::rules::{Rule, RuleKey, Timeouts, sysctl, words};
+
+/// What is wrong with a line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mistake {
+    /// The line's number, from 1.
+    pub line: usize,
+    /// What is wrong, and with what.
+    pub sentence: String,
+}
+
+impl Mistake {
+    /// As compilers say it.
+    pub fn text(&self, file: &Path) -> String {
+        format!("{}:{}: {}", file.display(), self.line, self.sentence)
+    }
+}
+
+/// What a line says, if one does, and its number.
+pub type Said<T> = Option<(usize, T)>;
+
+/// A file that has been read: what it wants.
+///
+/// It is a script that begins with an empty table. Services and destinations are what they are after its last line;
+/// settings and devices are what its lines make of those in force.
+#[derive(Debug, Default)]
+pub struct Script {
+    table: MemoryDirector,
+    settings: Vec<(usize, Setting)>,
+    /// The last line that says something about a rule.
+    lines: HashMap<RuleKey, usize>,
+}
+
+/// A line about something else than services and destinations.
+#[derive(Clone, Debug)]
+enum Setting {
+    Timeouts(Timeouts),
+    Sysctls { reset: bool, values: Vec<String> },
+    Attach { names: Vec<String>, mode: Option<AttachMode>, connections: Option<u32>, log: Option<LogLevel> },
+    Detach { names: Vec<String> },
+}
+
+impl Setting {
+    /// The setting that a sub-command's line is about. The error is a sentence.
+    fn of(sub: Sub) -> Result<Self, String> {
+        match sub {
+            Sub::Sysctl { reset, settings: values } => {
+                for value in &values {
+                    if let Some(shown) = sysctl(&mut Sysctls::default(), value)? {
+                        return Err(format!("`sysctl {}' sets nothing: it takes NAME=VALUE here", shown.name));
+                    }
+                }
+                Ok(Setting::Sysctls { reset, values })
+            }
+            Sub::Attach { devices: names, mode, conns: connections, log, verbose: _ } => {
+                Ok(Setting::Attach { names, mode, connections, log })
+            }
+            Sub::Detach { devices: names } => Ok(Setting::Detach { names }),
+            _ => Err("it configures nothing: a rules file takes sysctl, attach and detach".to_owned()),
+        }
+    }
+}
+
+impl Script {
+    /// Reads the text of a file, with its mistakes: all there are, but for devices that are not there.
+    pub fn read(text: &str, names: &mut dyn Names) -> (Self, Vec<Mistake>) {
+        let (mut script, mut mistakes) = (Script::default(), Vec::new());
+        for (line, text) in (1..).zip(text.lines()) {
+            if let Err(sentence) = script.take(line, text, names) {
+                let sentence = format!("{sentence}: `{}'", text.trim());
+                mistakes.push(Mistake { line, sentence });
+            }
+        }
+        (script, mistakes)
+    }
+
+    /// Takes a line. The error is a sentence.
+    fn take(&mut self, line: usize, text: &str, names: &mut dyn Names) -> Result<(), String> {
+        let mut words: Vec<&str> = words(text).take_while(|word| !word.starts_with('#')).collect();
+        // As it may be when it was copied from a shell.
+        if words.first() == Some(&"lvsadm") {
+            words.remove(0);
+        }
+        match words.first() {
+            None => Ok(()),
+            Some(word) if word.starts_with('-') => {
+                let command = grammar::parse(&words, Dialect::Own, names).map_err(|failure| match failure {
+                    Failure::NoCommand => "it begins with no command".to_owned(),
+                    Failure::Option(sentence) | Failure::Usage(sentence) => sentence.trim_end().to_owned(),
+                })?;
+                self.take_command(line, command)
+            }
+            Some(_) => {
+                words.insert(0, "lvsadm");
+                let sub =
+                    subcommands::parse(&words).ok_or("it is no command")?.map_err(|answer| first_line(&answer))?;
+                self.settings.push((line, Setting::of(sub)?));
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes a command of ipvsadm's grammar.
+    fn take_command(&mut self, line: usize, command: Command) -> Result<(), String> {
+        let key = match &command {
+            Command::AddService(named) | Command::EditService(named) => Some(RuleKey::Service(named.service.key)),
+            Command::AddDestination(service, destination) | Command::EditDestination(service, destination) => {
+                Some(RuleKey::Destination(*service, destination.key))
+            }
+            Command::DeleteService(_) | Command::DeleteDestination(..) | Command::Flush => None,
+            Command::SetTimeouts(timeouts) => {
+                self.settings.push((line, Setting::Timeouts(*timeouts)));
+                return Ok(());
+            }
+            _ => return Err("it configures nothing: a rules file takes -A -E -D -a -e -d -C and --set".to_owned()),
+        };
+        if let Some((operation, result)) = change::make(&mut self.table, command) {
+            result.map_err(|error| error.text(operation).into_owned())?;
+        }
+        self.lines.extend(key.map(|key| (key, line)));
+        Ok(())
+    }
+
+    /// How the data plane has to be loaded: what lines say of that, each with its number.
+    pub fn loading(&self) -> (Said<u32>, Said<LogLevel>) {
+        let (mut room, mut level) = (None, None);
+        for (line, setting) in &self.settings {
+            if let Setting::Attach { connections, log, .. } = setting {
+                room = connections.map(|connections| (*line, connections)).or(room);
+                level = log.map(|log| (*line, log)).or(level);
+            }
+        }
+        (room, level)
+    }
+
+    /// Whether it says which devices are to be attached.
+    pub fn names_devices(&self) -> bool {
+        self.settings.iter().any(|(_, setting)| matches!(setting, Setting::Attach { .. } | Setting::Detach { .. }))
+    }
+
+    /// Makes of the devices what its lines want. The mistakes are devices that are not there.
+    pub fn attach(&self, devices: &mut [Device], defaults: &Defaults) -> Vec<Mistake> {
+        let mut mistakes = Vec::new();
+        for (line, setting) in &self.settings {
+            let result = match setting {
+                Setting::Attach { names, mode, .. } => devices::attach(devices, names, *mode, defaults),
+                Setting::Detach { names } => devices::detach(devices, names),
+                Setting::Timeouts(_) | Setting::Sysctls { .. } => Ok(()),
+            };
+            mistakes.extend(result.err().map(|sentence| Mistake { line: *line, sentence }));
+        }
+        mistakes
+    }
+
+    /// The configuration it wants, where `in_force` is configured: devices excepted.
+    pub fn rules(&self, in_force: &dyn Director) -> crate::director::Result<Vec<Rule>> {
+        let mut wanted = self.table.clone();
+        wanted.set_timeouts(in_force.timeouts()?)?;
+        let mut sysctls = in_force.sysctls()?;
+        for (_, setting) in &self.settings {
+            match setting {
+                Setting::Timeouts(timeouts) => wanted.set_timeouts(*timeouts)?,
+                Setting::Sysctls { reset, values } => {
+                    if *reset {
+                        sysctls = Sysctls::default();
+                    }
+                    for value in values {
+                        // Checked when it was read.
+                        let _ = sysctl(&mut sysctls, value);
+                    }
+                }
+                Setting::Attach { .. } | Setting::Detach { .. } => {}
+            }
+        }
+        wanted.set_sysctls(&sysctls)?;
+        rules(&wanted)
+    }
+
+    /// The line that wants a rule.
+    pub fn line(&self, key: &RuleKey) -> Option<usize> {
+        self.lines.get(key).copied()
+    }
+}
+
+/// What clap says, without its advice.
+fn first_line(answer: &clap::Error) -> String {
+    let text = answer.to_string();
+    let line = text.lines().next().unwrap_or_default();
+    line.strip_prefix("error: ").unwrap_or(line).to_owned()
+}

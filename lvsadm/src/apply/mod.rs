@@ -1,0 +1,135 @@
+//! `lvsadm apply`: from what is configured to what a file wants, all of it or nothing.
+//!
+//! [`file`] reads and checks; [`difference`](crate::rules::difference) says what has to be done; [`carry_out`] does it so
+//! that packets see all of it at once.
+
+pub mod devices;
+pub mod file;
+
+use std::collections::HashSet;
+
+use crate::director::{Director, Error, Operation, Result};
+use crate::rules::{Attached, Change, Rule, RuleKey, SYSCTLS, ServiceKey};
+
+/// Why changes were not carried out. Nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// The rule that is to blame, if one is.
+    pub rule: Option<RuleKey>,
+    /// What is wrong.
+    pub sentence: String,
+}
+
+/// Attaches a device of a director that has some, or detaches it.
+pub type Attach<'a, D> = &'a mut dyn FnMut(&mut D, &str, Option<Attached>) -> std::result::Result<(), String>;
+
+/// Carries changes out. Services and destinations become visible to packets at once; devices are attached before that, and
+/// detached behind it, so that none is missing for the rules that are in force.
+pub fn carry_out<D: Director>(
+    director: &mut D,
+    changes: &[Change],
+    attach: Attach<'_, D>,
+) -> std::result::Result<(), Refused> {
+    let failed = |operation: Operation, rule: Option<RuleKey>| {
+        move |error: Error| Refused { rule, sentence: error.text(operation).into_owned() }
+    };
+    director.begin().map_err(failed(Operation::Restore, None))?;
+    let result = stage(director, changes).and_then(|()| attach_all(director, changes, attach));
+    if let Err(refused) = result {
+        director.abort().map_err(failed(Operation::Restore, None))?;
+        return Err(refused);
+    }
+    if let Err(error) = director.commit() {
+        take_back(director, changes, attach);
+        return Err(failed(Operation::Restore, None)(error));
+    }
+    settle(director, changes).map_err(failed(Operation::Timeouts, None))?;
+    for change in changes {
+        if let Change::Delete(Rule::Device(name, _)) = change {
+            attach(director, name, None).map_err(|sentence| Refused { rule: None, sentence })?;
+        }
+    }
+    Ok(())
+}
+
+/// Stages the changes of services and destinations.
+fn stage(director: &mut dyn Director, changes: &[Change]) -> std::result::Result<(), Refused> {
+    // They take their destinations with them.
+    let doomed: HashSet<ServiceKey> = changes
+        .iter()
+        .filter_map(|change| match change {
+            Change::Delete(Rule::Service(service)) => Some(service.key),
+            _ => None,
+        })
+        .collect();
+    for change in changes {
+        let (rule, (operation, result)) = match change {
+            Change::Delete(rule @ Rule::Service(service)) => {
+                (rule, (Operation::DeleteService, director.delete_service(&service.key)))
+            }
+            Change::Delete(Rule::Destination(service, _)) if doomed.contains(service) => continue,
+            Change::Delete(rule @ Rule::Destination(service, destination)) => {
+                let result = director.delete_destination(service, &destination.key);
+                (rule, (Operation::DeleteDestination, result))
+            }
+            Change::Add(rule @ Rule::Service(service)) => {
+                (rule, (Operation::AddService, director.add_service(service)))
+            }
+            Change::Add(rule @ Rule::Destination(service, destination)) => {
+                (rule, (Operation::AddDestination, director.add_destination(service, destination)))
+            }
+            Change::Edit { to: rule @ Rule::Service(service), .. } => {
+                (rule, (Operation::EditService, director.edit_service(service)))
+            }
+            Change::Edit { to: rule @ Rule::Destination(service, destination), .. } => {
+                (rule, (Operation::EditDestination, director.edit_destination(service, destination)))
+            }
+            _ => continue,
+        };
+        result.map_err(|error| Refused { rule: Some(rule.key()), sentence: error.text(operation).into_owned() })?;
+    }
+    Ok(())
+}
+
+/// Attaches devices. If one cannot be, those before it are as they were.
+fn attach_all<D>(director: &mut D, changes: &[Change], attach: Attach<'_, D>) -> std::result::Result<(), Refused> {
+    for (at, change) in changes.iter().enumerate() {
+        let (Change::Add(rule) | Change::Edit { to: rule, .. }) = change else { continue };
+        let Rule::Device(name, attached) = rule else { continue };
+        if let Err(sentence) = attach(director, name, Some(*attached)) {
+            take_back(director, &changes[..at], attach);
+            return Err(Refused { rule: Some(rule.key()), sentence });
+        }
+    }
+    Ok(())
+}
+
+/// Makes attached devices what they were.
+fn take_back<D>(director: &mut D, changes: &[Change], attach: Attach<'_, D>) {
+    for change in changes.iter().rev() {
+        // It was so before; if it cannot be so again, the error that led here says more.
+        let _ = match change {
+            Change::Add(Rule::Device(name, _)) => attach(director, name, None),
+            Change::Edit { from: Rule::Device(name, before), .. } => attach(director, name, Some(*before)),
+            _ => Ok(()),
+        };
+    }
+}
+
+/// Sets timeouts and settings.
+fn settle(director: &mut dyn Director, changes: &[Change]) -> Result<()> {
+    let mut sysctls = director.sysctls()?;
+    for change in changes {
+        match change {
+            Change::Add(Rule::Timeouts(timeouts)) | Change::Edit { to: Rule::Timeouts(timeouts), .. } => {
+                director.set_timeouts(*timeouts)?;
+            }
+            Change::Add(Rule::Sysctl(name, value)) | Change::Edit { to: Rule::Sysctl(name, value), .. } => {
+                let sysctl = SYSCTLS.iter().find(|sysctl| sysctl.name == *name);
+                sysctl.into_iter().for_each(|sysctl| sysctl.set(&mut sysctls, *value));
+            }
+            _ => {}
+        }
+    }
+    director.set_sysctls(&sysctls)
+}

@@ -1,0 +1,50 @@
+//! The changes that commands ask a director for.
+
+use crate::director::{Director, Error, Operation, Result, Wanted};
+use crate::grammar::{Command, Named};
+use crate::rules::{PersistenceEngine, Service, scheduler_by_name};
+
+/// Makes the change that a command asks for: which operation it was, and what came of it. `None` if the command asks for
+/// no change.
+pub fn make(director: &mut dyn Director, command: Command) -> Option<(Operation, Result<()>)> {
+    Some(match command {
+        Command::AddService(named) => {
+            let service = resolve(director, named, Error::Exists);
+            (Operation::AddService, service.and_then(|service| director.add_service(&service)))
+        }
+        Command::EditService(named) => {
+            let service = resolve(director, named, Error::NotFound);
+            (Operation::EditService, service.and_then(|service| director.edit_service(&service)))
+        }
+        Command::DeleteService(key) => (Operation::DeleteService, director.delete_service(&key)),
+        Command::Flush => (Operation::Flush, director.flush()),
+        Command::AddDestination(service, destination) => {
+            (Operation::AddDestination, director.add_destination(&service, &destination))
+        }
+        Command::EditDestination(service, destination) => {
+            (Operation::EditDestination, director.edit_destination(&service, &destination))
+        }
+        Command::DeleteDestination(service, key) => {
+            (Operation::DeleteDestination, director.delete_destination(&service, &key))
+        }
+        Command::SetTimeouts(timeouts) => (Operation::Timeouts, director.set_timeouts(timeouts)),
+        Command::Zero(key) => (Operation::Zero, director.zero(key.as_ref())),
+        _ => return None,
+    })
+}
+
+/// The service with its scheduler and engine. The kernel looks for the service before it looks for these, so if there is
+/// none of a name, the error depends on whether there is the service; `there` is the error if so.
+fn resolve(director: &dyn Director, named: Named, there: Error) -> Result<Service> {
+    let engine = PersistenceEngine::by_name(&named.engine);
+    match scheduler_by_name(&named.scheduler) {
+        Some(scheduler) if engine.is_some() || named.engine.is_empty() => {
+            Ok(Service { scheduler, engine, ..named.service })
+        }
+        _ => match director.service(&named.service.key, Wanted::default()) {
+            Ok(_) => Err(there),
+            Err(Error::NoService) if there == Error::Exists => Err(Error::NotFound),
+            Err(error) => Err(error),
+        },
+    }
+}

@@ -1,0 +1,70 @@
+//! Rules as lines of a rules file, for `save --full` and `apply --dry-run`.
+
+use std::fmt::Write;
+
+use lvs_common::abi::Sysctls;
+
+use super::label::Labels;
+use super::save;
+use crate::apply::devices;
+use crate::grammar::Dialect;
+use crate::rules::{Change, Rule, SYSCTLS};
+
+/// What a file says of itself.
+const HEAD: &str = "# Everything that is configured, by `lvsadm save --full', for `lvsadm apply'.\n\
+                    # Each line is what one would type after `lvsadm'; the file is complete: what it does not name is gone\n\
+                    # (services and destinations), detached (devices), or at its default (settings) once it is applied.\n";
+
+/// Appends a rule's line.
+fn line(text: &mut String, rule: &Rule) {
+    let mut labels = Labels::numeric(Dialect::Own);
+    let _ = match rule {
+        Rule::Timeouts(t) => writeln!(text, "--set {} {} {}", t.tcp, t.tcp_fin, t.udp),
+        Rule::Sysctl(name, value) => writeln!(text, "sysctl {name}={value}"),
+        Rule::Device(name, attached) => writeln!(text, "{}", devices::line(name, *attached)),
+        Rule::Service(service) => {
+            save::service(text, &mut labels, service, save::Form::Full);
+            Ok(())
+        }
+        Rule::Destination(service, destination) => {
+            save::destination(text, &mut labels, service, destination, save::Form::Full);
+            Ok(())
+        }
+    };
+}
+
+/// A whole configuration. `devices` are the lines about devices.
+pub fn full(devices: &[String], rules: &[Rule]) -> String {
+    let mut text = HEAD.to_owned();
+    for line in devices {
+        let _ = writeln!(text, "{line}");
+    }
+    text.push_str("sysctl --reset\n");
+    let usual = Sysctls::default();
+    let is_usual = |rule: &Rule| match rule {
+        Rule::Sysctl(name, value) => SYSCTLS.iter().any(|s| s.name == *name && s.get(&usual) == *value),
+        _ => false,
+    };
+    rules.iter().filter(|rule| !is_usual(rule)).for_each(|rule| line(&mut text, rule));
+    text
+}
+
+/// What is to be done, a line for each rule that goes (`-`) or comes (`+`).
+pub fn changes(changes: &[Change]) -> String {
+    let mut text = String::new();
+    let mut marked = |mark: &str, rule| {
+        text.push_str(mark);
+        line(&mut text, rule);
+    };
+    for change in changes {
+        match change {
+            Change::Delete(rule) => marked("- ", rule),
+            Change::Add(rule) => marked("+ ", rule),
+            Change::Edit { from, to } => {
+                marked("- ", from);
+                marked("+ ", to);
+            }
+        }
+    }
+    text
+}

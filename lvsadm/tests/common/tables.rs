@@ -1,0 +1,176 @@
+//! Tables of every kind, for properties.
+#![allow(dead_code, reason = "not every test uses all of it")]
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use lvs_common::abi::{Forward, SCHEDULERS, Sysctls, service_flags, tunnel};
+use lvsadm::director::{Director, MemoryDirector, Wanted};
+use lvsadm::rules::{
+    Destination, DestinationKey, Family, Netmask, PersistenceEngine, Protocol, SYSCTLS, Service, ServiceKey, Timeouts,
+    Tunnel,
+};
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+
+/// An address a real server can have.
+fn address(family: Family) -> BoxedStrategy<IpAddr> {
+    match family {
+        Family::V4 => (1..0xe000_0000u32).prop_map(|bits| IpAddr::V4(Ipv4Addr::from(bits))).boxed(),
+        Family::V6 => (any::<u128>()).prop_map(|bits| IpAddr::V6(Ipv6Addr::from(bits >> 3 | 1 << 125))).boxed(),
+    }
+}
+
+fn family() -> impl Strategy<Value = Family> {
+    prop_oneof![Just(Family::V4), Just(Family::V6)]
+}
+
+fn key() -> impl Strategy<Value = ServiceKey> {
+    let protocol = prop_oneof![Just(Protocol::Tcp), Just(Protocol::Udp), Just(Protocol::Sctp)];
+    let by_address = (protocol, family().prop_flat_map(address), any::<u16>())
+        .prop_map(|(protocol, address, port)| ServiceKey::Address { protocol, address, port });
+    let by_mark = (1u32.., family()).prop_map(|(mark, family)| ServiceKey::Fwmark { mark, family });
+    prop_oneof![3 => by_address, 1 => by_mark]
+}
+
+fn netmask(family: Family) -> BoxedStrategy<Netmask> {
+    match family {
+        Family::V4 => any::<u32>().prop_map(|bits| Netmask::V4(Ipv4Addr::from(bits))).boxed(),
+        Family::V6 => (1..=128u8).prop_map(Netmask::V6).boxed(),
+    }
+}
+
+fn service() -> impl Strategy<Value = Service> {
+    key()
+        .prop_flat_map(|key| {
+            let persistence = option::of((1..2_678_400u32, netmask(key.family())));
+            (Just(key), 0..SCHEDULERS.len(), 0..8u32, any::<bool>(), persistence, any::<bool>())
+        })
+        .prop_map(|(key, scheduler, flags, one_packet, persistence, sip)| {
+            let mut service = Service::new(key, SCHEDULERS[scheduler].1);
+            service.flags = flags * service_flags::SCHED1;
+            service.engine = sip.then_some(PersistenceEngine::Sip);
+            if one_packet && matches!(key.protocol(), None | Some(Protocol::Udp)) {
+                service.flags |= service_flags::ONE_PACKET;
+            }
+            // A service of every port has to be persistent.
+            let every_port = matches!(key, ServiceKey::Address { port: 0, .. });
+            let whole = || (300, Netmask::full(key.family()));
+            if let Some((timeout, netmask)) = persistence.or_else(|| every_port.then(whole)) {
+                service.flags |= service_flags::PERSISTENT;
+                (service.timeout, service.netmask) = (timeout, netmask);
+            }
+            service
+        })
+}
+
+fn destination(service: ServiceKey) -> impl Strategy<Value = Destination> {
+    let forwards = [Forward::Masq, Forward::Tunnel, Forward::Route, Forward::FullNat];
+    let tunnels = prop_oneof![
+        Just(Tunnel::default()),
+        (1u16.., 0..3u8).prop_map(|(port, flags)| Tunnel { kind: tunnel::GUE, port, flags }),
+        (0..2u8).prop_map(|flags| Tunnel { kind: tunnel::GRE, port: 0, flags }),
+        (1u16.., 0..2u8).prop_map(|(port, flags)| Tunnel { kind: tunnel::VXLAN, port, flags }),
+    ];
+    (0..forwards.len(), family(), any::<u16>(), 0..=i32::MAX as u32, tunnels).prop_flat_map(
+        move |(forward, family, port, weight, tunnel)| {
+            let forward = forwards[forward];
+            let family = if forward == Forward::Tunnel { family } else { service.family() };
+            address(family).prop_map(move |address| {
+                // Where packets are not rewritten the port is the service's.
+                let port = match (forward, service) {
+                    (Forward::Route | Forward::Tunnel, ServiceKey::Address { port, .. }) => port,
+                    _ => port,
+                };
+                let tunnel = if forward == Forward::Tunnel { tunnel } else { Tunnel::default() };
+                Destination { weight, tunnel, ..Destination::new(DestinationKey { address, port }, forward) }
+            })
+        },
+    )
+}
+
+/// A table as data: services and destinations, in an order of their own.
+pub fn table(director: &MemoryDirector) -> Vec<(ServiceKey, Service, Vec<Destination>)> {
+    let entries = director.services(Wanted { destinations: true, ..Wanted::default() }).unwrap();
+    let mut table: Vec<_> = entries
+        .into_iter()
+        .map(|entry| {
+            let mut destinations: Vec<_> = entry.destinations.iter().map(|listed| listed.destination).collect();
+            destinations.sort_by_key(|destination| destination.key);
+            (entry.service.key, entry.service, destinations)
+        })
+        .collect();
+    table.sort_by_key(|entry| entry.0);
+    table
+}
+
+/// A table of up to 20 services without thresholds, which `-S` leaves out.
+pub fn filled() -> impl Strategy<Value = MemoryDirector> {
+    let entry = service().prop_flat_map(|service| (Just(service), vec(destination(service.key), 0..6)));
+    vec(entry, 0..20).prop_map(|entries| {
+        let mut director = MemoryDirector::default();
+        for (service, destinations) in entries {
+            // Doubles are refused, and that is fine.
+            if director.add_service(&service).is_ok() {
+                for destination in destinations {
+                    let _ = director.add_destination(&service.key, &destination);
+                }
+            }
+        }
+        director
+    })
+}
+
+/// A whole configuration: a table with thresholds, timeouts and settings.
+pub fn configured() -> impl Strategy<Value = MemoryDirector> {
+    let settings = vec((0..SYSCTLS.len(), any::<u32>()), 0..4);
+    let thresholds = vec((0..=i32::MAX as u32, 0..=i32::MAX as u32), 1..8);
+    let seconds = || 1..2_678_400u32;
+    (filled(), thresholds, (seconds(), seconds(), seconds()), settings).prop_map(
+        |(mut director, thresholds, (tcp, tcp_fin, udp), settings)| {
+            let mut thresholds = thresholds.into_iter().cycle();
+            for entry in &mut director.entries {
+                for listed in &mut entry.destinations {
+                    let (one, other) = thresholds.next().expect("an endless one");
+                    (listed.destination.upper, listed.destination.lower) = (one.max(other), one.min(other));
+                }
+            }
+            director.set_timeouts(Timeouts { tcp, tcp_fin, udp }).unwrap();
+            let mut sysctls = Sysctls::default();
+            for (at, value) in settings {
+                SYSCTLS[at].set(&mut sysctls, value % SYSCTLS[at].max.saturating_add(1).max(1));
+            }
+            director.set_sysctls(&sysctls).unwrap();
+            director
+        },
+    )
+}
+
+/// A configuration and another that shares services and destinations with it, some of them changed.
+pub fn related() -> impl Strategy<Value = (MemoryDirector, MemoryDirector)> {
+    (configured(), configured(), vec(any::<u8>(), 1..64)).prop_map(|(one, mut other, choices)| {
+        let mut choices = choices.into_iter().cycle();
+        let mut choose = || choices.next().expect("an endless one");
+        for entry in &one.entries {
+            let mut service = entry.service;
+            match choose() % 4 {
+                0 => continue,
+                1 => service.scheduler = SCHEDULERS[usize::from(choose()) % SCHEDULERS.len()].1,
+                _ => {}
+            }
+            if other.add_service(&service).is_err() {
+                continue;
+            }
+            for listed in &entry.destinations {
+                let mut destination = listed.destination;
+                match choose() % 4 {
+                    0 => continue,
+                    1 => destination.weight = u32::from(choose()),
+                    _ => {}
+                }
+                other.add_destination(&service.key, &destination).unwrap();
+            }
+        }
+        (one, other)
+    })
+}
