@@ -132,3 +132,6 @@ fn find(director: &dyn Director, key: &Key) -> Result<ServiceEntry, Errno> {
 fn number(error: Error) -> Errno {
     error.number().map_or(Errno::EIO, Errno::from_raw)
 }
+
+#[cfg(test)]
+mod tests;
