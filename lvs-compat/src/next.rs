@@ -60,13 +60,7 @@ pub unsafe fn getsockopt(
 /// # Safety
 ///
 /// As the C library's.
-pub unsafe fn setsockopt(
-    socket: c_int,
-    level: c_int,
-    option: c_int,
-    value: *const c_void,
-    length: socklen_t,
-) -> c_int {
+pub unsafe fn setsockopt(socket: c_int, level: c_int, option: c_int, value: *const c_void, length: socklen_t) -> c_int {
     static NEXT: Symbol = Symbol::new(c"setsockopt");
     let address = NEXT.find();
     if address.is_null() {
