@@ -11,7 +11,7 @@ use tests::topology::{Cluster, Layout, Namespace, lvs_compat_path};
 use tests::{eventually, kernel_has_ipvs};
 
 /// Debian's, whatever else is in `PATH`.
-const IPVSADM: &str = "/usr/sbin/ipvsadm";
+const IPVSADM: &str = "/sbin/ipvsadm";
 
 /// `program` with the library before it, in a namespace.
 fn preloaded(namespace: &Namespace, program: &str) -> Command {
