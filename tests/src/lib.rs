@@ -3,12 +3,35 @@
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use aya::Ebpf;
 
 pub mod fixtures;
 pub mod topology;
+
+/// Waits for something that another program brings about in its own time; panics if it never does.
+pub fn eventually(what: &str, condition: impl Fn() -> bool) {
+    const PATIENCE: Duration = Duration::from_secs(60);
+    let end = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < end, "not within {PATIENCE:?}: {what}");
+        thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// Whether this kernel has IPVS, or would load it: then the tools speak netlink with it, and the library is not asked.
+pub fn kernel_has_ipvs() -> bool {
+    let loads = Command::new("modprobe").args(["--dry-run", "--quiet", "ip_vs"]).status();
+    let has = Path::new("/proc/net/ip_vs").exists() || loads.is_ok_and(|status| status.success());
+    if has {
+        eprintln!("this kernel has IPVS, which lvs-compat leaves alone: not tested");
+    }
+    has
+}
 
 /// The benchmark's eBPF object, which is built beside those that `lvsadm` embeds; nothing is loaded of it yet but maps.
 pub fn bench_object() -> Result<Ebpf> {

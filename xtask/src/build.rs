@@ -1,4 +1,4 @@
-//! `cargo xtask build`: the eBPF objects, then the program that embeds them.
+//! `cargo xtask build`: the eBPF objects, then the program and the preload library that embed them.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -30,6 +30,6 @@ pub fn run(verbose: bool) -> Result<()> {
 pub fn build(toolchain: &Toolchain) -> Result<()> {
     announce("building the eBPF objects");
     run_program(&mut toolchain.ebpf_cargo("build")?)?;
-    announce("building lvsadm");
-    run_program(host_cargo().args(["build", "--release", "--package", "lvsadm"]))
+    announce("building lvsadm and lvs-compat");
+    run_program(host_cargo().args(["build", "--release", "--package", "lvsadm", "--package", "lvs-compat"]))
 }

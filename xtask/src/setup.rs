@@ -9,7 +9,7 @@ use crate::process::{announce, as_root, find, host_cargo, output, run as run_pro
 use crate::toolchain::{PINNED_NIGHTLY, Toolchain, path_with};
 
 /// Programs that tests and demo run, and the Debian package of each.
-const TOOLS: [(&str, &str); 10] = [
+const TOOLS: [(&str, &str); 13] = [
     ("ip", "iproute2"),
     ("tc", "iproute2"),
     ("ethtool", "ethtool"),
@@ -20,6 +20,9 @@ const TOOLS: [(&str, &str); 10] = [
     ("socat", "socat"),
     ("wrk", "wrk"),
     ("ping", "iputils-ping"),
+    ("ipvsadm", "ipvsadm"),
+    ("keepalived", "keepalived"),
+    ("ldirectord", "ldirectord"),
 ];
 
 /// Packages that make up Debian's compiler with its library's source, clippy and rustfmt.
@@ -143,5 +146,6 @@ fn apt(arguments: &[&str]) -> Result<()> {
     let Some(mut apt) = as_root("apt-get") else {
         bail!("installing needs root or sudo: run `apt-get {}` as root, then this again", arguments.join(" "));
     };
-    run_program(apt.args(arguments).env("DEBIAN_FRONTEND", "noninteractive"))
+    // Tests start daemons themselves: offline, systemd's tools leave those of the packages alone.
+    run_program(apt.args(arguments).env("DEBIAN_FRONTEND", "noninteractive").env("SYSTEMD_OFFLINE", "1"))
 }

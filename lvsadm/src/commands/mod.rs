@@ -53,8 +53,8 @@ pub fn open() -> director::Result<PlaneDirector> {
     ready().map(PlaneDirector::new).map_err(|error| director::Error::Other(format!("{error:#}")))
 }
 
-/// The data plane, loaded and attached to whatever devices have come up.
-fn ready() -> Result<Plane> {
+/// This network namespace's data plane, loaded and attached to whatever devices have come up.
+pub fn ready() -> Result<Plane> {
     let defaults = Defaults::read()?;
     let mut plane = dataplane::open_or_load(defaults.loading)?;
     dataplane::attach_new(&mut plane, &defaults.devices, defaults.mode)?;

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 
 use anyhow::{Context, Result, bail};
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
@@ -76,9 +77,19 @@ pub fn open() -> Result<Directory> {
             _ => {}
         }
     }
-    let file = File::open(&lock).context("cannot open the lock")?;
-    let lock = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, error)| error).context("cannot lock")?;
+    let lock = locked(File::open(&lock).context("cannot open the lock")?).context("cannot lock")?;
     Ok(Directory { root, point, name, _lock: lock })
+}
+
+/// Waits for the lock, whatever signals come meanwhile: a program that lvs-compat is loaded into may handle some.
+fn locked(mut file: File) -> Result<Flock<File>, Errno> {
+    loop {
+        match Flock::lock(file, FlockArg::LockExclusive) {
+            Ok(lock) => return Ok(lock),
+            Err((same, Errno::EINTR)) => file = same,
+            Err((_, error)) => return Err(error),
+        }
+    }
 }
 
 /// The mounted file system's root directory.

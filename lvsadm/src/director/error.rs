@@ -62,12 +62,24 @@ impl Error {
             (Error::Family, _) => "Operation not supported with specified address family",
             (Error::Permission, _) => "Permission denied (you must be root)",
             (Error::NoMemory, _) => "Memory allocation problem",
-            (Error::Exists, _) => return strerror(libc::EEXIST),
-            (Error::NotFound, _) => return strerror(libc::ENOENT),
-            (Error::NoService, _) => return strerror(libc::ESRCH),
-            (Error::OutOfRange, _) => return strerror(libc::ERANGE),
-            (Error::Os(number), _) => return strerror(*number),
             (Error::Other(message), _) => return Cow::Owned(message.clone()),
+            _ => return self.number().map_or(Cow::Borrowed(""), strerror),
+        })
+    }
+
+    /// The kernel's number for it, which only [`Error::Other`] has not.
+    pub fn number(&self) -> Option<i32> {
+        Some(match self {
+            Error::Exists => libc::EEXIST,
+            Error::NotFound => libc::ENOENT,
+            Error::NoService => libc::ESRCH,
+            Error::OutOfRange => libc::ERANGE,
+            Error::Invalid => libc::EINVAL,
+            Error::Family => libc::EAFNOSUPPORT,
+            Error::Permission => libc::EPERM,
+            Error::NoMemory => libc::ENOMEM,
+            Error::Os(number) => *number,
+            Error::Other(_) => return None,
         })
     }
 }

@@ -11,6 +11,7 @@
 //! One-armed, the director has only the device in the servers' network, `lo` holds the VIP, the client is at 10.20.0.1
 //! behind the router, and the router sends packets for the VIP to the director. IPv6 is alike: 2001:db8:a::, b:: and c::.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::Result;
@@ -68,7 +69,7 @@ impl Default for Layout {
 /// The set-up; HTTP servers named `rs1`, `rs2`, … run on port 80 of the real servers.
 pub struct Cluster {
     // Servers stop before their namespaces go.
-    http: Vec<Server>,
+    http: BTreeMap<usize, Server>,
     layout: Layout,
     /// Where requests come from.
     pub client: Namespace,
@@ -85,7 +86,7 @@ impl Cluster {
     pub fn new(layout: Layout) -> Result<Self> {
         let servers: Result<Vec<_>> = (1..=layout.servers).map(|n| Namespace::new(&format!("rs{n}"))).collect();
         let mut cluster = Cluster {
-            http: Vec::new(),
+            http: BTreeMap::new(),
             layout,
             client: Namespace::new("client")?,
             director: Namespace::new("director")?,
@@ -128,6 +129,18 @@ impl Cluster {
             }
         }
         Ok(())
+    }
+
+    /// Starts the HTTP server of real server `number`, which runs from the beginning on.
+    pub fn start(&mut self, number: usize) -> Result<()> {
+        let http = Server::http(&self.servers[number - 1], 80, &format!("rs{number}"))?;
+        self.http.insert(number, http);
+        Ok(())
+    }
+
+    /// Stops it: connections to it are refused.
+    pub fn stop(&mut self, number: usize) {
+        self.http.remove(&number);
     }
 
     /// Plugs `device` of a host into one of the router's switches (`front`, `servers`, `remote`).
@@ -227,8 +240,6 @@ impl Cluster {
             format!("route add default via {router}"),
             format!("route add default via {router6}"),
         ])?;
-        let http = Server::http(server, 80, &format!("rs{number}"))?;
-        self.http.push(http);
-        Ok(())
+        self.start(number)
     }
 }

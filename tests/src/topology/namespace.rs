@@ -104,13 +104,13 @@ impl Namespace {
     /// Starts a program that runs until the namespace is dropped.
     pub fn spawn(&self, line: &str) -> Result<u32> {
         let mut words = line.split_whitespace();
-        let child = self
-            .command(words.next().context("no command")?)
-            .args(words)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()?;
+        let mut command = self.command(words.next().context("no command")?);
+        self.adopt(command.args(words).stdout(Stdio::null()).stderr(Stdio::null()))
+    }
+
+    /// Starts a command that was made by [`Namespace::command`] and runs until the namespace is dropped.
+    pub fn adopt(&self, command: &mut Command) -> Result<u32> {
+        let child = command.stdin(Stdio::null()).spawn()?;
         let id = child.id();
         self.children.lock().expect("not poisoned").push(child);
         Ok(id)
@@ -152,6 +152,11 @@ impl Drop for Namespace {
 pub fn lvsadm_path() -> PathBuf {
     env::var_os("LVSADM")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/release/lvsadm"), PathBuf::from)
+}
+
+/// Where `lvs-compat` is: beside `lvsadm`.
+pub fn lvs_compat_path() -> PathBuf {
+    lvsadm_path().with_file_name("liblvs_compat.so")
 }
 
 /// Whether this process may make namespaces.

@@ -90,7 +90,7 @@ fn serve(stream: TcpStream, name: &str) -> io::Result<()> {
     let peer = stream.peer_addr()?.ip().to_canonical();
     let mut input = BufReader::new(stream.try_clone()?);
     let mut output = stream;
-    while let Some((path, headers)) = request(&mut input)? {
+    while let Some(Request { path, headers, is_last }) = request(&mut input)? {
         let length = headers.get("content-length").and_then(|value| value.parse().ok()).unwrap_or(0);
         if headers.get("expect").is_some_and(|value| value == "100-continue") {
             output.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
@@ -102,22 +102,37 @@ fn serve(stream: TcpStream, name: &str) -> io::Result<()> {
         };
         write!(output, "HTTP/1.1 200 OK\r\nServer: {name}\r\nContent-Length: {}\r\n\r\n", body.len())?;
         output.write_all(&body)?;
+        if is_last {
+            break;
+        }
     }
     Ok(())
 }
 
-/// The path and the headers of the next request; `None` when there is none.
-fn request(input: &mut impl BufRead) -> io::Result<Option<(String, HashMap<String, String>)>> {
+/// A request without its body.
+struct Request {
+    path: String,
+    headers: HashMap<String, String>,
+    /// Whether the client waits for the end of the connection.
+    is_last: bool,
+}
+
+/// The next request; `None` when there is none.
+fn request(input: &mut impl BufRead) -> io::Result<Option<Request>> {
     let mut line = String::new();
     if input.read_line(&mut line)? == 0 {
         return Ok(None);
     }
     let path = line.split_whitespace().nth(1).unwrap_or("/").to_owned();
-    let mut headers = HashMap::new();
+    let old = line.trim_end().ends_with("HTTP/1.0");
+    let mut headers = HashMap::<String, String>::new();
     loop {
         line.clear();
         input.read_line(&mut line)?;
-        let Some((key, value)) = line.trim_end().split_once(':') else { return Ok(Some((path, headers))) };
+        let Some((key, value)) = line.trim_end().split_once(':') else {
+            let is_last = old || headers.get("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
+            return Ok(Some(Request { path, headers, is_last }));
+        };
         headers.insert(key.to_lowercase(), value.trim().to_owned());
     }
 }
