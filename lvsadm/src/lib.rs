@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 pub mod apply;
 mod change;
+mod clsact;
 pub mod commands;
 pub mod dataplane;
 pub mod director;

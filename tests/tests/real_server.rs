@@ -234,6 +234,15 @@ fn congestion_is_passed_on_or_the_packet_dropped() {
 }
 
 #[test]
+fn a_device_may_have_filters_of_others() {
+    let bench = Bench::new("--dr --vip 10.10.10.10").unwrap();
+    bench.host.run("tc qdisc add dev eth0 clsact").unwrap();
+    bench.host.lvsadm("real-server --tun --vip 10.10.10.10").unwrap();
+    let packet = tunnelled("ipip", true, 0, &request(true, 0, b"hello", Checksum::Full));
+    assert!(bench.answers(ether_type(&packet), &packet, VIP));
+}
+
+#[test]
 fn off_undoes_exactly_what_was_set() {
     let bench = Bench::new("--tun --vip 10.10.10.10 2001:db8:a::10").unwrap();
     let host = &bench.host;

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use aya::programs::links::FdLink;
 use aya::programs::tc::{NlOptions, TcAttachOptions};
 use aya::programs::xdp::XdpMode;
-use aya::programs::{LinkOrder, SchedClassifier, TcAttachType, TcError, TcHandle, Xdp, tc};
+use aya::programs::{LinkOrder, SchedClassifier, TcAttachType, TcHandle, Xdp};
 use aya_obj::programs::XdpAttachType;
 use lvs_common::abi::{DEVICE_SLOTS, Device, device_flags};
 
@@ -18,6 +18,7 @@ use super::bpffs::Directory;
 use super::devices::{self, Link, NetDevice};
 use super::link;
 use super::plane::Plane;
+use crate::clsact;
 use crate::grammar::subcommands::AttachMode;
 use crate::rules::Attached;
 
@@ -156,10 +157,7 @@ fn attach_tc(directory: &Directory, ifindex: u32, name: &str, hook: &str) -> Res
         link.pin(&path).with_context(context)?;
         return Ok(());
     }
-    match tc::qdisc_add_clsact(name) {
-        Ok(()) | Err(TcError::AlreadyAttached) => {}
-        Err(error) => return Err(error).with_context(context),
-    }
+    clsact::add(name)?;
     let options = NlOptions { priority: PRIORITY, handle: HANDLE, ..NlOptions::default() };
     let id = program.attach_with_options(name, direction, TcAttachOptions::Netlink(options)).with_context(context)?;
     // The filter is the kernel's; the link would take it away.

@@ -5,13 +5,14 @@ use std::net::IpAddr;
 
 use anyhow::{Context, Result, bail};
 use aya::maps::HashMap;
-use aya::programs::tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle, qdisc_add_clsact};
+use aya::programs::tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle};
 use aya::programs::{Link, SchedClassifier, TcAttachType};
 use aya::{Ebpf, EbpfLoader};
 use lvs_common::abi::{AF_INET, AF_INET6, Address, tunnel};
 use serde::{Deserialize, Serialize};
 
 use super::netlink;
+use crate::clsact;
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/real_server"));
 
@@ -61,10 +62,7 @@ pub fn attach(device: &str, tunnels: &Tunnels) -> Result<()> {
     let program: &mut SchedClassifier =
         object.program_mut("real_server").context("the object has no program real_server")?.try_into()?;
     program.load().context("the kernel refuses the decapsulating program")?;
-    match qdisc_add_clsact(device) {
-        Ok(()) | Err(TcError::AlreadyAttached) => {}
-        Err(error) => return Err(error).with_context(|| format!("cannot prepare {device} for a tc program")),
-    }
+    clsact::add(device)?;
     let context = || format!("cannot attach the decapsulating program to {device}");
     let id = if netlink::has_filter(device)? {
         program.attach_to_link(filter(device)?).with_context(context)?

@@ -1,0 +1,13 @@
+//! The queueing discipline that TC programs hang on where the kernel has no links for them.
+
+use anyhow::{Context, Result};
+use aya::programs::TcError;
+use aya::programs::tc::qdisc_add_clsact;
+
+/// Gives a device the discipline, unless it has it.
+pub fn add(device: &str) -> Result<()> {
+    match qdisc_add_clsact(device) {
+        Err(TcError::NetlinkError(error)) if error.raw_os_error() == Some(libc::EEXIST) => Ok(()),
+        result => result.with_context(|| format!("cannot prepare {device} for a TC program")),
+    }
+}
