@@ -32,6 +32,7 @@ exits! {
     DropNoServer "drop-no-server" "dropped: the service has no usable destination",
     DropTableFull "drop-table-full" "dropped: the connection table has no room for a new connection",
     DropBusy "drop-busy" "dropped: a bucket of the connection table stayed locked",
+    DropDefence "drop-defence" "dropped: a new connection that drop_packet keeps out",
     DropTtl "drop-ttl" "dropped: the TTL or hop limit ran out",
     DropTooBig "drop-too-big" "dropped: too big for the next hop, and not to be fragmented",
     DropNoRoute "drop-no-route" "dropped: no route to the real server or client",
@@ -45,7 +46,12 @@ impl Exit {
     pub const fn level(self) -> u32 {
         match self {
             Exit::DropTableFull | Exit::DropBusy | Exit::DropNoRoute | Exit::DropInternal => 1,
-            Exit::DropNoDestination | Exit::DropNoServer | Exit::DropTtl | Exit::DropTooBig | Exit::DropMalformed => 2,
+            Exit::DropNoDestination
+            | Exit::DropNoServer
+            | Exit::DropDefence
+            | Exit::DropTtl
+            | Exit::DropTooBig
+            | Exit::DropMalformed => 2,
             Exit::IcmpSent => 3,
             Exit::NotFirst | Exit::Local | Exit::Reply | Exit::Bypass | Exit::IcmpForwarded => 4,
             Exit::Nat | Exit::NatReply | Exit::Route | Exit::Tunnel | Exit::Held | Exit::Fragmented | Exit::NotOurs => {

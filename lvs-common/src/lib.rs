@@ -8,11 +8,13 @@
 pub mod abi;
 pub mod bench;
 pub mod checksum;
+pub mod defence;
 pub mod each;
 pub mod estimator;
 pub mod exit;
 pub mod hash;
 pub mod icmp;
+pub mod marks;
 pub mod persist;
 pub mod reassembly;
 pub mod sched;

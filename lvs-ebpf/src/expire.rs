@@ -12,7 +12,7 @@ use lvs_common::{
 };
 
 use crate::{
-    atomics, estimate,
+    atomics, defend, estimate,
     maps::{CLOCK, Clock, SETTINGS},
     params,
     parse::Family,
@@ -47,20 +47,23 @@ pub fn start() -> i32 {
 /// The timer's callback.
 extern "C" fn tick(_map: *mut c_void, _key: *mut u32, clock: *mut Clock) -> i64 {
     let now = track::jiffies();
-    if let Some(settings) = SETTINGS.get_ptr_mut(0) {
-        // SAFETY: the timer alone writes these.
-        unsafe {
-            (*settings).now = now;
-            (*settings).now_ns = bpf_ktime_get_ns();
-        }
-    }
-    // SAFETY: the timer's own element.
-    let slice = unsafe { (*clock).slice };
-    sweep::<u32>(slice, params::buckets4(), now);
-    sweep::<[u32; 4]>(slice, params::buckets6(), now);
-    estimate::slice(slice);
-    // SAFETY: as above.
+    let Some(settings) = SETTINGS.get_ptr_mut(0) else { return 0 };
+    // SAFETY: elements of maps; the timer alone writes these.
     unsafe {
+        (*settings).now = now;
+        (*settings).now_ns = bpf_ktime_get_ns();
+        let slice = (*clock).slice;
+        let held = &raw mut (*clock).held;
+        (*held)[0] = (*held)[0].wrapping_add(sweep::<u32>(slice, params::buckets4(), now));
+        (*held)[1] = (*held)[1].wrapping_add(sweep::<[u32; 4]>(slice, params::buckets6(), now));
+        if slice % SLICES == SLICES - 1 {
+            defend::each_second(settings, *held);
+            *held = [0; 2];
+        }
+        let met = &raw mut (*clock).met;
+        defend::thin::<u32>(settings, met, params::buckets4(), now);
+        defend::thin::<[u32; 4]>(settings, met, params::buckets6(), now);
+        estimate::slice(slice);
         (*clock).slice = slice.wrapping_add(1);
         bpf_timer_start(&raw mut (*clock).timer, INTERVAL, 0);
     }
@@ -69,20 +72,23 @@ extern "C" fn tick(_map: *mut c_void, _key: *mut u32, clock: *mut Clock) -> i64 
 
 struct Sweep {
     from: u32,
+    /// Entries met.
+    held: u32,
     now: u64,
 }
 
-/// Visits the buckets of one slice.
+/// Visits the buckets of one slice: how many entries there are in them.
 #[inline(always)]
-fn sweep<A: Family>(slice: u64, buckets: u32, now: u64)
+fn sweep<A: Family>(slice: u64, buckets: u32, now: u64) -> u32
 where
     Table: Store<A>,
 {
     let share = |n: u64| ((buckets as u64 * n) / SLICES) as u32;
     let n = slice & (SLICES - 1);
-    let mut s = Sweep { from: share(n), now };
+    let mut s = Sweep { from: share(n), held: 0, now };
     // SAFETY: the callback gets the structure it expects.
     unsafe { bpf_loop(share(n + 1).wrapping_sub(s.from), visit::<A> as *mut c_void, (&raw mut s).cast(), 0) };
+    s.held
 }
 
 extern "C" fn visit<A: Family>(index: u64, context: *mut c_void) -> i64
@@ -96,6 +102,7 @@ where
     // SAFETY: a bucket of the map.
     let (used, due) =
         unsafe { ((&raw const (*bucket).used).read_volatile(), (&raw const (*bucket).due).read_volatile()) };
+    s.held = s.held.wrapping_add(used);
     if used != 0 && due <= s.now {
         clean::<A>(index, bucket, s.now);
     }

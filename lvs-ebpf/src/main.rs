@@ -6,8 +6,10 @@
 #![allow(missing_docs, reason = "a program has no public interface; items are documented where they need it")]
 
 mod atomics;
+mod bypass;
 mod checksum;
 mod count;
+mod defend;
 mod deliver;
 mod estimate;
 mod expire;
@@ -17,6 +19,7 @@ mod kernel_loop;
 mod list;
 mod log;
 mod maps;
+mod mark;
 mod note;
 mod orphan;
 mod packet;
@@ -253,6 +256,16 @@ pub fn lvs_fragment6(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn lvs_split(ctx: TcContext) -> i32 {
     fragment::split::run(tc(&ctx))
+}
+
+#[classifier]
+pub fn lvs_bypass4(ctx: TcContext) -> i32 {
+    bypass::run::<V4>(tc(&ctx))
+}
+
+#[classifier]
+pub fn lvs_bypass6(ctx: TcContext) -> i32 {
+    bypass::run::<V6>(tc(&ctx))
 }
 
 #[classifier]

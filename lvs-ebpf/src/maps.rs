@@ -6,11 +6,11 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use lvs_common::abi::{
-    Address, Bucket, Connection, Counters, DEVICE_SLOTS, Destination, Device, FwmarkKey, Rates, Service, ServiceId,
-    ServiceKey, Settings, Watch,
+    Address, Bucket, Connection, Counters, DEVICE_SLOTS, Destination, Device, FwmarkKey, MARK_RULES, MarkRule, Rates,
+    Service, ServiceId, ServiceKey, Settings, Watch,
 };
 
-use lvs_common::sched::locality::Entry;
+use lvs_common::{defence::Met, sched::locality::Entry};
 
 use crate::{
     deliver::Route,
@@ -60,6 +60,9 @@ pub static SERVICE4: HashMap<ServiceKey<u32>, ServiceId, 1, ON_DEMAND> = HashMap
 pub static SERVICE6: HashMap<ServiceKey<[u32; 4]>, ServiceId, 1, ON_DEMAND> = HashMap::new();
 #[btf_map]
 pub static FWMARKS: HashMap<FwmarkKey, ServiceId, 1, ON_DEMAND> = HashMap::new();
+/// Classification rules: see [`MarkLists`](lvs_common::abi::MarkLists).
+#[btf_map]
+pub static MARKS: Array<MarkRule, { 2 * MARK_RULES as usize }, MMAP> = Array::new();
 /// Bucket tables of dh, sh and mh, by [`ServiceConfig::table`](lvs_common::abi::ServiceConfig).
 #[btf_map]
 pub static TABLES: ArrayOfMaps<Array<u32, 1, { INNER | MMAP }>, 2> = ArrayOfMaps::new();
@@ -142,7 +145,17 @@ pub struct Clock {
     pub timer: bpf_timer,
     /// Which slice of the tables comes next.
     pub slice: u64,
+    /// Entries of IPv4 and of IPv6 that were met since the first slice.
+    pub held: [u32; 2],
+    /// What `drop_entry` met.
+    pub met: Met,
+    /// Always 0.
+    pub pad: u32,
 }
+
+/// New connections that `drop_packet` has decided on.
+#[btf_map]
+pub static ARRIVALS: Array<u64, 1> = Array::new();
 
 #[btf_map]
 pub static CLOCK: Array<Clock, 1> = Array::new();

@@ -10,7 +10,7 @@ use lvs_common::{
 };
 
 use crate::{
-    count, deliver, fragment, note,
+    bypass, count, deliver, fragment, note,
     packet::{L3, Packet, TcPacket, XdpPacket},
     parse::{Family, Parsed, Stray},
     reject,
@@ -31,7 +31,7 @@ where
 {
     let Ok(p) = A::parse(packet) else { return XdpPacket::PASS };
     let Some(settings) = track::settings() else { return XdpPacket::PASS };
-    let (virt, reply) = track::watched(p.source, p.destination);
+    let (virt, reply) = track::watched(p.source, p.destination, settings);
     if !(virt || reply) || settings.flags & settings_flags::ANY == 0 || !packet.for_this_host() {
         return XdpPacket::PASS;
     }
@@ -46,7 +46,9 @@ pub fn read<A: Family>(packet: TcPacket) -> i32 {
         Err(stray) => return strayed::<A>(packet, stray),
     };
     let Some(settings) = track::settings() else { return TcPacket::PASS };
-    let (virt, reply) = track::watched(p.source, p.destination);
+    let (virt, reply) = track::watched(p.source, p.destination, settings);
+    // A mark can be on any packet.
+    let virt = virt || packet.mark() != 0 && settings.flags & settings_flags::FWMARK != 0;
     if !(virt || reply) || settings.flags & settings_flags::ANY == 0 || !packet.for_this_host() || !A::leave(&p) {
         return count::pass(packet, Exit::NotOurs);
     }
@@ -74,6 +76,9 @@ where
     if virt && let Some((at, connection)) = track::of_client(p) {
         // SAFETY: an element of the map.
         let c = unsafe { &*connection };
+        if P::COMPLETE && bypass::is(c) && !track::expired(c, now) {
+            return jump(packet, if A::HEADER == 20 { Tail::Bypass4 } else { Tail::Bypass6 });
+        }
         return match Dest::get(c.dest, settings.epoch) {
             Some(dest) if !track::expired(c, now) && dest.available() && !reopens(packet, c, p, &dest, settings) => {
                 forward(packet, p, settings, at, connection, &dest, now)
@@ -124,8 +129,11 @@ fn reopens<P: Packet, A: IpAddress>(
     dest: &Dest,
     settings: &Settings,
 ) -> bool {
-    if !p.opens() || c.in_packets == 0 || note::is_settled(packet) {
+    if c.in_packets == 0 || note::is_settled(packet) {
         return false;
+    }
+    if !p.opens() {
+        return track::moves_on(c, dest, settings);
     }
     let state = (c.state & conn_flags::STATE) as u8;
     let closing = match p.protocol {
@@ -179,8 +187,8 @@ where
     }
 
     seen(p, settings, at, connection, dest, now);
-    if mode == Forward::Bypass as u8 || mode == Forward::Local as u8 {
-        return count::pass(packet, if mode == Forward::Local as u8 { Exit::Local } else { Exit::Bypass });
+    if mode == Forward::Local as u8 {
+        return count::pass(packet, Exit::Local);
     }
     if is_tunnel {
         // A program of its own: both ways together are more paths than the verifier follows.
@@ -276,7 +284,7 @@ fn seen<A: Family>(p: &Parsed<A>, settings: &Settings, at: u32, connection: *mut
 where
     Table: Store<A>,
 {
-    track::advance(at, connection, dest.it, None, p.event(), settings, now);
+    track::advance(at, connection, dest, None, p.event(), settings, now);
     // SAFETY: an element of the map; a lost count between two CPUs of one connection does not matter.
     unsafe { (*connection).in_packets = (*connection).in_packets.wrapping_add(1) };
     count::packet_in(dest.id, p.length);
@@ -413,7 +421,7 @@ fn heard<A: Family>(p: &Parsed<A>, settings: &Settings, at: u32, connection: *mu
 where
     Table: Store<A>,
 {
-    track::advance(at, connection, dest.it, Some(Direction::Output), p.event(), settings, now);
+    track::advance(at, connection, dest, Some(Direction::Output), p.event(), settings, now);
     if dest.available() {
         count::packet_out(dest.id, p.length);
     }

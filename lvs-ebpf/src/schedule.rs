@@ -5,6 +5,7 @@ use lvs_common::{
     abi::{
         Connection, DestId, Forward, IpAddress, Scheduler, ServiceId, Settings, conn_flags, conn_kind, service_flags,
     },
+    defence,
     exit::Exit,
     persist,
     sched::{self, PickKey},
@@ -14,11 +15,11 @@ use lvs_common::{
 };
 
 use crate::{
-    atomics, count,
+    atomics, bypass, count,
     list::{List, Memory, Slots},
     log,
-    maps::{ONCE4, ONCE6, REQUESTS},
-    note, orphan,
+    maps::{ARRIVALS, ONCE4, ONCE6, REQUESTS},
+    mark, note, orphan,
     packet::{Packet, TcPacket},
     params,
     parse::{Family, Parsed},
@@ -107,9 +108,14 @@ fn ask<P: Packet, A: Drafted>(packet: P, p: &Parsed<A>, settings: &Settings, now
 where
     Table: Store<A>,
 {
-    let Some(service) = service::find(p, packet.mark(), settings) else { return Err(unserved(packet, p, settings)) };
+    let Some(service) = service::find(p, mark::of(packet, p, settings), settings) else {
+        return Err(unserved(packet, p, settings));
+    };
     if !schedulable(p, settings) {
         return Err(count::pass(packet, Exit::NotFirst));
+    }
+    if is_kept_out(settings) {
+        return Err(count::drop(packet, Exit::DropDefence));
     }
     let config = service.config();
     if is_once(p, &service) && !P::COMPLETE {
@@ -137,6 +143,16 @@ where
     r.key.client_port = p.source_port;
     r.key.now = now / params::hz().max(1) as u64;
     Ok(Tail::Pick)
+}
+
+/// Whether `drop_packet` drops this new connection.
+#[inline(always)]
+fn is_kept_out(settings: &Settings) -> bool {
+    if settings.drop_rate == 0 {
+        return false;
+    }
+    let Some(arrivals) = ARRIVALS.get_ptr_mut(0) else { return false };
+    defence::is_dropped(atomics::fetch_add64(arrivals, 1) as u32, settings.drop_rate)
 }
 
 /// Leaves a packet to no service alone, unless it is a real server's that is to be told that nobody waits for it.
@@ -175,7 +191,11 @@ pub fn pick<P: Packet>(packet: P) -> i32 {
             r.key.random = unsafe { [bpf_get_prandom_u32(), bpf_get_prandom_u32()] };
         }
         let list = List { head: config.head, count: config.dest_count, service: service.id, epoch: r.epoch };
-        let memory = Memory { service: service.id, lifetime: settings.sysctls.lblcr_expiration as u64 };
+        let lifetime = match config.scheduler == Scheduler::Lblc as u8 {
+            true => settings.sysctls.lblc_expiration,
+            false => settings.sysctls.lblcr_expiration,
+        };
+        let memory = Memory { service: service.id, lifetime: lifetime as u64 };
         // SAFETY: as above.
         let state = unsafe { word.read_volatile() };
         let pick = sched::pick(&list, Slots(config.table), &memory, config, &r.key, state);
@@ -197,13 +217,16 @@ pub fn open<P: Packet, A: Drafted>(packet: P) -> i32
 where
     Table: Store<A>,
 {
-    let Some(p) = A::found() else { return P::PASS };
+    let (Some(p), Some(settings)) = (A::found(), track::settings()) else { return P::PASS };
     let Some(r) = request() else { return P::PASS };
     let Some(service) = service::Found::get(r.service, r.epoch) else { return P::PASS };
     let now = track::jiffies();
     let Some(dest) = usable(r, &service) else {
         if !P::COMPLETE {
             return P::PASS;
+        }
+        if bypass::takes(TcPacket(packet.skb()), p, &service, settings) {
+            return open_bypass(packet, p, &service, now);
         }
         if service.port() == FTP && p.destination_port != FTP {
             return count::pass(packet, Exit::NotFirst);
@@ -217,13 +240,16 @@ where
         }
     }
     let Some(draft) = A::draft() else { return count::drop(packet, Exit::DropInternal) };
-    write(draft, p, &service, &dest, r.template, now);
+    write(draft, p, &service, Some(&dest), r.template, now);
     if is_once(p, &service) {
         count::connection(dest.id);
         return jump(packet, if A::HEADER == 20 { Tail::Once4 } else { Tail::Once6 });
     }
     match enter(p, draft, now) {
         Ok(()) => {
+            if service.fwmark() != 0 {
+                track::watch(p.destination);
+            }
             track::bind(&dest, false);
             count::connection(dest.id);
             if r.template != 0 {
@@ -233,6 +259,24 @@ where
         }
         Err(InsertError::Full) => count::drop(packet, Exit::DropTableFull),
         // Another CPU made it a moment ago (or holds the bucket): the client sends again.
+        Err(InsertError::Busy | InsertError::Exists(_)) => count::drop(packet, Exit::DropBusy),
+    }
+}
+
+/// Makes a connection without a destination, which goes where its packets say.
+#[inline(always)]
+fn open_bypass<P: Packet, A: Drafted>(packet: P, p: &Parsed<A>, service: &service::Found, now: u64) -> i32
+where
+    Table: Store<A>,
+{
+    let Some(draft) = A::draft() else { return count::drop(packet, Exit::DropInternal) };
+    write(draft, p, service, None, 0, now);
+    match enter(p, draft, now) {
+        Ok(()) => {
+            track::watch(p.destination);
+            log::opened(packet, 0, pipeline::<A>())
+        }
+        Err(InsertError::Full) => count::drop(packet, Exit::DropTableFull),
         Err(InsertError::Busy | InsertError::Exists(_)) => count::drop(packet, Exit::DropBusy),
     }
 }
@@ -285,6 +329,9 @@ where
     // SAFETY: an element of the map.
     let c = unsafe { &*connection };
     let epoch = settings.epoch;
+    if bypass::is(c) {
+        return if track::expired(c, now) { take_out(at, connection, epoch) } else { Fate::Live };
+    }
     let Some(dest) = Dest::get(c.dest, epoch) else { return Fate::Drop };
     if track::expired(c, now) && c.controlled == 0 {
         return take_out(at, connection, epoch);
@@ -296,6 +343,9 @@ where
         if again && c.controlled == 0 {
             return take_out(at, connection, epoch);
         }
+    }
+    if track::moves_on(c, &dest, settings) {
+        return take_out(at, connection, epoch);
     }
     match (dest.available(), renew) {
         (true, _) => Fate::Live,
@@ -347,20 +397,27 @@ fn schedulable<A>(p: &Parsed<A>, settings: &Settings) -> bool {
     }
 }
 
-/// Writes the connection that a packet opens.
+/// Writes the connection that a packet opens; one without a destination is bypassed.
 #[inline(always)]
 fn write<A: Family>(
     draft: *mut Connection<A>,
     p: &Parsed<A>,
     service: &service::Found,
-    dest: &Dest,
+    dest: Option<&Dest>,
     template: u32,
     now: u64,
 ) {
-    let mode = dest.config().forward;
-    // SAFETY: an element of the map; this CPU's own draft.
+    let (id, mode, real, port) = match dest {
+        // SAFETY: an element of the map.
+        Some(dest) => unsafe {
+            let (address, family, port) = ((*dest.it).address, (*dest.it).family, (*dest.it).port);
+            let real = if family == A::FAMILY { A::narrow(address) } else { A::default() };
+            (dest.id, dest.config().forward, real, port)
+        },
+        None => (0, Forward::Bypass as u8, p.destination, p.destination_port),
+    };
+    // SAFETY: this CPU's own draft.
     unsafe {
-        let (address, family, port) = ((*dest.it).address, (*dest.it).family, (*dest.it).port);
         (*draft).client = p.source;
         (*draft).virt = p.destination;
         (*draft).client_port = p.source_port;
@@ -369,14 +426,14 @@ fn write<A: Family>(
         (*draft).kind = conn_kind::CONNECTION;
         (*draft).forward = mode;
         (*draft).last_seen = now;
-        (*draft).dest = dest.id;
+        (*draft).dest = id;
         (*draft).state = conn_flags::INACTIVE | if mode == Forward::Masq as u8 { 0 } else { conn_flags::NO_OUTPUT };
         (*draft).timeout = INITIAL_TIMEOUT.wrapping_mul(params::hz());
         (*draft).in_packets = 0;
         (*draft).control = template;
         (*draft).controlled = 0;
         (*draft).fwmark = service.fwmark();
-        (*draft).real = if family == A::FAMILY { A::narrow(address) } else { A::default() };
+        (*draft).real = real;
         (*draft).real_port =
             persist::real_port(service.config(), service.port(), service.fwmark(), p.destination_port, port);
         (*draft).reply_hop.checked = 0;

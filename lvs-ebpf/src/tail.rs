@@ -56,6 +56,10 @@ pub enum Tail {
     Serve6 = 23,
     /// Writes a line of the log.
     Log = 24,
+    /// Forwards an IPv4 packet of a connection without a real server (TC only).
+    Bypass4 = 25,
+    /// The same for IPv6.
+    Bypass6 = 26,
 }
 
 /// Jumps; returns only if the program array has no such program.

@@ -6,13 +6,15 @@ use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_loop};
 use lvs_common::{
     abi::{
         Bucket, Connection, DestConfig, DestId, Destination, Forward, IpAddress, Settings, WAYS, conn_flags, conn_kind,
-        dest_flags,
+        dest_flags, settings_flags,
     },
+    defence,
     each::Each,
     sched::overload,
     state::{self, Direction},
     table::{self, Hash, Store},
     watch,
+    wire::protocol,
 };
 
 use crate::{
@@ -21,6 +23,7 @@ use crate::{
     maps::{BUCKETS4, BUCKETS6, CONNS4, CONNS6, DESTS, SETTINGS, WATCH},
     params,
     parse::{Family, Parsed},
+    service,
 };
 
 /// Times a CPU tries to take a bucket's lock: about a microsecond, many times what its holder needs.
@@ -134,13 +137,28 @@ pub fn jiffies() -> u64 {
 
 /// Whether the watch filter knows a packet's destination as a virtual address, and its source as one replies come from.
 #[inline(always)]
-pub fn watched<A: IpAddress>(source: A, destination: A) -> (bool, bool) {
+pub fn watched<A: IpAddress>(source: A, destination: A, settings: &Settings) -> (bool, bool) {
     let Some(filter) = WATCH.get(0) else { return (false, false) };
     let (word, bit) = watch::bit(destination);
-    let virt = filter.virt.get(word).copied().unwrap_or(0) & bit != 0;
+    let known = filter.virt.get(word).copied().unwrap_or(0) & bit != 0;
+    let virt = known || settings.flags & settings_flags::ANY_ADDRESS != 0;
     let (word, bit) = watch::bit(source);
     let reply = filter.reply.get(word).copied().unwrap_or(0) & bit != 0;
     (virt, reply)
+}
+
+/// Has packets to an address looked at from now on: the virtual address of a connection that a mark led to, which no rule
+/// names.
+#[inline(always)]
+pub fn watch<A: IpAddress>(destination: A) {
+    let Some(filter) = WATCH.get_ptr_mut(0) else { return };
+    let (word, bit) = watch::bit(destination);
+    // SAFETY: a word of the map's element; `bit` keeps the index in bounds.
+    let word = unsafe { (&raw mut (*filter).virt).cast::<u64>().add(word & 1023) };
+    // SAFETY: as above.
+    if unsafe { word.read_volatile() } & bit == 0 {
+        atomics::fetch_or64(word, bit);
+    }
 }
 
 /// A connection found: its entry's index and itself.
@@ -232,12 +250,21 @@ pub fn expired<A>(c: &Connection<A>, now: u64) -> bool {
     now.wrapping_sub(c.last_seen) as i64 > c.timeout as i64
 }
 
+/// Whether a UDP connection leaves its destination with the next packet, as that was removed or quiesced
+/// (`expire_udp_conn`). A template that still leads there keeps it.
+#[inline(always)]
+pub fn moves_on<A>(c: &Connection<A>, dest: &Dest, settings: &Settings) -> bool {
+    settings.sysctls.expire_udp_conn != 0
+        && c.protocol == protocol::UDP
+        && (!dest.available() || dest.config().weight == 0 && c.control == 0)
+}
+
 /// What a packet does to its connection: state, accounting at the destination, timeout, time of the last packet.
 #[inline(always)]
 pub fn advance<A: Family>(
     at: u32,
     c: *mut Connection<A>,
-    dest: *mut Destination,
+    dest: &Dest,
     direction: Option<Direction>,
     event: u8,
     settings: &Settings,
@@ -245,16 +272,37 @@ pub fn advance<A: Family>(
 ) where
     Table: Store<A>,
 {
+    let own = own_timeouts(dest, settings.epoch);
+    if let Some((old, new)) = step(at, c, direction, event, settings, own, now) {
+        account(dest.it, old, new);
+    }
+}
+
+/// [`advance`] without the accounting: the state word before and after, if this packet changed it. `own` are the service's
+/// timeouts.
+#[inline(always)]
+pub fn step<A: Family>(
+    at: u32,
+    c: *mut Connection<A>,
+    direction: Option<Direction>,
+    event: u8,
+    settings: &Settings,
+    own: [u32; 3],
+    now: u64,
+) -> Option<(u32, u32)>
+where
+    Table: Store<A>,
+{
     // SAFETY: an element of the map; single fields are read and written as wholes.
     unsafe {
         let old = (&raw const (*c).state).read_volatile();
         if old & conn_flags::DEAD != 0 {
-            return;
+            return None;
         }
         let protocol = (*c).protocol;
         let direction = direction.unwrap_or(Direction::from_client(old));
         let number = (old & conn_flags::STATE) as u8;
-        let next = state::next(protocol, direction, event, number, settings.sysctls.secure_tcp & 2 != 0);
+        let next = state::next(protocol, direction, event, number, defence::works(settings.sysctls.secure_tcp));
         let mut new = (old & !conn_flags::STATE) | next as u32;
         if matches!(direction, Direction::Output) {
             new &= !conn_flags::NO_OUTPUT;
@@ -264,14 +312,10 @@ pub fn advance<A: Family>(
         } else {
             new |= conn_flags::INACTIVE;
         }
-        let seconds = state::timeout(protocol, next, &settings.timeouts, [0; 3]);
+        let seconds = state::timeout(protocol, next, &settings.timeouts, own);
         let timeout = seconds.wrapping_mul(params::hz());
-        if new != old {
-            // Somebody else's change came first: it was one packet's and so is this.
-            if atomics::compare_exchange32(&raw mut (*c).state, old, new).is_ok() {
-                account(dest, old, new);
-            }
-        }
+        // If it fails, somebody else's change came first: it was one packet's and so is this.
+        let changed = new != old && atomics::compare_exchange32(&raw mut (*c).state, old, new).is_ok();
         let before = (*c).timeout;
         if before != timeout {
             (*c).timeout = timeout;
@@ -282,7 +326,18 @@ pub fn advance<A: Family>(
         if (*c).last_seen != now {
             (*c).last_seen = now;
         }
+        if changed { Some((old, new)) } else { None }
     }
+}
+
+/// The timeouts of a destination's service, if it has its own.
+#[inline(always)]
+fn own_timeouts(dest: &Dest, epoch: u64) -> [u32; 3] {
+    if dest.config().flags & dest_flags::OWN_TIMEOUTS == 0 {
+        return [0; 3];
+    }
+    // SAFETY: an element of the map.
+    service::Found::get(unsafe { (*dest.it).service }, epoch).map_or([0; 3], |service| service.config().timeouts)
 }
 
 /// Moves a connection between active and inactive at its destination.

@@ -100,8 +100,9 @@ fn atomics_return_what_was_there() {
     let frame = [0; 64];
     let result = program.test_run(TestRunOptions { data_in: Some(&frame), ..TestRunOptions::default() }).unwrap();
     assert_eq!(result.return_value, 0);
-    // The words at the end; what two additions, two exchanges and two vain comparisons found; two that stored.
-    let expected = [8, 10, 1, 2, 6, 2 + (1 << 40), 7 << 32 | 9, 1];
+    // The words at the end; what two additions, two exchanges and two vain comparisons found; two that stored, and what bits
+    // were set beside.
+    let expected = [8, 15, 1, 2, 6, 2 + (1 << 40), 7 << 32 | 9, 10 << 8 | 1];
     assert_eq!(words.get(&0, 0).unwrap(), expected);
 }
 

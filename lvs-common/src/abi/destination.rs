@@ -53,6 +53,8 @@ pub mod tunnel {
 pub mod dest_flags {
     /// The destination is configured; without it, its connections are dropped or moved.
     pub const AVAILABLE: u32 = 1;
+    /// Its service has timeouts of its own.
+    pub const OWN_TIMEOUTS: u32 = 2;
 }
 
 /// One copy of what packets read of a destination and what a command can change.

@@ -1,5 +1,7 @@
 //! Settings and clocks: `SETTINGS`, an array of one, and `WATCH`.
 
+use super::MarkLists;
+
 /// Timeouts by state in seconds, as IPVS has them; indices are the states' numbers (`state`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
@@ -40,11 +42,15 @@ pub struct Sysctls {
     pub conntrack: u32,
     pub lblc_expiration: u32,
     pub lblcr_expiration: u32,
+    /// Ours: a UDP connection whose real server was removed or has weight 0 is scheduled anew with its next packet.
+    pub expire_udp_conn: u32,
+    /// Ours: both ends of an established TCP connection are told by a RST when it expires.
+    pub conn_expire_tcp_rst: u32,
     pub pad: u32,
 }
 
 /// The one entry of `SETTINGS`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Settings {
     /// The configuration's epoch: see [`Switch`](super::Switch).
@@ -67,6 +73,14 @@ pub struct Settings {
     pub idle_from: u32,
     /// Serial of the newest service; only `lvsadm` reads it.
     pub serial: u64,
+    /// The classification rules.
+    pub marks: MarkLists,
+    /// Of how many new connections one is dropped (`drop_packet` at work), 0 for none; the sweep's.
+    pub drop_rate: u32,
+    /// Connections and templates of IPv4 and of IPv6 at the last second; the sweep's.
+    pub held: [u32; 2],
+    /// Connections and templates that `drop_entry` has taken out; the sweep's.
+    pub taken_out: u32,
     /// Global timeouts.
     pub timeouts: Timeouts,
     /// Sysctls.
@@ -83,6 +97,8 @@ pub mod settings_flags {
     pub const FWMARK: u32 = 4;
     /// A service at all: without any, IPVS lets even live connections' packets pass.
     pub const ANY: u32 = 8;
+    /// A classification rule about more destination addresses than the watch filter is told one by one.
+    pub const ANY_ADDRESS: u32 = 16;
 }
 
 /// Bits of each half of the watch filter.
@@ -102,8 +118,8 @@ pub struct Watch {
 }
 
 const _: () = assert!(size_of::<Timeouts>() == 136);
-const _: () = assert!(size_of::<Sysctls>() == 88);
-const _: () = assert!(size_of::<Settings>() == 280);
+const _: () = assert!(size_of::<Sysctls>() == 96);
+const _: () = assert!(size_of::<Settings>() == 320);
 
 /// IPVS's timeouts.
 impl Default for Timeouts {
@@ -144,6 +160,8 @@ impl Default for Sysctls {
             conntrack: 0,
             lblc_expiration: 86400,
             lblcr_expiration: 86400,
+            expire_udp_conn: 0,
+            conn_expire_tcp_rst: 0,
             pad: 0,
         }
     }

@@ -80,7 +80,7 @@ fn insert(set: &mut [DestId; SET], dest: DestId) -> bool {
 /// The least loaded of the address's destinations if it is not crowded, else wlc's choice, which joins them.
 #[inline(always)]
 pub fn pick<D: Destinations + ?Sized, L: Locality>(list: &D, locality: &L, key: &PickKey) -> DestId {
-    let mut entry = match locality.get(&key.virt) {
+    let mut entry = match locality.fresh(&key.virt, key.now) {
         Some(entry) => entry,
         None => Entry { changed: key.now, ..Entry::default() },
     };

@@ -1,4 +1,4 @@
-//! What lblc and lblcr remember of a destination address, and when they forget it.
+//! What lblc and lblcr remember of a destination address.
 
 use crate::abi::{Address, DestId};
 
@@ -27,53 +27,17 @@ pub trait Locality {
     /// Stores the entry of an address. It may fail for want of room: the connection does not depend on it.
     fn put(&self, address: &Address, entry: &Entry);
 
-    /// How long a set stays as it is before its most loaded destination is taken out (`lblcr_expiration`), in the unit
-    /// of [`PickKey::now`](super::PickKey::now).
+    /// How long an entry is good without being used, and a set stays as it is before its most loaded destination is taken
+    /// out (`lblc_expiration`, `lblcr_expiration`), in the unit of [`PickKey::now`](super::PickKey::now).
     fn lifetime(&self) -> u64;
-}
 
-/// Most entries of a service; above it the next tick of housekeeping removes some.
-pub const MAX_ENTRIES: u32 = 16384;
-
-/// Seconds from tick to tick of a service's housekeeping.
-pub const TICK: u32 = 60;
-
-/// Seconds without use after which an entry of a full table may go.
-const IDLE: u32 = 360;
-
-/// Every so many ticks all entries are looked at.
-const FULL: u32 = 30;
-
-/// What a tick of housekeeping removes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sweep {
-    /// Entries that were not used for as many seconds...
-    pub idle: u32,
-    /// ... but no more of them than this.
-    pub at_most: u32,
-}
-
-/// What tick number `tick` (from 1) removes when there are `entries`; `None` for nothing. `expiration` is `lblc_expiration`
-/// or `lblcr_expiration`, seconds.
-pub fn sweep(tick: u32, entries: u32, expiration: u32) -> Option<Sweep> {
-    if tick.is_multiple_of(FULL) {
-        return Some(Sweep { idle: expiration, at_most: u32::MAX });
-    }
-    let over = entries.checked_sub(MAX_ENTRIES).filter(|over| *over > 0)?;
-    let goal = (over as u64 * 4 / 3).min(MAX_ENTRIES as u64 / 2);
-    Some(Sweep { idle: IDLE, at_most: goal as u32 })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn housekeeping_follows_fill_and_clock() {
-        assert_eq!(sweep(1, MAX_ENTRIES, 86400), None);
-        assert_eq!(sweep(1, MAX_ENTRIES + 300, 86400), Some(Sweep { idle: 360, at_most: 400 }));
-        assert_eq!(sweep(29, u32::MAX, 86400), Some(Sweep { idle: 360, at_most: 8192 }));
-        assert_eq!(sweep(30, 1, 86400), Some(Sweep { idle: 86400, at_most: u32::MAX }));
-        assert_eq!(sweep(31, 1, 86400), None);
+    /// The entry of an address, unless it has not been used for too long.
+    ///
+    /// IPVS's housekeeping forgets such entries half an hour later at most, and the least used of more than 16,384. Here
+    /// they are no longer found, and a full table forgets the entry unused for longest.
+    #[inline(always)]
+    fn fresh(&self, address: &Address, now: u64) -> Option<Entry> {
+        let entry = self.get(address)?;
+        if now > entry.used.wrapping_add(self.lifetime()) { None } else { Some(entry) }
     }
 }

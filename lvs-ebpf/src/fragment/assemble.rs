@@ -69,7 +69,7 @@ struct Piece {
 pub fn run<A: Family>(packet: TcPacket) -> i32 {
     let Some(piece) = read::<A>(packet) else { return count::pass(packet, Exit::NotOurs) };
     let Some(settings) = track::settings() else { return TcPacket::PASS };
-    let (virt, reply) = track::watched(A::narrow(piece.key.source), A::narrow(piece.key.destination));
+    let (virt, reply) = track::watched(A::narrow(piece.key.source), A::narrow(piece.key.destination), settings);
     let balanced = matches!(piece.key.protocol as u8, protocol::TCP | protocol::UDP | protocol::SCTP);
     if !(virt || reply) || !balanced || settings.flags == 0 || !packet.for_this_host() {
         return count::pass(packet, Exit::NotOurs);

@@ -134,7 +134,7 @@ where
 {
     let Some(report) = read::<A>(packet) else { return count::pass(packet, Exit::NotOurs) };
     let Some(settings) = track::settings() else { return TcPacket::PASS };
-    let (virt, reply) = track::watched(report.about.source, report.about.destination);
+    let (virt, reply) = track::watched(report.about.source, report.about.destination, settings);
     if !(virt || reply) || !packet.for_this_host() {
         return count::pass(packet, Exit::NotOurs);
     }

@@ -9,7 +9,7 @@ use aya::maps::{Array, Map, MapData, ProgramArray};
 use aya::programs::links::FdLink;
 use aya::programs::{Program, SchedClassifier, SkLookup, TestRun, TestRunOptions};
 use aya::{Ebpf, EbpfLoader};
-use lvs_common::abi::{LAYOUT_VERSION, Settings, Sysctls, Timeouts, WAYS};
+use lvs_common::abi::{LAYOUT_VERSION, Settings, WAYS};
 
 use super::attach;
 use super::bpffs::Directory;
@@ -21,7 +21,7 @@ use super::refusal::refused;
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lvs"));
 
 /// Tail-called programs in the order of their indices (`Tail` of the data plane): XDP's and TC's names.
-const TAILS: [(Option<&str>, Option<&str>); 25] = [
+const TAILS: [(Option<&str>, Option<&str>); 27] = [
     (Some("lvs_xdp6"), Some("lvs_tc6")),
     (Some("lvs_xdp_new4"), Some("lvs_new4")),
     (Some("lvs_xdp_new6"), Some("lvs_new6")),
@@ -47,6 +47,8 @@ const TAILS: [(Option<&str>, Option<&str>); 25] = [
     (None, Some("lvs_serve4")),
     (None, Some("lvs_serve6")),
     (Some("lvs_xdp_log"), Some("lvs_log")),
+    (None, Some("lvs_bypass4")),
+    (None, Some("lvs_bypass6")),
 ];
 
 /// Programs that later calls need, and so are pinned: those that are attached to devices, and the one whose log is followed.
@@ -245,20 +247,8 @@ pub fn kernel_release() -> String {
 
 /// IPVS's defaults.
 fn write_settings(object: &mut Ebpf) -> Result<()> {
-    let settings = Settings {
-        epoch: 1,
-        now: 0,
-        now_ns: 0,
-        flags: 0,
-        dests_used: 1,
-        services_used: 1,
-        staged: 0,
-        idle_dests: 0,
-        idle_from: 0,
-        serial: 0,
-        timeouts: Timeouts::default(),
-        sysctls: Sysctls::default(),
-    };
+    // Slot 0 is no destination and no service.
+    let settings = Settings { epoch: 1, dests_used: 1, services_used: 1, ..Settings::default() };
     let map = object.map_mut("SETTINGS").context("the object has no map SETTINGS")?;
     Array::<_, Pod<Settings>>::try_from(map)?.set(0, Pod(settings), 0).context("cannot write the settings")
 }

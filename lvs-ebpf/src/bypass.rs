@@ -1,0 +1,83 @@
+//! Connections that go where their packets say, for want of a real server (`cache_bypass`, in front of transparent caches).
+//! TC only.
+
+use lvs_common::{
+    abi::{Address, Connection, Forward, IpAddress, NextHop, Settings},
+    exit::Exit,
+    table::Store,
+};
+
+use crate::{
+    count, deliver, fragment, note,
+    packet::{L3, Packet, TcPacket},
+    parse::{Family, Parsed},
+    reject, rewrite, service,
+    track::{self, Table},
+};
+
+/// Whether a packet for a service without a usable destination goes on to its own destination.
+#[inline(always)]
+pub fn takes<A: IpAddress>(packet: TcPacket, p: &Parsed<A>, service: &service::Found, settings: &Settings) -> bool {
+    if settings.sysctls.cache_bypass == 0 || service.fwmark() == 0 || is_multicast(p.destination) {
+        return false;
+    }
+    let Some(route) = deliver::scratch() else { return false };
+    deliver::route(packet, A::FAMILY, &p.destination.widen(), track::jiffies(), route) && !route.local
+}
+
+/// Whether an address is a multicast one, or IPv4's broadcast or reserved.
+#[inline(always)]
+fn is_multicast<A: IpAddress>(address: A) -> bool {
+    let Address([first, ..]) = address.widen();
+    let [a, ..] = first.to_ne_bytes();
+    if A::HEADER == 20 { a >= 224 } else { a == 0xff }
+}
+
+/// The program that forwards them.
+#[inline(always)]
+pub fn run<A: Family + 'static>(packet: TcPacket) -> i32
+where
+    Table: Store<A>,
+{
+    let (Some(p), Some(settings)) = (A::found(), track::settings()) else { return TcPacket::PASS };
+    let Some((at, connection)) = track::of_client(p) else { return TcPacket::PASS };
+    let now = track::jiffies();
+    // SAFETY: an element of the map. There are no replies to rewrite, so their hop's place is free.
+    let cache: *mut NextHop = unsafe { &raw mut (*connection).reply_hop };
+    let Some(route) = deliver::scratch() else { return count::drop(packet, Exit::DropInternal) };
+    let to = p.destination.widen();
+    if !deliver::cached(cache, now, route) && !deliver::look_up(packet, cache, A::FAMILY, &to, now, route) {
+        return count::drop(packet, Exit::DropNoRoute);
+    }
+    if route.local || packet.device() == 0 {
+        return count::pass(packet, Exit::Bypass);
+    }
+    if p.ttl <= 1 {
+        return reject::time_exceeded::<TcPacket, A>(packet, 0, 0);
+    }
+    let (mtu, largest) = (route.hop.mtu as u32, note::largest(packet));
+    let fits = match largest {
+        0 => deliver::fits(packet, p.length, (p.l4() - L3) as u32 + 20, mtu),
+        largest => largest <= mtu,
+    };
+    if !fits && p.df {
+        return reject::too_big::<TcPacket, A>(packet, mtu, 0, 0);
+    }
+    track::step(at, connection, None, p.event(), settings, [0; 3], now);
+    // SAFETY: an element of the map; a lost count between two CPUs of one connection does not matter.
+    unsafe { (*connection).in_packets = (*connection).in_packets.wrapping_add(1) };
+    if !rewrite::lower_ttl::<TcPacket, A>(packet) {
+        return count::drop(packet, Exit::DropInternal);
+    }
+    if largest != 0 || !fits {
+        count::note(Exit::Bypass);
+        return fragment::split(packet, 0, if largest == 0 || largest > mtu { mtu } else { largest });
+    }
+    count::leave(packet, Exit::Bypass, deliver::send_tc(packet, route))
+}
+
+/// Whether a connection is such a one.
+#[inline(always)]
+pub fn is<A>(c: &Connection<A>) -> bool {
+    c.forward == Forward::Bypass as u8
+}
