@@ -40,18 +40,30 @@ pub fn start() -> i32 {
         if bpf_timer_set_callback(timer, tick as *mut c_void) != 0 {
             return 2;
         }
+        tell_time(track::jiffies());
         bpf_timer_start(timer, INTERVAL, 0) as i32
+    }
+}
+
+/// Leaves the time for `lvsadm`, which cannot read jiffies itself.
+#[inline(always)]
+fn tell_time(now: u64) {
+    if let Some(settings) = SETTINGS.get_ptr_mut(0) {
+        // SAFETY: the timer alone writes these, once it runs.
+        unsafe {
+            (*settings).now = now;
+            (*settings).now_ns = bpf_ktime_get_ns();
+        }
     }
 }
 
 /// The timer's callback.
 extern "C" fn tick(_map: *mut c_void, _key: *mut u32, clock: *mut Clock) -> i64 {
     let now = track::jiffies();
+    tell_time(now);
     let Some(settings) = SETTINGS.get_ptr_mut(0) else { return 0 };
     // SAFETY: elements of maps; the timer alone writes these.
     unsafe {
-        (*settings).now = now;
-        (*settings).now_ns = bpf_ktime_get_ns();
         let slice = (*clock).slice;
         let held = &raw mut (*clock).held;
         (*held)[0] = (*held)[0].wrapping_add(sweep::<u32>(slice, params::buckets4(), now));

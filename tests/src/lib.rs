@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 use aya::Ebpf;
 
 pub mod fixtures;
+pub mod replay;
 pub mod topology;
 
 /// Waits for something that another program brings about in its own time; panics if it never does.

@@ -1,5 +1,6 @@
 //! The benchmark's programs: a wrapper that measures another XDP program, the floors that results are compared with, a
-//! generator and a sink of packets. And one that tests the data plane's atomics. None is part of the data plane.
+//! generator and a sink of packets. And one that tests the data plane's atomics, and one that sets firewall marks for tests.
+//! None is part of the data plane.
 #![no_std]
 #![no_main]
 #![allow(internal_features, reason = "core has no atomics for bpf but the intrinsics")]
@@ -13,7 +14,7 @@ mod frame;
 
 use aya_ebpf::{
     EbpfContext as _,
-    bindings::xdp_action,
+    bindings::{TC_ACT_UNSPEC, xdp_action},
     btf_maps::{Array, PerCpuArray, ProgramArray},
     helpers::generated::{bpf_ktime_get_ns, bpf_tail_call},
     macros::{btf_map, classifier, xdp},
@@ -100,6 +101,18 @@ pub fn test_atomics(_: TcContext) -> i32 {
         words.add(7).write(hit as u64 | atomics::fetch_or64(wide, 5) << 8);
     }
     0
+}
+
+/// Marks IPv4 packets to 192.0.2.0/24, for kernels that have no other way to do so before the data plane.
+#[classifier]
+pub fn mark(ctx: TcContext) -> i32 {
+    const NETWORK: [u8; 3] = [192, 0, 2];
+    const MARK: u32 = 7;
+    if ctx.load::<u16>(12) == Ok(0x0800u16.to_be()) && ctx.load::<[u8; 3]>(30) == Ok(NETWORK) {
+        // SAFETY: a field of the context that may be written.
+        unsafe { (*ctx.skb.skb).mark = MARK }
+    }
+    TC_ACT_UNSPEC
 }
 
 #[panic_handler]

@@ -1,6 +1,9 @@
 //! Removing the outer headers and handing the inner packet to the stack.
 
-use aya_ebpf::bindings::{BPF_F_ADJ_ROOM_FIXED_GSO, BPF_F_INGRESS, TC_ACT_SHOT, TC_ACT_UNSPEC, bpf_adj_room_mode};
+use aya_ebpf::bindings::{
+    BPF_F_ADJ_ROOM_DECAP_L3_IPV4, BPF_F_ADJ_ROOM_FIXED_GSO, BPF_F_INGRESS, TC_ACT_SHOT, TC_ACT_UNSPEC,
+    bpf_adj_room_mode,
+};
 use aya_ebpf::helpers::{bpf_redirect, bpf_skb_change_tail};
 use aya_ebpf::programs::TcContext;
 use lvs_common::abi::AF_INET;
@@ -12,18 +15,8 @@ use crate::outer::{ETH_P_IP, ETH_P_IPV6, Outer};
 /// `None` while the packet is still whole.
 #[inline(always)]
 pub fn deliver(ctx: &TcContext, outer: &Outer, inner: &Inner) -> Option<i32> {
-    if outer.family != inner.family && inner.length < 40 {
-        // The kernel refuses to leave less than a header of the outer family (IPv6: 40 bytes), though what remains is
-        // of another. Bytes behind the inner packet are padding, which IP cuts off.
-        // SAFETY: the context's pointer is the program's argument.
-        if unsafe { bpf_skb_change_tail(ctx.skb.skb, ctx.len() + 40, 0) } != 0 {
-            return None;
-        }
-    }
-    let removed = (inner.offset - ETHERNET) as i32;
-    let mode = bpf_adj_room_mode::BPF_ADJ_ROOM_MAC;
-    // Segments keep their size: it is that of the inner packets already.
-    ctx.adjust_room(-removed, mode, BPF_F_ADJ_ROOM_FIXED_GSO.into()).ok()?;
+    let removed = inner.offset - ETHERNET;
+    if outer.family != inner.family && inner.length < 40 { shorten(ctx, removed)? } else { remove(ctx, removed, 0)? }
     if outer.family == inner.family {
         return Some(TC_ACT_UNSPEC);
     }
@@ -34,4 +27,28 @@ pub fn deliver(ctx: &TcContext, outer: &Outer, inner: &Inner) -> Option<i32> {
     }
     // SAFETY: the field of the context may be read.
     Some(unsafe { bpf_redirect((*ctx.skb.skb).ifindex, BPF_F_INGRESS.into()) } as i32)
+}
+
+/// Removes `length` bytes behind the Ethernet header.
+#[inline(always)]
+fn remove(ctx: &TcContext, length: usize, flags: u32) -> Option<()> {
+    // Segments keep their size: it is that of the inner packets already.
+    let flags = flags | BPF_F_ADJ_ROOM_FIXED_GSO;
+    ctx.adjust_room(-(length as i32), bpf_adj_room_mode::BPF_ADJ_ROOM_MAC, flags.into()).ok()
+}
+
+/// Removes the outer headers of an IPv4 packet that is shorter than an IPv6 header. The kernel refuses to leave so little
+/// of what came as IPv6, unless it is told (since Linux 6.3) what remains.
+#[inline(always)]
+fn shorten(ctx: &TcContext, length: usize) -> Option<()> {
+    if remove(ctx, length, BPF_F_ADJ_ROOM_DECAP_L3_IPV4).is_some() {
+        return Some(());
+    }
+    // Bytes behind the inner packet are padding, which IP cuts off. The kernel adds none to a packet that the sending host
+    // marked as encapsulated, but such a mark does not travel over a wire.
+    // SAFETY: the context's pointer is the program's argument.
+    if unsafe { bpf_skb_change_tail(ctx.skb.skb, ctx.len() + 40, 0) } != 0 {
+        return None;
+    }
+    remove(ctx, length, 0)
 }

@@ -48,7 +48,7 @@ impl PacketSocket {
         loop {
             let left = end.saturating_duration_since(Instant::now()).as_millis().min(60_000) as u16;
             let mut ready = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
-            if left == 0 || poll(&mut ready, PollTimeout::from(left))? == 0 {
+            if poll(&mut ready, PollTimeout::from(left))? == 0 {
                 return Ok(None);
             }
             let length = nix::unistd::read(&self.0, &mut buffer)?;

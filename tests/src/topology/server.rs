@@ -40,14 +40,31 @@ impl Server {
 
     /// A UDP server on one address that answers each datagram with `NAME CLIENT LENGTH`.
     pub fn udp(namespace: &Namespace, address: IpAddr, port: u16, name: &str) -> Result<Self> {
-        let socket = namespace.enter(|| Ok(UdpSocket::bind((address, port))?))?;
         let name = name.to_owned();
+        let answer = move |datagram: &[u8], client| format!("{name} {client} {}\n", datagram.len()).into_bytes();
+        Self::datagrams(namespace, address, port, answer)
+    }
+
+    /// A UDP server on one address that sends each datagram back behind a prefix.
+    pub fn echo(namespace: &Namespace, address: IpAddr, port: u16, prefix: &str) -> Result<Self> {
+        let prefix = prefix.as_bytes().to_vec();
+        Self::datagrams(namespace, address, port, move |datagram, _| [&prefix, datagram].concat())
+    }
+
+    /// A UDP server; `answer` makes an answer of a datagram and its sender's address.
+    fn datagrams(
+        namespace: &Namespace,
+        address: IpAddr,
+        port: u16,
+        answer: impl Fn(&[u8], IpAddr) -> Vec<u8> + Send + 'static,
+    ) -> Result<Self> {
+        let socket = namespace.enter(|| Ok(UdpSocket::bind((address, port))?))?;
         Ok(Self::start(move |stop| {
             let mut buffer = vec![0; 65536];
             while wait(&socket, stop) {
                 if let Ok((length, peer)) = socket.recv_from(&mut buffer) {
                     // What cannot be answered is lost, as datagrams may be.
-                    let _ = socket.send_to(format!("{name} {} {length}\n", peer.ip()).as_bytes(), peer);
+                    let _ = socket.send_to(&answer(&buffer[..length], peer.ip()), peer);
                 }
             }
         }))
