@@ -6,7 +6,7 @@ use crate::change;
 use crate::director::{self, Director, Operation, Wanted};
 use crate::grammar::{self, Command, Dialect, Failure, List, Mode};
 use crate::names::Names;
-use crate::render::{self, Connections, Labels, Listing};
+use crate::render::{self, Connections, Labels, Listing, json};
 use crate::rules::{ServiceEntry, ServiceKey, words};
 
 /// Exit status of a usage error, and of a director that cannot be had.
@@ -218,7 +218,8 @@ impl<'d> Session<'_, 'd> {
                 self.complain("This build has no connection synchronisation daemon");
                 Ok(REFUSED)
             }
-            Command::List(list) => self.list(list),
+            Command::List { list, json: false } => self.list(list),
+            Command::List { list, json: true } => self.list_json(list),
             Command::Save { numeric } => self.save(numeric),
             change => match change::make(self.director()?, change) {
                 Some((operation, result)) => self.changed(operation, result),
@@ -265,7 +266,7 @@ impl<'d> Session<'_, 'd> {
                 let result = director.connections(&mut |row| listing.row(&mut text, row));
                 self.listed(Operation::Connections, result)?;
             }
-            List::Services { service, mode, numeric, exact, sorted } => {
+            List::Services { service, mode, numeric, exact, sorted, .. } => {
                 let wanted =
                     Wanted { destinations: true, statistics: mode == Mode::Statistics, rates: mode == Mode::Rates };
                 let entries = match &service {
@@ -283,6 +284,33 @@ impl<'d> Session<'_, 'd> {
             }
         }
         self.outcome.stdout.push_str(&text);
+        Ok(0)
+    }
+
+    /// The same for programs: all there is to tell of what is listed, in numbers.
+    fn list_json(&mut self, list: List) -> Status {
+        let json = match list {
+            List::Timeouts => {
+                let timeouts = self.director()?.timeouts();
+                json::timeouts(&self.listed(Operation::Timeouts, timeouts)?)
+            }
+            List::Daemons => json::daemons(),
+            List::Connections { .. } => {
+                let mut rows = json::Rows::default();
+                let result = self.director()?.connections(&mut |row| rows.push(row));
+                self.listed(Operation::Connections, result)?;
+                rows.finish()
+            }
+            List::Services { service, statistics, rates, sorted, .. } => {
+                let wanted = Wanted { destinations: true, statistics, rates };
+                let entries = match &service {
+                    Some(key) => self.service(key, wanted, sorted)?,
+                    None => self.services(wanted, sorted)?,
+                };
+                json::services(&entries, wanted)
+            }
+        };
+        self.outcome.stdout.push_str(&json);
         Ok(0)
     }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use super::Defaults;
+use super::{Defaults, print};
 use crate::apply::devices::{self, Device};
 use crate::apply::file::{Mistake, Script};
 use crate::apply::{Refused, carry_out};
@@ -34,8 +34,7 @@ pub fn apply(file: &Path, dry_run: bool) -> Result<()> {
         let before = MemoryDirector::default();
         let mut wanted = script.rules(&before)?;
         wanted.extend(devices::rules(&unloaded));
-        print!("{}", render::changes(&difference(&rules(&before)?, &wanted)));
-        return Ok(());
+        return print(&render::changes(&difference(&rules(&before)?, &wanted)));
     }
     let mut plane = match loaded {
         Some(plane) => plane,
@@ -53,8 +52,7 @@ pub fn apply(file: &Path, dry_run: bool) -> Result<()> {
     to.extend(devices::rules(&wanted));
     let changes = difference(&from, &to);
     if dry_run {
-        print!("{}", render::changes(&changes));
-        return Ok(());
+        return print(&render::changes(&changes));
     }
     let mut attach = |director: &mut PlaneDirector, name: &str, attached| {
         attach(director.plane(), name, attached).map_err(|error| format!("{error:#}"))
@@ -151,6 +149,5 @@ pub fn save() -> Result<()> {
     }
     let lines = devices::save(&attached(&plane)?, &defaults, &options);
     let director = PlaneDirector::new(plane);
-    print!("{}", render::full(&lines, &rules(&director)?));
-    Ok(())
+    print(&render::full(&lines, &rules(&director)?))
 }

@@ -3,12 +3,14 @@
 mod apply;
 mod attach;
 mod defaults;
+mod metrics;
 mod status;
 mod sysctl;
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::dataplane::{self, Plane, PlaneDirector};
 use crate::director;
@@ -34,6 +36,7 @@ pub fn run(sub: Sub) -> ExitCode {
         Sub::Detach { devices } => attach::detach(&devices),
         Sub::Status { verifier: true, .. } => status::verifier(),
         Sub::Status { json, .. } => status::status(json),
+        Sub::Metrics { output } => metrics::metrics(output.as_deref()),
         Sub::Unload => attach::unload(),
         Sub::Log => attach::log(),
         Sub::RealServer(arguments) => crate::real_server::run(&arguments),
@@ -45,6 +48,14 @@ pub fn run(sub: Sub) -> ExitCode {
             eprintln!("lvsadm: {error:#}");
             ExitCode::from(2)
         }
+    }
+}
+
+/// Prints a text. A reader that has gone away is no error.
+fn print(text: &str) -> Result<()> {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("cannot write"),
+        _ => Ok(()),
     }
 }
 

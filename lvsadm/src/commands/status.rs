@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::defaults::Defaults;
 use crate::dataplane;
+use crate::render;
 
 #[derive(Serialize)]
 struct Status {
@@ -56,22 +57,22 @@ pub fn status(json: bool) -> Result<()> {
         },
     };
     if json {
-        println!("{}", serde_json::to_string_pretty(&status)?);
-        return Ok(());
+        return super::print(&render::json::line(&status));
     }
+    let mut text = String::new();
     for d in &status.devices {
-        println!("{:<16} {:<8} {}", d.device, d.mode, d.why);
+        text += &format!("{:<16} {:<8} {}\n", d.device, d.mode, d.why);
     }
-    println!("pinned in {}", status.pins.display());
+    text += &format!("pinned in {}\n", status.pins.display());
     let t = &status.tables;
-    println!(
-        "tables: {} connections of each family, {} services, {} destinations",
+    text += &format!(
+        "tables: {} connections of each family, {} services, {} destinations\n",
         t.connections, t.services, t.destinations
     );
     for e in status.packets.iter().filter(|e| e.packets != 0) {
-        println!("{:>12} {:<20} {}", e.packets, e.exit, e.meaning);
+        text += &format!("{:>12} {:<20} {}\n", e.packets, e.exit, e.meaning);
     }
-    Ok(())
+    super::print(&text)
 }
 
 /// Has the kernel verify every program, and shows how many instructions it looked at; nothing is attached.

@@ -5,7 +5,7 @@ use lvs_common::abi::Sysctls;
 
 use super::defaults::Defaults;
 use crate::dataplane;
-use crate::rules::{SYSCTL_PREFIX, SYSCTLS, sysctl as carry_out};
+use crate::rules::{SYSCTL_PREFIX, SYSCTLS, Sysctl, sysctl as carry_out};
 
 /// Shows the named settings, or all; sets those with a value, after all are set back to their defaults if that is wanted.
 /// Nothing is set unless everything can be.
@@ -24,8 +24,6 @@ pub fn sysctl(reset: bool, arguments: &[String]) -> Result<()> {
         shown.extend(SYSCTLS);
     }
     plane.set(|s| s.sysctls = changed);
-    for sysctl in shown {
-        println!("{SYSCTL_PREFIX}{} = {}", sysctl.name, sysctl.get(&changed));
-    }
-    Ok(())
+    let line = |sysctl: &Sysctl| format!("{SYSCTL_PREFIX}{} = {}\n", sysctl.name, sysctl.get(&changed));
+    super::print(&shown.into_iter().map(line).collect::<String>())
 }

@@ -26,7 +26,12 @@ pub enum Command {
     /// `-C`
     Flush,
     /// `-L`
-    List(List),
+    List {
+        /// What is to be shown.
+        list: List,
+        /// `--json`
+        json: bool,
+    },
     /// `-a`
     AddDestination(ServiceKey, Destination),
     /// `-e`
@@ -72,6 +77,10 @@ pub enum List {
         service: Option<ServiceKey>,
         /// The columns.
         mode: Mode,
+        /// `--stats`, which JSON can have beside `--rate`.
+        statistics: bool,
+        /// `--rate`
+        rates: bool,
         /// `-n`
         numeric: bool,
         /// `--exact`

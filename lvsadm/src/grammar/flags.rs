@@ -215,4 +215,5 @@ pub const FLAGS: &[Flag] = &[
 
     within(Section::Own, switch(Id::FullNat, Opt::Forward, "fullnat", "",
         &["full NAT (source address translated too)"])),
+    within(Section::Own, plain(Opt::Json, "json", "", &["listings as JSON: see docs/JSON.md"])),
 ];

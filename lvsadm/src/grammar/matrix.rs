@@ -78,6 +78,7 @@ pub enum Opt {
     TunNoCsum,
     TunCsum,
     TunRemCsum,
+    Json,
 }
 
 /// An option's name in messages, and for each command whether it requires the option (`+`), allows it (`o`), allows one
@@ -86,7 +87,7 @@ pub enum Opt {
 /// The columns: add-service, edit-service, delete-service, flush, list, add-server, delete-server, edit-server, set,
 /// start-daemon, stop-daemon, restore, save, zero.
 #[rustfmt::skip]
-const MATRIX: [(&str, &[u8; 14]); 34] = [
+const MATRIX: [(&str, &[u8; 14]); 35] = [
     //                      AEDCLadeSssRSZ
     ("numeric",           b"....o.......o."),
     ("connection",        b"....1........."),
@@ -122,6 +123,7 @@ const MATRIX: [(&str, &[u8; 14]); 34] = [
     ("tun-nocsum",        b".....o.o......"),
     ("tun-csum",          b".....o.o......"),
     ("tun-remcsum",       b".....o.o......"),
+    ("json",              b"....o........."),
 ];
 
 /// The tunnel options a type takes, as [`MATRIX`] has it for commands: port, no checksum, checksum, remote checksum.
@@ -211,7 +213,7 @@ mod tests {
 
     #[test]
     fn the_last_row_is_the_last_option() {
-        assert_eq!(MATRIX[Opt::TunRemCsum as usize].0, "tun-remcsum");
+        assert_eq!(MATRIX[Opt::Json as usize].0, "json");
         assert_eq!(COMMANDS[Cmd::Zero as usize], "zero");
     }
 }

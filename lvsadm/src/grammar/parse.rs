@@ -258,7 +258,7 @@ impl<'a> Draft<'a> {
             Cmd::EditService => Command::EditService(self.service()?),
             Cmd::DeleteService => Command::DeleteService(self.key()?),
             Cmd::Flush => Command::Flush,
-            Cmd::List => Command::List(self.list()?),
+            Cmd::List => Command::List { list: self.list()?, json: self.options.has(Opt::Json) },
             Cmd::AddServer => Command::AddDestination(self.key()?, self.destination()?),
             Cmd::EditServer => Command::EditDestination(self.key()?, self.destination()?),
             Cmd::DeleteServer => Command::DeleteDestination(self.key()?, self.destination_key()?),
@@ -373,6 +373,8 @@ impl<'a> Draft<'a> {
             List::Services {
                 service: self.optional_key(),
                 mode: modes.into_iter().find(|mode| has(mode.0)).map_or(Mode::Default, |mode| mode.1),
+                statistics: has(Opt::Stats),
+                rates: has(Opt::Rate),
                 numeric,
                 exact: has(Opt::Exact),
                 sorted: !has(Opt::NoSort),

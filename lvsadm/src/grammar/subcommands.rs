@@ -45,7 +45,7 @@ pub enum Sub {
     },
     /// Show where and how the data plane is attached, and what it did with packets
     Status {
-        /// As JSON
+        /// As JSON: see docs/JSON.md
         #[arg(long)]
         json: bool,
         /// Instead: how much work each program is for the kernel's verifier
@@ -69,6 +69,12 @@ pub enum Sub {
         /// Also thresholds, timeouts, settings and devices: a file for `lvsadm apply`
         #[arg(long)]
         full: bool,
+    },
+    /// Print counters in Prometheus's text format, with node_exporter's names where it has some
+    Metrics {
+        /// Write them to a file instead, replaced as a whole: FILE.prom in node_exporter's textfile directory
+        #[arg(long, value_name = "FILE")]
+        output: Option<PathBuf>,
     },
     /// Detach from every device and forget rules and connections
     Unload,

@@ -1,8 +1,10 @@
 //! What ipvsadm prints, byte for byte.
 
 mod connections;
+pub mod json;
 mod label;
 mod listing;
+mod metrics;
 mod numbers;
 mod rules;
 mod save;
@@ -11,6 +13,7 @@ mod sort;
 pub use connections::Connections;
 pub use label::Labels;
 pub use listing::{Listing, header};
+pub use metrics::{Metrics, metrics};
 pub use rules::{changes, full};
 pub use save::save;
 pub use sort::{hash_order, sorted};

@@ -19,7 +19,7 @@ pub use destination::{Destination, DestinationKey, Tunnel};
 pub use device::Attached;
 pub use lines::words;
 pub use rule::{Change, Rule, RuleKey, difference};
-pub use scheduler::{flag_by_name, flag_names, scheduler_by_name, scheduler_name};
+pub use scheduler::{flag_by_name, flag_names, flags_of, scheduler_by_name, scheduler_name};
 pub use service::{Family, Netmask, PersistenceEngine, Protocol, Service, ServiceKey};
 pub use statistics::{DestinationEntry, Rates, ServiceEntry, Statistics, Timeouts};
 pub use sysctls::{SYSCTL_PREFIX, SYSCTLS, Sysctl, sysctl};

@@ -30,12 +30,16 @@ pub fn flag_by_name(name: &str) -> Option<(u32, Option<Scheduler>)> {
     common.or_else(|| OWN_FLAGS.iter().find(|flag| flag.2 == name).map(|flag| (flag.1, Some(flag.0))))
 }
 
-/// Names of the flags that are set, joined by commas; empty without any.
-pub fn flag_names(scheduler: Scheduler, flags: u32) -> String {
+/// Names of the flags that are set.
+pub fn flags_of(scheduler: Scheduler, flags: u32) -> Vec<&'static str> {
     let name =
         |bit, common| OWN_FLAGS.iter().find(|own| own.0 == scheduler && own.1 == bit).map_or(common, |own| own.2);
-    let set = FLAGS.iter().filter(|flag| flags & flag.0 != 0);
-    set.map(|&(bit, common)| name(bit, common)).collect::<Vec<_>>().join(",")
+    FLAGS.iter().filter(|flag| flags & flag.0 != 0).map(|&(bit, common)| name(bit, common)).collect()
+}
+
+/// The same, joined by commas; empty without any.
+pub fn flag_names(scheduler: Scheduler, flags: u32) -> String {
+    flags_of(scheduler, flags).join(",")
 }
 
 #[cfg(test)]

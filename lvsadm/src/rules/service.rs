@@ -57,6 +57,14 @@ impl Family {
         if address.is_ipv4() { Family::V4 } else { Family::V6 }
     }
 
+    /// The name iproute2 has for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Family::V4 => "inet",
+            Family::V6 => "inet6",
+        }
+    }
+
     /// `AF_INET` or `AF_INET6`.
     pub fn number(self) -> u8 {
         match self {

@@ -1,0 +1,223 @@
+//! JSON as docs/JSON.md has it, and metrics as Prometheus reads them.
+
+mod common;
+
+use std::collections::HashSet;
+
+use common::ipvsadm;
+use common::tables::configured;
+use jsonschema::Validator;
+use lvs_common::abi::Counters;
+use lvsadm::director::{Director, MemoryDirector, Wanted};
+use lvsadm::render::{self, Metrics};
+use lvsadm::rules::{Connection, PersistenceEngine, Protocol, Rates};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+/// The documentation, whose last block of JSON is the schema.
+const DOCUMENT: &str = include_str!("../../docs/JSON.md");
+
+/// The blocks of JSON in the documentation.
+fn blocks() -> Vec<Value> {
+    let blocks = DOCUMENT.split("```json\n").skip(1);
+    blocks.map(|block| serde_json::from_str(block.split("```").next().unwrap()).unwrap()).collect()
+}
+
+/// What checks output of a kind.
+fn validator(kind: &str) -> Validator {
+    let mut schema = blocks().pop().unwrap();
+    schema["$ref"] = json!(format!("#/$defs/{kind}"));
+    jsonschema::options().should_validate_formats(true).build(&schema).unwrap()
+}
+
+/// The output of a command, which is a line of JSON of a kind.
+fn checked(director: &mut MemoryDirector, arguments: &[&str], validator: &Validator) -> Value {
+    let argv: Vec<&str> = ["lvsadm"].into_iter().chain(arguments.iter().copied()).chain(["--json"]).collect();
+    let outcome = ipvsadm(director, &argv, "");
+    assert_eq!((outcome.status, outcome.stderr.as_str()), (0, ""), "{argv:?}");
+    assert!(outcome.stdout.ends_with('\n') && outcome.stdout.lines().count() == 1, "{}", outcome.stdout);
+    let value = serde_json::from_str(&outcome.stdout).unwrap();
+    if let Err(error) = validator.validate(&value) {
+        panic!("{argv:?}: {} is {error}", error.instance_path());
+    }
+    value
+}
+
+#[test]
+fn the_example_is_of_the_schema() {
+    assert!(validator("services").is_valid(&blocks()[0]));
+    // And the schema is one: it does not take what is not in it.
+    assert!(!validator("services").is_valid(&json!([{ "protocol": "tcp" }])));
+    assert!(!validator("timeouts").is_valid(&json!({ "tcp": 1, "tcp_fin": 2, "udp": 3, "sctp": 4 })));
+    assert!(!validator("timeouts").is_valid(&json!({ "tcp": 1, "tcp_fin": 2, "udp": "3" })));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn every_listing_is_of_the_schema(mut director in configured()) {
+        let services = validator("services");
+        for arguments in [
+            &["-L"][..], &["-Ln", "--exact"], &["-L", "--stats"], &["-L", "--rate", "--nosort"],
+            &["-L", "--thresholds"], &["-L", "--persistent-conn"], &["-L", "--tun-info"],
+        ] {
+            let listed = checked(&mut director, arguments, &services);
+            prop_assert_eq!(listed.as_array().unwrap().len(), director.entries.len());
+        }
+        checked(&mut director, &["-L", "--timeout"], &validator("timeouts"));
+        checked(&mut director, &["-L", "--daemon"], &validator("daemons"));
+        checked(&mut director, &["-L", "-c"], &validator("connections"));
+    }
+
+    #[test]
+    fn metrics_are_well_formed(director in configured()) {
+        let services = director.services(Wanted { destinations: true, statistics: true, rates: true }).unwrap();
+        let exits = [("nat", 7), ("drop-ttl", 0)];
+        let text = render::metrics(Metrics { services: &services, total: Counters::default(), exits: &exits });
+        check_exposition(&text);
+    }
+}
+
+/// A director with a service, counters and rates.
+fn director() -> MemoryDirector {
+    let mut director = MemoryDirector::default();
+    for line in [
+        "-A -t 192.0.2.10:80 -s sh -b sh-port,flag-3 -p 60 -M 255.255.255.0",
+        "-a -t 192.0.2.10:80 -r 10.0.0.9 -i --tun-type gue --tun-port 6080 --tun-remcsum -w 2 -x 9 -y 3",
+        "-A -f 3735928559 -6 -s wlc --pe sip",
+        "-a -f 3735928559 -6 -r [2001:db8::9]:8080 -m",
+        "-A -f 3735928559 -s wlc",
+    ] {
+        let argv: Vec<&str> = ["lvsadm"].into_iter().chain(line.split(' ')).collect();
+        assert_eq!(ipvsadm(&mut director, &argv, "").stderr, "", "{line}");
+    }
+    let counted = Counters { conns: 1, in_packets: 2, out_packets: 3, in_bytes: 1 << 40, out_bytes: 5 };
+    let entry = &mut director.entries[0];
+    (entry.statistics, entry.destinations[0].active) = (counted, 12);
+    entry.rates = Rates { conns: 6, in_packets: 7, out_packets: 8, in_bytes: 9, out_bytes: 10 };
+    director
+}
+
+#[test]
+fn numbers_are_whole_and_names_stay() {
+    let mut director = director();
+    let services = validator("services");
+    let listed = checked(&mut director, &["-L", "-t", "192.0.2.10:80", "--stats", "--rate"], &services);
+    let none = json!({ "connections": 0, "in_packets": 0, "out_packets": 0, "in_bytes": 0, "out_bytes": 0 });
+    assert_eq!(
+        listed,
+        json!([{
+            "protocol": "tcp", "address": "192.0.2.10", "port": 80, "scheduler": "sh",
+            "scheduler_flags": ["sh-port", "flag-3"], "one_packet": false,
+            "persistence": { "timeout": 60, "netmask": "255.255.255.0" }, "persistence_engine": null,
+            "statistics": {
+                "connections": 1, "in_packets": 2, "out_packets": 3, "in_bytes": 1_099_511_627_776u64, "out_bytes": 5
+            },
+            "rates": { "connections": 6, "in_packets": 7, "out_packets": 8, "in_bytes": 9, "out_bytes": 10 },
+            "destinations": [{
+                "address": "10.0.0.9", "port": 80, "forward": "tunnel",
+                "tunnel": { "type": "gue", "port": 6080, "checksum": "remote" }, "weight": 2,
+                "upper_threshold": 9, "lower_threshold": 3, "active_connections": 12, "inactive_connections": 0,
+                "persistent_connections": 0, "statistics": none, "rates": none
+            }]
+        }])
+    );
+    let mark = checked(&mut director, &["-L", "-f", "3735928559", "-6"], &services);
+    assert_eq!((&mark[0]["mark"], &mark[0]["family"]), (&json!(3_735_928_559u32), &json!("inet6")));
+    assert_eq!((&mark[0]["persistence_engine"], &mark[0]["statistics"]), (&json!("sip"), &Value::Null));
+    // Errors are words, not JSON.
+    let absent = ipvsadm(&mut director, &["lvsadm", "-L", "-t", "192.0.2.99:80", "--json"], "");
+    assert_eq!((absent.status, absent.stdout.as_str(), absent.stderr.as_str()), (1, "", "No such service\n"));
+}
+
+#[test]
+fn connections_and_templates() {
+    let mut director = director();
+    let connection = Connection {
+        protocol: Some(Protocol::Tcp),
+        expires: 6001,
+        state: "ESTABLISHED",
+        client: ([10, 1, 0, 100].into(), 40000),
+        virt: ([192, 0, 2, 10].into(), 80),
+        real: ("2001:db8::9".parse().unwrap(), 80),
+        engine: None,
+    };
+    let template = Connection {
+        protocol: None,
+        state: "NONE",
+        virt: ([222, 173, 190, 239].into(), 0),
+        engine: Some((PersistenceEngine::Sip, "1\"@x".to_owned())),
+        ..connection.clone()
+    };
+    director.connections = vec![connection, template];
+    let listed = checked(&mut director, &["-Lnc"], &validator("connections"));
+    assert_eq!(listed[0]["virtual"], json!({ "address": "192.0.2.10", "port": 80 }));
+    assert_eq!((&listed[0]["protocol"], &listed[0]["expires"]), (&json!("tcp"), &json!(6001)));
+    assert_eq!((&listed[1]["protocol"], &listed[1]["mark"]), (&Value::Null, &json!(3_735_928_559u32)));
+    assert_eq!(listed[1]["persistence_engine"], json!({ "name": "sip", "data": "1\"@x" }));
+}
+
+#[test]
+fn ipvsadm_has_no_json() {
+    let outcome = ipvsadm(&mut director(), &["ipvsadm", "-L", "--json"], "");
+    assert_eq!((outcome.status, outcome.stderr.as_str()), (255, "--json: unknown option\n"));
+    let outcome = ipvsadm(&mut director(), &["lvsadm", "-S", "--json"], "");
+    assert_eq!((outcome.status, outcome.stderr.as_str()), (2, "Illegal 'json' option with the 'save' command\n"));
+}
+
+/// Checks what Prometheus demands of the text format: <https://prometheus.io/docs/instrumenting/exposition_formats/>.
+fn check_exposition(text: &str) -> prometheus_parse::Scrape {
+    assert!(text.ends_with('\n') && !text.contains('\r'));
+    let (mut families, mut samples, mut now) = (HashSet::new(), HashSet::new(), String::new());
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        if let Some(help) = line.strip_prefix("# HELP ") {
+            let (name, words) = help.split_once(' ').unwrap();
+            assert!(!words.is_empty() && families.insert(name.to_owned()), "{line}");
+            let kind = lines.next().and_then(|line| line.strip_prefix(&format!("# TYPE {name} "))).unwrap();
+            assert_eq!(kind == "counter", name.ends_with("_total"), "{line}");
+            assert!(["counter", "gauge"].contains(&kind), "{line}");
+            name.clone_into(&mut now);
+        } else {
+            // All samples of a family are together, and none is there twice.
+            let (sample, value) = line.rsplit_once(' ').unwrap();
+            assert_eq!(sample.split('{').next(), Some(now.as_str()), "{line}");
+            assert!(samples.insert(sample.to_owned()), "twice: {line}");
+            value.parse::<u64>().unwrap();
+        }
+    }
+    let scrape = prometheus_parse::Scrape::parse(text.lines().map(|line| Ok(line.to_owned()))).unwrap();
+    // What it could not read it would have left out.
+    assert_eq!(scrape.samples.len(), samples.len());
+    scrape
+}
+
+#[test]
+fn metrics_have_node_exporters_names() {
+    let director = director();
+    let services = director.services(Wanted { destinations: true, statistics: true, rates: true }).unwrap();
+    let total = Counters { conns: 11, in_packets: 22, out_packets: 33, in_bytes: 44, out_bytes: 55 };
+    let exits = [("nat", 7), ("drop-ttl", 0)];
+    let text = render::metrics(Metrics { services: &services, total, exits: &exits });
+    let scrape = check_exposition(&text);
+    assert_eq!(scrape.docs["node_ipvs_connections_total"], "The total number of connections made.");
+    for line in [
+        "node_ipvs_connections_total 11",
+        "node_ipvs_incoming_packets_total 22",
+        "node_ipvs_outgoing_packets_total 33",
+        "node_ipvs_incoming_bytes_total 44",
+        "node_ipvs_outgoing_bytes_total 55",
+        "node_ipvs_backend_connections_active{local_address=\"192.0.2.10\",local_port=\"80\",proto=\"TCP\",local_mark=\"\",\
+         remote_address=\"10.0.0.9\",remote_port=\"80\"} 12",
+        "node_ipvs_backend_weight{local_address=\"\",local_port=\"0\",proto=\"FWM\",local_mark=\"DEADBEEF\",\
+         remote_address=\"2001:db8::9\",remote_port=\"8080\"} 1",
+        "lvs_service_incoming_bytes_total{local_address=\"192.0.2.10\",local_port=\"80\",proto=\"TCP\",local_mark=\"\",\
+         family=\"inet\"} 1099511627776",
+        "lvs_service_connections_per_second{local_address=\"192.0.2.10\",local_port=\"80\",proto=\"TCP\",local_mark=\"\",\
+         family=\"inet\"} 6",
+        "lvs_exit_packets_total{exit=\"nat\"} 7",
+    ] {
+        assert!(text.lines().any(|other| other == line), "{line} in\n{text}");
+    }
+}

@@ -1,0 +1,83 @@
+//! JSON and metrics of a data plane that has something to tell.
+
+use std::net::SocketAddr;
+
+use jsonschema::Validator;
+use serde_json::{Value, json};
+use tests::topology::{Cluster, Layout, VIP, VIP6};
+
+/// What checks output of a kind by the schema in docs/JSON.md.
+fn validator(kind: &str) -> Validator {
+    let document = include_str!("../../docs/JSON.md");
+    let schema = document.split("```json\n").last().and_then(|block| block.split("```").next()).unwrap();
+    let mut schema: Value = serde_json::from_str(schema).unwrap();
+    schema["$ref"] = json!(format!("#/$defs/{kind}"));
+    jsonschema::options().should_validate_formats(true).build(&schema).unwrap()
+}
+
+#[test]
+fn what_is_told_is_of_the_schema_and_true() {
+    let cluster = Cluster::new(Layout { servers: 2, ..Layout::default() }).unwrap();
+    let director = &cluster.director;
+    director.sysctl(&["net/ipv4/ip_forward=1", "net/ipv6/conf/all/forwarding=1"]).unwrap();
+    let (service, service6) = (SocketAddr::new(VIP, 80), SocketAddr::new(VIP6, 80));
+    for (service, persistence) in [(service, ""), (service6, " -p 60")] {
+        director.lvsadm(&format!("-A -t {service} -s rr{persistence}")).unwrap();
+    }
+    director.lvsadm("-A -f 7 -s wlc").unwrap();
+    for number in 1..=2 {
+        let (v4, v6) = cluster.server_addresses(number);
+        director.lvsadm(&format!("-a -t {service} -r {v4}:80 -m")).unwrap();
+        director.lvsadm(&format!("-a -t {service6} -r [{v6}]:80 -m")).unwrap();
+    }
+    cluster.client().spread(service, 4).unwrap();
+    cluster.client().spread(service6, 3).unwrap();
+
+    let json = |arguments: &str, kind: &str| -> Value {
+        let value = serde_json::from_str(&director.lvsadm(arguments).unwrap()).unwrap();
+        if let Err(error) = validator(kind).validate(&value) {
+            panic!("{arguments}: {} is {error}", error.instance_path());
+        }
+        value
+    };
+    let services = json("-L --stats --rate --json", "services");
+    let of = |address: &str| services.as_array().unwrap().iter().find(|s| s["address"] == address).unwrap();
+    assert_eq!(of("10.10.10.10")["statistics"]["connections"], 4);
+    assert_eq!(of("2001:db8:a::10")["statistics"]["connections"], 3);
+    assert_eq!(of("2001:db8:a::10")["persistence"], json!({ "timeout": 60, "prefix_length": 128 }));
+    let templates = of("2001:db8:a::10")["destinations"].as_array().unwrap();
+    assert_eq!(templates.iter().map(|d| d["persistent_connections"].as_u64().unwrap()).sum::<u64>(), 1);
+    for arguments in ["-L --json", "-Ln --thresholds --json", "-L --tun-info --persistent-conn --json"] {
+        assert_eq!(json(arguments, "services").as_array().unwrap().len(), 3);
+    }
+    let connections = json("-L -c --json", "connections");
+    let client = |c: &&Value| c["client"]["address"] == "10.10.10.1" && c["virtual"]["port"] == 80;
+    assert_eq!(connections.as_array().unwrap().iter().filter(client).count(), 4);
+    assert_eq!(json("-L --timeout --json", "timeouts"), json!({ "tcp": 900, "tcp_fin": 120, "udp": 300 }));
+    json("-L --daemon --json", "daemons");
+    let status = json("status --json", "status");
+    let nat = status["packets"].as_array().unwrap().iter().find(|exit| exit["exit"] == "nat").unwrap();
+    assert!(nat["packets"].as_u64().unwrap() > 7 * 3, "{nat}");
+
+    let file = std::env::temp_dir().join(format!("{}.prom", director.name()));
+    for _ in 0..2 {
+        assert_eq!(director.lvsadm(&format!("metrics --output {}", file.display())).unwrap(), "");
+    }
+    let metrics = std::fs::read_to_string(&file).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    for line in [
+        "node_ipvs_connections_total 7",
+        "node_ipvs_backend_weight{local_address=\"10.10.10.10\",local_port=\"80\",proto=\"TCP\",local_mark=\"\",\
+         remote_address=\"192.168.122.101\",remote_port=\"80\"} 1",
+        "lvs_service_connections_total{local_address=\"2001:db8:a::10\",local_port=\"80\",proto=\"TCP\",local_mark=\"\",\
+         family=\"inet6\"} 3",
+    ] {
+        assert!(metrics.lines().any(|other| other == line), "{line} in\n{metrics}");
+    }
+    assert!(metrics.contains("lvs_exit_packets_total{exit=\"nat\"} "), "{metrics}");
+    // What was counted stays counted in the total, whatever is deleted.
+    director.lvsadm("-C").unwrap();
+    assert!(director.lvsadm("metrics").unwrap().contains("node_ipvs_connections_total 7\n"));
+    let nowhere = director.lvsadm("metrics --output /proc/nowhere/x.prom").unwrap_err().to_string();
+    assert!(nowhere.contains("cannot write /proc/nowhere/x.prom"), "{nowhere}");
+}
