@@ -52,6 +52,7 @@ pub fn package() -> Result<Packages> {
     let manual = folder.join("manual");
     run_program(host_cargo().args(["run", "--quiet", "--package", "manual", "--"]).arg(&manual))?;
     let machine = Machine::this()?;
+    remove_old(&folder)?;
     let packages = Packages {
         lvsadm: folder.join(format!("lvsadm_{VERSION}_{}.deb", machine.architecture)),
         ipvsadm: folder.join(format!("ipvsadm-is-lvsadm_{VERSION}_all.deb")),
@@ -59,6 +60,17 @@ pub fn package() -> Result<Packages> {
     pack_lvsadm(&folder, &manual, &machine, &packages.lvsadm)?;
     pack_ipvsadm(&folder, &manual, &packages.ipvsadm)?;
     Ok(packages)
+}
+
+/// Removes packages of another version, which would be taken for these.
+fn remove_old(folder: &Path) -> Result<()> {
+    for entry in fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "deb") {
+            fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+        }
+    }
+    Ok(())
 }
 
 /// What Debian calls this machine.
