@@ -5,10 +5,12 @@
 //! All mounts are in a mount namespace of this program's own, and go with it.
 
 use std::fs::{self, File, Permissions};
-use std::net::SocketAddr;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use nix::mount::{MsFlags, mount};
@@ -173,6 +175,13 @@ fn first_boot(cluster: &Cluster, root: &Path) -> Result<()> {
     host.lists(&["192.168.122.101:80", "192.168.122.102:80"])?;
     ensure!(cluster.client().spread(service, 4)?.len() == 2, "the second real server gets nothing");
 
+    step("restarting under a connection");
+    let mut stream = cluster.client.enter(|| Ok(TcpStream::connect(service)?))?;
+    let before = request(&mut stream)?;
+    host.run("systemctl restart lvsadm.service")?;
+    let after = request(&mut stream).context("the connection did not outlive a restart")?;
+    ensure!(before == after, "another real server goes on with the connection: {before} and {after}");
+
     step("being a real server");
     write(root, "etc/default/lvsadm-real-server", "REAL_SERVER=\"--tun --vip 10.10.10.30\"\n")?;
     host.run("systemctl start lvsadm-real-server.service")?;
@@ -310,6 +319,15 @@ fn remove_groups(group: &Path) -> Result<()> {
         }
     }
     Ok(fs::remove_dir(group)?)
+}
+
+/// Asks over a connection that stays, and returns the line that answers.
+fn request(stream: &mut TcpStream) -> Result<String> {
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: vip\r\n\r\n")?;
+    let mut lines = BufReader::new(stream).lines();
+    // Status, server, length, and an empty line come before.
+    lines.nth(4).context("no answer")?.context("no answer")
 }
 
 fn step(what: &str) {
