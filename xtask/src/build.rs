@@ -14,6 +14,11 @@ pub fn lvsadm() -> PathBuf {
     target_dir().join("release/lvsadm")
 }
 
+/// Where the preload library is left.
+pub fn lvs_compat() -> PathBuf {
+    target_dir().join("release/liblvs_compat.so")
+}
+
 /// `cargo xtask build`.
 pub fn run(verbose: bool) -> Result<()> {
     build(&setup::prepare_build()?)?;

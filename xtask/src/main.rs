@@ -2,6 +2,7 @@
 
 mod bench;
 mod build;
+mod deb;
 mod demo;
 mod lint;
 mod process;
@@ -51,6 +52,12 @@ enum Command {
         #[arg(long, value_name = "FILE", default_value = "target/bench.json")]
         json: PathBuf,
     },
+    /// Build, and pack Debian packages into target/debian
+    Deb {
+        /// Also install them in a fresh Debian and boot that, in namespaces; needs root and Debian's archive
+        #[arg(long)]
+        check: bool,
+    },
     /// Set up, build, and balance HTTP between network namespaces in each mode; needs root
     Demo {
         /// Which modes to show: nat, dr, tun (default: all)
@@ -65,6 +72,7 @@ fn main() -> ExitCode {
         Command::Lint => lint::run(),
         Command::Test { filter } => test::run(filter.as_deref()),
         Command::Bench { quick, json } => bench::run(quick, &json),
+        Command::Deb { check } => deb::run(check),
         Command::Demo { modes } => demo::run(&modes),
     };
     match result {

@@ -9,7 +9,7 @@ use crate::process::{announce, as_root, find, host_cargo, output, run as run_pro
 use crate::toolchain::{PINNED_NIGHTLY, Toolchain, path_with};
 
 /// Programs that tests and demo run, and the Debian package of each.
-const TOOLS: [(&str, &str); 13] = [
+const TOOLS: [(&str, &str); 14] = [
     ("ip", "iproute2"),
     ("tc", "iproute2"),
     ("ethtool", "ethtool"),
@@ -23,7 +23,15 @@ const TOOLS: [(&str, &str); 13] = [
     ("ipvsadm", "ipvsadm"),
     ("keepalived", "keepalived"),
     ("ldirectord", "ldirectord"),
+    ("systemd-analyze", "systemd"),
 ];
+
+/// Programs that packing runs.
+const PACKAGING_TOOLS: [(&str, &str); 3] =
+    [("dpkg-deb", "dpkg"), ("dpkg-shlibdeps", "dpkg-dev"), ("dpkg-architecture", "dpkg-dev")];
+
+/// Programs that trying the packages out runs besides.
+const CHECKING_TOOLS: [(&str, &str); 2] = [("debootstrap", "debootstrap"), ("unshare", "util-linux")];
 
 /// Packages that make up Debian's compiler with its library's source, clippy and rustfmt.
 const DEBIAN_COMPILER: [&str; 5] = ["rustc-web", "cargo-web", "rust-web-src", "rust-web-clippy", "rustfmt-web"];
@@ -39,8 +47,15 @@ pub fn prepare_build() -> Result<Toolchain> {
 /// Everything: also the tools of tests and demo.
 pub fn prepare() -> Result<Toolchain> {
     let toolchain = prepare_build()?;
-    tools()?;
+    tools(&TOOLS)?;
+    packaging_tools(false)?;
     Ok(toolchain)
+}
+
+/// What makes packages and, if they are to be checked, tries them out.
+pub fn packaging_tools(check: bool) -> Result<()> {
+    tools(&PACKAGING_TOOLS)?;
+    if check { tools(&CHECKING_TOOLS) } else { Ok(()) }
 }
 
 /// `cargo xtask setup`.
@@ -103,9 +118,9 @@ fn linker(toolchain: &Toolchain) -> Result<()> {
     )
 }
 
-/// What tests and demo run.
-fn tools() -> Result<()> {
-    let mut missing: Vec<&str> = TOOLS.iter().filter(|(tool, _)| find(tool).is_none()).map(|(_, p)| *p).collect();
+/// Installs those of `wanted` that are missing.
+fn tools(wanted: &[(&str, &'static str)]) -> Result<()> {
+    let mut missing: Vec<&str> = wanted.iter().filter(|(tool, _)| find(tool).is_none()).map(|(_, p)| *p).collect();
     missing.dedup();
     if missing.is_empty() {
         return Ok(());

@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 
 use crate::process::{announce, as_root, host_cargo, is_root};
-use crate::{build, setup};
+use crate::{build, deb, setup};
 
 /// `cargo xtask test`.
 pub fn run(filter: Option<&str>) -> Result<()> {
@@ -15,6 +15,7 @@ pub fn run(filter: Option<&str>) -> Result<()> {
     // Before any work, so that nobody waits for a build to be told.
     let runner = test_runner()?;
     build::build(&setup::prepare()?)?;
+    deb::package()?;
     announce("running the tests");
     let mut cargo = host_cargo();
     cargo.args(["test", "--no-fail-fast"]).args(filter).env("LVSADM", build::lvsadm());

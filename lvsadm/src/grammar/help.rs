@@ -9,7 +9,7 @@ use super::flags::{FLAGS, Flag, Section, Value};
 use super::subcommands::Cli;
 
 /// How the commands are written, after the program's name.
-const SYNOPSIS: [&str; 13] = [
+pub const SYNOPSIS: [&str; 13] = [
     "-A|E virtual-service [-s scheduler] [-p [timeout]] [-M netmask] [--pe persistence_engine] [-b sched-flags]",
     "-D virtual-service",
     "-C",

@@ -7,7 +7,7 @@
 
 mod address;
 mod command;
-mod flags;
+pub mod flags;
 mod help;
 mod matrix;
 mod parse;
@@ -16,7 +16,8 @@ pub mod subcommands;
 mod values;
 
 pub use command::{Command, Failure, List, Mode, Named};
-pub use help::{help, version};
+pub use help::{SYNOPSIS, help, version};
+pub use matrix::Cmd;
 pub use parse::parse;
 
 /// Whose command line is spoken.

@@ -1,0 +1,119 @@
+//! Writes lvsadm's man pages and completions into a folder, laid out as below `/usr/share`.
+
+mod commands;
+mod pages;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use clap::{Command, Parser};
+use clap_complete::Shell;
+use lvsadm::grammar::Dialect;
+
+#[derive(Parser)]
+#[command(about = "Write lvsadm's man pages and completions")]
+struct Arguments {
+    /// The folder to write into; what is in it already stays
+    folder: PathBuf,
+}
+
+/// Where each shell looks for completions of `lvsadm`.
+const COMPLETIONS: [(Shell, &str); 3] = [
+    (Shell::Bash, "bash-completion/completions/lvsadm"),
+    (Shell::Zsh, "zsh/vendor-completions/_lvsadm"),
+    (Shell::Fish, "fish/vendor_completions.d/lvsadm.fish"),
+];
+
+fn main() -> Result<()> {
+    let folder = Arguments::parse().folder;
+    for (path, text) in files()? {
+        let path = folder.join(path);
+        let parent = path.parent().unwrap_or(&folder);
+        fs::create_dir_all(parent).with_context(|| format!("cannot create {}", parent.display()))?;
+        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// Every file: its path and what is in it.
+fn files() -> Result<Vec<(PathBuf, Vec<u8>)>> {
+    let command = commands::command(Dialect::Own);
+    let mut files = vec![
+        (page("lvsadm"), pages::main(&command, Dialect::Own)?),
+        (page("ipvsadm"), pages::main(&commands::command(Dialect::Literal), Dialect::Literal)?),
+        (page("ipvsadm-save"), pages::SAVE.into()),
+        (page("ipvsadm-restore"), pages::RESTORE.into()),
+    ];
+    for sub in command.get_subcommands() {
+        files.push((page(&format!("lvsadm-{}", sub.get_name())), pages::sub(sub)?));
+    }
+    for (shell, path) in COMPLETIONS {
+        files.push((path.into(), completion(command.clone(), shell)));
+    }
+    Ok(files)
+}
+
+/// The path of a page of section 8.
+fn page(name: &str) -> PathBuf {
+    Path::new("man/man8").join(format!("{name}.8"))
+}
+
+fn completion(mut command: Command, shell: Shell) -> Vec<u8> {
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut command, "lvsadm", &mut text);
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lvsadm::grammar::flags::{FLAGS, Section};
+
+    fn text(name: &str) -> String {
+        let file = files().unwrap().into_iter().find(|(path, _)| path.ends_with(name)).unwrap();
+        String::from_utf8(file.1).unwrap()
+    }
+
+    /// A flag as man pages spell it.
+    fn escaped(long: &str) -> String {
+        format!("\\-\\-{}", long.replace('-', "\\-"))
+    }
+
+    #[test]
+    fn every_flag_is_explained_and_completed() {
+        let page = text("lvsadm.8");
+        let shells = ["completions/lvsadm", "_lvsadm", "lvsadm.fish"].map(text);
+        for flag in FLAGS.iter().filter(|flag| flag.section != Section::Hidden) {
+            assert!(page.contains(&escaped(flag.long)), "{}", flag.long);
+            for shell in &shells {
+                assert!(shell.contains(flag.long), "{}", flag.long);
+            }
+        }
+        for scheduler in ["wlc", "mh", "twos"] {
+            shells.iter().for_each(|shell| assert!(shell.contains(scheduler), "{scheduler}"));
+        }
+    }
+
+    #[test]
+    fn every_subcommand_has_a_page_and_is_completed() {
+        let command = commands::command(Dialect::Own);
+        let shells = ["completions/lvsadm", "_lvsadm", "lvsadm.fish"].map(text);
+        let subs: Vec<&str> = command.get_subcommands().map(Command::get_name).collect();
+        assert!(subs.contains(&"attach") && subs.contains(&"real-server"));
+        for sub in subs {
+            assert!(text(&format!("lvsadm-{sub}.8")).contains(".SH NAME"), "{sub}");
+            shells.iter().for_each(|shell| assert!(shell.contains(sub), "{sub}"));
+        }
+    }
+
+    #[test]
+    fn ipvsadms_page_has_nothing_of_ours() {
+        let page = text("ipvsadm.8");
+        for flag in FLAGS {
+            let is_own = flag.section == Section::Own;
+            assert!(!(is_own && page.contains(&escaped(flag.long))), "{}", flag.long);
+        }
+        assert!(page.contains(&escaped("tcp-service")) && !page.contains("vxlan"));
+    }
+}
