@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use aya::programs::links::FdLink;
-use aya::programs::tc::{NlOptions, TcAttachOptions};
+use aya::programs::tc::{NlOptions, SchedClassifierLink, TcAttachOptions};
 use aya::programs::xdp::XdpMode;
-use aya::programs::{LinkOrder, SchedClassifier, TcAttachType, TcHandle, Xdp};
+use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType, TcError, TcHandle, Xdp};
 use aya_obj::programs::XdpAttachType;
 use lvs_common::abi::{DEVICE_SLOTS, Device, device_flags};
 
@@ -159,10 +159,26 @@ fn attach_tc(directory: &Directory, ifindex: u32, name: &str, hook: &str) -> Res
     }
     clsact::add(name)?;
     let options = NlOptions { priority: PRIORITY, handle: HANDLE, ..NlOptions::default() };
-    let id = program.attach_with_options(name, direction, TcAttachOptions::Netlink(options)).with_context(context)?;
+    let id = match program.attach_with_options(name, direction, TcAttachOptions::Netlink(options)) {
+        // A command that was killed got so far.
+        Err(error) if is_there_already(&error) => {
+            let link = SchedClassifierLink::attached(name, direction, PRIORITY, HANDLE, None).with_context(context)?;
+            program.attach_to_link(link)
+        }
+        result => result,
+    };
+    let id = id.with_context(context)?;
     // The filter is the kernel's; the link would take it away.
     std::mem::forget(program.take_link(id)?);
     fs::create_dir(&path).with_context(context)
+}
+
+/// Whether a TC filter of our priority and handle is what stands in the way.
+fn is_there_already(error: &ProgramError) -> bool {
+    match error {
+        ProgramError::TcError(TcError::NetlinkError(error)) => error.raw_os_error() == Some(libc::EEXIST),
+        _ => false,
+    }
 }
 
 /// Tells the XDP program what it must know of the attached devices.
@@ -208,7 +224,7 @@ fn detach_hook(directory: &Directory, device: &NetDevice, kind: &str) -> Result<
     let path = pin(directory, kind, device.index);
     if path.is_dir() {
         let direction = if kind == "ingress" { TcAttachType::Ingress } else { TcAttachType::Egress };
-        let link = aya::programs::tc::SchedClassifierLink::attached(&device.name, direction, PRIORITY, HANDLE, None)
+        let link = SchedClassifierLink::attached(&device.name, direction, PRIORITY, HANDLE, None)
             .context("cannot name a TC filter")?;
         aya::programs::links::Link::detach(link).with_context(|| format!("cannot detach from {}", device.name))?;
         return fs::remove_dir(&path).context("cannot remove a pin");
