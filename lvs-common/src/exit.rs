@@ -33,6 +33,7 @@ exits! {
     DropTableFull "drop-table-full" "dropped: the connection table has no room for a new connection",
     DropBusy "drop-busy" "dropped: a bucket of the connection table stayed locked",
     DropDefence "drop-defence" "dropped: a new connection that drop_packet keeps out",
+    DropEngine "drop-engine" "dropped: without the Call-ID that the service's persistence engine looks at",
     DropTtl "drop-ttl" "dropped: the TTL or hop limit ran out",
     DropTooBig "drop-too-big" "dropped: too big for the next hop, and not to be fragmented",
     DropNoRoute "drop-no-route" "dropped: no route to the real server or client",
@@ -49,6 +50,7 @@ impl Exit {
             Exit::DropNoDestination
             | Exit::DropNoServer
             | Exit::DropDefence
+            | Exit::DropEngine
             | Exit::DropTtl
             | Exit::DropTooBig
             | Exit::DropMalformed => 2,

@@ -18,6 +18,7 @@ pub mod marks;
 pub mod persist;
 pub mod reassembly;
 pub mod sched;
+pub mod sip;
 pub mod state;
 pub mod table;
 pub mod watch;

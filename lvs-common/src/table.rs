@@ -55,6 +55,15 @@ pub fn hash<A: IpAddress>(client: A, client_port: u16, protocol: u8, secret: u64
     Hash(h ^ (h >> 29))
 }
 
+/// Hash of a template: nobody looks for one by its client alone, and a client (or, under a short mask, many) may have one
+/// for each of many services. `engine` is what a persistence engine keyed it with, 0 without one.
+#[inline(always)]
+pub fn template_hash<A: IpAddress>(client: A, virt: A, virt_port: u16, protocol: u8, engine: u64, secret: u64) -> Hash {
+    let (low, high) = virt.words();
+    let virt = (low as u64 | (high as u64) << 32).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    hash(client, virt_port, protocol, secret ^ virt.rotate_left(23) ^ engine)
+}
+
 impl Hash {
     /// Tag of a way that holds such a connection, never 0.
     #[inline(always)]

@@ -41,6 +41,13 @@ pub fn fetch_add64(target: *mut u64, amount: u64) -> u64 {
 
 /// Sets bits; the value before.
 #[inline(always)]
+pub fn fetch_or32(target: *mut u32, bits: u32) -> u32 {
+    // SAFETY: as above.
+    unsafe { atomic_or::<u32, u32, { SeqCst }>(target, bits) }
+}
+
+/// As [`fetch_or32`].
+#[inline(always)]
 pub fn fetch_or64(target: *mut u64, bits: u64) -> u64 {
     // SAFETY: as above.
     unsafe { atomic_or::<u64, u64, { SeqCst }>(target, bits) }

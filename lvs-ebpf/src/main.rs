@@ -11,6 +11,7 @@ mod checksum;
 mod count;
 mod defend;
 mod deliver;
+mod engine;
 mod estimate;
 mod expire;
 mod fragment;
@@ -31,6 +32,7 @@ mod rewrite;
 mod schedule;
 mod service;
 mod tail;
+mod template;
 mod track;
 
 use aya_ebpf::{

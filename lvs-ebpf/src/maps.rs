@@ -6,8 +6,8 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use lvs_common::abi::{
-    Address, Bucket, Connection, Counters, DEVICE_SLOTS, Destination, Device, FwmarkKey, MARK_RULES, MarkRule, Rates,
-    Service, ServiceId, ServiceKey, Settings, Watch,
+    Address, Bucket, Connection, Counters, DEVICE_SLOTS, Destination, Device, EngineData, EngineKey, FwmarkKey,
+    MARK_RULES, MarkRule, Rates, Service, ServiceId, ServiceKey, Settings, Watch,
 };
 
 use lvs_common::{defence::Met, sched::locality::Entry};
@@ -78,6 +78,10 @@ pub struct LocalityKey {
     pub address: Address,
     pub service: ServiceId,
 }
+
+/// What persistence engines keyed templates with.
+#[btf_map]
+pub static ENGINES: HashMap<EngineKey, EngineData, 65536, ON_DEMAND> = HashMap::new();
 
 /// Packets whose fragments are still coming.
 #[btf_map]

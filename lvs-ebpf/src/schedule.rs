@@ -16,6 +16,7 @@ use lvs_common::{
 
 use crate::{
     atomics, bypass, count,
+    engine::{self, Engine},
     list::{List, Memory, Slots},
     log,
     maps::{ARRIVALS, ONCE4, ONCE6, REQUESTS},
@@ -27,6 +28,7 @@ use crate::{
     reject, rewrite,
     service::{self, FTP, FTP_DATA},
     tail::{Tail, jump},
+    template,
     track::{self, Dest, Table},
 };
 
@@ -88,6 +90,7 @@ pub struct Request {
     service: ServiceId,
     /// Entry of the template that decides, plus 1; 0 for none.
     template: u32,
+    engine: Engine,
     /// The destination, 0 while (or if) there is none.
     dest: DestId,
     /// 1 for IPv6.
@@ -129,7 +132,17 @@ where
     r.dest = 0;
     r.v6 = (A::HEADER > 20) as u32;
     let persistent = config.flags & service_flags::PERSISTENT != 0;
-    if persistent && let Some((at, dest)) = templates::find(p, &service, settings, now) {
+    r.engine = Engine::default();
+    if persistent && config.pe != 0 {
+        if !P::COMPLETE {
+            return Err(P::PASS);
+        }
+        match engine::call_id(TcPacket(packet.skb()), p) {
+            Some(engine) => r.engine = engine,
+            None => return Err(count::drop(packet, Exit::DropEngine)),
+        }
+    }
+    if persistent && let Some((at, dest)) = template::find(p, &service, r.engine.hash, settings, now) {
         r.template = at.wrapping_add(1);
         r.dest = dest;
         return Ok(open_tail::<A>());
@@ -234,12 +247,22 @@ where
         return reject::port_unreachable::<P, A>(packet, 0);
     };
     if r.template == 0 && service.config().flags & service_flags::PERSISTENT != 0 {
-        match templates::make(p, &service, &dest, now) {
-            Some(at) => r.template = at.wrapping_add(1),
-            None => return count::drop(packet, Exit::DropTableFull),
+        let Some((at, leads_to)) = template::make(p, &service, r.engine.hash, &dest, now) else {
+            return count::drop(packet, Exit::DropTableFull);
+        };
+        r.template = at.wrapping_add(1);
+        if P::COMPLETE && r.engine.hash != 0 {
+            engine::remember::<A>(TcPacket(packet.skb()), &r.engine, at);
+        }
+        if leads_to != dest.id {
+            // Another CPU made it a moment ago, for a packet of the same client: the client sends again.
+            return count::drop(packet, Exit::DropBusy);
         }
     }
     let Some(draft) = A::draft() else { return count::drop(packet, Exit::DropInternal) };
+    if r.template != 0 && !template::leads_to::<A>(r.template.wrapping_sub(1), dest.id) {
+        r.template = 0;
+    }
     write(draft, p, &service, Some(&dest), r.template, now);
     if is_once(p, &service) {
         count::connection(dest.id);
@@ -253,7 +276,7 @@ where
             track::bind(&dest, false);
             count::connection(dest.id);
             if r.template != 0 {
-                templates::tie::<A>(r.template.wrapping_sub(1), now);
+                template::tie::<A>(r.template.wrapping_sub(1), now);
             }
             log::opened(packet, dest.id, pipeline::<A>())
         }
@@ -437,12 +460,13 @@ fn write<A: Family>(
         (*draft).real_port =
             persist::real_port(service.config(), service.port(), service.fwmark(), p.destination_port, port);
         (*draft).reply_hop.checked = 0;
+        (*draft).engine = 0;
     }
 }
 
 /// Copies a connection, as words: LLVM's BPF back end cannot expand a copy whose alignment exceeds eight.
 #[inline(always)]
-unsafe fn copy<A>(from: *const Connection<A>, to: *mut Connection<A>) {
+pub unsafe fn copy<A>(from: *const Connection<A>, to: *mut Connection<A>) {
     let (from, to) = (from.cast::<u64>(), to.cast::<u64>());
     for i in 0..size_of::<Connection<A>>() / 8 {
         // SAFETY: the caller's connections, which are whole words long.
@@ -465,135 +489,4 @@ where
         |c| unsafe { copy(draft, c) },
     )
     .map(|_| ())
-}
-
-/// Persistence templates in the connection table.
-mod templates {
-    use lvs_common::{
-        abi::{Connection, DestId, conn_flags, conn_kind},
-        persist::{self, TemplateKey},
-        table::{self, Hash, Store},
-    };
-
-    use super::Drafted;
-    use crate::{
-        atomics, params,
-        parse::{Family, Parsed},
-        service,
-        track::{self, Dest, Table},
-    };
-
-    /// A template's key: masked client and virtual side.
-    #[inline(always)]
-    fn key<A: Family>(p: &Parsed<A>, service: &service::Found) -> (A, TemplateKey, bool) {
-        let client = persist::masked(p.source.widen(), A::FAMILY, service.config().netmask);
-        let (key, own_port) = persist::template(p.destination.widen(), service.port(), p.protocol, service.fwmark());
-        (A::narrow(client), key, own_port)
-    }
-
-    #[inline(always)]
-    fn hash<A: Family>(client: A, key: &TemplateKey) -> Hash {
-        track::hash(client, 0, key.protocol)
-    }
-
-    #[inline(always)]
-    fn matches<A: Family>(c: &Connection<A>, client: A, key: &TemplateKey) -> bool {
-        c.kind == conn_kind::TEMPLATE
-            && c.client == client
-            && c.virt == A::narrow(key.virt)
-            && c.virt_port == key.virt_port
-            && c.protocol == key.protocol
-            && c.state & conn_flags::INVALID == 0
-    }
-
-    /// The template that decides for this packet: its entry and its destination. One that must not decide any more
-    /// is set aside, to run out by itself.
-    #[inline(always)]
-    pub fn find<A: Family>(
-        p: &Parsed<A>,
-        service: &service::Found,
-        settings: &lvs_common::abi::Settings,
-        now: u64,
-    ) -> Option<(u32, DestId)>
-    where
-        Table: Store<A>,
-    {
-        let (client, key, _) = key(p, service);
-        let (at, template) = table::find(&Table, hash(client, &key), |c| matches(c, client, &key))?;
-        // SAFETY: an element of the map.
-        let c = unsafe { &*template };
-        if track::expired(c, now) && c.controlled == 0 {
-            track::remove(at, template, settings.epoch, |c| track::expired(c, now) && c.controlled == 0);
-            return None;
-        }
-        let dest = Dest::get(c.dest, settings.epoch)?;
-        let quiescent = settings.sysctls.expire_quiescent_template != 0 && dest.config().weight == 0;
-        if dest.available() && !quiescent {
-            return Some((at, dest.id));
-        }
-        // SAFETY: as above.
-        let state = unsafe { &raw mut (*template).state };
-        // Another CPU that changes it at the same time sets the same flag.
-        let _ = atomics::compare_exchange32(state, c.state, c.state | conn_flags::INVALID);
-        None
-    }
-
-    /// Makes a template that leads to `dest`; its entry, `None` if the table has no room.
-    #[inline(always)]
-    pub fn make<A: Drafted>(p: &Parsed<A>, service: &service::Found, dest: &Dest, now: u64) -> Option<u32>
-    where
-        Table: Store<A>,
-    {
-        let (client, key, own_port) = key(p, service);
-        // SAFETY: an element of the map.
-        let (address, family, port) = unsafe { ((*dest.it).address, (*dest.it).family, (*dest.it).port) };
-        let timeout = service.config().persist_timeout.wrapping_mul(params::hz());
-        let draft = A::draft()?;
-        // SAFETY: this CPU's own draft.
-        unsafe {
-            (*draft).client = client;
-            (*draft).virt = A::narrow(key.virt);
-            (*draft).client_port = 0;
-            (*draft).virt_port = key.virt_port;
-            (*draft).protocol = key.protocol;
-            (*draft).kind = conn_kind::TEMPLATE;
-            (*draft).forward = dest.config().forward;
-            (*draft).last_seen = now;
-            (*draft).dest = dest.id;
-            (*draft).state = 0;
-            (*draft).timeout = timeout;
-            (*draft).in_packets = 0;
-            (*draft).control = 0;
-            (*draft).controlled = 0;
-            (*draft).fwmark = service.fwmark();
-            (*draft).real = if family == A::FAMILY { A::narrow(address) } else { A::default() };
-            (*draft).real_port = if own_port { port } else { 0 };
-        }
-        let due = now.wrapping_add(timeout as u64);
-        // SAFETY: an entry of the table that nobody else can find yet.
-        let fill = |c: *mut Connection<A>| unsafe { super::copy(draft, c) };
-        match table::insert(&Table, hash(client, &key), due, |c| matches(c, client, &key), fill) {
-            Ok((at, _)) => {
-                track::bind(dest, true);
-                Some(at)
-            }
-            Err(table::InsertError::Exists(at)) => Some(at),
-            Err(_) => None,
-        }
-    }
-
-    /// Ties a new connection to its template, whose time starts anew.
-    #[inline(always)]
-    pub fn tie<A: Family>(at: u32, now: u64)
-    where
-        Table: Store<A>,
-    {
-        if let Some(template) = <Table as Store<A>>::connection(&Table, at) {
-            // SAFETY: an element of the map.
-            unsafe {
-                atomics::fetch_add32(&raw mut (*template).controlled, 1);
-                (*template).last_seen = now;
-            }
-        }
-    }
 }

@@ -5,8 +5,8 @@ use core::ffi::c_void;
 use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_loop};
 use lvs_common::{
     abi::{
-        Bucket, Connection, DestConfig, DestId, Destination, Forward, IpAddress, Settings, WAYS, conn_flags, conn_kind,
-        dest_flags, settings_flags,
+        Bucket, Connection, DestConfig, DestId, Destination, EngineKey, Forward, IpAddress, Settings, WAYS, conn_flags,
+        conn_kind, dest_flags, settings_flags,
     },
     defence,
     each::Each,
@@ -20,7 +20,7 @@ use lvs_common::{
 use crate::{
     atomics,
     kernel_loop::KernelLoop,
-    maps::{BUCKETS4, BUCKETS6, CONNS4, CONNS6, DESTS, SETTINGS, WATCH},
+    maps::{BUCKETS4, BUCKETS6, CONNS4, CONNS6, DESTS, ENGINES, SETTINGS, WATCH},
     params,
     parse::{Family, Parsed},
     service,
@@ -170,6 +170,15 @@ pub fn hash<A: IpAddress>(client: A, port: u16, protocol: u8) -> Hash {
     table::hash(client, port, protocol, params::secret())
 }
 
+/// Hash of a connection or template.
+#[inline(always)]
+fn hash_of<A: IpAddress>(c: &Connection<A>) -> Hash {
+    if c.kind == conn_kind::TEMPLATE {
+        return table::template_hash(c.client, c.virt, c.virt_port, c.protocol, c.engine, params::secret());
+    }
+    hash(c.client, c.client_port, c.protocol)
+}
+
 /// The connection of a client's packet.
 #[inline(always)]
 pub fn of_client<A: Family>(p: &Parsed<A>) -> Option<Found<A>>
@@ -307,6 +316,10 @@ where
         if matches!(direction, Direction::Output) {
             new &= !conn_flags::NO_OUTPUT;
         }
+        let assures = (*c).control != 0 && old & conn_flags::ASSURED == 0 && state::assures(protocol, direction, next);
+        if assures {
+            new |= conn_flags::ASSURED;
+        }
         if state::is_active(protocol, next) {
             new &= !conn_flags::INACTIVE;
         } else {
@@ -316,6 +329,9 @@ where
         let timeout = seconds.wrapping_mul(params::hz());
         // If it fails, somebody else's change came first: it was one packet's and so is this.
         let changed = new != old && atomics::compare_exchange32(&raw mut (*c).state, old, new).is_ok();
+        if assures && changed {
+            assure::<A>((*c).control - 1);
+        }
         let before = (*c).timeout;
         if before != timeout {
             (*c).timeout = timeout;
@@ -327,6 +343,18 @@ where
             (*c).last_seen = now;
         }
         if changed { Some((old, new)) } else { None }
+    }
+}
+
+/// Tells a template that one of its connections was established.
+#[inline(always)]
+fn assure<A: Family>(at: u32)
+where
+    Table: Store<A>,
+{
+    if let Some(template) = <Table as Store<A>>::connection(&Table, at) {
+        // SAFETY: an element of the map.
+        atomics::fetch_or32(unsafe { &raw mut (*template).state }, conn_flags::ASSURED);
     }
 }
 
@@ -411,8 +439,7 @@ where
     Table: Store<A>,
 {
     // SAFETY: an element of the map.
-    let (h, id, kind, control) =
-        unsafe { (hash((*c).client, (*c).client_port, (*c).protocol), (*c).dest, (*c).kind, (*c).control) };
+    let (h, id, kind, control, engine) = unsafe { (hash_of(&*c), (*c).dest, (*c).kind, (*c).control, (*c).engine) };
     if !table::remove(&Table, at, h, dead) {
         return false;
     }
@@ -421,6 +448,10 @@ where
     let state = atomics::exchange32(unsafe { &raw mut (*c).state }, conn_flags::DEAD);
     if let Some(dest) = Dest::get(id, epoch) {
         unbind(&dest, state, kind == conn_kind::TEMPLATE);
+    }
+    if kind == conn_kind::TEMPLATE && engine != 0 {
+        // It may never have been entered, for want of room.
+        let _ = ENGINES.remove(EngineKey { entry: at, family: A::FAMILY as u32 });
     }
     if control != 0
         && let Some(template) = <Table as Store<A>>::connection(&Table, control - 1)

@@ -41,7 +41,7 @@ pub mod conn_flags {
     pub const INACTIVE: u32 = 0x100;
     /// No reply was ever seen to pass: the input-only state table applies (`IP_VS_CONN_F_NOOUTPUT`).
     pub const NO_OUTPUT: u32 = 0x200;
-    /// A template one of whose connections was established.
+    /// A template one of whose connections was established, and a connection that has told its template so.
     pub const ASSURED: u32 = 0x400;
     /// A template that must not match any more.
     pub const INVALID: u32 = 0x800;
@@ -97,7 +97,32 @@ pub struct Connection<A> {
     pub local_port: u16,
     /// Next hop toward the client, for replies.
     pub reply_hop: NextHop,
+    /// Of a template: hash of what a persistence engine keyed it with, 0 without one.
+    pub engine: u64,
 }
+
+/// Key of `ENGINES`: a template that a persistence engine keyed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[repr(C)]
+pub struct EngineKey {
+    /// Index of its entry.
+    pub entry: u32,
+    /// `AF_INET` or `AF_INET6`.
+    pub family: u32,
+}
+
+/// Value of `ENGINES`: what the engine keyed it with, for listings.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct EngineData {
+    /// Bytes of `text` in use.
+    pub length: u32,
+    /// The text.
+    pub text: [u8; 256],
+}
+
+const _: () = assert!(size_of::<EngineKey>() == 8);
+const _: () = assert!(size_of::<EngineData>() == 260);
 
 const _: () = assert!(size_of::<Bucket>() == 64);
 const _: () = assert!(size_of::<Connection<u32>>() == 128);

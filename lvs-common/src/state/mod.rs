@@ -85,6 +85,16 @@ pub fn is_active(protocol: u8, state: u8) -> bool {
     }
 }
 
+/// Whether a packet that leads to `state` shows that both ends speak to each other: then its template is worth keeping.
+#[inline(always)]
+pub fn assures(protocol: u8, direction: Direction, state: u8) -> bool {
+    match protocol {
+        TCP => state == tcp::ESTABLISHED,
+        SCTP => state == sctp::ESTABLISHED,
+        _ => matches!(direction, Direction::Output),
+    }
+}
+
 /// Seconds from the last packet to expiry in `state`. `overrides` are the service's own timeouts for TCP established,
 /// TCP FIN-WAIT and UDP, 0 meaning the global one.
 #[inline(always)]

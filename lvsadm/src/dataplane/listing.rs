@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use lvs_common::abi::{
-    Bucket, Connection as Entry, Counters, DestId, Destination as Slot, IpAddress, Rates as Averages, ServiceId, WAYS,
-    conn_flags, conn_kind, dest_slot,
+    Bucket, Connection as Entry, Counters, DestId, Destination as Slot, EngineKey, IpAddress, Rates as Averages,
+    ServiceId, WAYS, conn_flags, conn_kind, dest_slot,
 };
 use lvs_common::{estimator, state};
 
@@ -13,7 +13,7 @@ use super::mapped::{Mapped, field};
 use super::plane::Plane;
 use super::slots;
 use crate::director::Wanted;
-use crate::rules::{Connection, DestinationEntry, Protocol, Rates, ServiceEntry};
+use crate::rules::{Connection, DestinationEntry, PersistenceEngine, Protocol, Rates, ServiceEntry};
 
 impl Plane {
     /// Services that are configured, oldest first.
@@ -88,15 +88,17 @@ impl Plane {
     /// Shows every connection and template to `visit`.
     pub fn each_connection(&self, visit: &mut dyn FnMut(&Connection)) {
         let clock = Clock::of(self);
-        each(&self.buckets4, &self.conns4, |c| visit(&self.row(c, &clock)));
-        each(&self.buckets6, &self.conns6, |c| visit(&self.row(c, &clock)));
+        each(&self.buckets4, &self.conns4, |at, c| visit(&self.row(at, c, &clock)));
+        each(&self.buckets6, &self.conns6, |at, c| visit(&self.row(at, c, &clock)));
     }
 
-    fn row<A: IpAddress>(&self, c: &Entry<A>, clock: &Clock) -> Connection {
+    fn row<A: IpAddress>(&self, at: u32, c: &Entry<A>, clock: &Clock) -> Connection {
         let family = A::FAMILY;
         let template = c.kind == conn_kind::TEMPLATE;
         let dest = self.dests.get(c.dest.min(self.dests.count() - 1));
-        let real = if dest.family == family { c.real.widen() } else { dest.address };
+        // One that is bypassed has no destination.
+        let (real, real_family) =
+            if c.dest == 0 || dest.family == family { (c.real.widen(), family) } else { (dest.address, dest.family) };
         // A template that must not decide any more, as IPVS shows it.
         let set_aside = c.state & conn_flags::INVALID != 0;
         let port = |port: u16| if set_aside { u16::MAX } else { u16::from_be(port) };
@@ -106,14 +108,21 @@ impl Plane {
             state: state::name(c.protocol, c.state, template),
             client: (convert::ip(c.client.widen(), family), u16::from_be(c.client_port)),
             virt: (convert::ip(c.virt.widen(), family), port(c.virt_port)),
-            real: (convert::ip(real, dest.family), port(c.real_port)),
-            engine: None,
+            real: (convert::ip(real, real_family), port(c.real_port)),
+            engine: (c.engine != 0).then(|| (PersistenceEngine::Sip, self.engine_text(at, family))),
         }
+    }
+
+    /// What a persistence engine keyed a template with, as text.
+    fn engine_text(&self, entry: u32, family: u8) -> String {
+        let data = self.engine_data(EngineKey { entry, family: family.into() });
+        let text = data.as_ref().and_then(|data| data.text.get(..data.length as usize));
+        String::from_utf8_lossy(text.unwrap_or_default()).into_owned()
     }
 }
 
-/// Shows the connections of one table.
-fn each<A: Copy>(buckets: &Mapped<Bucket>, connections: &Mapped<Entry<A>>, mut visit: impl FnMut(&Entry<A>)) {
+/// Shows the connections of one table, each with its index.
+fn each<A: Copy>(buckets: &Mapped<Bucket>, connections: &Mapped<Entry<A>>, mut visit: impl FnMut(u32, &Entry<A>)) {
     for b in 0..buckets.count() {
         let bucket = buckets.get(b);
         if bucket.used == 0 {
@@ -123,9 +132,10 @@ fn each<A: Copy>(buckets: &Mapped<Bucket>, connections: &Mapped<Entry<A>>, mut v
             if (bucket.tags[way as usize / 4] >> (way % 4 * 16)) as u16 == 0 {
                 continue;
             }
-            let connection = connections.get(b * WAYS + way);
+            let at = b * WAYS + way;
+            let connection = connections.get(at);
             if connection.state & conn_flags::DEAD == 0 {
-                visit(&connection);
+                visit(at, &connection);
             }
         }
     }

@@ -1,5 +1,6 @@
 //! The loaded data plane: its maps, and how configuration becomes visible to packets.
 
+use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::path::Path;
@@ -8,8 +9,8 @@ use anyhow::{Context, Result};
 use aya::maps::{HashMap, Map, MapData, MapError, PerCpuArray};
 use aya_obj::generated::bpf_map_type;
 use lvs_common::abi::{
-    Bucket, Connection, Counters, DestConfig, DestId, Destination, Device, FwmarkKey, Rates, Service, ServiceConfig,
-    ServiceId, ServiceKey, Settings, Switch, Watch, dest_flags,
+    Bucket, Connection, Counters, DestConfig, DestId, Destination, Device, EngineData, EngineKey, FwmarkKey, Rates,
+    Service, ServiceConfig, ServiceId, ServiceKey, Settings, Switch, Watch, dest_flags,
 };
 
 use lvs_common::exit::EXITS;
@@ -35,6 +36,8 @@ pub struct Plane {
     pub(super) buckets6: Mapped<Bucket>,
     pub(super) conns4: Mapped<Connection<u32>>,
     pub(super) conns6: Mapped<Connection<[u32; 4]>>,
+    /// Opened for a listing that needs it; `None` if it cannot be.
+    engines: OnceCell<Option<HashMap<MapData, Pod<EngineKey>, Pod<EngineData>>>>,
     pub(super) service4: HashMap<MapData, Pod<ServiceKey<u32>>, ServiceId>,
     pub(super) service6: HashMap<MapData, Pod<ServiceKey<[u32; 4]>>, ServiceId>,
     pub(super) fwmarks: HashMap<MapData, Pod<FwmarkKey>, ServiceId>,
@@ -83,6 +86,7 @@ impl Plane {
             devices: Mapped::open(&path.join("DEVICES"))?,
             conns4: Mapped::open(&path.join("CONNS4"))?,
             conns6: Mapped::open(&path.join("CONNS6"))?,
+            engines: OnceCell::new(),
             service4: hash(&path, "SERVICE4")?,
             service6: hash(&path, "SERVICE6")?,
             fwmarks: hash(&path, "FWMARKS")?,
@@ -262,6 +266,12 @@ impl Plane {
     /// Stores what the XDP program must know of a device, in slot `slot`.
     pub fn put_device(&mut self, slot: u32, device: Device) {
         self.devices.set(slot, device);
+    }
+
+    /// What a persistence engine keyed a template with, if there was room to remember it.
+    pub fn engine_data(&self, key: EngineKey) -> Option<EngineData> {
+        let engines = self.engines.get_or_init(|| hash(&self.directory.path(), "ENGINES").ok());
+        engines.as_ref()?.get(&Pod(key), 0).ok().map(|Pod(data)| data)
     }
 
     /// Every exit: its name, its meaning, and how many packets took it.
