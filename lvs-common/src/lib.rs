@@ -20,5 +20,6 @@ pub mod reassembly;
 pub mod sched;
 pub mod state;
 pub mod table;
+pub mod toa;
 pub mod watch;
 pub mod wire;
