@@ -21,5 +21,6 @@ pub mod sched;
 pub mod sip;
 pub mod state;
 pub mod table;
+pub mod toa;
 pub mod watch;
 pub mod wire;
