@@ -17,6 +17,8 @@ macro_rules! exits {
 exits! {
     Nat "nat" "forwarded to a real server, destination rewritten",
     NatReply "nat-reply" "reply forwarded to its client, source rewritten",
+    FullNat "fullnat" "forwarded to a real server, source and destination rewritten",
+    FullNatReply "fullnat-reply" "reply forwarded to its client, source and destination rewritten",
     Route "route" "forwarded to a real server, IP packet untouched (DR)",
     Tunnel "tunnel" "forwarded to a real server inside a tunnel",
     Local "local" "handed to the director's own stack",
@@ -34,6 +36,8 @@ exits! {
     DropBusy "drop-busy" "dropped: a bucket of the connection table stayed locked",
     DropDefence "drop-defence" "dropped: a new connection that drop_packet keeps out",
     DropEngine "drop-engine" "dropped: without the Call-ID that the service's persistence engine looks at",
+    DropNoLocal "drop-no-local-address" "dropped: FullNAT without a local address: lvsadm --add-laddr",
+    DropNoPort "drop-no-port" "dropped: every port of the local addresses toward the real server is taken",
     DropTtl "drop-ttl" "dropped: the TTL or hop limit ran out",
     DropTooBig "drop-too-big" "dropped: too big for the next hop, and not to be fragmented",
     DropNoRoute "drop-no-route" "dropped: no route to the real server or client",
@@ -46,7 +50,12 @@ impl Exit {
     #[inline(always)]
     pub const fn level(self) -> u32 {
         match self {
-            Exit::DropTableFull | Exit::DropBusy | Exit::DropNoRoute | Exit::DropInternal => 1,
+            Exit::DropTableFull
+            | Exit::DropNoLocal
+            | Exit::DropNoPort
+            | Exit::DropBusy
+            | Exit::DropNoRoute
+            | Exit::DropInternal => 1,
             Exit::DropNoDestination
             | Exit::DropNoServer
             | Exit::DropDefence
@@ -56,9 +65,15 @@ impl Exit {
             | Exit::DropMalformed => 2,
             Exit::IcmpSent => 3,
             Exit::NotFirst | Exit::Local | Exit::Reply | Exit::Bypass | Exit::IcmpForwarded => 4,
-            Exit::Nat | Exit::NatReply | Exit::Route | Exit::Tunnel | Exit::Held | Exit::Fragmented | Exit::NotOurs => {
-                5
-            }
+            Exit::Nat
+            | Exit::NatReply
+            | Exit::FullNat
+            | Exit::FullNatReply
+            | Exit::Route
+            | Exit::Tunnel
+            | Exit::Held
+            | Exit::Fragmented
+            | Exit::NotOurs => 5,
         }
     }
 }

@@ -16,6 +16,7 @@ pub mod hash;
 pub mod icmp;
 pub mod marks;
 pub mod persist;
+pub mod ports;
 pub mod reassembly;
 pub mod sched;
 pub mod sip;

@@ -3,7 +3,7 @@
 //! `core::sync::atomic` has no read-modify-write for the bpf target, the intrinsics do. All are sequentially consistent: a
 //! Relaxed fetch-add whose result is used is miscompiled by LLVM 22's BPF back end into a plain add.
 
-use core::intrinsics::{AtomicOrdering::SeqCst, atomic_cxchg, atomic_or, atomic_xadd, atomic_xchg};
+use core::intrinsics::{AtomicOrdering::SeqCst, atomic_and, atomic_cxchg, atomic_or, atomic_xadd, atomic_xchg};
 
 /// Stores `new` if `*target` is `old`; `Err` holds what it is otherwise.
 #[inline(always)]
@@ -51,6 +51,13 @@ pub fn fetch_or32(target: *mut u32, bits: u32) -> u32 {
 pub fn fetch_or64(target: *mut u64, bits: u64) -> u64 {
     // SAFETY: as above.
     unsafe { atomic_or::<u64, u64, { SeqCst }>(target, bits) }
+}
+
+/// Clears the bits that are not set in `bits`; the value before.
+#[inline(always)]
+pub fn fetch_and64(target: *mut u64, bits: u64) -> u64 {
+    // SAFETY: as above.
+    unsafe { atomic_and::<u64, u64, { SeqCst }>(target, bits) }
 }
 
 /// Stores; the value before.

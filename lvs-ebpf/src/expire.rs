@@ -7,12 +7,12 @@ use aya_ebpf::{
     helpers::generated::{bpf_ktime_get_ns, bpf_loop, bpf_timer_init, bpf_timer_set_callback, bpf_timer_start},
 };
 use lvs_common::{
-    abi::{Bucket, WAYS, conn_flags},
+    abi::{Bucket, WAYS, conn_flags, conn_kind},
     table::{self, Store},
 };
 
 use crate::{
-    atomics, defend, estimate,
+    atomics, defend, estimate, fullnat,
     maps::{CLOCK, Clock, SETTINGS},
     params,
     parse::Family,
@@ -162,6 +162,10 @@ where
     let Some(connection) = <Table as Store<A>>::connection(&Table, at) else { return 1 };
     // SAFETY: an element of the map.
     let c = unsafe { &mut *connection };
+    if c.kind == conn_kind::ALIAS {
+        fullnat::collect(at, c);
+        return 0;
+    }
     let now = s.now;
     if track::expired(c, now) {
         if c.controlled == 0 {

@@ -20,5 +20,8 @@ impl Each for KernelLoop {
 extern "C" fn call<F: FnMut(u32) -> bool>(index: u64, turn: *mut c_void) -> i64 {
     // SAFETY: `each` passed it.
     let turn = unsafe { &mut *turn.cast::<F>() };
-    turn(index as u32) as i64
+    let stop = turn(index as u32) as i64;
+    // The kernel wants to see that it is 0 or 1. The compiler knows that it is, and would leave a plain mask out.
+    // SAFETY: a variable of this function's.
+    unsafe { (&raw const stop).read_volatile() & 1 }
 }

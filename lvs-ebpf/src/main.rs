@@ -15,6 +15,7 @@ mod engine;
 mod estimate;
 mod expire;
 mod fragment;
+mod fullnat;
 mod icmp;
 mod kernel_loop;
 mod list;
@@ -97,6 +98,36 @@ pub fn lvs_xdp_open4(ctx: XdpContext) -> u32 {
 #[xdp]
 pub fn lvs_xdp_open6(ctx: XdpContext) -> u32 {
     schedule::open::<_, V6>(XdpPacket(ctx.ctx)) as u32
+}
+
+#[xdp]
+pub fn lvs_xdp_claim4(ctx: XdpContext) -> u32 {
+    fullnat::open::run::<_, V4>(XdpPacket(ctx.ctx)) as u32
+}
+
+#[xdp]
+pub fn lvs_xdp_claim6(ctx: XdpContext) -> u32 {
+    fullnat::open::run::<_, V6>(XdpPacket(ctx.ctx)) as u32
+}
+
+#[xdp]
+pub fn lvs_xdp_fullnat4(ctx: XdpContext) -> u32 {
+    fullnat::forward::<_, V4>(XdpPacket(ctx.ctx)) as u32
+}
+
+#[xdp]
+pub fn lvs_xdp_fullnat6(ctx: XdpContext) -> u32 {
+    fullnat::forward::<_, V6>(XdpPacket(ctx.ctx)) as u32
+}
+
+#[xdp]
+pub fn lvs_xdp_fullnat_reply4(ctx: XdpContext) -> u32 {
+    fullnat::answer::<_, V4>(XdpPacket(ctx.ctx)) as u32
+}
+
+#[xdp]
+pub fn lvs_xdp_fullnat_reply6(ctx: XdpContext) -> u32 {
+    fullnat::answer::<_, V6>(XdpPacket(ctx.ctx)) as u32
 }
 
 #[xdp]
@@ -268,6 +299,36 @@ pub fn lvs_bypass4(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn lvs_bypass6(ctx: TcContext) -> i32 {
     bypass::run::<V6>(tc(&ctx))
+}
+
+#[classifier]
+pub fn lvs_claim4(ctx: TcContext) -> i32 {
+    fullnat::open::run::<_, V4>(tc(&ctx))
+}
+
+#[classifier]
+pub fn lvs_claim6(ctx: TcContext) -> i32 {
+    fullnat::open::run::<_, V6>(tc(&ctx))
+}
+
+#[classifier]
+pub fn lvs_fullnat4(ctx: TcContext) -> i32 {
+    fullnat::forward::<_, V4>(tc(&ctx))
+}
+
+#[classifier]
+pub fn lvs_fullnat6(ctx: TcContext) -> i32 {
+    fullnat::forward::<_, V6>(tc(&ctx))
+}
+
+#[classifier]
+pub fn lvs_fullnat_reply4(ctx: TcContext) -> i32 {
+    fullnat::answer::<_, V4>(tc(&ctx))
+}
+
+#[classifier]
+pub fn lvs_fullnat_reply6(ctx: TcContext) -> i32 {
+    fullnat::answer::<_, V6>(tc(&ctx))
 }
 
 #[classifier]

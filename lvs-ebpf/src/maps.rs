@@ -7,7 +7,8 @@ use aya_ebpf::{
 };
 use lvs_common::abi::{
     Address, Bucket, Connection, Counters, DEVICE_SLOTS, Destination, Device, EngineData, EngineKey, FwmarkKey,
-    MARK_RULES, MarkRule, Rates, Service, ServiceId, ServiceKey, Settings, Watch,
+    LOCAL_ADDRESSES, LocalAddress, MARK_RULES, MarkRule, PortKey, Ports, Rates, Service, ServiceId, ServiceKey,
+    Settings, Watch,
 };
 
 use lvs_common::{defence::Met, sched::locality::Entry};
@@ -120,6 +121,16 @@ pub static REPORTS4: Array<Report<u32>, 1> = Array::new();
 #[btf_map]
 pub static REPORTS6: Array<Report<[u32; 4]>, 1> = Array::new();
 
+/// Local addresses of FullNAT.
+#[btf_map]
+pub static LOCALS: Array<LocalAddress, { LOCAL_ADDRESSES as usize }, MMAP> = Array::new();
+/// Which ports of theirs are taken.
+#[btf_map]
+pub static PORTS: HashMap<PortKey, Ports, 262144, ON_DEMAND> = HashMap::new();
+/// The connection that was found for the packet at hand, one for each CPU.
+#[btf_map]
+pub static HITS: Array<u32, 1> = Array::new();
+
 /// The line of the log at hand, one for each CPU.
 #[btf_map]
 pub static LINES: Array<Line, 1> = Array::new();
@@ -139,9 +150,9 @@ pub const PAYLOAD: usize = 16384;
 
 /// Programs reached by tail call, by [`Tail`](crate::tail::Tail).
 #[btf_map]
-pub static XDP_PROGRAMS: ProgramArray<32> = ProgramArray::new();
+pub static XDP_PROGRAMS: ProgramArray<48> = ProgramArray::new();
 #[btf_map]
-pub static TC_PROGRAMS: ProgramArray<32> = ProgramArray::new();
+pub static TC_PROGRAMS: ProgramArray<48> = ProgramArray::new();
 
 /// The timer of the sweep.
 #[repr(C)]

@@ -10,7 +10,7 @@ use lvs_common::{
 };
 
 use crate::{
-    bypass, count, deliver, fragment, note,
+    bypass, count, deliver, fragment, fullnat, note,
     packet::{L3, Packet, TcPacket, XdpPacket},
     parse::{Family, Parsed, Stray},
     reject,
@@ -72,24 +72,31 @@ fn serve<P: Packet, A: Family + 'static>(packet: P, p: &Parsed<A>, settings: &Se
 where
     Table: Store<A>,
 {
-    let now = track::jiffies();
+    let (now, v4) = (track::jiffies(), A::HEADER == 20);
     if virt && let Some((at, connection)) = track::of_client(p) {
         // SAFETY: an element of the map.
         let c = unsafe { &*connection };
         if P::COMPLETE && bypass::is(c) && !track::expired(c, now) {
-            return jump(packet, if A::HEADER == 20 { Tail::Bypass4 } else { Tail::Bypass6 });
+            return jump(packet, if v4 { Tail::Bypass4 } else { Tail::Bypass6 });
         }
         return match Dest::get(c.dest, settings.epoch) {
             Some(dest) if !track::expired(c, now) && dest.available() && !reopens(packet, c, p, &dest, settings) => {
+                if c.forward == Forward::FullNat as u8 {
+                    return fullnat::go_on(packet, p, at, if v4 { Tail::FullNat4 } else { Tail::FullNat6 });
+                }
                 forward(packet, p, settings, at, connection, &dest, now)
             }
             _ => schedule(packet, p),
         };
     }
     if reply && let Some((at, connection)) = track::of_server(p) {
+        // SAFETY: as above.
+        if unsafe { (*connection).forward } == Forward::FullNat as u8 {
+            return fullnat::go_on(packet, p, at, if v4 { Tail::FullNatReply4 } else { Tail::FullNatReply6 });
+        }
         if P::COMPLETE {
             // A program of its own: both directions together need more stack than there is.
-            return jump(packet, if A::HEADER == 20 { Tail::Reply4 } else { Tail::Reply6 });
+            return jump(packet, if v4 { Tail::Reply4 } else { Tail::Reply6 });
         }
         return answer_fast(packet, p, settings, at, connection, now);
     }

@@ -86,20 +86,20 @@ where
 #[repr(C)]
 pub struct Request {
     key: PickKey,
-    epoch: u64,
-    service: ServiceId,
+    pub epoch: u64,
+    pub service: ServiceId,
     /// Entry of the template that decides, plus 1; 0 for none.
     template: u32,
     engine: Engine,
     /// The destination, 0 while (or if) there is none.
-    dest: DestId,
+    pub dest: DestId,
     /// 1 for IPv6.
     v6: u32,
 }
 
 /// This CPU's request.
 #[inline(always)]
-fn request() -> Option<&'static mut Request> {
+pub fn request() -> Option<&'static mut Request> {
     // SAFETY: this CPU's own element, of which a program takes one reference.
     REQUESTS.get_ptr_mut(count::cpu()).map(|r| unsafe { &mut *r })
 }
@@ -268,21 +268,63 @@ where
         count::connection(dest.id);
         return jump(packet, if A::HEADER == 20 { Tail::Once4 } else { Tail::Once6 });
     }
+    if dest.config().forward == Forward::FullNat as u8 {
+        return jump(packet, if A::HEADER == 20 { Tail::Claim4 } else { Tail::Claim6 });
+    }
+    enter_and_go(packet, p, draft, &service, &dest, r, now)
+}
+
+/// Puts a drafted connection into the table and goes on with its packet.
+#[inline(always)]
+pub fn enter_and_go<P: Packet, A: Drafted>(
+    packet: P,
+    p: &Parsed<A>,
+    draft: *mut Connection<A>,
+    service: &service::Found,
+    dest: &Dest,
+    r: &Request,
+    now: u64,
+) -> i32
+where
+    Table: Store<A>,
+{
     match enter(p, draft, now) {
-        Ok(()) => {
-            if service.fwmark() != 0 {
-                track::watch(p.destination);
-            }
-            track::bind(&dest, false);
-            count::connection(dest.id);
-            if r.template != 0 {
-                template::tie::<A>(r.template.wrapping_sub(1), now);
-            }
-            log::opened(packet, dest.id, pipeline::<A>())
-        }
-        Err(InsertError::Full) => count::drop(packet, Exit::DropTableFull),
+        Ok(_) => entered(packet, p, service, dest, r, now),
+        Err(error) => count::drop(packet, refusal(error)),
+    }
+}
+
+/// Goes on with the packet of a connection that was put into the table: counts it first.
+#[inline(always)]
+pub fn entered<P: Packet, A: Drafted>(
+    packet: P,
+    p: &Parsed<A>,
+    service: &service::Found,
+    dest: &Dest,
+    r: &Request,
+    now: u64,
+) -> i32
+where
+    Table: Store<A>,
+{
+    if service.fwmark() != 0 {
+        track::watch(p.destination);
+    }
+    track::bind(dest, false);
+    count::connection(dest.id);
+    if r.template != 0 {
+        template::tie::<A>(r.template.wrapping_sub(1), now);
+    }
+    log::opened(packet, dest.id, pipeline::<A>())
+}
+
+/// Why a packet is dropped whose connection was not put in.
+#[inline(always)]
+pub fn refusal(error: InsertError) -> Exit {
+    match error {
+        InsertError::Full => Exit::DropTableFull,
         // Another CPU made it a moment ago (or holds the bucket): the client sends again.
-        Err(InsertError::Busy | InsertError::Exists(_)) => count::drop(packet, Exit::DropBusy),
+        InsertError::Busy | InsertError::Exists(_) => Exit::DropBusy,
     }
 }
 
@@ -295,12 +337,11 @@ where
     let Some(draft) = A::draft() else { return count::drop(packet, Exit::DropInternal) };
     write(draft, p, service, None, 0, now);
     match enter(p, draft, now) {
-        Ok(()) => {
+        Ok(_) => {
             track::watch(p.destination);
             log::opened(packet, 0, pipeline::<A>())
         }
-        Err(InsertError::Full) => count::drop(packet, Exit::DropTableFull),
-        Err(InsertError::Busy | InsertError::Exists(_)) => count::drop(packet, Exit::DropBusy),
+        Err(error) => count::drop(packet, refusal(error)),
     }
 }
 
@@ -420,6 +461,12 @@ fn schedulable<A>(p: &Parsed<A>, settings: &Settings) -> bool {
     }
 }
 
+/// Whether replies pass the director.
+#[inline(always)]
+fn is_translated(mode: u8) -> bool {
+    mode == Forward::Masq as u8 || mode == Forward::FullNat as u8
+}
+
 /// Writes the connection that a packet opens; one without a destination is bypassed.
 #[inline(always)]
 fn write<A: Family>(
@@ -450,7 +497,7 @@ fn write<A: Family>(
         (*draft).forward = mode;
         (*draft).last_seen = now;
         (*draft).dest = id;
-        (*draft).state = conn_flags::INACTIVE | if mode == Forward::Masq as u8 { 0 } else { conn_flags::NO_OUTPUT };
+        (*draft).state = conn_flags::INACTIVE | if is_translated(mode) { 0 } else { conn_flags::NO_OUTPUT };
         (*draft).timeout = INITIAL_TIMEOUT.wrapping_mul(params::hz());
         (*draft).in_packets = 0;
         (*draft).control = template;
@@ -461,6 +508,8 @@ fn write<A: Family>(
             persist::real_port(service.config(), service.port(), service.fwmark(), p.destination_port, port);
         (*draft).reply_hop.checked = 0;
         (*draft).engine = 0;
+        (*draft).alias = 0;
+        (*draft).local_id = 0;
     }
 }
 
@@ -474,9 +523,9 @@ pub unsafe fn copy<A>(from: *const Connection<A>, to: *mut Connection<A>) {
     }
 }
 
-/// Puts a drafted connection into the table.
+/// Puts a drafted connection into the table: its entry.
 #[inline(always)]
-fn enter<A: Family>(p: &Parsed<A>, draft: *mut Connection<A>, now: u64) -> Result<(), InsertError>
+pub fn enter<A: Family>(p: &Parsed<A>, draft: *mut Connection<A>, now: u64) -> Result<u32, InsertError>
 where
     Table: Store<A>,
 {
@@ -488,5 +537,5 @@ where
         // SAFETY: an entry of the table that nobody else can find yet.
         |c| unsafe { copy(draft, c) },
     )
-    .map(|_| ())
+    .map(|(at, _)| at)
 }

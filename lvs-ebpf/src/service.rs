@@ -28,13 +28,19 @@ pub struct Found {
 }
 
 impl Found {
-    /// Service `id` at `epoch`, if it is configured.
+    /// Service `id` at `epoch`, whether it is configured or not.
     #[inline(always)]
-    pub fn get(id: ServiceId, epoch: u64) -> Option<Found> {
+    pub fn get_any(id: ServiceId, epoch: u64) -> Option<Found> {
         let it = SERVICES.get_ptr_mut(id)?;
         // SAFETY: an element of the map; which copy is a bit.
         let config = unsafe { (&raw mut (*it).config).cast::<ServiceConfig>().add((*it).switch.copy(epoch) & 1) };
-        let found = Found { id, it, config };
+        Some(Found { id, it, config })
+    }
+
+    /// Service `id` at `epoch`, if it is configured.
+    #[inline(always)]
+    pub fn get(id: ServiceId, epoch: u64) -> Option<Found> {
+        let found = Self::get_any(id, epoch)?;
         if found.config().flags & service_flags::PRESENT != 0 { Some(found) } else { None }
     }
 

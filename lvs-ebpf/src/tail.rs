@@ -60,6 +60,18 @@ pub enum Tail {
     Bypass4 = 25,
     /// The same for IPv6.
     Bypass6 = 26,
+    /// Takes a local address for an IPv4 connection and makes it (FullNAT).
+    Claim4 = 27,
+    /// The same for IPv6.
+    Claim6 = 28,
+    /// Forwards a client's IPv4 packet by FullNAT.
+    FullNat4 = 29,
+    /// The same for IPv6.
+    FullNat6 = 30,
+    /// Forwards a real server's IPv4 packet by FullNAT.
+    FullNatReply4 = 31,
+    /// The same for IPv6.
+    FullNatReply6 = 32,
 }
 
 /// Jumps; returns only if the program array has no such program.

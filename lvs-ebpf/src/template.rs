@@ -124,6 +124,8 @@ where
         (*draft).real = if family == A::FAMILY { A::narrow(address) } else { A::default() };
         (*draft).real_port = if key.own_port { port } else { 0 };
         (*draft).engine = engine;
+        (*draft).alias = 0;
+        (*draft).local_id = 0;
     }
     let due = now.wrapping_add(timeout as u64);
     // SAFETY: an entry of the table that nobody else can find yet.

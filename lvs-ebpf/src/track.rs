@@ -18,7 +18,7 @@ use lvs_common::{
 };
 
 use crate::{
-    atomics,
+    atomics, fullnat,
     kernel_loop::KernelLoop,
     maps::{BUCKETS4, BUCKETS6, CONNS4, CONNS6, DESTS, ENGINES, SETTINGS, WATCH},
     params,
@@ -205,18 +205,22 @@ pub fn of_server<A: Family>(p: &Parsed<A>) -> Option<Found<A>>
 where
     Table: Store<A>,
 {
-    table::find(&Table, hash(p.destination, p.destination_port, p.protocol), |c| {
+    let (at, connection) = table::find(&Table, hash(p.destination, p.destination_port, p.protocol), |c| {
         c.client == p.destination
             && c.client_port == p.destination_port
             && c.protocol == p.protocol
-            && c.kind == conn_kind::CONNECTION
-            && if c.forward == Forward::Masq as u8 {
-                c.real == p.source && c.real_port == p.source_port
-            } else {
-                c.virt == p.source && c.virt_port == p.source_port
+            && match (c.kind, c.forward) {
+                (conn_kind::CONNECTION, MASQ) => c.real == p.source && c.real_port == p.source_port,
+                (conn_kind::TEMPLATE, _) | (conn_kind::CONNECTION, FULLNAT) => false,
+                _ => c.virt == p.source && c.virt_port == p.source_port,
             }
-    })
+    })?;
+    fullnat::resolve(at, connection)
 }
+
+/// Modes by number, for patterns.
+const MASQ: u8 = Forward::Masq as u8;
+const FULLNAT: u8 = Forward::FullNat as u8;
 
 /// A destination with the copy of its configuration that is in force.
 #[derive(Clone, Copy)]
@@ -439,7 +443,8 @@ where
     Table: Store<A>,
 {
     // SAFETY: an element of the map.
-    let (h, id, kind, control, engine) = unsafe { (hash_of(&*c), (*c).dest, (*c).kind, (*c).control, (*c).engine) };
+    let (h, id, kind, control, engine, local_id) =
+        unsafe { (hash_of(&*c), (*c).dest, (*c).kind, (*c).control, (*c).engine, (*c).local_id) };
     if !table::remove(&Table, at, h, dead) {
         return false;
     }
@@ -448,6 +453,9 @@ where
     let state = atomics::exchange32(unsafe { &raw mut (*c).state }, conn_flags::DEAD);
     if let Some(dest) = Dest::get(id, epoch) {
         unbind(&dest, state, kind == conn_kind::TEMPLATE);
+    }
+    if local_id != 0 {
+        fullnat::forget(at, c);
     }
     if kind == conn_kind::TEMPLATE && engine != 0 {
         // It may never have been entered, for want of room.

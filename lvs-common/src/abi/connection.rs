@@ -33,6 +33,9 @@ pub mod conn_kind {
     pub const CONNECTION: u8 = 0;
     /// A persistence template.
     pub const TEMPLATE: u8 = 1;
+    /// The other side of a FullNAT connection, by which replies find it: local address and port stand for the client, the
+    /// real server for the virtual side, and `control` is the connection's entry plus 1. It goes with the connection.
+    pub const ALIAS: u8 = 2;
 }
 
 /// Bits of [`Connection::state`] above the state's number (the low 8 bits).
@@ -99,6 +102,14 @@ pub struct Connection<A> {
     pub reply_hop: NextHop,
     /// Of a template: hash of what a persistence engine keyed it with, 0 without one.
     pub engine: u64,
+    /// FullNAT: the alias's entry plus 1, or 0.
+    pub alias: u32,
+    /// FullNAT: index of the local address, 0 without one.
+    pub local_id: u32,
+    /// TCP: sequence number of the client's first byte.
+    pub first: u32,
+    /// Always 0.
+    pub pad2: u32,
 }
 
 /// Key of `ENGINES`: a template that a persistence engine keyed.

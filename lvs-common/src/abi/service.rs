@@ -115,6 +115,11 @@ pub struct ServiceConfig {
     pub weight_gcd: u32,
     /// Inner map of `TABLES` with this configuration's bucket table (dh, sh, mh); 0 is none.
     pub table: u32,
+    /// Inner map of `TABLES` with this service's local addresses for FullNAT, their number in front; 0 is the default pool,
+    /// which is that of service 0.
+    pub locals: u32,
+    /// Always 0.
+    pub pad2: u32,
     /// The service's own timeouts in seconds for TCP established, TCP FIN-WAIT and UDP; 0 is the global one.
     pub timeouts: [u32; 3],
     /// The scheduler's word of state, changed by packets (rr, wrr): see `sched`.
@@ -139,6 +144,10 @@ pub struct Service {
     pub family: u8,
     /// Firewall mark, 0 for an address service.
     pub fwmark: u32,
+    /// Whose turn of the local addresses it is.
+    pub local_turn: u32,
+    /// Always 0.
+    pub pad: u32,
     /// Order of creation: `--nosort` lists by it.
     pub serial: u64,
     /// What destinations that no longer exist had counted for this service.
@@ -147,5 +156,5 @@ pub struct Service {
     pub base: Counters,
 }
 
-const _: () = assert!(size_of::<ServiceConfig>() == 56);
-const _: () = assert!(size_of::<Service>() == 232);
+const _: () = assert!(size_of::<ServiceConfig>() == 64);
+const _: () = assert!(size_of::<Service>() == 256);

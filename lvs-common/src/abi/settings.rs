@@ -44,9 +44,15 @@ pub struct Sysctls {
     pub lblcr_expiration: u32,
     /// Ours: a UDP connection whose real server was removed or has weight 0 is scheduled anew with its next packet.
     pub expire_udp_conn: u32,
+    /// Of DPVS and its forerunner: the first port that FullNAT gives out.
+    pub lport_min: u32,
+    /// The last one.
+    pub lport_max: u32,
+    /// FullNAT tells the real server the client's address: 1 with the end of the handshake and the first data, 2 with the
+    /// first packet too.
+    pub toa: u32,
     /// Ours: both ends of an established TCP connection are told by a RST when it expires.
     pub conn_expire_tcp_rst: u32,
-    pub pad: u32,
 }
 
 /// The one entry of `SETTINGS`.
@@ -118,8 +124,8 @@ pub struct Watch {
 }
 
 const _: () = assert!(size_of::<Timeouts>() == 136);
-const _: () = assert!(size_of::<Sysctls>() == 96);
-const _: () = assert!(size_of::<Settings>() == 320);
+const _: () = assert!(size_of::<Sysctls>() == 104);
+const _: () = assert!(size_of::<Settings>() == 328);
 
 /// IPVS's timeouts.
 impl Default for Timeouts {
@@ -161,8 +167,10 @@ impl Default for Sysctls {
             lblc_expiration: 86400,
             lblcr_expiration: 86400,
             expire_udp_conn: 0,
+            lport_min: 1024,
+            lport_max: 65535,
+            toa: 1,
             conn_expire_tcp_rst: 0,
-            pad: 0,
         }
     }
 }

@@ -98,9 +98,11 @@ pub fn test_atomics(_: TcContext) -> i32 {
         let missed = atomics::compare_exchange32(narrow, 1, 2).map_or_else(|now| now as u64, |()| 0);
         words.add(6).write(missed << 32 | atomics::compare_exchange64(wide, 1, 2).map_or_else(|now| now, |()| 0));
         let hit = atomics::compare_exchange32(narrow, 7, 8).is_ok() && atomics::compare_exchange64(wide, 9, 10).is_ok();
-        words
-            .add(7)
-            .write(hit as u64 | atomics::fetch_or64(wide, 5) << 8 | (atomics::fetch_or32(narrow, 3) as u64) << 16);
+        words.add(7).write(
+            hit as u64
+                | (atomics::fetch_or64(wide, 5) | atomics::fetch_and64(wide, 6)) << 8
+                | (atomics::fetch_or32(narrow, 3) as u64) << 16,
+        );
     }
     0
 }

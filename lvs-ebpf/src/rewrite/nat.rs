@@ -19,9 +19,9 @@ pub enum Side {
 }
 
 /// Offset of the checksum in TCP's header.
-const TCP_CHECK: usize = 16;
+pub const TCP_CHECK: usize = 16;
 /// Offset of the checksum in UDP's header.
-const UDP_CHECK: usize = 6;
+pub const UDP_CHECK: usize = 6;
 
 /// What replacing an address adds to a sum.
 #[inline(always)]
@@ -81,7 +81,13 @@ pub fn apply<P: Packet, A: IpAddress>(
                 packet.update_l4(p.l4() + UDP_CHECK, addresses, ports, true)
             }
         }
-        protocol::SCTP => old_port == port || !P::COMPLETE || update_sctp(packet, p, side, port),
+        protocol::SCTP => {
+            let (from, to) = match side {
+                Side::Source => (port, p.destination_port),
+                Side::Destination => (p.source_port, port),
+            };
+            old_port == port || !P::COMPLETE || update_sctp(packet, p, from, to)
+        }
         _ => true,
     };
     if !done {
@@ -101,7 +107,7 @@ pub fn apply<P: Packet, A: IpAddress>(
 
 /// Whether a UDP packet has no checksum.
 #[inline(always)]
-fn is_unsummed<P: Packet>(packet: P, l4: usize) -> bool {
+pub fn is_unsummed<P: Packet>(packet: P, l4: usize) -> bool {
     // SAFETY: checked by `at`.
     packet.at::<u16>(l4 + UDP_CHECK).is_some_and(|check| unsafe { *check == 0 })
 }
@@ -148,18 +154,16 @@ pub fn replace_address<P: Packet, A: IpAddress>(
     true
 }
 
-/// Updates SCTP's CRC32c for a changed port.
+/// Updates SCTP's CRC32c for changed ports.
 #[inline(always)]
-fn update_sctp<P: Packet, A>(packet: P, p: &Parsed<A>, side: Side, port: u16) -> bool {
+pub fn update_sctp<P: Packet, A>(packet: P, p: &Parsed<A>, source: u16, destination: u16) -> bool {
     let Some(h) = packet.at::<Sctp>(p.l4()) else { return false };
     let header = (p.l4() - L3) as u32;
     // SAFETY: checked by `at`.
     unsafe {
         let old = u32::from_le_bytes(*(&raw const (*h).source).cast::<[u8; 4]>());
-        let new = match side {
-            Side::Source => (old & 0xffff_0000) | u16::from_le_bytes(port.to_ne_bytes()) as u32,
-            Side::Destination => (old & 0xffff) | (u16::from_le_bytes(port.to_ne_bytes()) as u32) << 16,
-        };
+        let ([a, b], [c, d]) = (source.to_ne_bytes(), destination.to_ne_bytes());
+        let new = u32::from_le_bytes([a, b, c, d]);
         let after = p.length.wrapping_sub(header).wrapping_sub(4);
         let change = crate::checksum::crc32c_difference(old, new, after);
         (*h).check = (u32::from_le((*h).check) ^ change).to_le();

@@ -21,7 +21,7 @@ use super::refusal::refused;
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lvs"));
 
 /// Tail-called programs in the order of their indices (`Tail` of the data plane): XDP's and TC's names.
-const TAILS: [(Option<&str>, Option<&str>); 27] = [
+const TAILS: [(Option<&str>, Option<&str>); 33] = [
     (Some("lvs_xdp6"), Some("lvs_tc6")),
     (Some("lvs_xdp_new4"), Some("lvs_new4")),
     (Some("lvs_xdp_new6"), Some("lvs_new6")),
@@ -49,6 +49,12 @@ const TAILS: [(Option<&str>, Option<&str>); 27] = [
     (Some("lvs_xdp_log"), Some("lvs_log")),
     (None, Some("lvs_bypass4")),
     (None, Some("lvs_bypass6")),
+    (Some("lvs_xdp_claim4"), Some("lvs_claim4")),
+    (Some("lvs_xdp_claim6"), Some("lvs_claim6")),
+    (Some("lvs_xdp_fullnat4"), Some("lvs_fullnat4")),
+    (Some("lvs_xdp_fullnat6"), Some("lvs_fullnat6")),
+    (Some("lvs_xdp_fullnat_reply4"), Some("lvs_fullnat_reply4")),
+    (Some("lvs_xdp_fullnat_reply6"), Some("lvs_fullnat_reply6")),
 ];
 
 /// Programs that later calls need, and so are pinned: those that are attached to devices, and the one whose log is followed.
@@ -166,6 +172,7 @@ fn create(loading: &Loading) -> Result<Ebpf> {
         .map_max_entries("ROUTES", cpus)
         .map_max_entries("REPORTS4", cpus)
         .map_max_entries("REPORTS6", cpus)
+        .map_max_entries("HITS", cpus)
         .map_max_entries("LINES", cpus)
         .map_max_entries("SCRATCH", cpus)
         .load(OBJECT)

@@ -1,0 +1,66 @@
+//! Local addresses of FullNAT: `LOCALS`, an array, and `PORTS`, which of their ports are taken.
+
+use super::Address;
+
+/// Most local addresses; 0 is none.
+pub const LOCAL_ADDRESSES: u32 = 4096;
+
+/// A local address. It is one, whatever pools it is in: no two connections may share a tuple.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct LocalAddress {
+    /// The address.
+    pub address: Address,
+    /// Connections that have a port of it.
+    pub conns: u32,
+    /// First of the ports that the host itself gives out where it has this address, host order; see `ports`.
+    pub host_first: u16,
+    /// Last of them; 0 where the address is not the host's.
+    pub host_last: u16,
+    /// New connections that found no free port here.
+    pub conflicts: u64,
+    /// `AF_INET` or `AF_INET6`; 0 is a free slot.
+    pub family: u32,
+    /// In how many pools it is; only `lvsadm` reads it. One that is in none stays while connections have ports of it.
+    pub pools: u32,
+}
+
+/// Ports of a chunk.
+pub const CHUNK_PORTS: u32 = 4096;
+/// Chunks of all ports.
+pub const CHUNKS: u32 = 65536 / CHUNK_PORTS;
+/// Words of a chunk.
+pub const CHUNK_WORDS: u32 = CHUNK_PORTS / 64;
+
+/// Key of `PORTS`: some ports of a local address toward one real server and port. Toward another one each may be used
+/// again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[repr(C)]
+pub struct PortKey {
+    /// Real server.
+    pub real: Address,
+    /// Index in `LOCALS`.
+    pub local: u32,
+    /// Its port, network order.
+    pub real_port: u16,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// Which chunk.
+    pub chunk: u8,
+}
+
+/// Value of `PORTS`: a bit for each port, set while it is taken or not to be given out.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Ports {
+    /// Bits that are set.
+    pub taken: u32,
+    /// Always 0.
+    pub pad: u32,
+    /// The bits.
+    pub bits: [u64; CHUNK_WORDS as usize],
+}
+
+const _: () = assert!(size_of::<LocalAddress>() == 40);
+const _: () = assert!(size_of::<PortKey>() == 24);
+const _: () = assert!(size_of::<Ports>() == 520);

@@ -1,0 +1,275 @@
+//! FullNAT: both addresses are translated, so the real server answers the director, whatever its routes.
+
+pub mod local;
+pub mod open;
+mod translate;
+
+use lvs_common::{
+    abi::{Connection, NextHop, Settings, conn_flags, conn_kind},
+    exit::Exit,
+    state::Direction,
+    table::{self, Hash, Store},
+    wire::{Tcp, protocol, tcp_flags},
+};
+
+use crate::{
+    count, deliver, fragment,
+    maps::HITS,
+    note,
+    packet::{L3, Packet},
+    parse::{Family, Parsed},
+    reject,
+    rewrite::nat,
+    tail::{Tail, jump},
+    track::{self, Dest, Table},
+};
+use translate::Ends;
+
+/// Goes on with the program for a packet of connection `at`.
+#[inline(always)]
+pub fn go_on<P: Packet, A: Family>(packet: P, p: &Parsed<A>, at: u32, to: Tail) -> i32 {
+    let Some(hit) = HITS.get_ptr_mut(count::cpu()) else { return P::PASS };
+    // SAFETY: this CPU's own element.
+    unsafe { hit.write(at) };
+    // In TC it has been left since it was read.
+    if !P::COMPLETE && !A::leave(p) {
+        return P::PASS;
+    }
+    jump(packet, to)
+}
+
+/// What the program that jumped here left.
+#[inline(always)]
+fn left<A: Family + 'static>() -> Option<(&'static Parsed<A>, &'static Settings, u32, *mut Connection<A>)>
+where
+    Table: Store<A>,
+{
+    let at = HITS.get(count::cpu()).copied()?;
+    Some((A::found()?, track::settings()?, at, <Table as Store<A>>::connection(&Table, at)?))
+}
+
+/// The connection of a reply that `at` was found for: itself, or that of the alias.
+#[inline(always)]
+pub fn resolve<A: Family>(at: u32, c: *mut Connection<A>) -> Option<(u32, *mut Connection<A>)>
+where
+    Table: Store<A>,
+{
+    // SAFETY: an element of the map.
+    let (kind, control) = unsafe { ((*c).kind, (*c).control) };
+    if kind != conn_kind::ALIAS {
+        return Some((at, c));
+    }
+    let main = control.wrapping_sub(1);
+    let connection = <Table as Store<A>>::connection(&Table, main)?;
+    // SAFETY: as above.
+    if unsafe { (*connection).alias } == at.wrapping_add(1) { Some((main, connection)) } else { None }
+}
+
+/// Gives back what connection `at`, which was taken out of the table, held: its alias and its port. A function of its own,
+/// as connections are taken out in many places.
+#[inline(never)]
+pub fn forget<A: Family>(at: u32, c: *mut Connection<A>)
+where
+    Table: Store<A>,
+{
+    // SAFETY: an element of the map.
+    let c = unsafe { &*c };
+    if c.alias != 0 {
+        remove_alias::<A>(c.alias.wrapping_sub(1), at, track::hash(c.local, c.local_port, c.protocol));
+    }
+    local::release(c.local_id, c.local_port, c.real.widen(), c.real_port, c.protocol);
+}
+
+/// Takes the alias of connection `main` out. If its bucket is locked for long, the sweep does it.
+#[inline(always)]
+fn remove_alias<A: Family>(alias: u32, main: u32, hash: Hash)
+where
+    Table: Store<A>,
+{
+    let is_it = |a: &Connection<A>| a.kind == conn_kind::ALIAS && a.control == main.wrapping_add(1);
+    if !table::remove(&Table, alias, hash, is_it) {
+        track::sooner::<A>(alias, track::jiffies());
+    }
+}
+
+/// Takes alias `at` out if its connection is gone: what `forget` could not do.
+#[inline(always)]
+pub fn collect<A: Family>(at: u32, alias: &Connection<A>)
+where
+    Table: Store<A>,
+{
+    let main = alias.control.wrapping_sub(1);
+    let Some(connection) = <Table as Store<A>>::connection(&Table, main) else { return };
+    // SAFETY: an element of the map.
+    let (state, theirs) = unsafe { ((*connection).state, (*connection).alias) };
+    if theirs != at.wrapping_add(1) || state & conn_flags::DEAD != 0 {
+        remove_alias::<A>(at, main, track::hash(alias.client, alias.client_port, alias.protocol));
+    }
+}
+
+/// Flags and sequence number of a TCP packet.
+#[inline(always)]
+fn tcp<P: Packet, A>(packet: P, p: &Parsed<A>) -> Option<(u8, u32)> {
+    if p.carried != protocol::TCP {
+        return None;
+    }
+    let h = packet.at::<Tcp>(p.l4())?;
+    // SAFETY: checked by `at`.
+    Some(unsafe { ((*h).flags, u32::from_be((*h).sequence)) })
+}
+
+/// Serves a client's packet of a live connection to an available destination.
+#[inline(always)]
+pub fn forward<P: Packet, A: Family + 'static>(packet: P) -> i32
+where
+    Table: Store<A>,
+{
+    let Some((p, settings, at, connection)) = left::<A>() else { return P::PASS };
+    // SAFETY: an element of the map.
+    let c = unsafe { &*connection };
+    let Some(dest) = Dest::get(c.dest, settings.epoch) else { return P::PASS };
+    let now = track::jiffies();
+    // SAFETY: an element of the map.
+    let (to, family, cache) = unsafe { (&(*dest.it).address, (*dest.it).family, &raw mut (*dest.it).hop) };
+    let ends = Ends { source: (c.local, c.local_port), destination: (c.real, c.real_port) };
+    if !P::COMPLETE {
+        let changes = p.source_port != c.local_port || p.destination_port != c.real_port;
+        if p.ttl <= 1 || !nat::possible(packet, p, changes) || wants_toa(packet, p, c, settings) {
+            return P::PASS;
+        }
+        let Some(hop) = deliver::hop(packet, cache, family, to, now) else { return P::PASS };
+        if p.length > hop.mtu as u32 {
+            return P::PASS;
+        }
+        seen(p, settings, at, connection, &dest, now);
+        if !translate::apply(packet, p, &ends, true) {
+            return count::drop(packet, Exit::DropInternal);
+        }
+        return count::leave(packet, Exit::FullNat, deliver::send_xdp(packet, &hop));
+    }
+    seen(p, settings, at, connection, &dest, now);
+    let Some(route) = deliver::scratch() else { return count::drop(packet, Exit::DropInternal) };
+    if !deliver::cached(cache, now, route) && !deliver::look_up(packet, cache, family, to, now, route) {
+        return count::drop(packet, Exit::DropNoRoute);
+    }
+    let own = packet.device() == 0;
+    if p.ttl <= 1 && !own {
+        return reject::time_exceeded::<P, A>(packet, 0, 0);
+    }
+    let (mtu, largest) = (route.hop.mtu as u32, note::largest(packet));
+    let fits = match largest {
+        0 => deliver::fits(packet, p.length, (p.l4() - L3) as u32 + 20, mtu),
+        largest => largest <= mtu,
+    };
+    if !fits && p.df {
+        return reject::too_big::<P, A>(packet, mtu, 0, 0);
+    }
+    if !translate::apply(packet, p, &ends, !own) {
+        return count::drop(packet, Exit::DropInternal);
+    }
+    if largest != 0 || !fits {
+        count::note(Exit::FullNat);
+        return fragment::split(packet, dest.id, if largest == 0 || largest > mtu { mtu } else { largest });
+    }
+    count::leave(packet, Exit::FullNat, deliver::send_tc(packet, route))
+}
+
+/// Whether the real server is told the client's address with this packet: the end of the handshake and the first data, which
+/// have the client's first sequence number, and what is sent again of them.
+#[inline(always)]
+fn wants_toa<P: Packet, A: Family>(packet: P, p: &Parsed<A>, c: &Connection<A>, settings: &Settings) -> bool {
+    let Some((flags, sequence)) = tcp(packet, p) else { return false };
+    match (settings.sysctls.toa, flags & (tcp_flags::SYN | tcp_flags::RST)) {
+        (0, _) => false,
+        (toa, tcp_flags::SYN) => toa > 1,
+        (_, 0) => sequence == c.first,
+        _ => false,
+    }
+}
+
+/// Serves a real server's packet.
+#[inline(always)]
+pub fn answer<P: Packet, A: Family + 'static>(packet: P) -> i32
+where
+    Table: Store<A>,
+{
+    let Some((p, settings, at, connection)) = left::<A>() else { return P::PASS };
+    // SAFETY: an element of the map.
+    let c = unsafe { &*connection };
+    let Some(dest) = Dest::get(c.dest, settings.epoch) else { return P::PASS };
+    let now = track::jiffies();
+    let to = c.client.widen();
+    let ends = Ends { source: (c.virt, c.virt_port), destination: (c.client, c.client_port) };
+    // SAFETY: as above.
+    let cache: *mut NextHop = unsafe { &raw mut (*connection).reply_hop };
+    let opening = tcp(packet, p).is_some_and(|(flags, _)| flags & tcp_flags::SYN != 0) && settings.sysctls.toa != 0;
+    if !P::COMPLETE {
+        let changes = p.source_port != c.virt_port || p.destination_port != c.client_port;
+        // The client is told a smaller segment size, so that there is room for its address.
+        if p.ttl <= 1 || !nat::possible(packet, p, changes) || opening {
+            return P::PASS;
+        }
+        let Some(hop) = deliver::hop(packet, cache, A::FAMILY, &to, now) else { return P::PASS };
+        if p.length > hop.mtu as u32 {
+            return P::PASS;
+        }
+        heard(p, settings, at, connection, &dest, now);
+        if !translate::apply(packet, p, &ends, true) {
+            return count::drop(packet, Exit::DropInternal);
+        }
+        return count::leave(packet, Exit::FullNatReply, deliver::send_xdp(packet, &hop));
+    }
+    let Some(route) = deliver::scratch() else { return count::drop(packet, Exit::DropInternal) };
+    if !deliver::cached(cache, now, route) && !deliver::look_up(packet, cache, A::FAMILY, &to, now, route) {
+        return count::drop(packet, Exit::DropNoRoute);
+    }
+    let largest = note::largest(packet);
+    if !route.local {
+        if p.ttl <= 1 {
+            return reject::time_exceeded::<P, A>(packet, dest.id, 0);
+        }
+        let mtu = route.hop.mtu as u32;
+        let fits = match largest {
+            0 => deliver::fits(packet, p.length, (p.l4() - L3) as u32 + 20, mtu),
+            largest => largest <= mtu,
+        };
+        if !fits && p.df {
+            return reject::too_big::<P, A>(packet, mtu, dest.id, 0);
+        }
+    }
+    heard(p, settings, at, connection, &dest, now);
+    if !translate::apply(packet, p, &ends, !route.local) {
+        return count::drop(packet, Exit::DropInternal);
+    }
+    if largest != 0 && !route.local {
+        count::note(Exit::FullNatReply);
+        let most = route.hop.mtu as u32;
+        return fragment::split(packet, 0, if largest > most { most } else { largest });
+    }
+    let verdict = if route.local { deliver::send_local(packet) } else { deliver::send_tc(packet, route) };
+    count::leave(packet, Exit::FullNatReply, verdict)
+}
+
+/// State, times and counts of a client's packet.
+#[inline(always)]
+fn seen<A: Family>(p: &Parsed<A>, settings: &Settings, at: u32, connection: *mut Connection<A>, dest: &Dest, now: u64)
+where
+    Table: Store<A>,
+{
+    track::advance(at, connection, dest, None, p.event(), settings, now);
+    // SAFETY: an element of the map; a lost count between two CPUs of one connection does not matter.
+    unsafe { (*connection).in_packets = (*connection).in_packets.wrapping_add(1) };
+    count::packet_in(dest.id, p.length);
+}
+
+/// State, times and counts of a real server's packet.
+#[inline(always)]
+fn heard<A: Family>(p: &Parsed<A>, settings: &Settings, at: u32, connection: *mut Connection<A>, dest: &Dest, now: u64)
+where
+    Table: Store<A>,
+{
+    track::advance(at, connection, dest, Some(Direction::Output), p.event(), settings, now);
+    if dest.available() {
+        count::packet_out(dest.id, p.length);
+    }
+}
