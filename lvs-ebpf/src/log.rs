@@ -122,12 +122,18 @@ fn write4<P: Packet>(packet: P, line: &Line) {
     );
 }
 
+/// An IPv6 address as its bytes.
+#[inline(always)]
+fn octets(address: [u32; 4]) -> [u8; 16] {
+    // SAFETY: sixteen bytes either way, any of which are a value.
+    unsafe { core::mem::transmute::<[u32; 4], [u8; 16]>(address) }
+}
+
 #[inline(always)]
 fn write6<P: Packet>(packet: P, line: &Line) {
     let Some(h) = packet.at::<Ipv6>(L3) else { return };
-    // SAFETY: checked by `at`; an address has sixteen bytes either way.
-    let (protocol, from, to): (u8, [u8; 16], [u8; 16]) =
-        unsafe { ((*h).next_header, core::mem::transmute((*h).source), core::mem::transmute((*h).destination)) };
+    // SAFETY: checked by `at`.
+    let (protocol, from, to) = unsafe { ((*h).next_header, octets((*h).source), octets((*h).destination)) };
     let [from_port, to_port] = ports(packet, L3 + <[u32; 4]>::HEADER);
     log!(
         packet,

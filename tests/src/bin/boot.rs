@@ -10,6 +10,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -306,7 +307,14 @@ impl Drop for Host {
         // Already gone is as good. With `unshare` goes the init, and with that everything.
         let _ = self.init.kill();
         let _ = self.init.wait();
-        let _ = remove_groups(&self.group);
+        // A group can be removed when all that was killed is gone.
+        let removed = (0..50).any(|_| {
+            thread::sleep(Duration::from_millis(100));
+            remove_groups(&self.group).is_ok()
+        });
+        if !removed {
+            eprintln!("{} is left", self.group.display());
+        }
     }
 }
 
