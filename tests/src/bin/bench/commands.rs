@@ -120,6 +120,7 @@ fn single(rows: &mut Rows<'_>, label: &str) -> Result<()> {
     lvsadm(&add).time()?;
     rows.add(&format!("-a{label}"), Some(lvsadm(&delete)), lvsadm(&add))?;
     rows.add(&format!("-e{label}"), None, lvsadm(&edit))?;
+    lvsadm(&delete).time()?;
     rows.add(&format!("-d{label}"), Some(lvsadm(&add)), lvsadm(&delete))
 }
 
