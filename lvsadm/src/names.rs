@@ -29,9 +29,10 @@ pub trait Names {
 /// How long one invocation waits for names of hosts altogether. Then the rest of a listing shows addresses.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The system's names, each asked for once.
+/// The system's names, each asked for once: a file of rules may have one in every line, and nobody to answer.
 #[derive(Default)]
 pub struct SystemNames {
+    addresses: HashMap<String, Option<Ipv4Addr>>,
     hosts: HashMap<IpAddr, Option<String>>,
     services: HashMap<(u16, Protocol), Option<String>>,
     resolver: Option<Resolver>,
@@ -77,13 +78,10 @@ impl Resolver {
 
 impl Names for SystemNames {
     fn address(&mut self, host: &str) -> Option<Ipv4Addr> {
-        if host.is_empty() {
-            return None;
+        match self.addresses.get(host) {
+            Some(known) => *known,
+            None => *self.addresses.entry(host.to_owned()).or_insert_with(|| host_address(host)),
         }
-        (host, 0).to_socket_addrs().ok()?.find_map(|address| match address.ip() {
-            IpAddr::V4(v4) => Some(v4),
-            IpAddr::V6(_) => None,
-        })
     }
 
     fn port(&mut self, service: &str, protocol: Protocol) -> Option<u16> {
@@ -103,6 +101,17 @@ impl Names for SystemNames {
     fn service(&mut self, port: u16, protocol: Protocol) -> Option<String> {
         self.services.entry((port, protocol)).or_insert_with(|| service_name(port, protocol)).clone()
     }
+}
+
+/// Asks the system for the IPv4 address of a host.
+fn host_address(host: &str) -> Option<Ipv4Addr> {
+    if host.is_empty() {
+        return None;
+    }
+    (host, 0).to_socket_addrs().ok()?.find_map(|address| match address.ip() {
+        IpAddr::V4(v4) => Some(v4),
+        IpAddr::V6(_) => None,
+    })
 }
 
 /// Asks the system for the name of a port.

@@ -187,6 +187,29 @@ fn mistakes_and_refusals_leave_everything_as_it_was() {
 }
 
 #[test]
+fn a_full_table_can_be_cleared_and_filled_with_others() {
+    let director = Namespace::new("director").unwrap();
+    let full = |third: u32| {
+        let mut text = String::new();
+        for service in 1..=1310u32 {
+            let vip = format!("-f {service}");
+            writeln!(text, "-A {vip} -s rr").unwrap();
+            for server in 1..=100 {
+                let (high, low) = (service / 250, service % 250);
+                writeln!(text, "-a {vip} -r 10.{}.{low}.{server}:{third} -m", 10 + high).unwrap();
+            }
+        }
+        text
+    };
+    let files = [1, 2].map(|third| File::new(&director, &third.to_string(), &full(third)));
+    files[0].apply(&director);
+    // No destination is given away while a packet may still hold it: it is waited for.
+    director.lvsadm("-C").unwrap();
+    files[1].apply(&director);
+    assert_eq!(files[1].difference(&director), "");
+}
+
+#[test]
 fn devices_are_what_the_file_says() {
     let (director, other) = (Namespace::new("director").unwrap(), Namespace::new("other").unwrap());
     for device in ["eth0", "eth1"] {

@@ -1,6 +1,7 @@
 //! Slots of services, destinations and schedulers' tables: which are free, and which deleted destinations can be revived.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use lvs_common::abi::{Counters, DestId, Rates, ServiceId, dest_flags, dest_slot, service_flags};
 
@@ -14,6 +15,9 @@ use crate::rules::{DestinationKey, ServiceKey};
 /// Nanoseconds for which a deleted destination's slot is left alone, so that no packet still holds it.
 const GRACE: u64 = 1_000_000_000;
 
+/// Nanoseconds from one reading of the data plane's clock to the next.
+const SWEEP: u64 = 1_000_000_000 / 16;
+
 /// What is found by looking through all slots once, when it is needed and there is anything to be found. What was found
 /// may have been given away since, so it is looked at again before use.
 #[derive(Debug, Default)]
@@ -24,6 +28,10 @@ pub struct Slots {
     trash: HashMap<(ServiceKey, DestinationKey), DestId>,
     /// Slots of destinations that may be given away again, the lowest last.
     free: Vec<DestId>,
+    /// When the youngest of the deleted destinations that nothing refers to may be given away, if that is still to come.
+    rested: Option<u64>,
+    /// Where to look for the next free slot of a service.
+    service: ServiceId,
     /// Places for tables that no service's configuration refers to, the lowest last.
     tables: Vec<u32>,
 }
@@ -49,9 +57,12 @@ impl Slots {
                 continue;
             }
             let dest = plane.dests.get(id);
-            let rested = settings.now_ns.saturating_sub(dest.deleted) > GRACE;
-            if dest.connections == 0 && dest.persistent == 0 && rested {
-                self.free.push(id);
+            if dest.connections == 0 && dest.persistent == 0 {
+                if settings.now_ns.saturating_sub(dest.deleted) > GRACE {
+                    self.free.push(id);
+                } else {
+                    self.rested = self.rested.max(Some(dest.deleted + GRACE));
+                }
             }
             if dest.slot == dest_slot::USED && field!(plane.services, dest.service, serial) == dest.service_serial {
                 self.trash.insert(key_of(plane, id), id);
@@ -87,7 +98,12 @@ impl Slots {
             }
         }
         if used == plane.dests.count() {
-            return None;
+            let rested = self.rested.take()?;
+            // They are free as soon as they have rested, so it is worth the wait.
+            let wait = rested.saturating_sub(field!(plane.settings, 0, now_ns)).min(GRACE) + SWEEP;
+            std::thread::sleep(Duration::from_nanos(wait));
+            self.looked = false;
+            return self.take_dest(plane);
         }
         plane.set(|s| s.dests_used = used + 1);
         give_back(plane, used);
@@ -103,10 +119,13 @@ impl Slots {
             return Some(used);
         }
         let epochs = [plane.now(), plane.epoch()];
-        (1..count).find(|id| {
+        let is_free = |id: &ServiceId| {
             let (switch, config) = (field!(plane.services, *id, switch), field!(plane.services, *id, config));
             epochs.iter().all(|epoch| config[switch.copy(*epoch)].flags & service_flags::PRESENT == 0)
-        })
+        };
+        let from = self.service.max(1);
+        self.service = (from..count).chain(1..from).find(is_free)?;
+        Some(self.service)
     }
 
     /// A place for a table. [`Error::NoMemory`] if all are taken.

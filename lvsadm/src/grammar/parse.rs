@@ -73,11 +73,10 @@ fn check_daemon(command: Cmd, word: Option<&str>) -> Result<(), Failure> {
 
 /// The three values of `--set`.
 fn timeouts<'a>(values: &mut impl Iterator<Item = &'a str>) -> Result<Timeouts, Failure> {
-    let mut next = || match values.next() {
-        Some(value) => timeout(value, 0),
-        None => Failure::usage("--set option requires 3 timeout values"),
+    let (Some(tcp), Some(tcp_fin), Some(udp)) = (values.next(), values.next(), values.next()) else {
+        return Failure::usage("--set option requires 3 timeout values");
     };
-    Ok(Timeouts { tcp: next()?, tcp_fin: next()?, udp: next()? })
+    Ok(Timeouts { tcp: timeout(tcp, 0)?, tcp_fin: timeout(tcp_fin, 0)?, udp: timeout(udp, 0)? })
 }
 
 /// A timeout in seconds.
@@ -156,6 +155,8 @@ impl<'a> Draft<'a> {
             Id::Fwmark => {
                 let sentence = format!("invalid fwmark value `{text}' specified");
                 self.mark = ranged(text, 1, i64::from(u32::MAX), &sentence)?;
+                // Names of a real server's ports are TCP's then.
+                self.protocol = Some(Protocol::Tcp);
             }
             // The blank line is ipvsadm's.
             Id::Ipv6 if self.mark == 0 => return Failure::usage("-6 used before -f\n"),

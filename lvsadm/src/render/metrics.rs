@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::fmt::Write;
 
-use crate::rules::{DestinationEntry, Rates, ServiceEntry, ServiceKey, Statistics};
+use crate::rules::{ServiceEntry, ServiceKey, Statistics};
 
 /// Everything that is told.
 #[derive(Clone, Copy, Debug)]
@@ -19,106 +19,110 @@ pub struct Metrics<'a> {
     pub exits: &'a [(&'static str, u64)],
 }
 
-/// A metric of a structure `T`: its name, its help, and its value.
-type Metric<T> = (&'static str, &'static str, fn(&T) -> u64);
+/// A metric: its name and its help.
+type Metric = (&'static str, &'static str);
 
 /// Of everything that was counted.
-const TOTAL: [Metric<Statistics>; 5] = [
-    ("node_ipvs_connections_total", "The total number of connections made.", |c| c.conns),
-    ("node_ipvs_incoming_packets_total", "The total number of incoming packets.", |c| c.in_packets),
-    ("node_ipvs_outgoing_packets_total", "The total number of outgoing packets.", |c| c.out_packets),
-    ("node_ipvs_incoming_bytes_total", "The total amount of incoming data.", |c| c.in_bytes),
-    ("node_ipvs_outgoing_bytes_total", "The total amount of outgoing data.", |c| c.out_bytes),
+const TOTAL: [Metric; 5] = [
+    ("node_ipvs_connections_total", "The total number of connections made."),
+    ("node_ipvs_incoming_packets_total", "The total number of incoming packets."),
+    ("node_ipvs_outgoing_packets_total", "The total number of outgoing packets."),
+    ("node_ipvs_incoming_bytes_total", "The total amount of incoming data."),
+    ("node_ipvs_outgoing_bytes_total", "The total amount of outgoing data."),
 ];
 
 /// Of each destination of each service.
-const BACKEND: [Metric<DestinationEntry>; 3] = [
-    ("node_ipvs_backend_connections_active", "The current active connections by local and remote address.", |d| {
-        d.active.into()
-    }),
-    ("node_ipvs_backend_connections_inactive", "The current inactive connections by local and remote address.", |d| {
-        d.inactive.into()
-    }),
-    ("node_ipvs_backend_weight", "The current backend weight by local and remote address.", |d| {
-        d.destination.weight.into()
-    }),
+const BACKEND: [Metric; 3] = [
+    ("node_ipvs_backend_connections_active", "The current active connections by local and remote address."),
+    ("node_ipvs_backend_connections_inactive", "The current inactive connections by local and remote address."),
+    ("node_ipvs_backend_weight", "The current backend weight by local and remote address."),
 ];
 
 /// Of each service.
-const SERVICE: [Metric<Statistics>; 5] = [
-    ("lvs_service_connections_total", "Connections scheduled.", |c| c.conns),
-    ("lvs_service_incoming_packets_total", "Packets from clients.", |c| c.in_packets),
-    ("lvs_service_outgoing_packets_total", "Packets from real servers that passed the director.", |c| c.out_packets),
-    ("lvs_service_incoming_bytes_total", "Bytes of IP packets from clients.", |c| c.in_bytes),
-    ("lvs_service_outgoing_bytes_total", "Bytes of IP packets from real servers that passed the director.", |c| {
-        c.out_bytes
-    }),
+const SERVICE: [Metric; 5] = [
+    ("lvs_service_connections_total", "Connections scheduled."),
+    ("lvs_service_incoming_packets_total", "Packets from clients."),
+    ("lvs_service_outgoing_packets_total", "Packets from real servers that passed the director."),
+    ("lvs_service_incoming_bytes_total", "Bytes of IP packets from clients."),
+    ("lvs_service_outgoing_bytes_total", "Bytes of IP packets from real servers that passed the director."),
 ];
 
 /// Of each service, as IPVS estimates it every two seconds.
-const RATE: [Metric<Rates>; 5] = [
-    ("lvs_service_connections_per_second", "Connections scheduled a second, estimated.", |r| r.conns),
-    ("lvs_service_incoming_packets_per_second", "Packets from clients a second, estimated.", |r| r.in_packets),
+const RATE: [Metric; 5] = [
+    ("lvs_service_connections_per_second", "Connections scheduled a second, estimated."),
+    ("lvs_service_incoming_packets_per_second", "Packets from clients a second, estimated."),
     (
         "lvs_service_outgoing_packets_per_second",
         "Packets from real servers that passed the director a second, estimated.",
-        |r| r.out_packets,
     ),
-    ("lvs_service_incoming_bytes_per_second", "Bytes from clients a second, estimated.", |r| r.in_bytes),
-    (
-        "lvs_service_outgoing_bytes_per_second",
-        "Bytes from real servers that passed the director a second, estimated.",
-        |r| r.out_bytes,
-    ),
+    ("lvs_service_incoming_bytes_per_second", "Bytes from clients a second, estimated."),
+    ("lvs_service_outgoing_bytes_per_second", "Bytes from real servers that passed the director a second, estimated."),
 ];
+
+/// Of each way out.
+const EXIT: [Metric; 1] = [("lvs_exit_packets_total", "Packets by the way they left the data plane.")];
 
 /// The text.
 pub fn metrics(metrics: Metrics<'_>) -> String {
     let Metrics { services, total, exits } = metrics;
     let mut text = String::new();
-    for (name, help, value) in TOTAL {
-        family(&mut text, name, help, "counter", [(String::new(), value(&total))]);
-    }
-    for (name, help, value) in BACKEND {
-        let backends = services.iter().flat_map(|entry| entry.destinations.iter().map(move |listed| (entry, listed)));
-        let samples = backends.map(|(entry, listed)| {
-            let (local, remote) = (service_labels(&entry.service.key), listed.destination.key);
-            let remote = format!("remote_address=\"{}\",remote_port=\"{}\"", remote.address, remote.port);
-            (format!("{local},{remote}"), value(listed))
-        });
-        family(&mut text, name, help, "gauge", samples);
-    }
+    write(&mut text, &TOTAL, &[(String::new(), counts(&total))]);
+    let backends = services.iter().flat_map(|entry| {
+        let local = service_labels(&entry.service.key);
+        entry.destinations.iter().map(move |listed| {
+            let remote = listed.destination.key;
+            let labels = format!("{local},remote_address=\"{}\",remote_port=\"{}\"", remote.address, remote.port);
+            (labels, [listed.active, listed.inactive, listed.destination.weight].map(u64::from))
+        })
+    });
+    write(&mut text, &BACKEND, &summed(backends));
     let labels = |key: &ServiceKey| format!("{},family=\"{}\"", service_labels(key), key.family().name());
-    for (name, help, value) in SERVICE {
-        let samples = services.iter().map(|entry| (labels(&entry.service.key), value(&entry.statistics)));
-        family(&mut text, name, help, "counter", samples);
-    }
-    for (name, help, value) in RATE {
-        let samples = services.iter().map(|entry| (labels(&entry.service.key), value(&entry.rates)));
-        family(&mut text, name, help, "gauge", samples);
-    }
-    let exits = exits.iter().map(|(exit, packets)| (format!("exit=\"{exit}\""), *packets));
-    family(&mut text, "lvs_exit_packets_total", "Packets by the way they left the data plane.", "counter", exits);
+    let counted = services.iter().map(|entry| (labels(&entry.service.key), counts(&entry.statistics)));
+    write(&mut text, &SERVICE, &counted.collect::<Vec<_>>());
+    let rates = services.iter().map(|entry| {
+        let r = &entry.rates;
+        (labels(&entry.service.key), [r.conns, r.in_packets, r.out_packets, r.in_bytes, r.out_bytes])
+    });
+    write(&mut text, &RATE, &rates.collect::<Vec<_>>());
+    let exits = exits.iter().map(|(exit, packets)| (format!("exit=\"{exit}\""), [*packets]));
+    write(&mut text, &EXIT, &exits.collect::<Vec<_>>());
     text
 }
 
-/// Appends a metric with all its samples, each labels and a value. Where labels are the same (of a mark's services of both
-/// families that share a server), values are added up: a label set may occur once.
-fn family(text: &mut String, name: &str, help: &str, kind: &str, samples: impl IntoIterator<Item = (String, u64)>) {
-    let (mut places, mut sums) = (HashMap::new(), Vec::<(String, u64)>::new());
-    for (labels, value) in samples {
-        let place = *places.entry(labels.clone()).or_insert(sums.len());
-        match sums.get_mut(place) {
-            Some(sum) => sum.1 += value,
-            None => sums.push((labels, value)),
+/// In the order of [`TOTAL`] and [`SERVICE`].
+fn counts(c: &Statistics) -> [u64; 5] {
+    [c.conns, c.in_packets, c.out_packets, c.in_bytes, c.out_bytes]
+}
+
+/// Adds up where labels are the same, which may occur once: of a mark's services of both families that share a server.
+fn summed<const N: usize>(samples: impl Iterator<Item = (String, [u64; N])>) -> Vec<(String, [u64; N])> {
+    let (mut places, mut sums) = (HashMap::new(), Vec::<(String, [u64; N])>::new());
+    for (labels, values) in samples {
+        match places.get(&labels) {
+            Some(place) => {
+                let (_, sum): &mut (_, [u64; N]) = &mut sums[*place];
+                sum.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
+            }
+            None => {
+                places.insert(labels.clone(), sums.len());
+                sums.push((labels, values));
+            }
         }
     }
-    let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
-    for (labels, value) in sums {
-        let _ = match labels.as_str() {
-            "" => writeln!(text, "{name} {value}"),
-            labels => writeln!(text, "{name}{{{labels}}} {value}"),
-        };
+    sums
+}
+
+/// Appends metrics, each with all its samples: labels, and a value for each of the metrics.
+fn write<const N: usize>(text: &mut String, metrics: &[Metric; N], samples: &[(String, [u64; N])]) {
+    for (at, (name, help)) in metrics.iter().enumerate() {
+        let kind = if name.ends_with("_total") { "counter" } else { "gauge" };
+        let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
+        for (labels, values) in samples {
+            let _ = match labels.as_str() {
+                "" => writeln!(text, "{name} {}", values[at]),
+                labels => writeln!(text, "{name}{{{labels}}} {}", values[at]),
+            };
+        }
     }
 }
 

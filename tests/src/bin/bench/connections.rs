@@ -1,7 +1,6 @@
-//! New connections, the table's memory, the sweep, and how long commands take.
+//! New connections, the table's memory, and the sweep.
 
 use std::net::SocketAddr;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -9,7 +8,6 @@ use aya::maps::{Array, Map, MapData};
 use lvs_common::abi::{Connection, WAYS};
 use lvs_common::bench::Run;
 use tests::fixtures::{CLIENT_MAC, SERVER, Testbed, pins, vip, xdp_verdict};
-use tests::topology::lvsadm_path;
 
 use crate::flows::{self, Kind};
 use crate::latency::client;
@@ -145,39 +143,4 @@ fn sweep(seconds: f64) -> Result<f64> {
         std::thread::sleep(Duration::from_millis(5));
     }
     Ok(median(&mut delays) * (1e9 / INTERVAL) / 1000.0)
-}
-
-/// How long `lvsadm` takes.
-pub fn commands(report: &mut Report, rounds: usize) -> Result<()> {
-    let testbed = Testbed::new()?;
-    testbed.director.lvsadm("attach --mode native")?;
-    report.section("lvsadm", "");
-    let service = format!("{}:80", vip(false));
-    testbed.director.enter(|| {
-        let mut timed = |name: &str, command: &str, before: &str, times: usize| {
-            let mut durations = Vec::new();
-            for _ in 0..times {
-                lvsadm(before)?;
-                let begin = Instant::now();
-                lvsadm(command)?;
-                durations.push(begin.elapsed().as_secs_f64() * 1000.0);
-            }
-            report.add("commands", name, median(&mut durations), "ms", None);
-            Ok::<_, anyhow::Error>(())
-        };
-        timed("load and attach", "attach --mode native", "unload", rounds.min(3))?;
-        lvsadm(&format!("-A -t {service} -s rr"))?;
-        timed("-Ln", "-Ln", "-Ln", 4 * rounds)?;
-        lvsadm(&format!("-a -t {service} -r {}:80 -m", SERVER.of(false)))?;
-        let (add, delete) = ("-a -t {} -r {}:80 -m", "-d -t {} -r {}:80");
-        let fill = |pattern: &str| pattern.replacen("{}", &service, 1).replacen("{}", &SERVER.of(false).to_string(), 1);
-        timed("-a", &fill(add), &fill(delete), 4 * rounds)
-    })
-}
-
-/// Runs it in this thread's network namespace.
-fn lvsadm(arguments: &str) -> Result<()> {
-    let status = Command::new(lvsadm_path()).args(arguments.split(' ')).stdout(Stdio::null()).status()?;
-    ensure!(status.success(), "lvsadm {arguments} failed");
-    Ok(())
 }

@@ -2,6 +2,7 @@
 //!
 //! Figures of a busy machine vary; only ratios within one run say anything. What is compared is measured in turns.
 
+mod commands;
 mod connections;
 mod flows;
 mod latency;
@@ -56,7 +57,7 @@ fn run() -> Result<()> {
         connections::new(&mut report, effort.rounds)?;
         connections::table(&mut report, 4.0 * effort.seconds)
     })?;
-    connections::commands(&mut report, effort.rounds)?;
+    commands::measure(&mut report, effort.rounds)?;
     throughput::measure(&mut report, effort.rounds.min(5), effort.seconds)?;
     file.map_or(Ok(()), |file| report.write(&file))
 }
