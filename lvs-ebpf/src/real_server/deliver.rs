@@ -16,7 +16,11 @@ use crate::outer::{ETH_P_IP, ETH_P_IPV6, Outer};
 #[inline(always)]
 pub fn deliver(ctx: &TcContext, outer: &Outer, inner: &Inner) -> Option<i32> {
     let removed = inner.offset - ETHERNET;
-    if outer.family != inner.family && inner.length < 40 { shorten(ctx, removed)? } else { remove(ctx, removed, 0)? }
+    if outer.family != inner.family && inner.length < 40 {
+        shorten(ctx, removed)?
+    } else {
+        remove(ctx, removed, 0)?
+    }
     if outer.family == inner.family {
         return Some(TC_ACT_UNSPEC);
     }
