@@ -72,6 +72,13 @@ impl Namespace {
         })
     }
 
+    /// Makes the kernel forget what it learned of routes: path MTUs and redirects.
+    pub fn forget_routes(&self) -> Result<()> {
+        self.sysctl(&["net/ipv4/route/flush=1"])?;
+        // IPv6's setting leaves alone what has yet to expire.
+        run(Command::new("ip").args(["-n", &self.name, "-6", "route", "flush", "cache"])).map(drop)
+    }
+
     /// `program` as a command that runs in it, through `ip netns exec` as an operator would.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new("ip");
