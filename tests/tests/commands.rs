@@ -1,6 +1,7 @@
 //! `lvsadm` as commands: each call is a process of its own, in a private mount namespace (`ip netns exec`), and may run
 //! beside others or be killed at any point.
 
+use std::fs::File;
 use std::io::BufRead as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -9,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use nix::fcntl::{Flock, FlockArg};
 use tests::topology::{Cluster, Layout, Namespace, Offloads, VIP, connect, lvsadm_path};
 
 const SERVICE: &str = "10.10.10.10:80";
@@ -142,6 +144,29 @@ fn what_dead_namespaces_left_is_collected() {
         !left.exists()
     });
     assert!(collected && kept.exists());
+}
+
+/// A command that is killed while it loads leaves a draft, which the next one that loads removes, wherever that is. A draft
+/// that somebody is working on stays.
+#[test]
+fn drafts_of_killed_commands_are_collected() {
+    let [killed, working, next] = ["killed", "working", "next"].map(|label| Namespace::new(label).unwrap());
+    let [left, kept] = [&killed, &working].map(|namespace| {
+        // Something that makes the lock.
+        namespace.lvsadm("status").unwrap_err();
+        let pins = namespace.enter(tests::fixtures::pins).unwrap();
+        let cookie = pins.file_name().unwrap().to_string_lossy().replace("ns-", "");
+        let draft = pins.with_file_name(format!("draft-{cookie}"));
+        std::fs::create_dir(&draft).unwrap();
+        (draft, pins.with_file_name("locks").join(pins.file_name().unwrap()))
+    });
+    let lock = Flock::lock(File::open(&kept.1).unwrap(), FlockArg::LockExclusive).unwrap();
+    next.lvsadm("-Ln").unwrap();
+    assert!(!left.0.exists() && kept.0.exists());
+    drop(lock);
+    // Its own, the next time.
+    working.lvsadm("-Ln").unwrap();
+    assert!(!kept.0.exists());
 }
 
 #[test]

@@ -20,6 +20,9 @@ use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 const MOUNT_POINT: &str = "/run/lvs/bpf";
 /// Environment variable that names another mount point.
 const MOUNT_POINT_VARIABLE: &str = "LVS_BPFFS";
+/// What a directory's name begins with, before the namespace's cookie: in its place, and while it is made.
+const NAMESPACE: &str = "ns-";
+const DRAFT: &str = "draft-";
 /// `SO_NETNS_COOKIE` (Linux 5.14).
 const SO_NETNS_COOKIE: libc::c_int = 71;
 
@@ -55,9 +58,27 @@ impl Directory {
 
     /// Names of all namespaces' directories.
     pub fn all(&self) -> Result<Vec<String>> {
+        Ok(self.names()?.into_iter().filter(|name| name.starts_with(NAMESPACE)).collect())
+    }
+
+    /// Where the directory is made before it takes its place.
+    pub fn draft(&self) -> PathBuf {
+        self.sibling(&self.name.replacen(NAMESPACE, DRAFT, 1))
+    }
+
+    /// Drafts of commands that were killed: nobody has the lock that they are made under.
+    pub fn left_drafts(&self) -> Result<Vec<PathBuf>> {
+        let is_left = |name: &String| {
+            let lock = |cookie| self.sibling("locks").join(format!("{NAMESPACE}{cookie}"));
+            let lock = name.strip_prefix(DRAFT).and_then(|cookie| File::open(lock(cookie)).ok());
+            lock.is_some_and(|file| Flock::lock(file, FlockArg::LockExclusiveNonblock).is_ok())
+        };
+        Ok(self.names()?.iter().filter(|name| is_left(name)).map(|name| self.sibling(name)).collect())
+    }
+
+    fn names(&self) -> Result<Vec<String>> {
         let entries = fs::read_dir(self.sibling("")).context("cannot read the BPF file system")?;
-        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-        Ok(names.filter(|name| name.starts_with("ns-")).collect())
+        Ok(entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect())
     }
 }
 
@@ -65,7 +86,7 @@ impl Directory {
 pub fn open() -> Result<Directory> {
     let point = std::env::var_os(MOUNT_POINT_VARIABLE).map_or_else(|| PathBuf::from(MOUNT_POINT), PathBuf::from);
     let root = mounted(&point)?;
-    let name = format!("ns-{}", namespace_cookie()?);
+    let name = format!("{NAMESPACE}{}", namespace_cookie()?);
     // The lock is a directory of its own: the other one is made and removed under it.
     let locks = format!("/proc/self/fd/{}/locks", root.as_raw_fd());
     let lock = format!("{locks}/{name}");

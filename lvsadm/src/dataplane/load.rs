@@ -109,7 +109,7 @@ pub fn load(directory: &Directory, loading: Loading) -> Result<()> {
     let arrays = link_programs(&mut object)?;
     write_settings(&mut object)?;
     start(&mut object)?;
-    let draft = directory.sibling(&format!("draft-{}", std::process::id()));
+    let draft = directory.draft();
     remove(&draft)?;
     pin(object, arrays, loading.log, &draft).inspect_err(|_| drop(remove(&draft)))?;
     fs::rename(&draft, directory.path()).context("cannot put the pinned data plane in its place")

@@ -59,8 +59,11 @@ pub fn unload() -> Result<bool> {
     Ok(loaded)
 }
 
-/// Removes what network namespaces that are gone have left.
+/// Removes what network namespaces that are gone have left, and commands that were killed while they loaded.
 fn collect(own: &bpffs::Directory) -> Result<()> {
+    for draft in own.left_drafts()? {
+        load::remove(&draft)?;
+    }
     for name in own.all()? {
         if name != own.name() && attach::is_dead(&own.sibling(&name)) {
             load::remove(&own.sibling(&name))?;

@@ -165,7 +165,7 @@ impl Network {
         self.blank.restore()?;
         // There need not be such a route.
         let _ = self.director.ip(&["route del local 192.0.2.0/24 dev lo"]);
-        self.director.sysctl(&["net/ipv4/route/flush=1", "net/ipv6/route/flush=0"])?;
+        self.director.forget_routes()?;
         self.late().map(drop)
     }
 

@@ -8,6 +8,7 @@ mod client;
 mod cluster;
 mod namespace;
 mod packet;
+mod probe;
 mod server;
 
 pub use cable::{Offloads, connect, set_offloads};
@@ -15,4 +16,5 @@ pub use client::Client;
 pub use cluster::{Arms, CLIENT, CLIENT6, Cluster, Layout, Site, VIP, VIP6};
 pub use namespace::{Namespace, is_root, lvs_compat_path, lvsadm_path};
 pub use packet::PacketSocket;
+pub use probe::Fate;
 pub use server::Server;

@@ -6,7 +6,8 @@ use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
-use std::sync::{Mutex, Once};
+use std::sync::{Condvar, Mutex, Once};
+use std::time::Duration;
 use std::{env, process, thread};
 
 use anyhow::{Context, Result, ensure};
@@ -49,6 +50,7 @@ impl Namespace {
 
     /// Runs `ip` commands in it, one a line, without the word `ip`.
     pub fn ip(&self, commands: &[impl AsRef<str>]) -> Result<()> {
+        let _running = Running::new();
         let mut child = Command::new("ip")
             .args(["-n", &self.name, "-batch", "-"])
             .stdin(Stdio::piped())
@@ -70,6 +72,13 @@ impl Namespace {
             }
             Ok(())
         })
+    }
+
+    /// Makes the kernel forget what it learned of routes: path MTUs and redirects.
+    pub fn forget_routes(&self) -> Result<()> {
+        self.sysctl(&["net/ipv4/route/flush=1"])?;
+        // IPv6's setting leaves alone what has yet to expire.
+        run(Command::new("ip").args(["-n", &self.name, "-6", "route", "flush", "cache"])).map(drop)
     }
 
     /// `program` as a command that runs in it, through `ip netns exec` as an operator would.
@@ -166,6 +175,7 @@ pub fn is_root() -> bool {
 
 /// Runs it to its end; failing is an error with what it printed.
 pub(super) fn run(command: &mut Command) -> Result<Output> {
+    let _running = Running::new();
     let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot run {command:?}"))?;
     let said = || String::from_utf8_lossy(&[&*output.stdout, &*output.stderr].concat()).trim().to_owned();
     ensure!(output.status.success(), "{command:?} failed ({}): {}", output.status, said());
@@ -198,6 +208,47 @@ fn remove_those_of(owner: impl Fn(&str) -> bool) {
     }
 }
 
+/// How many programs are being run, and whether the process is to end.
+static RUNNING: Mutex<(usize, bool)> = Mutex::new((0, false));
+/// Told when a program has ended.
+static ENDED: Condvar = Condvar::new();
+
+/// A program is being run. Once the process is to end none is started any more: it could set up again what is removed.
+struct Running;
+
+impl Running {
+    fn new() -> Self {
+        let mut running = RUNNING.lock().expect("not poisoned");
+        if running.1 {
+            drop(running);
+            rest();
+        }
+        running.0 += 1;
+        Running
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        RUNNING.lock().expect("not poisoned").0 -= 1;
+        ENDED.notify_all();
+    }
+}
+
+/// Leaves the end of the process to the thread that removes its namespaces.
+fn rest() -> ! {
+    loop {
+        thread::park();
+    }
+}
+
+/// What the process does before it exits by itself.
+extern "C" fn before_exit() {
+    if RUNNING.lock().is_ok_and(|running| running.1) {
+        rest();
+    }
+}
+
 /// The end of a pipe that the signal handler writes to; a handler may do little else.
 static WAKE: AtomicI32 = AtomicI32::new(-1);
 
@@ -219,11 +270,20 @@ fn remove_ours_on_signals() {
             return;
         }
     }
+    // SAFETY: a function that lives as long as the process.
+    unsafe { nix::libc::atexit(before_exit) };
     thread::spawn(move || {
+        /// How long programs may take to end: curl's patience.
+        const PATIENCE: Duration = Duration::from_secs(10);
         let mut byte = [0];
-        if nix::unistd::read(&read, &mut byte) == Ok(1) {
-            remove_those_of(|owner| owner == process::id().to_string());
-            process::exit(128 + i32::from(byte[0]));
+        if nix::unistd::read(&read, &mut byte) != Ok(1) {
+            return;
         }
+        let mut running = RUNNING.lock().expect("not poisoned");
+        running.1 = true;
+        drop(ENDED.wait_timeout_while(running, PATIENCE, |running| running.0 > 0));
+        remove_those_of(|owner| owner == process::id().to_string());
+        // SAFETY: it does not return; others may be in the middle of exiting, so nothing may run that is run at exit.
+        unsafe { nix::libc::_exit(128 + i32::from(byte[0])) }
     });
 }

@@ -1,0 +1,180 @@
+//! Datagrams that take several packets: in both directions, whatever order their fragments come in.
+
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use tests::fixtures::{frame, port};
+use tests::topology::{
+    CLIENT, CLIENT6, Cluster, Fate, Layout, Namespace, Offloads, PacketSocket, Server, Site, VIP, VIP6,
+};
+
+/// How packets are carried, and what devices do for their hosts.
+const TIERS: [(&str, Offloads); 3] = [("native", Offloads::Off), ("tc", Offloads::Off), ("tc", Offloads::On)];
+/// Bytes of the datagrams: one that needs no fragments and makes neighbours known, and three that take 3, 7 and 11.
+const LENGTHS: [usize; 4] = [10, 3000, 9000, 15000];
+/// Longest fragment of those made by hand: a tunnel over IPv6 carries it.
+const MOST: usize = 1400;
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Bytes that tell if they have been mixed up.
+fn contents(length: usize) -> Vec<u8> {
+    (0..length).map(|at| (at / 8 + at % 8) as u8).collect()
+}
+
+/// A socket of a host's, on one of its addresses.
+fn socket(host: &Namespace, address: SocketAddr) -> Result<UdpSocket> {
+    let socket = host.enter(|| Ok(UdpSocket::bind(address)?))?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    Ok(socket)
+}
+
+/// What a socket receives next.
+fn receive(socket: &UdpSocket) -> Result<Vec<u8>> {
+    let mut buffer = vec![0; 65536];
+    let length = socket.recv(&mut buffer)?;
+    buffer.truncate(length);
+    Ok(buffer)
+}
+
+/// Sends a datagram in fragments from a host's `eth0` to `mac`, the last one first.
+fn send_backwards(host: &Namespace, mac: [u8; 6], ends: (SocketAddr, SocketAddr), datagram: &[u8]) -> Result<()> {
+    let segment = frame::udp(ends.0, ends.1, datagram);
+    let packet = frame::ip(ends.0.ip(), ends.1.ip(), 0, 64, frame::UDP, &segment);
+    let wire = PacketSocket::open(host, "eth0")?;
+    let fragments = frame::fragments(&packet, datagram.len() as u16, MOST);
+    ensure!(fragments.len() > 2, "not many fragments");
+    fragments.iter().rev().try_for_each(|packet| wire.send(&frame::ethernet(mac, [2, 0, 0, 0, 0, 1], packet)))
+}
+
+/// A cluster with one real server, which sends every datagram back behind `re:`.
+struct Echo {
+    _servers: Vec<Server>,
+    cluster: Cluster,
+}
+
+impl Echo {
+    /// `options`: of the destination, for each family. `translated`: the real server has the service at its own address.
+    fn new(
+        site: Site,
+        options: [&str; 2],
+        translated: bool,
+        set_up: impl Fn(&Namespace) -> Result<()>,
+    ) -> Result<Self> {
+        let cluster = Cluster::new(Layout { site, servers: 1, ..Layout::default() })?;
+        cluster.director.sysctl(&["net/ipv4/ip_forward=1", "net/ipv6/conf/all/forwarding=1"])?;
+        set_up(&cluster.servers[0])?;
+        let mut servers = Vec::new();
+        let (v4, v6) = cluster.server_addresses(1);
+        for ((vip, real), options) in [(VIP, v4), (VIP6, v6)].into_iter().zip(options) {
+            let (service, server) = (SocketAddr::new(vip, 53), SocketAddr::new(real, 53));
+            cluster.director.lvsadm(&format!("-A -u {service} -s rr"))?;
+            cluster.director.lvsadm(&format!("-a -u {service} -r {server} {options}"))?;
+            servers.push(Server::echo(&cluster.servers[0], if translated { real } else { vip }, 53, "re:")?);
+        }
+        Ok(Echo { _servers: servers, cluster })
+    }
+
+    /// Checks with every tier in turn, for both families.
+    fn each(&self, check: impl Fn(IpAddr, IpAddr) -> Result<()>) -> Result<()> {
+        for (tier, offloads) in TIERS {
+            self.cluster.set_offloads(offloads)?;
+            self.cluster.director.lvsadm(&format!("attach --mode {tier}"))?;
+            for (vip, client) in [(VIP, CLIENT), (VIP6, CLIENT6)] {
+                check(vip, client).with_context(|| format!("{tier}, offloads {offloads:?}, {vip}"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Datagrams as a host sends them, and with their fragments the last one first.
+    fn serves(&self, vip: IpAddr, client: IpAddr) -> Result<()> {
+        let (service, host) = (SocketAddr::new(vip, 53), &self.cluster.client);
+        let director = self.cluster.director.enter(|| port(self.cluster.front()))?;
+        for length in LENGTHS {
+            let datagram = contents(length);
+            let echoed = |socket: &UdpSocket| -> Result<()> {
+                let answer = receive(socket)?;
+                ensure!(answer == [&b"re:"[..], &datagram].concat(), "a wrong answer of {} bytes", answer.len());
+                Ok(())
+            };
+            let socket = socket(host, SocketAddr::new(client, 0))?;
+            socket.send_to(&datagram, service)?;
+            echoed(&socket).with_context(|| format!("{length} bytes"))?;
+            if length > 2 * MOST {
+                send_backwards(host, director.mac, (socket.local_addr()?, service), &datagram)?;
+                echoed(&socket).with_context(|| format!("{length} bytes backwards"))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn nat() {
+    let echo = Echo::new(Site::BehindDirector, ["-m", "-m"], true, |_| Ok(())).unwrap();
+    echo.each(|vip, client| echo.serves(vip, client)).unwrap();
+}
+
+#[test]
+fn direct_routing() {
+    let set_up = |server: &Namespace| server.lvsadm(&format!("real-server --dr --vip {VIP} {VIP6}")).map(drop);
+    let echo = Echo::new(Site::BesideDirector, ["-g", "-g"], false, set_up).unwrap();
+    echo.each(|vip, client| echo.serves(vip, client)).unwrap();
+}
+
+/// The tunnel's packets come in fragments, which only a host's own tunnel device puts together.
+#[test]
+fn tunnel() {
+    let set_up = |server: &Namespace| {
+        server.lvsadm(&format!("real-server --dr --vip {VIP} {VIP6}"))?;
+        server.sysctl(&["net/ipv4/conf/all/rp_filter=0", "net/ipv4/conf/default/rp_filter=0"])?;
+        server.ip(&[
+            "link add tunnel4 address 02:00:00:00:00:01 type vxlan id 0 dstport 4789 local 192.168.123.101",
+            "link add tunnel6 address 02:00:00:00:00:01 type vxlan id 0 dstport 4790 local 2001:db8:c::101 udp6zerocsumrx",
+            "link set tunnel4 up",
+            "link set tunnel6 up",
+        ])
+    };
+    let options = ["-i --tun-type vxlan --tun-port 4789", "-i --tun-type vxlan --tun-port 4790"];
+    let echo = Echo::new(Site::Remote, options, false, set_up).unwrap();
+    echo.each(|vip, client| {
+        if vip.is_ipv6() {
+            // Nobody on the way cuts IPv6: the client learns what the tunnel carries from a packet that does not fit.
+            echo.cluster.client.forget_routes()?;
+            let fate = echo.cluster.client().probe(SocketAddr::new(vip, 53), 64, MOST + 50)?;
+            ensure!(matches!(fate, Fate::Reported { mtu: 1430, .. }), "{fate:?}");
+        }
+        echo.serves(vip, client)
+    })
+    .unwrap();
+}
+
+/// A server whose answer's fragments overtake each other.
+#[test]
+fn answers_backwards() {
+    let cluster = Cluster::new(Layout { servers: 1, ..Layout::default() }).unwrap();
+    cluster.director.sysctl(&["net/ipv4/ip_forward=1", "net/ipv6/conf/all/forwarding=1"]).unwrap();
+    let (v4, v6) = cluster.server_addresses(1);
+    let (host, director) = (&cluster.servers[0], cluster.director.enter(|| port("eth1")).unwrap());
+    for (tier, offloads) in TIERS {
+        cluster.set_offloads(offloads).unwrap();
+        cluster.director.lvsadm(&format!("attach --mode {tier}")).unwrap();
+        for (vip, real, client) in [(VIP, v4, CLIENT), (VIP6, v6, CLIENT6)] {
+            let (service, real) = (SocketAddr::new(vip, 53), SocketAddr::new(real, 53));
+            cluster.director.lvsadm(&format!("-A -u {service}")).unwrap();
+            cluster.director.lvsadm(&format!("-a -u {service} -r {real} -m")).unwrap();
+            let (asking, answering) =
+                (socket(&cluster.client, SocketAddr::new(client, 0)).unwrap(), socket(host, real).unwrap());
+            for length in &LENGTHS[1..] {
+                asking.send_to(b"please", service).unwrap();
+                receive(&answering).unwrap();
+                let answer = contents(*length);
+                send_backwards(host, director.mac, (real, asking.local_addr().unwrap()), &answer).unwrap();
+                let got = receive(&asking).unwrap_or_else(|error| panic!("{tier}, {vip}, {length} bytes: {error}"));
+                assert!(got == answer, "{tier}, {vip}: a wrong answer of {} bytes", got.len());
+            }
+            cluster.director.lvsadm(&format!("-D -u {service}")).unwrap();
+        }
+    }
+}
