@@ -2,7 +2,7 @@
 
 use lvsadm::director::{Director, Error, Wanted};
 use lvsadm::render;
-use lvsadm::rules::ServiceEntry;
+use lvsadm::rules::{self, ServiceEntry};
 use nix::errno::Errno;
 
 use crate::abi::{self, Daemon, Destination, Destinations, Get, Info, Key, Plain, Service, Services, Set, Timeouts};
@@ -81,19 +81,23 @@ pub fn set(director: &mut dyn Director, what: Set, argument: &[u8]) -> Result<()
     };
     let key = convert::service_key(&service.key)?;
     let there = match director.service(&key, Wanted::default()) {
-        Ok(_) => true,
-        Err(Error::NoService) => false,
+        Ok(entry) => Some(entry.service),
+        Err(Error::NoService) => None,
         Err(error) => return Err(number(error)),
     };
-    match (what, there) {
-        (Set::Add, true) => return Err(Errno::EEXIST),
-        (Set::Add, false) | (_, true) => {}
-        (_, false) => return Err(Errno::ESRCH),
+    match (what, &there) {
+        (Set::Add, Some(_)) => return Err(Errno::EEXIST),
+        (Set::Add, None) | (_, Some(_)) => {}
+        (_, None) => return Err(Errno::ESRCH),
     }
     let destination = || read::<Destination>(&argument[size_of::<Service>()..]);
     match what {
         Set::Add => director.add_service(&convert::service(key, &service, &scheduler)?),
-        Set::Edit => director.edit_service(&convert::service(key, &service, &scheduler)?),
+        Set::Edit => {
+            // There is no place in the structure for them, so nobody meant to change them.
+            let timeouts = there.map(|before| before.timeouts).unwrap_or_default();
+            director.edit_service(&rules::Service { timeouts, ..convert::service(key, &service, &scheduler)? })
+        }
         Set::Delete => director.delete_service(&key),
         Set::Zero => director.zero(Some(&key)),
         Set::AddDestination => director.add_destination(&key, &convert::destination(&destination()?)?),

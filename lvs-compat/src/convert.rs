@@ -52,12 +52,10 @@ pub fn service(key: ServiceKey, service: &abi::Service, scheduler: &str) -> Resu
         return Err(Errno::EINVAL);
     }
     Ok(rules::Service {
-        key,
-        scheduler,
         flags: service.flags & SERVICE_FLAGS,
         timeout: service.timeout,
         netmask: Netmask::V4(service.netmask.into()),
-        engine: None,
+        ..rules::Service::new(key, scheduler)
     })
 }
 

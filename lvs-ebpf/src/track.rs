@@ -147,17 +147,22 @@ pub fn watched<A: IpAddress>(source: A, destination: A, settings: &Settings) -> 
     (virt, reply)
 }
 
-/// Has packets to an address looked at from now on: the virtual address of a connection that a mark led to, which no rule
-/// names.
+/// Has packets to an address, and those from it, looked at from now on: the virtual address of a connection that a mark led
+/// to, which no rule names.
 #[inline(always)]
 pub fn watch<A: IpAddress>(destination: A) {
     let Some(filter) = WATCH.get_ptr_mut(0) else { return };
     let (word, bit) = watch::bit(destination);
-    // SAFETY: a word of the map's element; `bit` keeps the index in bounds.
-    let word = unsafe { (&raw mut (*filter).virt).cast::<u64>().add(word & 1023) };
-    // SAFETY: as above.
-    if unsafe { word.read_volatile() } & bit == 0 {
-        atomics::fetch_or64(word, bit);
+    // SAFETY: words of the map's element; `bit` keeps the index in bounds.
+    let words = unsafe {
+        let (virt, reply) = (&raw mut (*filter).virt, &raw mut (*filter).reply);
+        [virt.cast::<u64>().add(word & 1023), reply.cast::<u64>().add(word & 1023)]
+    };
+    for word in words {
+        // SAFETY: as above.
+        if unsafe { word.read_volatile() } & bit == 0 {
+            atomics::fetch_or64(word, bit);
+        }
     }
 }
 

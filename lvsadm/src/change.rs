@@ -13,7 +13,11 @@ pub fn make(director: &mut dyn Director, command: Command) -> Option<(Operation,
             (Operation::AddService, service.and_then(|service| director.add_service(&service)))
         }
         Command::EditService(named) => {
-            let service = resolve(director, named, Error::NotFound);
+            let timeouts = named.timeouts;
+            let service = resolve(director, named, Error::NotFound).and_then(|service| match timeouts {
+                Some(_) => Ok(service),
+                None => keep_timeouts(director, service),
+            });
             (Operation::EditService, service.and_then(|service| director.edit_service(&service)))
         }
         Command::DeleteService(key) => (Operation::DeleteService, director.delete_service(&key)),
@@ -33,13 +37,20 @@ pub fn make(director: &mut dyn Director, command: Command) -> Option<(Operation,
     })
 }
 
+/// The service with the timeouts that it has: ipvsadm's language has no word for them, so what speaks that does not undo
+/// them.
+fn keep_timeouts(director: &dyn Director, service: Service) -> Result<Service> {
+    let before = director.service(&service.key, Wanted::default())?;
+    Ok(Service { timeouts: before.service.timeouts, ..service })
+}
+
 /// The service with its scheduler and engine. The kernel looks for the service before it looks for these, so if there is
 /// none of a name, the error depends on whether there is the service; `there` is the error if so.
 fn resolve(director: &dyn Director, named: Named, there: Error) -> Result<Service> {
     let engine = PersistenceEngine::by_name(&named.engine);
     match scheduler_by_name(&named.scheduler) {
         Some(scheduler) if engine.is_some() || named.engine.is_empty() => {
-            Ok(Service { scheduler, engine, ..named.service })
+            Ok(Service { scheduler, engine, timeouts: named.timeouts.unwrap_or_default(), ..named.service })
         }
         _ => match director.service(&named.service.key, Wanted::default()) {
             Ok(_) => Err(there),

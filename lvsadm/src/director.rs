@@ -3,7 +3,7 @@
 use lvs_common::abi::Sysctls;
 
 use crate::rules::{
-    Connection, Destination, DestinationKey, Rule, SYSCTLS, Service, ServiceEntry, ServiceKey, Timeouts,
+    Connection, Destination, DestinationKey, Mark, Rule, SYSCTLS, Service, ServiceEntry, ServiceKey, Timeouts,
 };
 
 mod error;
@@ -74,13 +74,19 @@ pub trait Director {
     /// Sets the settings.
     fn set_sysctls(&mut self, sysctls: &Sysctls) -> Result<()>;
 
+    /// The classification rules; a data plane has them in the order in which packets are compared with them.
+    fn marks(&self) -> Result<Vec<Mark>>;
+
+    /// Replaces the classification rules, whatever their order. It is a change like those of services: a group has it too.
+    fn set_marks(&mut self, marks: &[Mark]) -> Result<()>;
+
     /// Shows every connection and template to `visit`, in the table's order.
     fn connections(&self, visit: &mut dyn FnMut(&Connection)) -> Result<()>;
 
     /// Number of buckets of the connection table, for the first line of a listing.
     fn table_size(&self) -> Result<u32>;
 
-    /// Begins a group of changes of services and destinations: until [`Director::commit`] packets do not see them, though
+    /// Begins a group of changes of services, destinations and marks: until [`Director::commit`] packets do not see them, though
     /// every later call of this director does. An error of one undoes none.
     fn begin(&mut self) -> Result<()>;
 
@@ -97,6 +103,7 @@ pub fn rules(director: &dyn Director) -> Result<Vec<Rule>> {
     let mut rules = vec![Rule::Timeouts(director.timeouts()?)];
     let sysctls = director.sysctls()?;
     rules.extend(SYSCTLS.iter().map(|sysctl| Rule::Sysctl(sysctl.name, sysctl.get(&sysctls))));
+    rules.extend(director.marks()?.into_iter().map(Rule::Mark));
     for entry in director.services(Wanted { destinations: true, ..Wanted::default() })? {
         let key = entry.service.key;
         rules.push(Rule::Service(entry.service));

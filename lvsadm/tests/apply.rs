@@ -11,7 +11,7 @@ use lvsadm::apply::{Refused, carry_out};
 use lvsadm::director::{Director, Error, MemoryDirector, Result, Wanted, rules};
 use lvsadm::render;
 use lvsadm::rules::{
-    Attached, Change, Connection, Destination, DestinationKey, Rule, RuleKey, Service, ServiceEntry, ServiceKey,
+    Attached, Change, Connection, Destination, DestinationKey, Mark, Rule, RuleKey, Service, ServiceEntry, ServiceKey,
     Timeouts, difference,
 };
 use proptest::prelude::*;
@@ -148,6 +148,12 @@ impl Director for Refusing {
     fn set_sysctls(&mut self, sysctls: &lvs_common::abi::Sysctls) -> Result<()> {
         self.inner.set_sysctls(sysctls)
     }
+    fn marks(&self) -> Result<Vec<Mark>> {
+        self.inner.marks()
+    }
+    fn set_marks(&mut self, marks: &[Mark]) -> Result<()> {
+        self.next()?.set_marks(marks)
+    }
     fn connections(&self, visit: &mut dyn FnMut(&Connection)) -> Result<()> {
         self.inner.connections(visit)
     }
@@ -210,6 +216,38 @@ fn the_steps_are_shown_as_lines_that_go_and_come() {
 }
 
 #[test]
+fn marks_stay_unless_they_are_flushed() {
+    let mut director = MemoryDirector::default();
+    let first = steps(&director, "mark add --mark 7 --to 192.0.2.0/24 --dport 80 --protocol tcp\nmark add --mark 8 -6");
+    go(&mut director, &first).unwrap();
+    // The same traffic under another mark, a rule that is not there taken back, one that is.
+    let second = steps(
+        &director,
+        "mark add --mark 9 --protocol tcp --to 192.0.2.0/24 --dport 80\nmark del --to 10.0.0.1\n\
+         mark add --mark 1 --to 10.0.0.2\nmark del --to 10.0.0.2\nmark add --mark 2 --to 10.0.0.2",
+    );
+    assert_eq!(
+        render::changes(&second),
+        "+ mark add --mark 2 --to 10.0.0.2\n\
+         - mark add --mark 7 --protocol tcp --to 192.0.2.0/24 --dport 80\n\
+         + mark add --mark 9 --protocol tcp --to 192.0.2.0/24 --dport 80\n"
+    );
+    go(&mut director, &second).unwrap();
+    assert_eq!(
+        render::changes(&steps(&director, "mark flush\nmark add --mark 8 -6")),
+        "- mark add --mark 2 --to 10.0.0.2\n- mark add --mark 9 --protocol tcp --to 192.0.2.0/24 --dport 80\n"
+    );
+    let (_, mistakes) =
+        Script::read("mark flush\nmark add --mark 1\nmark add --mark 2\nmark list\nmark add --mark 0", &mut TestNames);
+    let told: Vec<String> = mistakes.iter().map(|mistake| mistake.text(Path::new("x"))).collect();
+    assert_eq!(told[0], "x:3: there is a rule about that traffic already: `mark add --mark 2'");
+    assert!(
+        told[1].starts_with("x:4: it configures nothing") && told[2].starts_with("x:5: invalid value '0'"),
+        "{told:?}"
+    );
+}
+
+#[test]
 fn a_file_is_a_script_that_begins_with_an_empty_table() {
     let text = "-C\n-A -t 192.0.2.10:80\n-a -t 192.0.2.10:80 -r 10.0.0.1 -m\n-a -t 192.0.2.10:80 -r 10.0.0.2 -m\n\
                 -E -t 192.0.2.10:80 -s rr\n-e -t 192.0.2.10:80 -r 10.0.0.1 -m -w 9\n-d -t 192.0.2.10:80 -r 10.0.0.2\n\
@@ -242,7 +280,7 @@ fn every_mistake_is_told_with_its_line() {
             "x:5: Service not defined: `-a -t 192.0.2.11:80 -r 10.0.0.1'",
             "x:6: drop_entry takes a number from 0 to 3, not `9': `sysctl drop_entry=9'",
             "x:7: `sysctl drop_entry' sets nothing: it takes NAME=VALUE here: `sysctl drop_entry'",
-            "x:8: it configures nothing: a rules file takes sysctl, attach and detach: `status'",
+            "x:8: it configures nothing: a rules file takes sysctl, mark add, mark del, mark flush, attach and detach: `status'",
             "x:9: invalid value 'fast' for '--mode <MODE>': `attach --mode fast'",
             &format!("x:10: {nothing}: `-L'"),
             "x:11: unrecognized subcommand 'nonsense': `nonsense'",

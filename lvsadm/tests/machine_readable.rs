@@ -68,6 +68,10 @@ proptest! {
         checked(&mut director, &["-L", "--timeout"], &validator("timeouts"));
         checked(&mut director, &["-L", "--daemon"], &validator("daemons"));
         checked(&mut director, &["-L", "-c"], &validator("connections"));
+        let marks = director.marks().unwrap();
+        let listed: Value = serde_json::from_str(&render::json::marks(&marks)).unwrap();
+        prop_assert!(validator("marks").is_valid(&listed), "{}", listed);
+        prop_assert_eq!(listed.as_array().unwrap().len(), marks.len());
     }
 
     #[test]
@@ -111,7 +115,7 @@ fn numbers_are_whole_and_names_stay() {
             "protocol": "tcp", "address": "192.0.2.10", "port": 80, "scheduler": "sh",
             "scheduler_flags": ["sh-port", "flag-3"], "one_packet": false,
             "persistence": { "timeout": 60, "netmask": "255.255.255.0" }, "persistence_engine": null,
-            "statistics": {
+            "timeouts": null, "statistics": {
                 "connections": 1, "in_packets": 2, "out_packets": 3, "in_bytes": 1_099_511_627_776u64, "out_bytes": 5
             },
             "rates": { "connections": 6, "in_packets": 7, "out_packets": 8, "in_bytes": 9, "out_bytes": 10 },

@@ -54,6 +54,45 @@ fn additions_are_listed_and_saved() {
 }
 
 #[test]
+fn a_service_has_timeouts_of_its_own() {
+    let mut director = MemoryDirector::default();
+    let mut run = |line: &str| {
+        let outcome = ipvsadm(&mut director, &line.split(' ').collect::<Vec<_>>(), "");
+        let listing = ipvsadm(&mut director, &["lvsadm", "-Ln"], "").stdout;
+        (outcome.stderr, listing.lines().nth(3).unwrap_or_default().to_owned())
+    };
+    let listed = |line: &str| (String::new(), line.to_owned());
+    assert_eq!(
+        run("lvsadm -A -t 192.0.2.10:80 -s rr -p 60 --conn-timeout 3600"),
+        listed("TCP  192.0.2.10:80 rr persistent 60 timeout 3600:0:0")
+    );
+    // An edit that says nothing of them leaves them, whoever makes it; 0 is the global one.
+    assert_eq!(run("lvsadm -E -t 192.0.2.10:80 -s wlc"), listed("TCP  192.0.2.10:80 wlc timeout 3600:0:0"));
+    assert_eq!(run("ipvsadm -E -t 192.0.2.10:80 -s rr"), listed("TCP  192.0.2.10:80 rr timeout 3600:0:0"));
+    assert_eq!(
+        run("lvsadm -E -t 192.0.2.10:80 -s rr --conn-timeout 0:5:7"),
+        listed("TCP  192.0.2.10:80 rr timeout 0:5:7")
+    );
+    for (line, sentence) in [
+        (
+            "lvsadm -E -t 192.0.2.10:80 --conn-timeout 1:2:3:4",
+            "invalid timeout value `1:2:3:4' specified: it is tcp[:tcpfin[:udp]]\n",
+        ),
+        ("lvsadm -E -t 192.0.2.10:80 --conn-timeout 1:x", "invalid timeout value `x' specified\n"),
+        ("lvsadm -E -t 192.0.2.10:80 --conn-timeout 2678401", "invalid timeout value `2678401' specified\n"),
+        ("lvsadm --set 1 2 3 --conn-timeout 4", "Illegal 'conn-timeout' option with the 'set' command\n"),
+        ("ipvsadm -E -t 192.0.2.10:80 --conn-timeout 1", "--conn-timeout: unknown option\n"),
+        ("lvsadm -E -t 192.0.2.11:80", "No such service\n"),
+    ] {
+        assert_eq!(run(line), (sentence.to_owned(), "TCP  192.0.2.10:80 rr timeout 0:5:7".to_owned()), "{line}");
+    }
+    assert_eq!(ipvsadm(&mut director, &["ipvsadm", "-Ln"], "").stdout.lines().nth(3), Some("TCP  192.0.2.10:80 rr"));
+    assert_eq!(ipvsadm(&mut director, &["lvsadm", "-Sn"], "").stdout, "-A -t 192.0.2.10:80 -s rr\n");
+    ipvsadm(&mut director, &["lvsadm", "-E", "-t", "192.0.2.10:80", "-s", "rr", "--conn-timeout", "0"], "");
+    assert_eq!(ipvsadm(&mut director, &["lvsadm", "-Ln"], "").stdout.lines().nth(3), Some("TCP  192.0.2.10:80 rr"));
+}
+
+#[test]
 fn ipvsadm_knows_nothing_of_additions() {
     let mut director = director();
     let listing = ipvsadm(&mut director, &["/sbin/ipvsadm", "-Ln"], "").stdout;

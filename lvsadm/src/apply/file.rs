@@ -13,7 +13,7 @@ use crate::director::{Director, MemoryDirector, rules};
 use crate::grammar::subcommands::{self, AttachMode, Sub};
 use crate::grammar::{self, Command, Dialect, Failure};
 use crate::names::Names;
-use crate::rules::{Rule, RuleKey, Timeouts, sysctl, words};
+use crate::rules::{MarkChange, Rule, RuleKey, Timeouts, Traffic, sysctl, words};
 
 /// What is wrong with a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub type Said<T> = Option<(usize, T)>;
 /// A file that has been read: what it wants.
 ///
 /// It is a script that begins with an empty table. Services and destinations are what they are after its last line;
-/// settings and devices are what its lines make of those in force.
+/// settings, marks and devices are what its lines make of those in force.
 #[derive(Debug, Default)]
 pub struct Script {
     table: MemoryDirector,
@@ -53,7 +53,12 @@ enum Setting {
     Sysctls { reset: bool, values: Vec<String> },
     Attach { names: Vec<String>, mode: Option<AttachMode>, connections: Option<u32>, log: Option<LogLevel> },
     Detach { names: Vec<String> },
+    Marks(MarkChange),
 }
+
+/// What is said of a sub-command that a rules file does not take.
+const NO_CHANGE: &str =
+    "it configures nothing: a rules file takes sysctl, mark add, mark del, mark flush, attach and detach";
 
 impl Setting {
     /// The setting that a sub-command's line is about. The error is a sentence.
@@ -71,7 +76,11 @@ impl Setting {
                 Ok(Setting::Attach { names, mode, connections, log })
             }
             Sub::Detach { devices: names } => Ok(Setting::Detach { names }),
-            _ => Err("it configures nothing: a rules file takes sysctl, attach and detach".to_owned()),
+            Sub::Mark { action } => match action.change()? {
+                Some(change) => Ok(Setting::Marks(change)),
+                None => Err(NO_CHANGE.to_owned()),
+            },
+            _ => Err(NO_CHANGE.to_owned()),
         }
     }
 }
@@ -109,10 +118,28 @@ impl Script {
                 words.insert(0, "lvsadm");
                 let sub =
                     subcommands::parse(&words).ok_or("it is no command")?.map_err(|answer| first_line(&answer))?;
-                self.settings.push((line, Setting::of(sub)?));
+                let setting = Setting::of(sub)?;
+                if let Setting::Marks(MarkChange::Add(mark)) = setting {
+                    if self.marks(&mark.traffic) {
+                        return Err("there is a rule about that traffic already".to_owned());
+                    }
+                    self.lines.insert(RuleKey::Mark(mark.traffic), line);
+                }
+                self.settings.push((line, setting));
                 Ok(())
             }
         }
+    }
+
+    /// Whether its lines so far give traffic a mark.
+    fn marks(&self, traffic: &Traffic) -> bool {
+        let last = self.settings.iter().rev().find_map(|(_, setting)| match setting {
+            Setting::Marks(MarkChange::Add(mark)) => (mark.traffic == *traffic).then_some(true),
+            Setting::Marks(MarkChange::Delete(other)) => (other == traffic).then_some(false),
+            Setting::Marks(MarkChange::Flush) => Some(false),
+            _ => None,
+        });
+        last.unwrap_or(false)
     }
 
     /// Takes a command of ipvsadm's grammar.
@@ -160,7 +187,7 @@ impl Script {
             let result = match setting {
                 Setting::Attach { names, mode, .. } => devices::attach(devices, names, *mode, defaults),
                 Setting::Detach { names } => devices::detach(devices, names),
-                Setting::Timeouts(_) | Setting::Sysctls { .. } => Ok(()),
+                Setting::Timeouts(_) | Setting::Sysctls { .. } | Setting::Marks(_) => Ok(()),
             };
             mistakes.extend(result.err().map(|sentence| Mistake { line: *line, sentence }));
         }
@@ -171,7 +198,7 @@ impl Script {
     pub fn rules(&self, in_force: &dyn Director) -> crate::director::Result<Vec<Rule>> {
         let mut wanted = self.table.clone();
         wanted.set_timeouts(in_force.timeouts()?)?;
-        let mut sysctls = in_force.sysctls()?;
+        let (mut sysctls, mut marks) = (in_force.sysctls()?, in_force.marks()?);
         for (_, setting) in &self.settings {
             match setting {
                 Setting::Timeouts(timeouts) => wanted.set_timeouts(*timeouts)?,
@@ -184,10 +211,12 @@ impl Script {
                         let _ = sysctl(&mut sysctls, value);
                     }
                 }
+                Setting::Marks(change) => change.apply(&mut marks),
                 Setting::Attach { .. } | Setting::Detach { .. } => {}
             }
         }
         wanted.set_sysctls(&sysctls)?;
+        wanted.set_marks(&marks)?;
         rules(&wanted)
     }
 

@@ -9,7 +9,7 @@ pub mod file;
 use std::collections::HashSet;
 
 use crate::director::{Director, Error, Operation, Result};
-use crate::rules::{Attached, Change, Rule, RuleKey, SYSCTLS, ServiceKey};
+use crate::rules::{Attached, Change, MarkChange, Rule, RuleKey, SYSCTLS, ServiceKey};
 
 /// Why changes were not carried out. Nothing was changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub struct Refused {
 /// Attaches a device of a director that has some, or detaches it.
 pub type Attach<'a, D> = &'a mut dyn FnMut(&mut D, &str, Option<Attached>) -> std::result::Result<(), String>;
 
-/// Carries changes out. Services and destinations become visible to packets at once; devices are attached before that, and
+/// Carries changes out. Services, destinations and marks become visible to packets at once; devices are attached before that, and
 /// detached behind it, so that none is missing for the rules that are in force.
 pub fn carry_out<D: Director>(
     director: &mut D,
@@ -34,7 +34,8 @@ pub fn carry_out<D: Director>(
         move |error: Error| Refused { rule, sentence: error.text(operation).into_owned() }
     };
     director.begin().map_err(failed(Operation::Restore, None))?;
-    let result = stage(director, changes).and_then(|()| attach_all(director, changes, attach));
+    let staged = stage(director, changes).and_then(|()| stage_marks(director, changes));
+    let result = staged.and_then(|()| attach_all(director, changes, attach));
     if let Err(refused) = result {
         director.abort().map_err(failed(Operation::Restore, None))?;
         return Err(refused);
@@ -89,6 +90,29 @@ fn stage(director: &mut dyn Director, changes: &[Change]) -> std::result::Result
         result.map_err(|error| Refused { rule: Some(rule.key()), sentence: error.text(operation).into_owned() })?;
     }
     Ok(())
+}
+
+/// Stages the changes of marks, which are one list.
+fn stage_marks(director: &mut dyn Director, changes: &[Change]) -> std::result::Result<(), Refused> {
+    let (mut steps, mut last) = (Vec::new(), None);
+    for change in changes {
+        match change {
+            Change::Delete(Rule::Mark(mark)) => steps.push(MarkChange::Delete(mark.traffic)),
+            Change::Add(rule @ Rule::Mark(mark)) | Change::Edit { to: rule @ Rule::Mark(mark), .. } => {
+                steps.push(MarkChange::Add(*mark));
+                last = Some(rule.key());
+            }
+            _ => {}
+        }
+    }
+    if steps.is_empty() {
+        return Ok(());
+    }
+    let staged = director.marks().and_then(|mut marks| {
+        steps.iter().for_each(|step| step.apply(&mut marks));
+        director.set_marks(&marks)
+    });
+    staged.map_err(|error| Refused { rule: last, sentence: error.text(Operation::Restore).into_owned() })
 }
 
 /// Attaches devices. If one cannot be, those before it are as they were.

@@ -3,6 +3,7 @@
 mod apply;
 mod attach;
 mod defaults;
+mod mark;
 mod metrics;
 mod status;
 mod sysctl;
@@ -37,6 +38,7 @@ pub fn run(sub: Sub) -> ExitCode {
         Sub::Status { verifier: true, .. } => status::verifier(),
         Sub::Status { json, .. } => status::status(json),
         Sub::Metrics { output } => metrics::metrics(output.as_deref()),
+        Sub::Mark { action } => mark::mark(&action),
         Sub::Unload => attach::unload(),
         Sub::Log => attach::log(),
         Sub::RealServer(arguments) => crate::real_server::run(&arguments),

@@ -3,12 +3,13 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use lvs_common::abi::{
-    AF_INET, Address, DestConfig, Destination as Slot, Forward, SCHEDULERS, Scheduler, Service as ServiceSlot,
-    ServiceConfig, dest_flags, service_flags,
+    AF_INET, Address, DestConfig, Destination as Slot, Forward, MarkRule, SCHEDULERS, Scheduler,
+    Service as ServiceSlot, ServiceConfig, dest_flags, service_flags,
 };
 
 use crate::rules::{
-    Destination, DestinationKey, Family, Netmask, PersistenceEngine, Protocol, Service, ServiceKey, Tunnel,
+    Destination, DestinationKey, Family, Mark, Netmask, PersistenceEngine, Prefix, Protocol, Service, ServiceKey,
+    Timeouts, Traffic, Tunnel,
 };
 
 /// An address as the maps hold it.
@@ -39,6 +40,7 @@ pub fn service_config(service: &Service) -> ServiceConfig {
             Netmask::V4(mask) => u32::from_ne_bytes(mask.octets()),
             Netmask::V6(prefix) => u32::from(prefix),
         },
+        timeouts: [service.timeouts.tcp, service.timeouts.tcp_fin, service.timeouts.udp],
         ..ServiceConfig::default()
     }
 }
@@ -54,6 +56,35 @@ pub fn service_key(slot: &ServiceSlot) -> ServiceKey {
     }
 }
 
+/// A classification rule as the maps hold it.
+pub fn mark_rule(rule: &Mark) -> MarkRule {
+    let Mark { traffic, mark } = *rule;
+    MarkRule {
+        destination: address(traffic.to.address),
+        source: address(traffic.from.address),
+        mark,
+        first_port: traffic.ports.0,
+        last_port: traffic.ports.1,
+        destination_bits: traffic.to.length,
+        source_bits: traffic.from.length,
+        protocol: traffic.protocol.map_or(0, |protocol| protocol as u8),
+        family: traffic.family().number(),
+        pad: 0,
+    }
+}
+
+/// A classification rule from the maps.
+pub fn mark(rule: &MarkRule) -> Mark {
+    let prefix = |address, length| Prefix { address: ip(address, rule.family), length };
+    let traffic = Traffic {
+        to: prefix(rule.destination, rule.destination_bits),
+        from: prefix(rule.source, rule.source_bits),
+        ports: (rule.first_port, rule.last_port),
+        protocol: Protocol::from_number(rule.protocol),
+    };
+    Mark { traffic, mark: rule.mark }
+}
+
 /// A service from its slot and configuration.
 pub fn service(slot: &ServiceSlot, config: &ServiceConfig) -> Service {
     let netmask = if slot.family == AF_INET {
@@ -61,6 +92,7 @@ pub fn service(slot: &ServiceSlot, config: &ServiceConfig) -> Service {
     } else {
         Netmask::V6(config.netmask as u8)
     };
+    let [tcp, tcp_fin, udp] = config.timeouts;
     Service {
         key: service_key(slot),
         scheduler: SCHEDULERS.iter().find(|(_, s)| *s as u8 == config.scheduler).map_or(Scheduler::None, |(_, s)| *s),
@@ -68,13 +100,20 @@ pub fn service(slot: &ServiceSlot, config: &ServiceConfig) -> Service {
         timeout: config.persist_timeout,
         netmask,
         engine: (config.pe != 0).then_some(PersistenceEngine::Sip),
+        timeouts: Timeouts { tcp, tcp_fin, udp },
     }
 }
 
-/// A destination's configuration as the maps hold it; its place on the list stays that of `before`.
-pub fn dest_config(destination: &Destination, before: &DestConfig) -> DestConfig {
+/// The flags of a configured destination of a service.
+pub fn dest_flags(service: &ServiceConfig) -> u32 {
+    let own = if service.timeouts == [0; 3] { 0 } else { dest_flags::OWN_TIMEOUTS };
+    dest_flags::AVAILABLE | own
+}
+
+/// The configuration of a service's destination as the maps hold it; its place on the list stays that of `before`.
+pub fn dest_config(service: &ServiceConfig, destination: &Destination, before: &DestConfig) -> DestConfig {
     DestConfig {
-        flags: dest_flags::AVAILABLE,
+        flags: dest_flags(service),
         weight: destination.weight,
         last_weight: if destination.weight != 0 { destination.weight } else { before.last_weight },
         next: before.next,

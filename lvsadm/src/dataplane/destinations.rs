@@ -72,7 +72,7 @@ impl Plane {
         self.write_source(id, destination);
         self.watch_address(convert::address(destination.key.address), destination.family().number(), false);
         self.change_dest(id, |dest| {
-            *dest = convert::dest_config(destination, dest);
+            *dest = convert::dest_config(&config, destination, dest);
             dest.next = config.head;
         });
         self.change_service(service, |config| {
@@ -87,7 +87,8 @@ impl Plane {
     pub fn rewrite_dest(&mut self, service: ServiceId, id: DestId, destination: &Destination) {
         let before = self.dest_config(id);
         self.write_source(id, destination);
-        self.change_dest(id, |config| *config = convert::dest_config(destination, config));
+        let config = self.service_config(service);
+        self.change_dest(id, |dest| *dest = convert::dest_config(&config, destination, dest));
         if overload::edit_clears(before.upper, destination.upper) {
             put!(self.dests, id, overloaded, 0);
         }

@@ -1,6 +1,6 @@
 //! The director made of the data plane's maps.
 
-use lvs_common::abi::{Counters, Forward, ServiceId, Sysctls, service_flags};
+use lvs_common::abi::{Counters, Forward, MARK_RULES, MarkRule, ServiceId, Sysctls, service_flags};
 use lvs_common::sched::change::Change;
 use lvs_common::state::tcp;
 
@@ -10,7 +10,7 @@ use super::plane::Plane;
 use super::services::{check_count, failed};
 use super::slots::Slots;
 use crate::director::{Director, Error, Result, Wanted};
-use crate::rules::{Connection, Destination, DestinationKey, Service, ServiceEntry, ServiceKey, Timeouts, check};
+use crate::rules::{Connection, Destination, DestinationKey, Mark, Service, ServiceEntry, ServiceKey, Timeouts, check};
 
 /// Buckets that ipvsadm's first line tells: IPVS's default, which scripts may know; the real table is `lvsadm status`'s.
 const TABLE_SIZE: u32 = 4096;
@@ -28,12 +28,21 @@ pub struct PlaneDirector {
     gone: Vec<ServiceId>,
     /// Whether destinations were deleted since the last switch.
     deleted: bool,
+    /// Whether the classification rules were changed since.
+    marked: bool,
 }
 
 impl PlaneDirector {
     /// A director on a loaded data plane.
     pub fn new(plane: Plane) -> Self {
-        PlaneDirector { plane, slots: Slots::default(), grouping: false, gone: Vec::new(), deleted: false }
+        PlaneDirector {
+            plane,
+            slots: Slots::default(),
+            grouping: false,
+            gone: Vec::new(),
+            deleted: false,
+            marked: false,
+        }
     }
 
     /// The data plane it is made of.
@@ -86,10 +95,10 @@ impl PlaneDirector {
         for id in &gone {
             self.plane.forget_service(*id).map_err(failed)?;
         }
-        if !gone.is_empty() && !self.plane.has_services() {
-            self.plane.set(|s| s.flags = 0);
-        }
-        if std::mem::take(&mut self.deleted) || !gone.is_empty() {
+        let deleted = std::mem::take(&mut self.deleted) || !gone.is_empty();
+        if std::mem::take(&mut self.marked) {
+            self.plane.prune_watch();
+        } else if deleted {
             self.prune();
         }
         Ok(())
@@ -126,10 +135,16 @@ impl Director for PlaneDirector {
             let before = plane.service_config(id);
             let mut after = convert::service_config(service);
             (after.head, after.dest_count) = (before.head, before.dest_count);
-            (after.table, after.sched_state, after.timeouts) = (before.table, before.sched_state, before.timeouts);
+            (after.table, after.sched_state) = (before.table, before.sched_state);
             (after.weight_gcd, after.weight_max) = (before.weight_gcd, before.weight_max);
             check_count(after.scheduler, after.dest_count)?;
             plane.change_service(id, |config| *config = after);
+            let flags = convert::dest_flags(&after);
+            if flags != convert::dest_flags(&before) {
+                for dest in plane.list(id) {
+                    plane.change_dest(dest, |config| config.flags = flags);
+                }
+            }
             if after.scheduler != before.scheduler {
                 plane.refresh(id, Change::Attached);
             }
@@ -248,6 +263,23 @@ impl Director for PlaneDirector {
         Ok(())
     }
 
+    fn marks(&self) -> Result<Vec<Mark>> {
+        Ok(self.plane.mark_rules().iter().map(convert::mark).collect())
+    }
+
+    fn set_marks(&mut self, marks: &[Mark]) -> Result<()> {
+        if marks.len() > MARK_RULES as usize {
+            return Err(Error::Other(format!("there is room for {MARK_RULES} rules about marks")));
+        }
+        let mut rules: Vec<_> = marks.iter().map(convert::mark_rule).collect();
+        rules.sort_by(MarkRule::order);
+        self.marked = true;
+        self.change(|plane, _| {
+            plane.write_mark_rules(&rules);
+            Ok(())
+        })
+    }
+
     fn connections(&self, visit: &mut dyn FnMut(&Connection)) -> Result<()> {
         self.plane.each_connection(visit);
         Ok(())
@@ -269,7 +301,7 @@ impl Director for PlaneDirector {
 
     fn abort(&mut self) -> Result<()> {
         self.gone.clear();
-        (self.slots, self.grouping, self.deleted) = (Slots::default(), false, false);
+        (self.slots, self.grouping, self.deleted, self.marked) = (Slots::default(), false, false, false);
         self.plane.abandon().map_err(failed)
     }
 }

@@ -122,7 +122,7 @@ impl Plane {
 }
 
 /// Shows the connections of one table, each with its index.
-fn each<A: Copy>(buckets: &Mapped<Bucket>, connections: &Mapped<Entry<A>>, mut visit: impl FnMut(u32, &Entry<A>)) {
+pub fn each<A: Copy>(buckets: &Mapped<Bucket>, connections: &Mapped<Entry<A>>, mut visit: impl FnMut(u32, &Entry<A>)) {
     for b in 0..buckets.count() {
         let bucket = buckets.get(b);
         if bucket.used == 0 {

@@ -12,12 +12,14 @@ mod listing;
 mod load;
 mod log;
 mod mapped;
+mod marks;
 mod plane;
 mod pod;
 mod refusal;
 mod services;
 mod slots;
 mod syscall;
+mod watch;
 
 pub use attach::{Attachment, attach, attach_loopback, attach_new, attachments, detach};
 pub use devices::{NetDevice, all as devices};

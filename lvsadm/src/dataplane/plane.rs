@@ -9,8 +9,8 @@ use anyhow::{Context, Result};
 use aya::maps::{HashMap, Map, MapData, MapError, PerCpuArray};
 use aya_obj::generated::bpf_map_type;
 use lvs_common::abi::{
-    Bucket, Connection, Counters, DestConfig, DestId, Destination, Device, EngineData, EngineKey, FwmarkKey, Rates,
-    Service, ServiceConfig, ServiceId, ServiceKey, Settings, Switch, Watch, dest_flags,
+    Bucket, Connection, Counters, DestConfig, DestId, Destination, Device, EngineData, EngineKey, FwmarkKey, MarkRule,
+    Rates, Service, ServiceConfig, ServiceId, ServiceKey, Settings, Switch, Watch, dest_flags,
 };
 
 use lvs_common::exit::EXITS;
@@ -27,6 +27,7 @@ pub struct Plane {
     pub directory: Directory,
     pub(super) settings: Mapped<Settings>,
     pub(super) watch: Mapped<Watch>,
+    pub(super) marks: Mapped<MarkRule>,
     pub(super) services: Mapped<Service>,
     pub(super) dests: Mapped<Destination>,
     pub(super) counters: Mapped<Counters>,
@@ -76,6 +77,7 @@ impl Plane {
         let mut plane = Plane {
             settings: Mapped::open(&path.join("SETTINGS"))?,
             watch: Mapped::open(&path.join("WATCH"))?,
+            marks: Mapped::open(&path.join("MARKS"))?,
             services: Mapped::open(&path.join("SERVICES"))?,
             dests: Mapped::open(&path.join("DESTS"))?,
             counters: Mapped::open(&path.join("COUNTERS"))?,
@@ -193,6 +195,7 @@ impl Plane {
                 _ => {}
             }
         }
+        self.recover_mark_rules(epoch);
         self.set(|s| (s.staged, s.idle_dests, s.idle_from) = (0, idle, 1));
         self.sweep_index()
     }
@@ -303,7 +306,7 @@ impl Plane {
 }
 
 /// Which copy a change goes to, and whether the switch has yet to be set: one that is pending already names it.
-fn staged(switch: Switch, epoch: u64) -> (usize, bool) {
+pub(super) fn staged(switch: Switch, epoch: u64) -> (usize, bool) {
     if switch.pending(epoch) { (switch.copy(epoch + 1), false) } else { (1 - switch.copy(epoch), true) }
 }
 

@@ -3,11 +3,10 @@
 use anyhow::Context;
 use lvs_common::abi::{
     AF_INET, Address, DestId, FwmarkKey, Rates, Scheduler, Service as Slot, ServiceId, ServiceKey as Key, Switch,
-    dest_flags, service_flags, settings_flags,
+    service_flags,
 };
 use lvs_common::sched::change::{self, Change};
 use lvs_common::sched::{TableDest, dh, mh, sh};
-use lvs_common::watch;
 
 use super::convert;
 use super::mapped::{field, put};
@@ -16,9 +15,6 @@ use super::pod::Pod;
 use super::slots::Slots;
 use crate::director::{Error, Result};
 use crate::rules::{Service, ServiceKey};
-
-/// Port of FTP.
-const FTP: u16 = 21;
 
 /// Schedulers by number that something beside the list is kept for.
 const WRR: u8 = Scheduler::Wrr as u8;
@@ -156,49 +152,6 @@ impl Plane {
         self.index(&service.key, Some(id))
     }
 
-    /// Has packets for a service looked at.
-    fn watch_service(&mut self, key: &ServiceKey) {
-        let flag = match *key {
-            ServiceKey::Fwmark { .. } => {
-                self.watch_everything();
-                settings_flags::FWMARK
-            }
-            ServiceKey::Address { address, port, .. } => {
-                self.watch_address(convert::address(address), key.family().number(), true);
-                match port {
-                    FTP => settings_flags::FTP,
-                    0 => settings_flags::ANY_PORT,
-                    _ => 0,
-                }
-            }
-        };
-        self.set(|s| s.flags |= flag | settings_flags::ANY);
-    }
-
-    /// A mark can be on any packet.
-    fn watch_everything(&mut self) {
-        let target = self.watch.at(0).cast::<u64>();
-        for at in 0..2048 {
-            // SAFETY: a word of the element.
-            unsafe { target.add(at).write_volatile(u64::MAX) }
-        }
-    }
-
-    /// Has packets from an address, and to it if it is virtual, looked at.
-    pub fn watch_address(&mut self, address: Address, family: u8, is_virtual: bool) {
-        let (word, bit) = if family == AF_INET { watch::bit(address.0[0]) } else { watch::bit(address.0) };
-        let target = self.watch.at(0);
-        // SAFETY: words of the element; `word` is less than 1024.
-        unsafe {
-            let reply = (&raw mut (*target).reply).cast::<u64>().add(word);
-            reply.write_volatile(reply.read_volatile() | bit);
-            if is_virtual {
-                let virt = (&raw mut (*target).virt).cast::<u64>().add(word);
-                virt.write_volatile(virt.read_volatile() | bit);
-            }
-        }
-    }
-
     /// The destinations of a service, newest first.
     pub fn list(&self, id: ServiceId) -> Vec<DestId> {
         let config = self.service_config(id);
@@ -267,48 +220,6 @@ impl Plane {
         let config = self.dest_config(id);
         let (address, port) = (field!(self.dests, id, address), field!(self.dests, id, port));
         TableDest { id, weight: config.weight, last_weight: config.last_weight, address, port }
-    }
-
-    /// Clears bits of the watch filter that nothing needs any more.
-    pub fn prune_watch(&mut self) {
-        let settings = self.settings();
-        if settings.flags & settings_flags::FWMARK != 0 {
-            return;
-        }
-        let before = self.watch.get(0);
-        let mut needed = lvs_common::abi::Watch { virt: [0; 1024], reply: [0; 1024] };
-        let mut mark = |address: Address, family: u8, is_virtual: bool| {
-            let (word, bit) = if family == AF_INET { watch::bit(address.0[0]) } else { watch::bit(address.0) };
-            needed.reply[word] |= bit;
-            if is_virtual {
-                needed.virt[word] |= bit;
-            }
-        };
-        for id in 1..settings.services_used {
-            if self.is_present(id) {
-                mark(field!(self.services, id, address), field!(self.services, id, family), true);
-            }
-        }
-        for id in 1..settings.dests_used {
-            let busy = field!(self.dests, id, connections) != 0 || field!(self.dests, id, persistent) != 0;
-            if busy || self.dest_config(id).flags & dest_flags::AVAILABLE != 0 {
-                mark(field!(self.dests, id, address), field!(self.dests, id, family), false);
-                let service = field!(self.dests, id, service);
-                mark(field!(self.services, service, address), field!(self.services, service, family), true);
-            }
-        }
-        let target = self.watch.at(0);
-        for at in 0..1024 {
-            // SAFETY: words of the element.
-            unsafe {
-                if before.virt[at] != needed.virt[at] {
-                    (&raw mut (*target).virt).cast::<u64>().add(at).write_volatile(needed.virt[at]);
-                }
-                if before.reply[at] != needed.reply[at] {
-                    (&raw mut (*target).reply).cast::<u64>().add(at).write_volatile(needed.reply[at]);
-                }
-            }
-        }
     }
 }
 

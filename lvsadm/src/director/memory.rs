@@ -6,8 +6,8 @@ use lvs_common::abi::Sysctls;
 
 use super::{Director, Error, Result, Wanted};
 use crate::rules::{
-    Connection, Destination, DestinationEntry, DestinationKey, Rates, Service, ServiceEntry, ServiceKey, Statistics,
-    Timeouts, check,
+    Connection, Destination, DestinationEntry, DestinationKey, Mark, Rates, Service, ServiceEntry, ServiceKey,
+    Statistics, Timeouts, check,
 };
 
 /// A director in memory, for tests and for rules that are only looked at. Counters, rates and connections are what
@@ -20,6 +20,7 @@ pub struct MemoryDirector {
     pub connections: Vec<Connection>,
     timeouts: Timeouts,
     sysctls: Sysctls,
+    marks: Vec<Mark>,
     /// As it was when a group of changes was begun.
     before: Option<Box<MemoryDirector>>,
     /// Where in `entries` a service is.
@@ -33,6 +34,7 @@ impl Default for MemoryDirector {
             connections: Vec::new(),
             timeouts: Timeouts { tcp: 900, tcp_fin: 120, udp: 300 },
             sysctls: Sysctls::default(),
+            marks: Vec::new(),
             before: None,
             index: HashMap::new(),
         }
@@ -174,6 +176,16 @@ impl Director for MemoryDirector {
 
     fn set_sysctls(&mut self, sysctls: &Sysctls) -> Result<()> {
         self.sysctls = *sysctls;
+        Ok(())
+    }
+
+    fn marks(&self) -> Result<Vec<Mark>> {
+        Ok(self.marks.clone())
+    }
+
+    fn set_marks(&mut self, marks: &[Mark]) -> Result<()> {
+        marks.clone_into(&mut self.marks);
+        self.marks.sort_by_key(|mark| mark.traffic);
         Ok(())
     }
 

@@ -6,12 +6,14 @@ use crate::rules::{Destination, DestinationKey, Service, ServiceKey, Timeouts};
 /// director to say after it looked up the service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Named {
-    /// Everything else; scheduler and engine are not filled in.
+    /// Everything else; scheduler, engine and timeouts are not filled in.
     pub service: Service,
     /// Name of the scheduler.
     pub scheduler: String,
     /// Name of the persistence engine; empty is none.
     pub engine: String,
+    /// Timeouts of its own, if any were given: without, an edited service keeps those it has.
+    pub timeouts: Option<Timeouts>,
 }
 
 /// A checked command.

@@ -30,6 +30,7 @@ pub enum Id {
     Upper,
     Lower,
     SchedFlags,
+    ConnTimeout,
     SyncGroup,
     SyncMaxLen,
     McastGroup,
@@ -215,5 +216,7 @@ pub const FLAGS: &[Flag] = &[
 
     within(Section::Own, switch(Id::FullNat, Opt::Forward, "fullnat", "",
         &["full NAT (source address translated too)"])),
+    within(Section::Own, valued(Id::ConnTimeout, Opt::ConnTimeout, "conn-timeout", "", "tcp[:tcpfin[:udp]]",
+        &["the service's own connection timeouts,", "0 or none is the one of --set."])),
     within(Section::Own, plain(Opt::Json, "json", "", &["listings as JSON: see docs/JSON.md"])),
 ];

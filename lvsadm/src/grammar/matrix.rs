@@ -79,6 +79,7 @@ pub enum Opt {
     TunCsum,
     TunRemCsum,
     Json,
+    ConnTimeout,
 }
 
 /// An option's name in messages, and for each command whether it requires the option (`+`), allows it (`o`), allows one
@@ -87,7 +88,7 @@ pub enum Opt {
 /// The columns: add-service, edit-service, delete-service, flush, list, add-server, delete-server, edit-server, set,
 /// start-daemon, stop-daemon, restore, save, zero.
 #[rustfmt::skip]
-const MATRIX: [(&str, &[u8; 14]); 35] = [
+const MATRIX: [(&str, &[u8; 14]); 36] = [
     //                      AEDCLadeSssRSZ
     ("numeric",           b"....o.......o."),
     ("connection",        b"....1........."),
@@ -124,6 +125,7 @@ const MATRIX: [(&str, &[u8; 14]); 35] = [
     ("tun-csum",          b".....o.o......"),
     ("tun-remcsum",       b".....o.o......"),
     ("json",              b"....o........."),
+    ("conn-timeout",      b"oo............"),
 ];
 
 /// The tunnel options a type takes, as [`MATRIX`] has it for commands: port, no checksum, checksum, remote checksum.
@@ -213,7 +215,7 @@ mod tests {
 
     #[test]
     fn the_last_row_is_the_last_option() {
-        assert_eq!(MATRIX[Opt::Json as usize].0, "json");
+        assert_eq!(MATRIX[Opt::ConnTimeout as usize].0, "conn-timeout");
         assert_eq!(COMMANDS[Cmd::Zero as usize], "zero");
     }
 }

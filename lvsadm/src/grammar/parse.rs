@@ -87,6 +87,20 @@ fn timeout(text: &str, least: i64) -> Result<u32, Failure> {
     }
 }
 
+/// The timeouts of a service, `TCP[:TCPFIN[:UDP]]`; those that are not given are 0.
+fn own_timeouts(text: &str) -> Result<Timeouts, Failure> {
+    let mut values = [0; 3];
+    let mut parts = text.split(':');
+    for (value, part) in values.iter_mut().zip(&mut parts) {
+        *value = timeout(part, 0)?;
+    }
+    if parts.next().is_some() {
+        return Failure::usage(format!("invalid timeout value `{text}' specified: it is tcp[:tcpfin[:udp]]"));
+    }
+    let [tcp, tcp_fin, udp] = values;
+    Ok(Timeouts { tcp, tcp_fin, udp })
+}
+
 /// A number in range, or a sentence.
 fn ranged(text: &str, least: i64, greatest: i64, sentence: &str) -> Result<u32, Failure> {
     match values::number(text, least..=greatest) {
@@ -116,6 +130,7 @@ struct Draft<'a> {
     lower: u32,
     tunnel: u8,
     tunnel_port: u16,
+    /// Those of `--set` or of a service.
     timeouts: Timeouts,
 }
 
@@ -140,7 +155,7 @@ impl<'a> Draft<'a> {
             lower: 0,
             tunnel: tunnel::IPIP,
             tunnel_port: 0,
-            timeouts: Timeouts { tcp: 0, tcp_fin: 0, udp: 0 },
+            timeouts: Timeouts::default(),
         }
     }
 
@@ -182,6 +197,7 @@ impl<'a> Draft<'a> {
             Id::Upper => self.upper = ranged(text, 0, greatest, "illegal u_threshold specified")?,
             Id::Lower => self.lower = ranged(text, 0, greatest, "illegal l_threshold specified")?,
             Id::SchedFlags => self.sched_flags = text,
+            Id::ConnTimeout => self.timeouts = own_timeouts(text)?,
             Id::SyncGroup => drop(ranged(text, 0, 255, "illegal syncid specified")?),
             Id::SyncMaxLen => drop(ranged(text, 1, 65507, "illegal sync-maxlen specified")?),
             Id::McastGroup => {
@@ -307,7 +323,8 @@ impl<'a> Draft<'a> {
             netmask: self.netmask,
             ..Service::new(key, Default::default())
         };
-        Ok(Named { service, scheduler: scheduler.to_owned(), engine: self.engine.to_owned() })
+        let timeouts = self.options.has(Opt::ConnTimeout).then_some(self.timeouts);
+        Ok(Named { service, scheduler: scheduler.to_owned(), engine: self.engine.to_owned(), timeouts })
     }
 
     fn destination(self) -> Result<Destination, Failure> {

@@ -1,11 +1,15 @@
 //! lvsadm's own sub-commands, which are words.
 
+mod mark;
+
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::dataplane::LogLevel;
 use crate::session::is_ipvsadm;
+
+pub use mark::{MarkAction, TrafficArgs};
 
 /// lvsadm's sub-commands. Everything that begins with `-` is ipvsadm's grammar: see `lvsadm -h`.
 #[derive(Debug, Parser)]
@@ -55,8 +59,8 @@ pub enum Sub {
     /// Go from what is configured to what a file wants, all at once, or not at all if there is a mistake in it
     ///
     /// The file's lines are what one would type after `lvsadm`: -A and -a as `lvsadm -S` prints them, --set, sysctl, attach,
-    /// detach. A `#` begins a comment. Services and destinations that it does not name are deleted, those that it names as
-    /// they are keep their connections and counters; settings and devices it does not name stay as they are.
+    /// mark, detach. A `#` begins a comment. Services and destinations that it does not name are deleted, those that it names as
+    /// they are keep their connections and counters; settings, marks and devices it does not name stay as they are.
     Apply {
         /// The file, or - for standard input
         file: PathBuf,
@@ -66,7 +70,7 @@ pub enum Sub {
     },
     /// Print the rules, as `lvsadm -S -n` does or, with --full, everything that is configured
     Save {
-        /// Also thresholds, timeouts, settings and devices: a file for `lvsadm apply`
+        /// Also thresholds, timeouts, settings, marks and devices: a file for `lvsadm apply`
         #[arg(long)]
         full: bool,
     },
@@ -82,6 +86,16 @@ pub enum Sub {
     Log,
     /// Make this host a real server for direct routing or tunnels
     RealServer(crate::real_server::RealServerArgs),
+    /// Give traffic firewall marks, for services by mark (-f)
+    ///
+    /// The data plane sees packets before netfilter could mark them, so what iptables or nftables would do in their mangle
+    /// tables is done by rules here. A mark that a TC program or a socket of this host (SO_MARK) gave a packet counts where
+    /// no rule is about it.
+    Mark {
+        /// What to do
+        #[command(subcommand)]
+        action: MarkAction,
+    },
     /// Show or set net.ipv4.vs settings of the data plane
     Sysctl {
         /// Set all settings back to their defaults first

@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use crate::director::Wanted;
 use crate::rules::{
-    Connection, Destination, DestinationEntry, Netmask, PersistenceEngine, Protocol, Rates, Service, ServiceEntry,
-    ServiceKey, Statistics, Timeouts as Seconds, flags_of, scheduler_name,
+    Connection, Destination, DestinationEntry, Mark, Netmask, PersistenceEngine, Prefix, Protocol, Rates, Service,
+    ServiceEntry, ServiceKey, Statistics, Timeouts as Seconds, flags_of, scheduler_name,
 };
 
 /// An address and a port.
@@ -35,6 +35,7 @@ struct ServiceObject {
     one_packet: bool,
     persistence: Option<Persistence>,
     persistence_engine: Option<&'static str>,
+    timeouts: Option<TimeoutsObject>,
     #[serde(skip_serializing_if = "Option::is_none")]
     statistics: Option<Counts>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -124,6 +125,23 @@ struct TimeoutsObject {
     udp: u32,
 }
 
+#[derive(Serialize)]
+struct MarkObject {
+    mark: u32,
+    family: &'static str,
+    protocol: Option<&'static str>,
+    to: PrefixObject,
+    from: PrefixObject,
+    first_port: u16,
+    last_port: u16,
+}
+
+#[derive(Serialize)]
+struct PrefixObject {
+    address: IpAddr,
+    prefix_length: u8,
+}
+
 /// One line of JSON.
 pub fn line(value: &impl Serialize) -> String {
     // Structures of numbers, strings and lists, with keys that are strings, can always be written.
@@ -139,7 +157,26 @@ pub fn services(entries: &[ServiceEntry], wanted: Wanted) -> String {
 
 /// `--timeout`
 pub fn timeouts(timeouts: &Seconds) -> String {
-    line(&TimeoutsObject { tcp: timeouts.tcp, tcp_fin: timeouts.tcp_fin, udp: timeouts.udp })
+    line(&seconds(timeouts))
+}
+
+fn seconds(timeouts: &Seconds) -> TimeoutsObject {
+    TimeoutsObject { tcp: timeouts.tcp, tcp_fin: timeouts.tcp_fin, udp: timeouts.udp }
+}
+
+/// Classification rules.
+pub fn marks(marks: &[Mark]) -> String {
+    let prefix = |prefix: Prefix| PrefixObject { address: prefix.address, prefix_length: prefix.length };
+    let object = |mark: &Mark| MarkObject {
+        mark: mark.mark,
+        family: mark.traffic.family().name(),
+        protocol: mark.traffic.protocol.map(Protocol::name),
+        to: prefix(mark.traffic.to),
+        from: prefix(mark.traffic.from),
+        first_port: mark.traffic.ports.0,
+        last_port: mark.traffic.ports.1,
+    };
+    line(&marks.iter().map(object).collect::<Vec<_>>())
 }
 
 /// `--daemon`: there are none in this build.
@@ -168,7 +205,7 @@ impl Rows {
 }
 
 fn service(entry: &ServiceEntry, wanted: Wanted) -> ServiceObject {
-    let Service { key, scheduler, flags, timeout, netmask, engine } = entry.service;
+    let Service { key, scheduler, flags, timeout, netmask, engine, timeouts: own } = entry.service;
     ServiceObject {
         key: match key {
             ServiceKey::Address { protocol, address, port } => {
@@ -187,6 +224,7 @@ fn service(entry: &ServiceEntry, wanted: Wanted) -> ServiceObject {
             },
         }),
         persistence_engine: engine.map(PersistenceEngine::name),
+        timeouts: entry.service.has_timeouts().then(|| seconds(&own)),
         statistics: wanted.statistics.then(|| counts(&entry.statistics)),
         rates: wanted.rates.then(|| rates(&entry.rates)),
         destinations: entry.destinations.iter().map(|listed| destination(listed, wanted)).collect(),

@@ -2,9 +2,9 @@
 
 use std::fmt::Write;
 
-use super::label::{Labels, tunnel};
+use super::label::{Labels, own_timeouts, tunnel};
 use super::numbers::{exact, scaled};
-use crate::grammar::Mode;
+use crate::grammar::{Dialect, Mode};
 use crate::rules::{DestinationEntry, Service, ServiceEntry, ServiceKey, flag_names, scheduler_name};
 
 /// The first line of a full listing.
@@ -73,7 +73,7 @@ impl Listing<'_> {
             }
             _ => {
                 text.push_str(&name);
-                configuration(text, &entry.service);
+                configuration(text, &entry.service, self.labels.dialect());
             }
         }
         text.push('\n');
@@ -127,7 +127,7 @@ impl Listing<'_> {
 }
 
 /// Appends what follows a service's name.
-fn configuration(text: &mut String, service: &Service) {
+fn configuration(text: &mut String, service: &Service, dialect: Dialect) {
     let _ = write!(text, " {}", scheduler_name(service.scheduler));
     let flags = flag_names(service.scheduler, service.flags);
     if !flags.is_empty() {
@@ -144,5 +144,8 @@ fn configuration(text: &mut String, service: &Service) {
     }
     if service.is_one_packet() {
         text.push_str(" ops");
+    }
+    if dialect == Dialect::Own && service.has_timeouts() {
+        let _ = write!(text, " timeout {}", own_timeouts(&service.timeouts));
     }
 }

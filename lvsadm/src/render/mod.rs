@@ -18,7 +18,12 @@ pub use rules::{changes, full};
 pub use save::save;
 pub use sort::{hash_order, sorted};
 
-use crate::rules::Timeouts;
+use crate::rules::{Mark, Timeouts};
+
+/// `mark list`
+pub fn marks(marks: &[Mark]) -> String {
+    marks.iter().map(|mark| format!("{mark}\n")).collect()
+}
 
 /// `-L --timeout`
 pub fn timeouts(timeouts: &Timeouts) -> String {

@@ -13,7 +13,7 @@ use crate::rules::{Change, Rule, SYSCTLS};
 /// What a file says of itself.
 const HEAD: &str = "# Everything that is configured, by `lvsadm save --full', for `lvsadm apply'.\n\
                     # Each line is what one would type after `lvsadm'; the file is complete: what it does not name is gone\n\
-                    # (services and destinations), detached (devices), or at its default (settings) once it is applied.\n";
+                    # (services, destinations, marks), detached (devices), or at its default (settings) once it is applied.\n";
 
 /// Appends a rule's line.
 fn line(text: &mut String, rule: &Rule) {
@@ -22,6 +22,7 @@ fn line(text: &mut String, rule: &Rule) {
         Rule::Timeouts(t) => writeln!(text, "--set {} {} {}", t.tcp, t.tcp_fin, t.udp),
         Rule::Sysctl(name, value) => writeln!(text, "sysctl {name}={value}"),
         Rule::Device(name, attached) => writeln!(text, "{}", devices::line(name, *attached)),
+        Rule::Mark(mark) => writeln!(text, "mark add {mark}"),
         Rule::Service(service) => {
             save::service(text, &mut labels, service, save::Form::Full);
             Ok(())
@@ -39,7 +40,7 @@ pub fn full(devices: &[String], rules: &[Rule]) -> String {
     for line in devices {
         let _ = writeln!(text, "{line}");
     }
-    text.push_str("sysctl --reset\n");
+    text.push_str("sysctl --reset\nmark flush\n");
     let usual = Sysctls::default();
     let is_usual = |rule: &Rule| match rule {
         Rule::Sysctl(name, value) => SYSCTLS.iter().any(|s| s.name == *name && s.get(&usual) == *value),

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use lvs_common::abi::{Forward, tunnel};
 
-use super::label::Labels;
+use super::label::{Labels, own_timeouts};
 use crate::grammar::Dialect;
 use crate::rules::{Destination, Family, Protocol, Service, ServiceEntry, ServiceKey, flag_names, scheduler_name};
 
@@ -44,6 +44,9 @@ pub fn service(text: &mut String, labels: &mut Labels<'_>, service: &Service, fo
     let flags = flag_names(service.scheduler, service.flags);
     if !flags.is_empty() {
         let _ = write!(text, " -b {flags}");
+    }
+    if form == Form::Full && service.has_timeouts() {
+        let _ = write!(text, " --conn-timeout {}", own_timeouts(&service.timeouts));
     }
     text.push('\n');
 }

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use super::{Attached, Destination, DestinationKey, Service, ServiceKey, Timeouts};
+use super::{Attached, Destination, DestinationKey, Mark, Service, ServiceKey, Timeouts, Traffic};
 
 /// One thing that is configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +14,8 @@ pub enum Rule {
     Sysctl(&'static str, u32),
     /// `attach`: a device that is attached.
     Device(String, Attached),
+    /// `mark add`
+    Mark(Mark),
     /// `-A`
     Service(Service),
     /// `-a`
@@ -27,6 +29,7 @@ pub enum RuleKey {
     Timeouts,
     Sysctl(&'static str),
     Device(String),
+    Mark(Traffic),
     Service(ServiceKey),
     Destination(ServiceKey, DestinationKey),
 }
@@ -38,6 +41,7 @@ impl Rule {
             Rule::Timeouts(_) => RuleKey::Timeouts,
             Rule::Sysctl(name, _) => RuleKey::Sysctl(name),
             Rule::Device(name, _) => RuleKey::Device(name.clone()),
+            Rule::Mark(mark) => RuleKey::Mark(mark.traffic),
             Rule::Service(service) => RuleKey::Service(service.key),
             Rule::Destination(service, destination) => RuleKey::Destination(*service, destination.key),
         }

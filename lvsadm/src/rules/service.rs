@@ -3,10 +3,13 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
+use clap::ValueEnum;
 use lvs_common::abi::{AF_INET, AF_INET6, Scheduler, service_flags};
 
+use super::Timeouts;
+
 /// Transport protocol of an address service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ValueEnum)]
 #[allow(missing_docs, reason = "the variants are the protocols' own names")]
 #[repr(u8)]
 pub enum Protocol {
@@ -200,17 +203,32 @@ pub struct Service {
     pub netmask: Netmask,
     /// Persistence engine; of no effect without persistence.
     pub engine: Option<PersistenceEngine>,
+    /// Timeouts of its connections; 0 is the global one. Ours: IPVS has none.
+    pub timeouts: Timeouts,
 }
 
 impl Service {
     /// A service with a scheduler and nothing else.
     pub fn new(key: ServiceKey, scheduler: Scheduler) -> Self {
-        Service { key, scheduler, flags: 0, timeout: 0, netmask: Netmask::full(key.family()), engine: None }
+        Service {
+            key,
+            scheduler,
+            flags: 0,
+            timeout: 0,
+            netmask: Netmask::full(key.family()),
+            engine: None,
+            timeouts: Timeouts::default(),
+        }
     }
 
     /// Whether it is persistent.
     pub fn is_persistent(&self) -> bool {
         self.flags & service_flags::PERSISTENT != 0
+    }
+
+    /// Whether any of its timeouts is its own.
+    pub fn has_timeouts(&self) -> bool {
+        self.timeouts != Timeouts::default()
     }
 
     /// Whether each packet is scheduled by itself.

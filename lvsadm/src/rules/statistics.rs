@@ -50,7 +50,7 @@ pub struct DestinationEntry {
 }
 
 /// The timeouts ipvsadm knows, in seconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Timeouts {
     /// TCP, established.
     pub tcp: u32,

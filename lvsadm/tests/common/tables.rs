@@ -6,8 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use lvs_common::abi::{Forward, SCHEDULERS, Sysctls, service_flags, tunnel};
 use lvsadm::director::{Director, MemoryDirector, Wanted};
 use lvsadm::rules::{
-    Destination, DestinationKey, Family, Netmask, PersistenceEngine, Protocol, SYSCTLS, Service, ServiceKey, Timeouts,
-    Tunnel,
+    Destination, DestinationKey, EVERY_PORT, Family, Mark, MarkChange, Netmask, PersistenceEngine, Prefix, Protocol,
+    SYSCTLS, Service, ServiceKey, Timeouts, Traffic, Tunnel,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -121,15 +121,41 @@ pub fn filled() -> impl Strategy<Value = MemoryDirector> {
     })
 }
 
-/// A whole configuration: a table with thresholds, timeouts and settings.
+fn prefix(family: Family) -> impl Strategy<Value = Prefix> {
+    let whole = if family == Family::V4 { 32 } else { 128u8 };
+    (address(family), 0..=whole)
+        .prop_map(|(address, length)| Prefix::parse(&format!("{address}/{length}")).expect("a prefix"))
+}
+
+/// Classification rules, no two about the same traffic.
+fn marks() -> impl Strategy<Value = Vec<Mark>> {
+    let rule = family().prop_flat_map(|family| {
+        let protocol = option::of((0..Protocol::ALL.len()).prop_map(|at| Protocol::ALL[at]));
+        let ports = prop_oneof![Just(EVERY_PORT), any::<(u16, u16)>().prop_map(|(a, b)| (a.min(b), a.max(b)))];
+        (prefix(family), prefix(family), ports, protocol, 1u32..)
+            .prop_map(|(to, from, ports, protocol, mark)| Mark { traffic: Traffic { to, from, ports, protocol }, mark })
+    });
+    vec(rule, 0..6).prop_map(|rules| {
+        let mut marks = Vec::new();
+        rules.into_iter().for_each(|rule| MarkChange::Add(rule).apply(&mut marks));
+        marks
+    })
+}
+
+/// A whole configuration: a table with thresholds and services' timeouts, global timeouts, marks, and settings.
 pub fn configured() -> impl Strategy<Value = MemoryDirector> {
     let settings = vec((0..SYSCTLS.len(), any::<u32>()), 0..4);
     let thresholds = vec((0..=i32::MAX as u32, 0..=i32::MAX as u32), 1..8);
     let seconds = || 1..2_678_400u32;
-    (filled(), thresholds, (seconds(), seconds(), seconds()), settings).prop_map(
-        |(mut director, thresholds, (tcp, tcp_fin, udp), settings)| {
+    (filled(), thresholds, (seconds(), seconds(), seconds()), settings, marks()).prop_map(
+        |(mut director, thresholds, (tcp, tcp_fin, udp), settings, marks)| {
             let mut thresholds = thresholds.into_iter().cycle();
             for entry in &mut director.entries {
+                let (one, other) = thresholds.next().expect("an endless one");
+                if one % 4 == 0 {
+                    let seconds = |number| number % 2_678_400;
+                    entry.service.timeouts = Timeouts { tcp: seconds(one), tcp_fin: 0, udp: seconds(other) };
+                }
                 for listed in &mut entry.destinations {
                     let (one, other) = thresholds.next().expect("an endless one");
                     (listed.destination.upper, listed.destination.lower) = (one.max(other), one.min(other));
@@ -141,16 +167,23 @@ pub fn configured() -> impl Strategy<Value = MemoryDirector> {
                 SYSCTLS[at].set(&mut sysctls, value % SYSCTLS[at].max.saturating_add(1).max(1));
             }
             director.set_sysctls(&sysctls).unwrap();
+            director.set_marks(&marks).unwrap();
             director
         },
     )
 }
 
-/// A configuration and another that shares services and destinations with it, some of them changed.
+/// A configuration and another that shares services, destinations and marks with it, some of them changed.
 pub fn related() -> impl Strategy<Value = (MemoryDirector, MemoryDirector)> {
     (configured(), configured(), vec(any::<u8>(), 1..64)).prop_map(|(one, mut other, choices)| {
         let mut choices = choices.into_iter().cycle();
         let mut choose = || choices.next().expect("an endless one");
+        let mut marks = other.marks().unwrap();
+        for mark in one.marks().unwrap() {
+            let number = mark.mark ^ u32::from(choose() % 2) << 31;
+            MarkChange::Add(Mark { mark: number.max(1), ..mark }).apply(&mut marks);
+        }
+        other.set_marks(&marks).unwrap();
         for entry in &one.entries {
             let mut service = entry.service;
             match choose() % 4 {

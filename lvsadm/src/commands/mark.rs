@@ -1,0 +1,53 @@
+//! `mark`: classification rules.
+
+use anyhow::{Result, bail};
+
+use crate::dataplane::{self, PlaneDirector};
+use crate::director::Director;
+use crate::grammar::subcommands::MarkAction;
+use crate::render;
+use crate::rules::MarkChange;
+
+/// Changes the rules, or shows them.
+pub fn mark(action: &MarkAction) -> Result<()> {
+    match (action.change().map_err(anyhow::Error::msg)?, action) {
+        (Some(change), _) => make(change),
+        (None, MarkAction::List { json: true }) => list(render::json::marks),
+        (None, _) => list(render::marks),
+    }
+}
+
+/// Makes a change.
+fn make(change: MarkChange) -> Result<()> {
+    let mut director = match change {
+        MarkChange::Add(_) => super::open()?,
+        // Nothing is loaded only to be empty.
+        MarkChange::Delete(_) | MarkChange::Flush => match dataplane::open()? {
+            Some(plane) => PlaneDirector::new(plane),
+            None if change == MarkChange::Flush => return Ok(()),
+            None => bail!("there is no rule about that traffic"),
+        },
+    };
+    let mut marks = director.marks()?;
+    let there = |traffic| marks.iter().find(|mark| mark.traffic == traffic);
+    match change {
+        MarkChange::Add(mark) => {
+            if let Some(other) = there(mark.traffic) {
+                bail!("there is a rule about that traffic already, which gives it mark {}", other.mark);
+            }
+        }
+        MarkChange::Delete(traffic) if there(traffic).is_none() => bail!("there is no rule about that traffic"),
+        MarkChange::Delete(_) | MarkChange::Flush => {}
+    }
+    change.apply(&mut marks);
+    Ok(director.set_marks(&marks)?)
+}
+
+/// Prints the rules.
+fn list(render: fn(&[crate::rules::Mark]) -> String) -> Result<()> {
+    let marks = match dataplane::open()? {
+        Some(plane) => PlaneDirector::new(plane).marks()?,
+        None => Vec::new(),
+    };
+    super::print(&render(&marks))
+}
