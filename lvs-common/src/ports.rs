@@ -3,7 +3,7 @@
 //! Those from `lport_min` to `lport_max`, but, where the host itself has the address, none of those that it gives out for
 //! its own connections (`ip_local_port_range`): they could be to the same real server.
 
-use crate::abi::LocalAddress;
+use crate::abi::{CHUNK_PORTS, LocalAddress};
 
 /// Ports from `first` to `last`, host order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +36,26 @@ pub const fn reserved(word: u32, local: &LocalAddress, give: Range) -> u64 {
     !within(word, give) | hosts | (word == 0) as u64
 }
 
+/// First and last of the ports that two ranges have in common, and how many these are.
+#[inline(always)]
+const fn common(a: Range, b: (u32, u32)) -> (u32, u32, u32) {
+    let first = if a.first as u32 > b.0 { a.first as u32 } else { b.0 };
+    let last = if (a.last as u32) < b.1 { a.last as u32 } else { b.1 };
+    (first, last, if last < first { 0 } else { last - first + 1 })
+}
+
+/// How many ports of chunk `chunk` may be given out.
+#[inline(always)]
+pub const fn available(chunk: u32, local: &LocalAddress, give: Range) -> u32 {
+    let begin = chunk * CHUNK_PORTS;
+    // Port 0 is none.
+    let (first, last, all) = common(give, (if begin == 0 { 1 } else { begin }, begin + CHUNK_PORTS - 1));
+    if local.host_last == 0 || all == 0 {
+        return all;
+    }
+    all - common(Range { first: local.host_first, last: local.host_last }, (first, last)).2
+}
+
 /// The lowest bit that is not set, as a number from 0 to 63; only of a word that is not full.
 #[inline(always)]
 pub const fn lowest_free(word: u64) -> u32 {
@@ -58,6 +78,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::abi::CHUNKS;
 
     fn given_out(local: &LocalAddress, give: Range) -> Vec<u32> {
         (0..1024u32)
@@ -76,6 +97,8 @@ mod tests {
             let is_hosts = |port| host_last != 0 && (host_first..=host_last).contains(&port);
             let expected: Vec<u32> =
                 (1..=65535u16).filter(|port| (first..=last).contains(port) && !is_hosts(*port)).map(u32::from).collect();
+            let counted = (0..CHUNKS).map(|chunk| available(chunk, &local, give)).sum::<u32>();
+            prop_assert_eq!(counted as usize, expected.len());
             prop_assert_eq!(given_out(&local, give), expected);
         }
 

@@ -102,12 +102,22 @@ pub fn lvs_xdp_open6(ctx: XdpContext) -> u32 {
 
 #[xdp]
 pub fn lvs_xdp_claim4(ctx: XdpContext) -> u32 {
-    fullnat::open::run::<_, V4>(XdpPacket(ctx.ctx)) as u32
+    fullnat::open::claim::<_, V4>(XdpPacket(ctx.ctx)) as u32
 }
 
 #[xdp]
 pub fn lvs_xdp_claim6(ctx: XdpContext) -> u32 {
-    fullnat::open::run::<_, V6>(XdpPacket(ctx.ctx)) as u32
+    fullnat::open::claim::<_, V6>(XdpPacket(ctx.ctx)) as u32
+}
+
+#[xdp]
+pub fn lvs_xdp_enter4(ctx: XdpContext) -> u32 {
+    fullnat::open::enter::<_, V4>(XdpPacket(ctx.ctx)) as u32
+}
+
+#[xdp]
+pub fn lvs_xdp_enter6(ctx: XdpContext) -> u32 {
+    fullnat::open::enter::<_, V6>(XdpPacket(ctx.ctx)) as u32
 }
 
 #[xdp]
@@ -303,12 +313,22 @@ pub fn lvs_bypass6(ctx: TcContext) -> i32 {
 
 #[classifier]
 pub fn lvs_claim4(ctx: TcContext) -> i32 {
-    fullnat::open::run::<_, V4>(tc(&ctx))
+    fullnat::open::claim::<_, V4>(tc(&ctx))
 }
 
 #[classifier]
 pub fn lvs_claim6(ctx: TcContext) -> i32 {
-    fullnat::open::run::<_, V6>(tc(&ctx))
+    fullnat::open::claim::<_, V6>(tc(&ctx))
+}
+
+#[classifier]
+pub fn lvs_enter4(ctx: TcContext) -> i32 {
+    fullnat::open::enter::<_, V4>(tc(&ctx))
+}
+
+#[classifier]
+pub fn lvs_enter6(ctx: TcContext) -> i32 {
+    fullnat::open::enter::<_, V6>(tc(&ctx))
 }
 
 #[classifier]

@@ -60,7 +60,7 @@ pub enum Tail {
     Bypass4 = 25,
     /// The same for IPv6.
     Bypass6 = 26,
-    /// Takes a local address for an IPv4 connection and makes it (FullNAT).
+    /// Takes a local address for an IPv4 connection (FullNAT).
     Claim4 = 27,
     /// The same for IPv6.
     Claim6 = 28,
@@ -72,6 +72,10 @@ pub enum Tail {
     FullNatReply4 = 31,
     /// The same for IPv6.
     FullNatReply6 = 32,
+    /// Makes the IPv4 connection that a local address was taken for.
+    Enter4 = 33,
+    /// The same for IPv6.
+    Enter6 = 34,
 }
 
 /// Jumps; returns only if the program array has no such program.

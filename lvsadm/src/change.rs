@@ -1,8 +1,10 @@
 //! The changes that commands ask a director for.
 
+use std::net::IpAddr;
+
 use crate::director::{Director, Error, Operation, Result, Wanted};
 use crate::grammar::{Command, Named};
-use crate::rules::{PersistenceEngine, Service, scheduler_by_name};
+use crate::rules::{PersistenceEngine, Service, ServiceKey, scheduler_by_name};
 
 /// Makes the change that a command asks for: which operation it was, and what came of it. `None` if the command asks for
 /// no change.
@@ -31,6 +33,10 @@ pub fn make(director: &mut dyn Director, command: Command) -> Option<(Operation,
         Command::DeleteDestination(service, key) => {
             (Operation::DeleteDestination, director.delete_destination(&service, &key))
         }
+        Command::AddLocal(service, address) => (Operation::AddLocal, add_local(director, service.as_ref(), address)),
+        Command::DeleteLocal(service, address) => {
+            (Operation::DeleteLocal, delete_local(director, service.as_ref(), address))
+        }
         Command::SetTimeouts(timeouts) => (Operation::Timeouts, director.set_timeouts(timeouts)),
         Command::Zero(key) => (Operation::Zero, director.zero(key.as_ref())),
         _ => return None,
@@ -42,6 +48,27 @@ pub fn make(director: &mut dyn Director, command: Command) -> Option<(Operation,
 fn keep_timeouts(director: &dyn Director, service: Service) -> Result<Service> {
     let before = director.service(&service.key, Wanted::default())?;
     Ok(Service { timeouts: before.service.timeouts, ..service })
+}
+
+/// The local addresses of a pool.
+fn pool(director: &dyn Director, service: Option<&ServiceKey>) -> Result<Vec<IpAddr>> {
+    Ok(director.locals(service)?.into_iter().map(|local| local.address).collect())
+}
+
+fn add_local(director: &mut dyn Director, service: Option<&ServiceKey>, address: IpAddr) -> Result<()> {
+    let mut addresses = pool(director, service)?;
+    if addresses.contains(&address) {
+        return Err(Error::Exists);
+    }
+    addresses.push(address);
+    director.set_locals(service, &addresses)
+}
+
+fn delete_local(director: &mut dyn Director, service: Option<&ServiceKey>, address: IpAddr) -> Result<()> {
+    let mut addresses = pool(director, service)?;
+    let at = addresses.iter().position(|other| *other == address).ok_or(Error::NotFound)?;
+    addresses.remove(at);
+    director.set_locals(service, &addresses)
 }
 
 /// The service with its scheduler and engine. The kernel looks for the service before it looks for these, so if there is

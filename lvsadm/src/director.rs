@@ -1,9 +1,11 @@
 //! What the command line needs of a director, whatever it is made of.
 
+use std::net::IpAddr;
+
 use lvs_common::abi::Sysctls;
 
 use crate::rules::{
-    Connection, Destination, DestinationKey, Mark, Rule, SYSCTLS, Service, ServiceEntry, ServiceKey, Timeouts,
+    Connection, Destination, DestinationKey, LocalEntry, Mark, Rule, SYSCTLS, Service, ServiceEntry, ServiceKey, Timeouts,
 };
 
 mod error;
@@ -80,6 +82,13 @@ pub trait Director {
     /// Replaces the classification rules, whatever their order. It is a change like those of services: a group has it too.
     fn set_marks(&mut self, marks: &[Mark]) -> Result<()>;
 
+    /// The local addresses of a service, or the default pool. [`Error::NoService`] if there is no such service.
+    fn locals(&self, service: Option<&ServiceKey>) -> Result<Vec<LocalEntry>>;
+
+    /// Replaces the local addresses of a service, or the default pool; one without any has the default pool's. It is a
+    /// change like those of services: a group has it too. [`Error::NoService`] if there is no such service.
+    fn set_locals(&mut self, service: Option<&ServiceKey>, addresses: &[IpAddr]) -> Result<()>;
+
     /// Shows every connection and template to `visit`, in the table's order.
     fn connections(&self, visit: &mut dyn FnMut(&Connection)) -> Result<()>;
 
@@ -104,9 +113,15 @@ pub fn rules(director: &dyn Director) -> Result<Vec<Rule>> {
     let sysctls = director.sysctls()?;
     rules.extend(SYSCTLS.iter().map(|sysctl| Rule::Sysctl(sysctl.name, sysctl.get(&sysctls))));
     rules.extend(director.marks()?.into_iter().map(Rule::Mark));
+    let pool = |service: Option<ServiceKey>| -> Result<Option<Rule>> {
+        let addresses: Vec<IpAddr> = director.locals(service.as_ref())?.iter().map(|local| local.address).collect();
+        Ok((!addresses.is_empty()).then_some(Rule::Locals(service, addresses)))
+    };
+    rules.extend(pool(None)?);
     for entry in director.services(Wanted { destinations: true, ..Wanted::default() })? {
         let key = entry.service.key;
         rules.push(Rule::Service(entry.service));
+        rules.extend(pool(Some(key))?);
         rules.extend(entry.destinations.iter().rev().map(|listed| Rule::Destination(key, listed.destination)));
     }
     Ok(rules)

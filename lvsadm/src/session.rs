@@ -220,6 +220,7 @@ impl<'d> Session<'_, 'd> {
             }
             Command::List { list, json: false } => self.list(list),
             Command::List { list, json: true } => self.list_json(list),
+            Command::ListLocals { service, json } => self.locals(service, json),
             Command::Save { numeric } => self.save(numeric),
             change => match change::make(self.director()?, change) {
                 Some((operation, result)) => self.changed(operation, result),
@@ -311,6 +312,29 @@ impl<'d> Session<'_, 'd> {
             }
         };
         self.outcome.stdout.push_str(&json);
+        Ok(0)
+    }
+
+    /// Pools of local addresses: one service's, or all there are.
+    fn locals(&mut self, service: Option<ServiceKey>, json: bool) -> Status {
+        let mut pools = Vec::new();
+        let keys = match service {
+            Some(_) => vec![service],
+            None => {
+                let entries = self.services(Wanted::default(), true)?;
+                std::iter::once(None).chain(entries.into_iter().map(|entry| Some(entry.service.key))).collect()
+            }
+        };
+        for key in keys {
+            let addresses = self.director()?.locals(key.as_ref());
+            let addresses = self.listed(Operation::ListLocals, addresses)?;
+            if service.is_some() || !addresses.is_empty() {
+                pools.push((key, addresses));
+            }
+        }
+        let text =
+            if json { json::locals(&pools) } else { render::locals(&mut Labels::numeric(self.dialect), &pools) };
+        self.outcome.stdout.push_str(&text);
         Ok(0)
     }
 

@@ -23,7 +23,12 @@ pub struct LocalAddress {
     pub family: u32,
     /// In how many pools it is; only `lvsadm` reads it. One that is in none stays while connections have ports of it.
     pub pools: u32,
+    /// When it was taken out of its last pool, nanoseconds of the sweep's clock; 0 while it is in one.
+    pub removed: u64,
 }
+
+/// Slots of a pool's table in front of the addresses: how many there are of IPv4, which come first, and of IPv6.
+pub const POOL_HEAD: u32 = 2;
 
 /// Ports of a chunk.
 pub const CHUNK_PORTS: u32 = 4096;
@@ -49,7 +54,7 @@ pub struct PortKey {
     pub chunk: u8,
 }
 
-/// Value of `PORTS`: a bit for each port, set while it is taken or not to be given out.
+/// Value of `PORTS`: a bit for each port, set while it is taken.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Ports {
@@ -61,6 +66,6 @@ pub struct Ports {
     pub bits: [u64; CHUNK_WORDS as usize],
 }
 
-const _: () = assert!(size_of::<LocalAddress>() == 40);
+const _: () = assert!(size_of::<LocalAddress>() == 48);
 const _: () = assert!(size_of::<PortKey>() == 24);
 const _: () = assert!(size_of::<Ports>() == 520);

@@ -115,8 +115,8 @@ pub struct ServiceConfig {
     pub weight_gcd: u32,
     /// Inner map of `TABLES` with this configuration's bucket table (dh, sh, mh); 0 is none.
     pub table: u32,
-    /// Inner map of `TABLES` with this service's local addresses for FullNAT, their number in front; 0 is the default pool,
-    /// which is that of service 0.
+    /// Inner map of `TABLES` with this service's local addresses for FullNAT, behind
+    /// [`POOL_HEAD`](super::POOL_HEAD); 0 is the default pool, which is that of service 0.
     pub locals: u32,
     /// Always 0.
     pub pad2: u32,

@@ -2,7 +2,7 @@
 
 use aya_ebpf::{bindings::BPF_NOEXIST, helpers::generated::bpf_get_prandom_u32};
 use lvs_common::{
-    abi::{Address, CHUNK_PORTS, CHUNK_WORDS, CHUNKS, LocalAddress, PortKey, Ports, ServiceConfig, Settings},
+    abi::{Address, CHUNK_PORTS, CHUNK_WORDS, CHUNKS, LocalAddress, POOL_HEAD, PortKey, Ports, ServiceConfig, Settings},
     each::Each,
     exit::Exit,
     ports::{self, Range},
@@ -39,9 +39,9 @@ fn local(id: u32) -> Option<*mut LocalAddress> {
     LOCALS.get_ptr_mut(id)
 }
 
-/// The pool of a service: index of its table, and how many addresses it has.
+/// The pool of a service: index of its table, where in it the addresses of a family begin, and how many they are.
 #[inline(always)]
-fn pool(config: &ServiceConfig, epoch: u64) -> Option<(u32, u32)> {
+fn pool(config: &ServiceConfig, v4: bool, epoch: u64) -> Option<(u32, u32, u32)> {
     let table = match config.locals {
         0 => Found::get_any(DEFAULT, epoch)?.config().locals,
         own => own,
@@ -49,20 +49,29 @@ fn pool(config: &ServiceConfig, epoch: u64) -> Option<(u32, u32)> {
     if table == 0 {
         return None;
     }
-    let count = TABLES.get_value(table, &0).copied()?;
-    if count == 0 { None } else { Some((table, count)) }
+    let count4 = TABLES.get_value(table, &0).copied()?;
+    let (first, count) =
+        if v4 { (POOL_HEAD, count4) } else { (count4.wrapping_add(POOL_HEAD), TABLES.get_value(table, &1).copied()?) };
+    if count == 0 { None } else { Some((table, first, count)) }
+}
+
+/// Whom an address and port are for.
+pub struct Wanted<'a> {
+    pub service: &'a Found,
+    pub settings: &'a Settings,
+    /// Whether the address is to be one of IPv4.
+    pub v4: bool,
+    pub protocol: u8,
+    pub real_port: u16,
+    pub real: Address,
 }
 
 /// Takes a free address and port toward a real server: the addresses of the service's pool in turn, on each any port.
-#[inline(always)]
-pub fn claim(
-    service: &Found,
-    settings: &Settings,
-    real: Address,
-    real_port: u16,
-    protocol: u8,
-) -> Result<Claimed, Exit> {
-    let Some((table, count)) = pool(service.config(), settings.epoch) else { return Err(Exit::DropNoLocal) };
+/// A function of its own: its room on the stack is a call's.
+#[inline(never)]
+pub fn claim(wanted: &Wanted<'_>) -> Result<Claimed, Exit> {
+    let Wanted { service, settings, v4, protocol, real_port, real } = *wanted;
+    let Some((table, first, count)) = pool(service.config(), v4, settings.epoch) else { return Err(Exit::DropNoLocal) };
     // SAFETY: an element of the map.
     let turn = atomics::fetch_add32(unsafe { &raw mut (*service.it).local_turn }, 1);
     // SAFETY: a helper without arguments.
@@ -75,7 +84,7 @@ pub fn claim(
         if number >= count {
             return true;
         }
-        let id = TABLES.get_value(table, &(turn.wrapping_add(number) % count + 1)).copied().unwrap_or(0);
+        let id = TABLES.get_value(table, &(turn.wrapping_add(number) % count + first)).copied().unwrap_or(0);
         let Some(address) = local(id) else { return false };
         key.local = id;
         key.chunk = (random.wrapping_add(n) % CHUNKS) as u8;
@@ -102,13 +111,19 @@ pub fn claim(
 
 /// Takes a free port of a chunk, host order.
 #[inline(always)]
-fn take(key: &PortKey, local: *mut LocalAddress, give: Range, random: u32) -> Option<u16> {
+fn take(key: &PortKey, local: *const LocalAddress, give: Range, random: u32) -> Option<u16> {
+    // SAFETY: an element of the map.
+    let local = unsafe { &*local };
+    let most = ports::available(key.chunk as u32, local, give);
+    if most == 0 {
+        return None;
+    }
     let chunk = match PORTS.get_ptr_mut(key) {
         Some(chunk) => chunk,
-        None => begin(key, local, give)?,
+        None => begin(key)?,
     };
     // SAFETY: an element of the map.
-    if unsafe { (&raw const (*chunk).taken).read_volatile() } >= CHUNK_PORTS {
+    if unsafe { (&raw const (*chunk).taken).read_volatile() } >= most {
         return None;
     }
     let mut found = None;
@@ -118,10 +133,11 @@ fn take(key: &PortKey, local: *mut LocalAddress, give: Range, random: u32) -> Op
         let word = unsafe { (&raw mut (*chunk).bits).cast::<u64>().add(at as usize) };
         // SAFETY: as above.
         let before = unsafe { word.read_volatile() };
-        if before == u64::MAX {
+        let unusable = before | ports::reserved(key.chunk as u32 * CHUNK_WORDS + at, local, give);
+        if unusable == u64::MAX {
             return false;
         }
-        let bit = ports::lowest_free(before) & 63;
+        let bit = ports::lowest_free(unusable) & 63;
         if atomics::compare_exchange64(word, before, before | 1 << bit).is_ok() {
             found = Some(at * 64 + bit);
         }
@@ -134,36 +150,16 @@ fn take(key: &PortKey, local: *mut LocalAddress, give: Range, random: u32) -> Op
     Some((key.chunk as u32 * CHUNK_PORTS + at) as u16)
 }
 
-/// Makes a chunk, with the ports that are not to be given out taken.
+/// Makes a chunk. A function of its own: its room on the stack is a call's.
 #[inline(never)]
-fn begin(key: &PortKey, local: *mut LocalAddress, give: Range) -> Option<*mut Ports> {
+fn begin(key: &PortKey) -> Option<*mut Ports> {
     let fresh = SCRATCH.get_ptr_mut(count::cpu())?.cast::<Ports>();
-    // SAFETY: an element of the map, copied.
-    let local = unsafe { &*local };
-    let mut taken = 0;
-    KernelLoop.each(CHUNK_WORDS, &mut |n| {
-        let bits = ports::reserved(key.chunk as u32 * CHUNK_WORDS + n, local, give);
-        taken += ones(bits);
-        // SAFETY: this CPU's own element, which is longer.
-        unsafe { (&raw mut (*fresh).bits).cast::<u64>().add((n % CHUNK_WORDS) as usize).write(bits) };
-        false
-    });
-    // SAFETY: as above. Another CPU may make the same one at the same time: either is good.
+    // SAFETY: this CPU's own element, which is longer. Another CPU may make the same one at the same time: either is good.
     unsafe {
-        (*fresh).taken = taken;
-        (*fresh).pad = 0;
+        fresh.write_bytes(0, 1);
         let _ = PORTS.insert(key, &*fresh, BPF_NOEXIST as u64);
     }
     PORTS.get_ptr_mut(key)
-}
-
-/// How many bits are set; the BPF target has no instruction for it.
-#[inline(always)]
-const fn ones(bits: u64) -> u32 {
-    let pairs = bits - (bits >> 1 & 0x5555_5555_5555_5555);
-    let nibbles = (pairs & 0x3333_3333_3333_3333) + (pairs >> 2 & 0x3333_3333_3333_3333);
-    let bytes = (nibbles + (nibbles >> 4)) & 0x0f0f_0f0f_0f0f_0f0f;
-    (bytes.wrapping_mul(0x0101_0101_0101_0101) >> 56) as u32
 }
 
 /// Gives a port back.

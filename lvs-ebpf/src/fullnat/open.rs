@@ -1,28 +1,30 @@
 //! Making a FullNAT connection: a local address and port, the connection, and the alias that replies find it by.
 
 use lvs_common::{
-    abi::{Connection, Forward, Settings, conn_kind},
+    abi::{AF_INET, Connection, Forward, conn_kind},
     exit::Exit,
     table::{self, Store},
     wire::tcp_flags,
 };
 
-use super::local::{self, Claimed};
+use super::local::{self, Wanted};
 use crate::{
     count, deliver,
     packet::Packet,
     parse::{Family, Parsed},
-    schedule::{self, Drafted, Request, copy},
-    service, track,
+    schedule::{self, Drafted, copy},
+    service,
+    tail::{Tail, jump},
+    track,
     track::{Dest, Table},
 };
 
 /// Jiffies of an alias: it goes with its connection, and not by itself.
 const FOREVER: u32 = u32::MAX;
 
-/// The program that opens what `schedule::open` has drafted.
+/// The program that takes an address and port for what `schedule::open` has drafted.
 #[inline(always)]
-pub fn run<P: Packet, A: Drafted>(packet: P) -> i32
+pub fn claim<P: Packet, A: Drafted>(packet: P) -> i32
 where
     Table: Store<A>,
 {
@@ -30,17 +32,32 @@ where
     let Some(r) = schedule::request() else { return P::PASS };
     let Some(service) = service::Found::get(r.service, r.epoch) else { return P::PASS };
     let Some(dest) = Dest::get(r.dest, r.epoch) else { return P::PASS };
-    let now = track::jiffies();
-    if is_local::<P, A>(packet, &dest, now) {
+    if is_local::<P, A>(packet, &dest, track::jiffies()) {
         // The director's own server answers through the director whatever its client's address is.
         // SAFETY: this CPU's own draft.
         unsafe { (*draft).forward = Forward::Masq as u8 };
-        return schedule::enter_and_go(packet, p, draft, &service, &dest, r, now);
+    } else {
+        // SAFETY: this CPU's own draft.
+        let (real, real_port, protocol) = unsafe { ((*draft).real.widen(), (*draft).real_port, (*draft).protocol) };
+        let wanted = Wanted { service: &service, settings, v4: v4::<A>(), protocol, real_port, real };
+        let claimed = match local::claim(&wanted) {
+            Ok(claimed) => claimed,
+            Err(exit) => return count::drop(packet, exit),
+        };
+        // SAFETY: this CPU's own draft.
+        unsafe {
+            (*draft).local = A::narrow(claimed.address);
+            (*draft).local_port = claimed.port;
+            (*draft).local_id = claimed.id;
+            (*draft).first = first::<P, A>(packet, p);
+        }
     }
-    match open(packet, p, draft, &service, &dest, r, settings, now) {
-        Ok(verdict) => verdict,
-        Err(exit) => count::drop(packet, exit),
-    }
+    jump(packet, if v4::<A>() { Tail::Enter4 } else { Tail::Enter6 })
+}
+
+/// Whether the packet is one of IPv4.
+const fn v4<A: Family>() -> bool {
+    A::FAMILY == AF_INET
 }
 
 /// Whether the real server is the director itself.
@@ -52,48 +69,37 @@ fn is_local<P: Packet, A: Family>(packet: P, dest: &Dest, now: u64) -> bool {
     deliver::route(packet, family, to, now, route) && route.local
 }
 
+/// The program that makes the connection of what [`claim`] has completed.
 #[inline(always)]
-#[allow(clippy::too_many_arguments, reason = "what the program has read, each of it once")]
-fn open<P: Packet, A: Drafted>(
-    packet: P,
-    p: &Parsed<A>,
-    draft: *mut Connection<A>,
-    service: &service::Found,
-    dest: &Dest,
-    r: &Request,
-    settings: &Settings,
-    now: u64,
-) -> Result<i32, Exit>
+pub fn enter<P: Packet, A: Drafted>(packet: P) -> i32
 where
     Table: Store<A>,
 {
+    let (Some(p), Some(draft)) = (A::found(), A::draft()) else { return P::PASS };
+    let Some(r) = schedule::request() else { return P::PASS };
+    let Some(service) = service::Found::get(r.service, r.epoch) else { return P::PASS };
+    let Some(dest) = Dest::get(r.dest, r.epoch) else { return P::PASS };
+    let now = track::jiffies();
     // SAFETY: this CPU's own draft.
-    let (real, real_port, protocol) = unsafe { ((*draft).real, (*draft).real_port, (*draft).protocol) };
-    let claimed = local::claim(service, settings, real.widen(), real_port, protocol)?;
-    let give_back = || local::release(claimed.id, claimed.port, real.widen(), real_port, protocol);
-    // SAFETY: this CPU's own draft.
-    unsafe {
-        (*draft).local = A::narrow(claimed.address);
-        (*draft).local_port = claimed.port;
-        (*draft).local_id = claimed.id;
-        (*draft).first = first::<P, A>(packet, p);
-    }
+    let local = unsafe { (*draft).local_id };
     let at = match schedule::enter(p, draft, now) {
         Ok(at) => at,
         Err(error) => {
-            give_back();
-            return Err(schedule::refusal(error));
+            // SAFETY: as above.
+            let d = unsafe { &*draft };
+            local::release(local, d.local_port, d.real.widen(), d.real_port, d.protocol);
+            return count::drop(packet, schedule::refusal(error));
         }
     };
-    if !add_alias(draft, at, &claimed) {
+    if local != 0 && !add_alias(draft, at) {
         // Whoever takes the connection out gives the port back.
         if let Some(connection) = <Table as Store<A>>::connection(&Table, at) {
-            track::bind(dest, false);
-            track::remove(at, connection, settings.epoch, |_| true);
+            track::bind(&dest, false);
+            track::remove(at, connection, r.epoch, |_| true);
         }
-        return Err(Exit::DropTableFull);
+        return count::drop(packet, Exit::DropTableFull);
     }
-    Ok(schedule::entered(packet, p, service, dest, r, now))
+    schedule::entered(packet, p, &service, &dest, r, now)
 }
 
 /// The client's first sequence number: that behind its SYN.
@@ -107,37 +113,38 @@ fn first<P: Packet, A: Family>(packet: P, p: &Parsed<A>) -> u32 {
     )
 }
 
-/// Puts the alias of connection `at` into the table; the draft is written over.
-#[inline(always)]
-fn add_alias<A: Drafted>(draft: *mut Connection<A>, at: u32, claimed: &Claimed) -> bool
+/// Puts the alias of connection `at` into the table; the draft is written over. A function of its own: its room on the
+/// stack is a call's.
+#[inline(never)]
+fn add_alias<A: Drafted>(draft: *mut Connection<A>, at: u32) -> bool
 where
     Table: Store<A>,
 {
-    let local = A::narrow(claimed.address);
     // SAFETY: this CPU's own draft.
-    let (real, real_port, protocol) = unsafe {
+    let (local, local_port, real, real_port, protocol) = unsafe {
+        let (local, local_port) = ((*draft).local, (*draft).local_port);
         let (real, real_port) = ((*draft).real, (*draft).real_port);
         (*draft).client = local;
-        (*draft).client_port = claimed.port;
+        (*draft).client_port = local_port;
         (*draft).virt = real;
         (*draft).virt_port = real_port;
         (*draft).kind = conn_kind::ALIAS;
         (*draft).timeout = FOREVER;
         (*draft).control = at.wrapping_add(1);
         (*draft).dest = 0;
-        (real, real_port, (*draft).protocol)
+        (local, local_port, real, real_port, (*draft).protocol)
     };
     let same = |c: &Connection<A>| {
         c.kind == conn_kind::ALIAS
             && c.client == local
-            && c.client_port == claimed.port
+            && c.client_port == local_port
             && c.virt == real
             && c.virt_port == real_port
             && c.protocol == protocol
     };
     // SAFETY: an entry of the table that nobody else can find yet.
     let fill = |c: *mut Connection<A>| unsafe { copy(draft, c) };
-    let hash = track::hash(local, claimed.port, protocol);
+    let hash = track::hash(local, local_port, protocol);
     let Ok((alias, _)) = table::insert(&Table, hash, u64::MAX, same, fill) else { return false };
     if let Some(connection) = <Table as Store<A>>::connection(&Table, at) {
         // SAFETY: an element of the map.

@@ -68,10 +68,19 @@ fn stage(director: &mut dyn Director, changes: &[Change]) -> std::result::Result
             Change::Delete(rule @ Rule::Service(service)) => {
                 (rule, (Operation::DeleteService, director.delete_service(&service.key)))
             }
-            Change::Delete(Rule::Destination(service, _)) if doomed.contains(service) => continue,
+            Change::Delete(Rule::Destination(service, _) | Rule::Locals(Some(service), _)) if doomed.contains(service) => {
+                continue;
+            }
             Change::Delete(rule @ Rule::Destination(service, destination)) => {
                 let result = director.delete_destination(service, &destination.key);
                 (rule, (Operation::DeleteDestination, result))
+            }
+            Change::Delete(rule @ Rule::Locals(service, _)) => {
+                (rule, (Operation::DeleteLocal, director.set_locals(service.as_ref(), &[])))
+            }
+            Change::Add(rule @ Rule::Locals(service, addresses))
+            | Change::Edit { to: rule @ Rule::Locals(service, addresses), .. } => {
+                (rule, (Operation::AddLocal, director.set_locals(service.as_ref(), addresses)))
             }
             Change::Add(rule @ Rule::Service(service)) => {
                 (rule, (Operation::AddService, director.add_service(service)))

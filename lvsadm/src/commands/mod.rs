@@ -71,5 +71,6 @@ pub fn ready() -> Result<Plane> {
     let defaults = Defaults::read()?;
     let mut plane = dataplane::open_or_load(defaults.loading)?;
     dataplane::attach_new(&mut plane, &defaults.devices, defaults.mode)?;
+    plane.know_the_host()?;
     Ok(plane)
 }

@@ -1,16 +1,19 @@
 //! The director made of the data plane's maps.
 
-use lvs_common::abi::{Counters, Forward, MARK_RULES, MarkRule, ServiceId, Sysctls, service_flags};
+use std::net::IpAddr;
+
+use lvs_common::abi::{Counters, MARK_RULES, MarkRule, ServiceId, Sysctls, service_flags};
 use lvs_common::sched::change::Change;
 use lvs_common::state::tcp;
 
 use super::convert;
+use super::locals::DEFAULT;
 use super::mapped::put;
 use super::plane::Plane;
 use super::services::{check_count, failed};
 use super::slots::Slots;
 use crate::director::{Director, Error, Result, Wanted};
-use crate::rules::{Connection, Destination, DestinationKey, Mark, Service, ServiceEntry, ServiceKey, Timeouts, check};
+use crate::rules::{Connection, Destination, DestinationKey, LocalEntry, Mark, Service, ServiceEntry, ServiceKey, Timeouts, check};
 
 /// Buckets that ipvsadm's first line tells: IPVS's default, which scripts may know; the real table is `lvsadm status`'s.
 const TABLE_SIZE: u32 = 4096;
@@ -30,6 +33,8 @@ pub struct PlaneDirector {
     deleted: bool,
     /// Whether the classification rules were changed since.
     marked: bool,
+    /// Whether pools of local addresses were changed since.
+    pooled: bool,
 }
 
 impl PlaneDirector {
@@ -42,6 +47,7 @@ impl PlaneDirector {
             gone: Vec::new(),
             deleted: false,
             marked: false,
+            pooled: false,
         }
     }
 
@@ -96,6 +102,9 @@ impl PlaneDirector {
             self.plane.forget_service(*id).map_err(failed)?;
         }
         let deleted = std::mem::take(&mut self.deleted) || !gone.is_empty();
+        if std::mem::take(&mut self.pooled) || !gone.is_empty() {
+            self.plane.settle_locals().map_err(failed)?;
+        }
         if std::mem::take(&mut self.marked) {
             self.plane.prune_watch();
         } else if deleted {
@@ -111,6 +120,8 @@ impl PlaneDirector {
         let turns = 1 + u64::from((settings.dests_used + settings.services_used) / FEW_SLOTS);
         if settings.epoch.is_multiple_of(turns) || !self.plane.has_services() {
             self.plane.prune_watch();
+            // What cannot be forgotten now is forgotten another time.
+            let _ = self.plane.prune_ports();
         }
     }
 }
@@ -135,7 +146,7 @@ impl Director for PlaneDirector {
             let before = plane.service_config(id);
             let mut after = convert::service_config(service);
             (after.head, after.dest_count) = (before.head, before.dest_count);
-            (after.table, after.sched_state) = (before.table, before.sched_state);
+            (after.table, after.sched_state, after.locals) = (before.table, before.sched_state, before.locals);
             (after.weight_gcd, after.weight_max) = (before.weight_gcd, before.weight_max);
             check_count(after.scheduler, after.dest_count)?;
             plane.change_service(id, |config| *config = after);
@@ -189,7 +200,6 @@ impl Director for PlaneDirector {
     fn add_destination(&mut self, service: &ServiceKey, destination: &Destination) -> Result<()> {
         let id = self.find(service)?;
         check::destination(service, destination)?;
-        refuse_fullnat(destination)?;
         if self.plane.find_dest(id, &destination.key).is_some() {
             return Err(Error::Exists);
         }
@@ -200,7 +210,6 @@ impl Director for PlaneDirector {
     fn edit_destination(&mut self, service: &ServiceKey, destination: &Destination) -> Result<()> {
         let id = self.find(service)?;
         check::destination(service, destination)?;
-        refuse_fullnat(destination)?;
         let dest = self.plane.find_dest(id, &destination.key).ok_or(Error::NotFound)?;
         self.change(|plane, _| {
             plane.rewrite_dest(id, dest, destination);
@@ -280,6 +289,18 @@ impl Director for PlaneDirector {
         })
     }
 
+    fn locals(&self, service: Option<&ServiceKey>) -> Result<Vec<LocalEntry>> {
+        let id = service.map_or(Ok(DEFAULT), |service| self.find(service))?;
+        self.plane.locals(id).map_err(failed)
+    }
+
+    fn set_locals(&mut self, service: Option<&ServiceKey>, addresses: &[IpAddr]) -> Result<()> {
+        let id = service.map_or(Ok(DEFAULT), |service| self.find(service))?;
+        addresses.iter().try_for_each(|address| check::local_address(service, *address))?;
+        self.pooled = true;
+        self.change(|plane, slots| plane.write_pool(id, addresses, slots))
+    }
+
     fn connections(&self, visit: &mut dyn FnMut(&Connection)) -> Result<()> {
         self.plane.each_connection(visit);
         Ok(())
@@ -301,15 +322,8 @@ impl Director for PlaneDirector {
 
     fn abort(&mut self) -> Result<()> {
         self.gone.clear();
-        (self.slots, self.grouping, self.deleted, self.marked) = (Slots::default(), false, false, false);
+        (self.deleted, self.marked, self.pooled) = (false, false, false);
+        (self.slots, self.grouping) = (Slots::default(), false);
         self.plane.abandon().map_err(failed)
     }
-}
-
-/// The grammar knows FullNAT; this data plane does not forward so yet.
-fn refuse_fullnat(destination: &Destination) -> Result<()> {
-    if destination.forward == Forward::FullNat {
-        return Err(Error::Other("this build does not forward by FullNAT: use -m, -g or -i".into()));
-    }
-    Ok(())
 }

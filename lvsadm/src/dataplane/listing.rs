@@ -109,6 +109,7 @@ impl Plane {
             client: (convert::ip(c.client.widen(), family), u16::from_be(c.client_port)),
             virt: (convert::ip(c.virt.widen(), family), port(c.virt_port)),
             real: (convert::ip(real, real_family), port(c.real_port)),
+            local: (c.local_id != 0).then(|| (convert::ip(c.local.widen(), family), u16::from_be(c.local_port))),
             engine: (c.engine != 0).then(|| (PersistenceEngine::Sip, self.engine_text(at, family))),
         }
     }
@@ -134,7 +135,7 @@ pub fn each<A: Copy>(buckets: &Mapped<Bucket>, connections: &Mapped<Entry<A>>, m
             }
             let at = b * WAYS + way;
             let connection = connections.get(at);
-            if connection.state & conn_flags::DEAD == 0 {
+            if connection.state & conn_flags::DEAD == 0 && connection.kind != conn_kind::ALIAS {
                 visit(at, &connection);
             }
         }

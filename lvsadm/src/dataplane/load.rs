@@ -21,7 +21,7 @@ use super::refusal::refused;
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lvs"));
 
 /// Tail-called programs in the order of their indices (`Tail` of the data plane): XDP's and TC's names.
-const TAILS: [(Option<&str>, Option<&str>); 33] = [
+const TAILS: [(Option<&str>, Option<&str>); 35] = [
     (Some("lvs_xdp6"), Some("lvs_tc6")),
     (Some("lvs_xdp_new4"), Some("lvs_new4")),
     (Some("lvs_xdp_new6"), Some("lvs_new6")),
@@ -55,6 +55,8 @@ const TAILS: [(Option<&str>, Option<&str>); 33] = [
     (Some("lvs_xdp_fullnat6"), Some("lvs_fullnat6")),
     (Some("lvs_xdp_fullnat_reply4"), Some("lvs_fullnat_reply4")),
     (Some("lvs_xdp_fullnat_reply6"), Some("lvs_fullnat_reply6")),
+    (Some("lvs_xdp_enter4"), Some("lvs_enter4")),
+    (Some("lvs_xdp_enter6"), Some("lvs_enter6")),
 ];
 
 /// Programs that later calls need, and so are pinned: those that are attached to devices, and the one whose log is followed.

@@ -10,6 +10,7 @@ mod features;
 mod link;
 mod listing;
 mod load;
+mod locals;
 mod log;
 mod mapped;
 mod marks;

@@ -9,8 +9,8 @@ use anyhow::{Context, Result};
 use aya::maps::{HashMap, Map, MapData, MapError, PerCpuArray};
 use aya_obj::generated::bpf_map_type;
 use lvs_common::abi::{
-    Bucket, Connection, Counters, DestConfig, DestId, Destination, Device, EngineData, EngineKey, FwmarkKey, MarkRule,
-    Rates, Service, ServiceConfig, ServiceId, ServiceKey, Settings, Switch, Watch, dest_flags,
+    Bucket, Connection, Counters, DestConfig, DestId, Destination, Device, EngineData, EngineKey, FwmarkKey, LocalAddress,
+    MarkRule, Rates, Service, ServiceConfig, ServiceId, ServiceKey, Settings, Switch, Watch, dest_flags,
 };
 
 use lvs_common::exit::EXITS;
@@ -19,6 +19,9 @@ use super::bpffs::Directory;
 use super::mapped::{Mapped, field, put};
 use super::pod::Pod;
 use super::syscall;
+
+/// What persistence engines keyed templates with.
+type Engines = HashMap<MapData, Pod<EngineKey>, Pod<EngineData>>;
 
 /// The maps of this network namespace's data plane, under the lock of their directory.
 #[derive(Debug)]
@@ -38,10 +41,11 @@ pub struct Plane {
     pub(super) conns4: Mapped<Connection<u32>>,
     pub(super) conns6: Mapped<Connection<[u32; 4]>>,
     /// Opened for a listing that needs it; `None` if it cannot be.
-    engines: OnceCell<Option<HashMap<MapData, Pod<EngineKey>, Pod<EngineData>>>>,
+    engines: OnceCell<Option<Engines>>,
     pub(super) service4: HashMap<MapData, Pod<ServiceKey<u32>>, ServiceId>,
     pub(super) service6: HashMap<MapData, Pod<ServiceKey<[u32; 4]>>, ServiceId>,
     pub(super) fwmarks: HashMap<MapData, Pod<FwmarkKey>, ServiceId>,
+    pub(super) locals: Mapped<LocalAddress>,
     devices: Mapped<Device>,
     tables: MapData,
     /// Services whose scheduler's table has to be built before the next switch.
@@ -85,6 +89,7 @@ impl Plane {
             service_rates: Mapped::open(&path.join("SERVICE_RATES"))?,
             buckets4: Mapped::open(&path.join("BUCKETS4"))?,
             buckets6: Mapped::open(&path.join("BUCKETS6"))?,
+            locals: Mapped::open(&path.join("LOCALS"))?,
             devices: Mapped::open(&path.join("DEVICES"))?,
             conns4: Mapped::open(&path.join("CONNS4"))?,
             conns6: Mapped::open(&path.join("CONNS6"))?,
@@ -174,7 +179,8 @@ impl Plane {
             return Ok(());
         }
         let epoch = settings.epoch;
-        for id in 1..settings.services_used {
+        // Service 0 is none, but has the default pool of local addresses.
+        for id in 0..settings.services_used {
             let switch = field!(self.services, id, switch);
             if switch.pending(epoch) {
                 put!(self.services, id, switch, Switch::at(epoch, switch.copy(epoch)));
@@ -249,10 +255,10 @@ impl Plane {
         (0..cpus).fold(Counters::default(), |sum, cpu| sum.plus(self.counters.get(cpu * stride + id)))
     }
 
-    /// Puts new tables of slots into places, which no configuration in force refers to. All at once, because the kernel
+    /// Puts new tables, of schedulers' slots or of local addresses, into places, which no configuration in force refers to. All at once, because the kernel
     /// waits for the programs that run meanwhile.
     pub fn put_tables(&mut self, tables: &[(u32, Vec<DestId>)]) -> Result<()> {
-        let context = "cannot make a scheduler's table";
+        let context = "cannot make a table";
         let (array, word) = (bpf_map_type::BPF_MAP_TYPE_ARRAY as u32, size_of::<DestId>() as u32);
         let mut arrays = Vec::with_capacity(tables.len());
         for (_, slots) in tables {
@@ -264,6 +270,19 @@ impl Plane {
         let places: Vec<u32> = tables.iter().map(|(place, _)| *place).collect();
         let descriptors: Vec<u32> = arrays.iter().map(Mapped::descriptor).collect();
         syscall::update(&self.tables, &places, &descriptors).context(context)
+    }
+
+    /// The slots of the table in a place.
+    pub fn table(&self, place: u32) -> Result<Vec<u32>> {
+        let context = "cannot read a table";
+        let id = syscall::look_up(&self.tables, place).context(context)?;
+        let table = Mapped::<Slot>::of(MapData::from_id(id).context(context)?).context(context)?;
+        Ok((0..table.count()).map(|at| table.get(at).0).collect())
+    }
+
+    /// Opens a hash map that few commands need.
+    pub(super) fn open_hash<K: aya::Pod, V: aya::Pod>(&self, name: &str) -> Result<HashMap<MapData, K, V>> {
+        hash(&self.directory.path(), name)
     }
 
     /// Stores what the XDP program must know of a device, in slot `slot`.

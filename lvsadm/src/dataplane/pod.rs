@@ -1,6 +1,6 @@
 //! The map ABI's types as aya takes them.
 
-use lvs_common::abi::{EngineData, EngineKey, FwmarkKey, ServiceKey, Settings};
+use lvs_common::abi::{EngineData, EngineKey, FwmarkKey, PortKey, Ports, ServiceKey, Settings};
 
 /// A type of the ABI, any bytes of which are a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -17,5 +17,9 @@ unsafe impl aya::Pod for Pod<ServiceKey<[u32; 4]>> {}
 unsafe impl aya::Pod for Pod<FwmarkKey> {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Pod<EngineKey> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Pod<PortKey> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Pod<Ports> {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Pod<EngineData> {}

@@ -13,7 +13,7 @@ use crate::director::{Error, Result};
 use crate::rules::{DestinationKey, ServiceKey};
 
 /// Nanoseconds for which a deleted destination's slot is left alone, so that no packet still holds it.
-const GRACE: u64 = 1_000_000_000;
+pub const GRACE: u64 = 1_000_000_000;
 
 /// Nanoseconds from one reading of the data plane's clock to the next.
 const SWEEP: u64 = 1_000_000_000 / 16;
@@ -132,10 +132,13 @@ impl Slots {
     pub fn take_table(&mut self, plane: &Plane) -> Result<u32> {
         if self.tables.is_empty() {
             let mut taken = vec![false; plane.table_places().map_err(failed)? as usize];
-            for id in 1..plane.settings().services_used {
+            // Service 0, which is none, has the default pool.
+            for id in 0..plane.settings().services_used {
                 for config in field!(plane.services, id, config) {
-                    if let Some(place) = taken.get_mut(config.table as usize) {
-                        *place = true;
+                    for place in [config.table, config.locals] {
+                        if let Some(taken) = taken.get_mut(place as usize) {
+                            *taken = true;
+                        }
                     }
                 }
             }

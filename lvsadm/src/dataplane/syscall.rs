@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, AsRawFd};
 
 use aya::maps::MapData;
 
+const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
 const BPF_MAP_UPDATE_BATCH: libc::c_long = 26;
 
 /// Runs a command.
@@ -45,4 +46,29 @@ pub fn update(map: &MapData, keys: &[u32], values: &[u32]) -> io::Result<()> {
     }
     // SAFETY: as many keys and values of four bytes as said, which outlive the call.
     unsafe { bpf(BPF_MAP_UPDATE_BATCH, &mut batch) }.map(drop)
+}
+
+/// The part of `union bpf_attr` for one element.
+#[repr(C)]
+#[derive(Default)]
+struct Element {
+    map: u32,
+    pad: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+/// An element of a map whose keys and values are words; of a map of maps it is the inner map's number.
+pub fn look_up(map: &MapData, key: u32) -> io::Result<u32> {
+    let mut value = 0u32;
+    let mut element = Element {
+        map: map.fd().as_fd().as_raw_fd() as u32,
+        key: &raw const key as u64,
+        value: &raw mut value as u64,
+        ..Element::default()
+    };
+    // SAFETY: a key and room for a value of four bytes each, which outlive the call.
+    unsafe { bpf(BPF_MAP_LOOKUP_ELEM, &mut element) }?;
+    Ok(value)
 }

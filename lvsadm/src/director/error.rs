@@ -42,6 +42,9 @@ pub enum Operation {
     AddDestination,
     EditDestination,
     DeleteDestination,
+    AddLocal,
+    DeleteLocal,
+    ListLocals,
     Timeouts,
     Connections,
     Restore,
@@ -54,10 +57,18 @@ impl Error {
         Cow::Borrowed(match (self, operation) {
             (Error::Exists, O::AddService) => "Service already exists",
             (Error::Exists, O::AddDestination) => "Destination already exists",
+            (Error::Exists, O::AddLocal) => "Local address already exists",
+            (Error::NotFound, O::DeleteLocal) => "No such local address",
             (Error::NotFound, O::AddService | O::EditService) => "Scheduler or persistence engine not found",
             (Error::NotFound, O::EditDestination | O::DeleteDestination) => "No such destination",
-            (Error::NoService, O::EditService | O::DeleteService | O::GetService | O::Zero) => "No such service",
-            (Error::NoService, O::AddDestination | O::EditDestination | O::DeleteDestination) => "Service not defined",
+            (Error::NoService, O::EditService | O::DeleteService | O::GetService | O::ListLocals | O::Zero) => {
+                "No such service"
+            }
+            (
+                Error::NoService,
+                O::AddDestination | O::EditDestination | O::DeleteDestination | O::AddLocal | O::DeleteLocal,
+            ) => "Service not defined",
+            (Error::Invalid, O::AddLocal) => "A local address is one that a host can have: not multicast, loopback, ...",
             (Error::Invalid, _) => "Invalid operation.  Possibly wrong module version, address not unicast, ...",
             (Error::Family, _) => "Operation not supported with specified address family",
             (Error::Permission, _) => "Permission denied (you must be root)",

@@ -1,12 +1,13 @@
 //! A director that balances nothing: the kernel's table in memory.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 
 use lvs_common::abi::Sysctls;
 
 use super::{Director, Error, Result, Wanted};
 use crate::rules::{
-    Connection, Destination, DestinationEntry, DestinationKey, Mark, Rates, Service, ServiceEntry, ServiceKey,
+    Connection, Destination, DestinationEntry, DestinationKey, LocalEntry, Mark, Rates, Service, ServiceEntry, ServiceKey,
     Statistics, Timeouts, check,
 };
 
@@ -21,6 +22,8 @@ pub struct MemoryDirector {
     timeouts: Timeouts,
     sysctls: Sysctls,
     marks: Vec<Mark>,
+    /// Local addresses of services, and of the default pool.
+    locals: HashMap<Option<ServiceKey>, Vec<IpAddr>>,
     /// As it was when a group of changes was begun.
     before: Option<Box<MemoryDirector>>,
     /// Where in `entries` a service is.
@@ -35,6 +38,7 @@ impl Default for MemoryDirector {
             timeouts: Timeouts { tcp: 900, tcp_fin: 120, udp: 300 },
             sysctls: Sysctls::default(),
             marks: Vec::new(),
+            locals: HashMap::new(),
             before: None,
             index: HashMap::new(),
         }
@@ -93,6 +97,7 @@ impl Director for MemoryDirector {
     fn delete_service(&mut self, key: &ServiceKey) -> Result<()> {
         let position = self.position(key)?;
         self.entries.remove(position);
+        self.locals.remove(&Some(*key));
         self.index = self.entries.iter().enumerate().map(|(at, entry)| (entry.service.key, at)).collect();
         Ok(())
     }
@@ -100,6 +105,7 @@ impl Director for MemoryDirector {
     fn flush(&mut self) -> Result<()> {
         self.entries.clear();
         self.index.clear();
+        self.locals.retain(|service, _| service.is_none());
         Ok(())
     }
 
@@ -186,6 +192,20 @@ impl Director for MemoryDirector {
     fn set_marks(&mut self, marks: &[Mark]) -> Result<()> {
         marks.clone_into(&mut self.marks);
         self.marks.sort_by_key(|mark| mark.traffic);
+        Ok(())
+    }
+
+    fn locals(&self, service: Option<&ServiceKey>) -> Result<Vec<LocalEntry>> {
+        service.map_or(Ok(0), |service| self.position(service))?;
+        let addresses = self.locals.get(&service.copied()).into_iter().flatten();
+        Ok(addresses.map(|address| LocalEntry { address: *address, connections: 0, conflicts: 0 }).collect())
+    }
+
+    fn set_locals(&mut self, service: Option<&ServiceKey>, addresses: &[IpAddr]) -> Result<()> {
+        service.map_or(Ok(0), |service| self.position(service))?;
+        addresses.iter().try_for_each(|address| check::local_address(service, *address))?;
+        let (v4, v6): (Vec<IpAddr>, Vec<IpAddr>) = addresses.iter().partition(|address| address.is_ipv4());
+        self.locals.insert(service.copied(), [v4, v6].concat());
         Ok(())
     }
 

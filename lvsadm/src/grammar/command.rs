@@ -1,5 +1,7 @@
 //! What a command line comes to.
 
+use std::net::IpAddr;
+
 use crate::rules::{Destination, DestinationKey, Service, ServiceKey, Timeouts};
 
 /// A service with the names of its scheduler and engine as they were given: they may not exist, which is for the
@@ -40,6 +42,17 @@ pub enum Command {
     EditDestination(ServiceKey, Destination),
     /// `-d`
     DeleteDestination(ServiceKey, DestinationKey),
+    /// `--add-laddr`, to a service's local addresses or to the default pool.
+    AddLocal(Option<ServiceKey>, IpAddr),
+    /// `--del-laddr`
+    DeleteLocal(Option<ServiceKey>, IpAddr),
+    /// `--get-laddr`
+    ListLocals {
+        /// Only this one's.
+        service: Option<ServiceKey>,
+        /// `--json`
+        json: bool,
+    },
     /// `--set`
     SetTimeouts(Timeouts),
     /// `--start-daemon` or `--stop-daemon`

@@ -31,6 +31,7 @@ pub enum Id {
     Lower,
     SchedFlags,
     ConnTimeout,
+    Local,
     SyncGroup,
     SyncMaxLen,
     McastGroup,
@@ -61,6 +62,8 @@ pub enum Section {
     Daemon,
     /// lvsadm's own; unknown to the literal dialect.
     Own,
+    /// Nowhere, and unknown to the literal dialect.
+    OwnHidden,
     /// Nowhere.
     Hidden,
 }
@@ -89,7 +92,7 @@ pub struct Flag {
 impl Flag {
     /// Whether a dialect has it.
     pub fn is_in(&self, dialect: Dialect) -> bool {
-        dialect == Dialect::Own || self.section != Section::Own
+        dialect == Dialect::Own || !matches!(self.section, Section::Own | Section::OwnHidden)
     }
 }
 
@@ -218,5 +221,12 @@ pub const FLAGS: &[Flag] = &[
         &["full NAT (source address translated too)"])),
     within(Section::Own, valued(Id::ConnTimeout, Opt::ConnTimeout, "conn-timeout", "", "tcp[:tcpfin[:udp]]",
         &["the service's own connection timeouts,", "0 or none is the one of --set."])),
+    within(Section::Own, command(Cmd::AddLocal, "add-laddr", "P", &["add a local address of full NAT, to a service's pool",
+        "or, without a service, to the default pool"])),
+    within(Section::Own, command(Cmd::DeleteLocal, "del-laddr", "Q", &["delete one"])),
+    within(Section::Own, command(Cmd::ListLocals, "get-laddr", "G", &["list them"])),
+    within(Section::Own, valued(Id::Local, Opt::Local, "laddr", "z", "address", &["local address"])),
+    // What other implementations have it for is no question here: routes say where packets go.
+    within(Section::OwnHidden, valued(Id::Plain, Opt::Interface, "ifname", "F", "device", &[])),
     within(Section::Own, plain(Opt::Json, "json", "", &["listings as JSON: see docs/JSON.md"])),
 ];

@@ -20,10 +20,13 @@ pub enum Cmd {
     Restore,
     Save,
     Zero,
+    AddLocal,
+    DeleteLocal,
+    ListLocals,
 }
 
 /// Names of the commands in messages.
-const COMMANDS: [&str; 14] = [
+const COMMANDS: [&str; 17] = [
     "add-service",
     "edit-service",
     "delete-service",
@@ -38,6 +41,9 @@ const COMMANDS: [&str; 14] = [
     "restore",
     "save",
     "zero",
+    "add-laddr",
+    "del-laddr",
+    "get-laddr",
 ];
 
 /// The options that are counted and checked, in the order in which they are checked.
@@ -80,52 +86,56 @@ pub enum Opt {
     TunRemCsum,
     Json,
     ConnTimeout,
+    Local,
+    Interface,
 }
 
 /// An option's name in messages, and for each command whether it requires the option (`+`), allows it (`o`), allows one
 /// of those marked `1` at most, or does not take it (`.`).
 ///
 /// The columns: add-service, edit-service, delete-service, flush, list, add-server, delete-server, edit-server, set,
-/// start-daemon, stop-daemon, restore, save, zero.
+/// start-daemon, stop-daemon, restore, save, zero, add-laddr, del-laddr, get-laddr.
 #[rustfmt::skip]
-const MATRIX: [(&str, &[u8; 14]); 36] = [
-    //                      AEDCLadeSssRSZ
-    ("numeric",           b"....o.......o."),
-    ("connection",        b"....1........."),
-    ("service-address",   b"+++.1+++.....o"),
-    ("scheduler",         b"oo............"),
-    ("persistent",        b"oo............"),
-    ("netmask",           b"oo............"),
-    ("real-server",       b".....+++......"),
-    ("forwarding-method", b".....o.o......"),
-    ("weight",            b".....o.o......"),
-    ("u-threshold",       b".....o.o......"),
-    ("l-threshold",       b".....o.o......"),
-    ("mcast-interface",   b".........o...."),
-    ("timeout",           b"....1........."),
-    ("daemon",            b"....1........."),
-    ("stats",             b"....o........."),
-    ("rate",              b"....o........."),
-    ("thresholds",        b"....o........."),
-    ("persistent-conn",   b"....o........."),
-    ("nosort",            b"....o........."),
-    ("syncid",            b"....o....oo..."),
-    ("exact",             b"....o........."),
-    ("ops",               b"oo............"),
-    ("pe",                b"oo............"),
-    ("sched-flags",       b"oo............"),
-    ("mcast-group",       b".........o...."),
-    ("mcast-port",        b".........o...."),
-    ("mcast-ttl",         b".........o...."),
-    ("sync-maxlen",       b".........o...."),
-    ("tun-info",          b"....o........."),
-    ("tun-type",          b".....o.o......"),
-    ("tun-port",          b".....o.o......"),
-    ("tun-nocsum",        b".....o.o......"),
-    ("tun-csum",          b".....o.o......"),
-    ("tun-remcsum",       b".....o.o......"),
-    ("json",              b"....o........."),
-    ("conn-timeout",      b"oo............"),
+const MATRIX: [(&str, &[u8; 17]); 38] = [
+    //                      AEDCLadeSssRSZPQG
+    ("numeric",           b"....o.......o...o"),
+    ("connection",        b"....1............"),
+    ("service-address",   b"+++.1+++.....oooo"),
+    ("scheduler",         b"oo..............."),
+    ("persistent",        b"oo..............."),
+    ("netmask",           b"oo..............."),
+    ("real-server",       b".....+++........."),
+    ("forwarding-method", b".....o.o........."),
+    ("weight",            b".....o.o........."),
+    ("u-threshold",       b".....o.o........."),
+    ("l-threshold",       b".....o.o........."),
+    ("mcast-interface",   b".........o......."),
+    ("timeout",           b"....1............"),
+    ("daemon",            b"....1............"),
+    ("stats",             b"....o............"),
+    ("rate",              b"....o............"),
+    ("thresholds",        b"....o............"),
+    ("persistent-conn",   b"....o............"),
+    ("nosort",            b"....o............"),
+    ("syncid",            b"....o....oo......"),
+    ("exact",             b"....o............"),
+    ("ops",               b"oo..............."),
+    ("pe",                b"oo..............."),
+    ("sched-flags",       b"oo..............."),
+    ("mcast-group",       b".........o......."),
+    ("mcast-port",        b".........o......."),
+    ("mcast-ttl",         b".........o......."),
+    ("sync-maxlen",       b".........o......."),
+    ("tun-info",          b"....o............"),
+    ("tun-type",          b".....o.o........."),
+    ("tun-port",          b".....o.o........."),
+    ("tun-nocsum",        b".....o.o........."),
+    ("tun-csum",          b".....o.o........."),
+    ("tun-remcsum",       b".....o.o........."),
+    ("json",              b"....o...........o"),
+    ("conn-timeout",      b"oo..............."),
+    ("laddr",             b"..............++."),
+    ("ifname",            b"..............oo."),
 ];
 
 /// The tunnel options a type takes, as [`MATRIX`] has it for commands: port, no checksum, checksum, remote checksum.
@@ -215,7 +225,7 @@ mod tests {
 
     #[test]
     fn the_last_row_is_the_last_option() {
-        assert_eq!(MATRIX[Opt::ConnTimeout as usize].0, "conn-timeout");
-        assert_eq!(COMMANDS[Cmd::Zero as usize], "zero");
+        assert_eq!(MATRIX[Opt::Interface as usize].0, "ifname");
+        assert_eq!(COMMANDS[Cmd::ListLocals as usize], "get-laddr");
     }
 }

@@ -1,5 +1,7 @@
 //! From arguments to a checked command.
 
+use std::net::IpAddr;
+
 use lvs_common::abi::{Forward, service_flags, tunnel};
 
 use super::Dialect;
@@ -130,6 +132,7 @@ struct Draft<'a> {
     lower: u32,
     tunnel: u8,
     tunnel_port: u16,
+    local: Option<IpAddr>,
     /// Those of `--set` or of a service.
     timeouts: Timeouts,
 }
@@ -155,6 +158,7 @@ impl<'a> Draft<'a> {
             lower: 0,
             tunnel: tunnel::IPIP,
             tunnel_port: 0,
+            local: None,
             timeouts: Timeouts::default(),
         }
     }
@@ -193,6 +197,10 @@ impl<'a> Draft<'a> {
                 _ => return Failure::usage("illegal tunnel type specified"),
             },
             Id::TunPort => self.tunnel_port = ranged(text, 1, 65535, "illegal tunnel port specified")? as u16,
+            Id::Local => match address::parse(text, None, names) {
+                Some(Endpoint { address, port: None }) => self.local = Some(address),
+                _ => return Failure::usage(format!("illegal local address `{text}' specified")),
+            },
             Id::Weight => self.weight = ranged(text, 0, greatest, "illegal weight specified")?,
             Id::Upper => self.upper = ranged(text, 0, greatest, "illegal u_threshold specified")?,
             Id::Lower => self.lower = ranged(text, 0, greatest, "illegal l_threshold specified")?,
@@ -283,6 +291,11 @@ impl<'a> Draft<'a> {
             Cmd::StartDaemon | Cmd::StopDaemon => Command::Daemon,
             Cmd::Restore => Command::Restore,
             Cmd::Save => Command::Save { numeric: self.options.has(Opt::Numeric) },
+            Cmd::AddLocal => Command::AddLocal(self.optional_key(), self.local()?),
+            Cmd::DeleteLocal => Command::DeleteLocal(self.optional_key(), self.local()?),
+            Cmd::ListLocals => {
+                Command::ListLocals { service: self.optional_key(), json: self.options.has(Opt::Json) }
+            }
             Cmd::Zero => Command::Zero(self.optional_key()),
         })
     }
@@ -302,6 +315,11 @@ impl<'a> Draft<'a> {
 
     fn destination_key(&self) -> Result<DestinationKey, Failure> {
         self.real_server.ok_or(Failure::NoCommand)
+    }
+
+    /// The local address of a command that requires one.
+    fn local(&self) -> Result<IpAddr, Failure> {
+        self.local.ok_or(Failure::NoCommand)
     }
 
     fn service(self) -> Result<Named, Failure> {

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::director::Wanted;
 use crate::rules::{
-    Connection, Destination, DestinationEntry, Mark, Netmask, PersistenceEngine, Prefix, Protocol, Rates, Service,
+    Connection, Destination, DestinationEntry, LocalEntry, Mark, Netmask, PersistenceEngine, Prefix, Protocol, Rates, Service,
     ServiceEntry, ServiceKey, Statistics, Timeouts as Seconds, flags_of, scheduler_name,
 };
 
@@ -16,6 +16,20 @@ use crate::rules::{
 struct Endpoint {
     address: IpAddr,
     port: u16,
+}
+
+/// A pool of local addresses; that of no service is the default one.
+#[derive(Serialize)]
+struct PoolObject {
+    service: Option<Key>,
+    addresses: Vec<LocalObject>,
+}
+
+#[derive(Serialize)]
+struct LocalObject {
+    address: IpAddr,
+    connections: u32,
+    conflicts: u64,
 }
 
 /// What a service is found by.
@@ -101,6 +115,7 @@ struct ConnectionObject {
     #[serde(flatten)]
     virt: Virtual,
     destination: Endpoint,
+    local: Option<Endpoint>,
     persistence_engine: Option<EngineObject>,
 }
 
@@ -179,6 +194,20 @@ pub fn marks(marks: &[Mark]) -> String {
     line(&marks.iter().map(object).collect::<Vec<_>>())
 }
 
+/// `--get-laddr`
+pub fn locals(pools: &[(Option<ServiceKey>, Vec<LocalEntry>)]) -> String {
+    let local = |local: &LocalEntry| LocalObject {
+        address: local.address,
+        connections: local.connections,
+        conflicts: local.conflicts,
+    };
+    let pool = |(service, addresses): &(Option<ServiceKey>, Vec<LocalEntry>)| PoolObject {
+        service: service.map(key),
+        addresses: addresses.iter().map(local).collect(),
+    };
+    line(&pools.iter().map(pool).collect::<Vec<_>>())
+}
+
 /// `--daemon`: there are none in this build.
 pub fn daemons() -> String {
     line(&[(); 0])
@@ -204,15 +233,17 @@ impl Rows {
     }
 }
 
+fn key(key: ServiceKey) -> Key {
+    match key {
+        ServiceKey::Address { protocol, address, port } => Key::Address { protocol: protocol.name(), address, port },
+        ServiceKey::Fwmark { mark, family } => Key::Mark { mark, family: family.name() },
+    }
+}
+
 fn service(entry: &ServiceEntry, wanted: Wanted) -> ServiceObject {
     let Service { key, scheduler, flags, timeout, netmask, engine, timeouts: own } = entry.service;
     ServiceObject {
-        key: match key {
-            ServiceKey::Address { protocol, address, port } => {
-                Key::Address { protocol: protocol.name(), address, port }
-            }
-            ServiceKey::Fwmark { mark, family } => Key::Mark { mark, family: family.name() },
-        },
+        key: self::key(key),
         scheduler: scheduler_name(scheduler),
         scheduler_flags: flags_of(scheduler, flags),
         one_packet: entry.service.is_one_packet(),
@@ -298,6 +329,7 @@ fn connection(row: &Connection) -> ConnectionObject {
             (Some(_), _) => Virtual::Virtual(endpoint(row.virt)),
         },
         destination: endpoint(row.real),
+        local: row.local.map(endpoint),
         persistence_engine: row
             .engine
             .as_ref()

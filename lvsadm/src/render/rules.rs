@@ -15,7 +15,7 @@ const HEAD: &str = "# Everything that is configured, by `lvsadm save --full', fo
                     # Each line is what one would type after `lvsadm'; the file is complete: what it does not name is gone\n\
                     # (services, destinations, marks), detached (devices), or at its default (settings) once it is applied.\n";
 
-/// Appends a rule's line.
+/// Appends a rule's line; a pool of local addresses has one for each of them.
 fn line(text: &mut String, rule: &Rule) {
     let mut labels = Labels::numeric(Dialect::Own);
     let _ = match rule {
@@ -23,6 +23,10 @@ fn line(text: &mut String, rule: &Rule) {
         Rule::Sysctl(name, value) => writeln!(text, "sysctl {name}={value}"),
         Rule::Device(name, attached) => writeln!(text, "{}", devices::line(name, *attached)),
         Rule::Mark(mark) => writeln!(text, "mark add {mark}"),
+        Rule::Locals(service, addresses) => {
+            addresses.iter().for_each(|address| save::local(text, &mut labels, service.as_ref(), *address));
+            Ok(())
+        }
         Rule::Service(service) => {
             save::service(text, &mut labels, service, save::Form::Full);
             Ok(())
@@ -54,8 +58,9 @@ pub fn full(devices: &[String], rules: &[Rule]) -> String {
 pub fn changes(changes: &[Change]) -> String {
     let mut text = String::new();
     let mut marked = |mark: &str, rule| {
-        text.push_str(mark);
-        line(&mut text, rule);
+        let mut lines = String::new();
+        line(&mut lines, rule);
+        lines.lines().for_each(|line| text.extend([mark, line, "\n"]));
     };
     for change in changes {
         match change {

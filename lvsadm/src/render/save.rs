@@ -1,6 +1,7 @@
 //! `-S`
 
 use std::fmt::Write;
+use std::net::IpAddr;
 
 use lvs_common::abi::{Forward, tunnel};
 
@@ -71,6 +72,12 @@ pub fn destination(
     }
     tunnel_options(text, destination);
     text.push('\n');
+}
+
+/// Appends the command that adds a local address to a service's, or to the default pool.
+pub fn local(text: &mut String, labels: &mut Labels<'_>, service: Option<&ServiceKey>, address: IpAddr) {
+    let service = service.map(|key| format!(" {}", service_option(labels, key))).unwrap_or_default();
+    let _ = writeln!(text, "--add-laddr{service} -z {address}");
 }
 
 /// The option that names a service.

@@ -38,6 +38,14 @@ pub fn real_server_address(address: IpAddr) -> Result<(), Error> {
     if usable { Ok(()) } else { Err(Error::Invalid) }
 }
 
+/// Whether an address can be a local address of a service, or of the default pool.
+pub fn local_address(service: Option<&ServiceKey>, address: IpAddr) -> Result<(), Error> {
+    if service.is_some_and(|service| service.family() != Family::of(address)) {
+        return Err(Error::Family);
+    }
+    if address.is_loopback() { Err(Error::Invalid) } else { real_server_address(address) }
+}
+
 /// Whether a service's family and netmask fit.
 pub fn service(service: &super::Service) -> Result<(), Error> {
     use super::Netmask;

@@ -19,6 +19,8 @@ pub struct Connection {
     pub virt: (IpAddr, u16),
     /// Real server's address and port.
     pub real: (IpAddr, u16),
+    /// Local address and port toward the real server (FullNAT).
+    pub local: Option<(IpAddr, u16)>,
     /// Persistence engine and what it keyed the template with.
     pub engine: Option<(PersistenceEngine, String)>,
 }

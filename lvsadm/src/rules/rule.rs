@@ -2,6 +2,7 @@
 //! configuration to another.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 
 use super::{Attached, Destination, DestinationKey, Mark, Service, ServiceKey, Timeouts, Traffic};
 
@@ -16,6 +17,8 @@ pub enum Rule {
     Device(String, Attached),
     /// `mark add`
     Mark(Mark),
+    /// `--add-laddr`: the local addresses of a service, or of the default pool, which are at least one.
+    Locals(Option<ServiceKey>, Vec<IpAddr>),
     /// `-A`
     Service(Service),
     /// `-a`
@@ -30,6 +33,7 @@ pub enum RuleKey {
     Sysctl(&'static str),
     Device(String),
     Mark(Traffic),
+    Locals(Option<ServiceKey>),
     Service(ServiceKey),
     Destination(ServiceKey, DestinationKey),
 }
@@ -42,6 +46,7 @@ impl Rule {
             Rule::Sysctl(name, _) => RuleKey::Sysctl(name),
             Rule::Device(name, _) => RuleKey::Device(name.clone()),
             Rule::Mark(mark) => RuleKey::Mark(mark.traffic),
+            Rule::Locals(service, _) => RuleKey::Locals(*service),
             Rule::Service(service) => RuleKey::Service(service.key),
             Rule::Destination(service, destination) => RuleKey::Destination(*service, destination.key),
         }
