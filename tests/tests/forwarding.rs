@@ -17,8 +17,12 @@ struct Mode {
     real_server: &'static str,
 }
 
+/// The director's addresses in the real servers' network.
+const LOCALS: [&str; 2] = ["192.168.122.100", "2001:db8:b::100"];
+
 const NAT: Mode = Mode { site: Site::BehindDirector, option: "-m", real_server: "" };
 const DR: Mode = Mode { site: Site::BesideDirector, option: "-g", real_server: "--dr" };
+const FULLNAT: Mode = Mode { site: Site::Remote, option: "--fullnat", real_server: "" };
 const IPIP: Mode = Mode { site: Site::Remote, option: "-i", real_server: "--tun" };
 const GUE: Mode = gue("-i --tun-type gue --tun-port 6080");
 const GUE_CSUM: Mode = gue("-i --tun-type gue --tun-port 6080 --tun-csum");
@@ -27,6 +31,13 @@ const GRE: Mode = gre("-i --tun-type gre");
 const GRE_CSUM: Mode = gre("-i --tun-type gre --tun-csum");
 const VXLAN: Mode =
     Mode { site: Site::Remote, option: "-i --tun-type vxlan --tun-port 4789", real_server: "--tun --tun-type vxlan" };
+
+impl Mode {
+    /// Whether real servers answer the director itself.
+    fn is_fullnat(self) -> bool {
+        self.option == FULLNAT.option
+    }
+}
 
 const fn gue(option: &'static str) -> Mode {
     Mode { site: Site::Remote, option, real_server: "--tun --tun-type gue --tun-port 6080" }
@@ -50,6 +61,7 @@ const LONG: usize = 300_000;
 /// A director with one service in each family and `SERVERS` real servers.
 struct Balanced {
     cluster: Cluster,
+    mode: Mode,
     arms: Arms,
 }
 
@@ -68,7 +80,12 @@ impl Balanced {
                 server.lvsadm(&format!("real-server {} --vip {VIP} {VIP6}", mode.real_server))?;
             }
         }
-        let balanced = Balanced { cluster, arms };
+        let balanced = Balanced { cluster, mode, arms };
+        if mode.is_fullnat() {
+            for local in LOCALS {
+                balanced.cluster.director.lvsadm(&format!("--add-laddr -z {local}"))?;
+            }
+        }
         for vip in [VIP, VIP6] {
             for (option, port) in [("-t", 80), ("-u", 53)] {
                 balanced.add_service(option, SocketAddr::new(vip, port), mode, crossed)?;
@@ -99,6 +116,9 @@ impl Balanced {
     /// The client's address, as servers must see it.
     fn client(&self, vip: IpAddr) -> &'static str {
         match (self.arms, vip) {
+            // Who does not read the packets' option sees the director.
+            (_, IpAddr::V4(_)) if self.mode.is_fullnat() => LOCALS[0],
+            (_, IpAddr::V6(_)) if self.mode.is_fullnat() => LOCALS[1],
             (_, IpAddr::V6(_)) => "2001:db8:a::1",
             (Arms::One, _) => "10.20.0.1",
             (Arms::Two, _) => "10.10.10.1",
@@ -164,7 +184,7 @@ fn check_traffic(balanced: &Balanced, mode: Mode, crossed: bool) -> Result<()> {
         let [connections, incoming, outgoing] = balanced.counted(SocketAddr::new(vip, 80))?;
         ensure!(connections == 9, "{connections} connections counted, not 9");
         ensure!(incoming >= 9 * 4, "only {incoming} packets counted");
-        let passes_by = mode.site != Site::BehindDirector;
+        let passes_by = mode.site != Site::BehindDirector && !mode.is_fullnat();
         // What the director itself tells the client of a packet too big for the tunnel counts as a reply, as for IPVS.
         let most = if passes_by { incoming / 9 } else { u64::MAX };
         ensure!((outgoing > 0 || passes_by) && outgoing <= most, "{outgoing} packets of replies counted");
@@ -181,6 +201,7 @@ macro_rules! modes {
 
 modes! {
     nat: NAT,
+    fullnat: FULLNAT,
     direct_routing: DR,
     tunnel_ipip: IPIP,
     tunnel_gue: GUE,
