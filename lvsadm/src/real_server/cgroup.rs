@@ -33,7 +33,7 @@ impl Hierarchy {
         let mut points = mount_points(&mounts);
         let root = match points.first() {
             Some(point) => File::open(point).with_context(|| format!("cannot open {}", point.display()))?,
-            None => mounted_aside().context("no cgroup2 file system is mounted, and none can be")?,
+            None => mounted_aside().context("no cgroup2 file system is mounted here, and none can be: mount one")?,
         };
         // Where the operator sees it, if not this process.
         points.extend(mount_points(&fs::read_to_string("/proc/1/mountinfo").unwrap_or_default()));

@@ -25,7 +25,7 @@ impl State {
     /// What the last run left.
     pub fn open() -> Result<Self> {
         let lock = if nix::unistd::geteuid().is_root() { Some(lock()?) } else { None };
-        let file = PathBuf::from(FOLDER).join(format!("{}.json", bpffs::namespace_cookie()?));
+        let file = file(&bpffs::namespace_cookie()?.to_string());
         let changes = match fs::read(&file) {
             Ok(text) => serde_json::from_slice(&text).with_context(|| format!("{} is damaged", file.display()))?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
@@ -109,6 +109,19 @@ impl State {
         let new = self.file.with_extension("new");
         fs::write(&new, serde_json::to_vec(&self.changes)?).with_context(context)?;
         fs::rename(&new, &self.file).with_context(context)
+    }
+}
+
+/// The file of the network namespace with this cookie.
+fn file(cookie: &str) -> PathBuf {
+    PathBuf::from(FOLDER).join(format!("{cookie}.json"))
+}
+
+/// Forgets a network namespace that is gone.
+pub fn forget(cookie: &str) -> Result<()> {
+    match fs::remove_file(file(cookie)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).context("cannot remove an old state"),
+        _ => Ok(()),
     }
 }
 

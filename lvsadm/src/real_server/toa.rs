@@ -24,6 +24,7 @@ use lvs_common::toa::{COUNTS, Client};
 use serde::{Deserialize, Serialize};
 
 use super::cgroup::{Cgroup, Hierarchy};
+use super::state;
 use crate::commands::Defaults;
 use crate::dataplane::bpffs::{self, Directory};
 use crate::dataplane::{self, link};
@@ -275,8 +276,12 @@ fn is_dead(pins: &Path) -> bool {
 fn collect(own: &Directory) -> Result<()> {
     for name in own.all(PREFIX)? {
         let pins = own.sibling(&name);
-        if is_dead(&pins) {
-            remove(&pins)?;
+        if !is_dead(&pins) {
+            continue;
+        }
+        remove(&pins)?;
+        if pins != own.other(PREFIX) {
+            state::forget(&name[PREFIX.len()..])?;
         }
     }
     Ok(())
