@@ -33,6 +33,23 @@ pub struct Client {
 
 const _: () = assert!(size_of::<Client>() == 20);
 
+/// What a connection that a real server accepted came to; the numbers are indices into its programs' counters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Count {
+    /// A trusted peer told the client.
+    Found,
+    /// A trusted peer told none.
+    Missing,
+    /// A peer that is not trusted told one, in vain.
+    Untrusted,
+    /// A trusted peer told an IPv6 client of a socket that knows IPv4 addresses only, in vain.
+    Unsuited,
+}
+
+/// Names of the counters, by number.
+pub const COUNTS: [&str; 4] = ["found", "none", "untrusted", "unsuited"];
+
 /// The option for an IPv4 client, as words of memory; address and port in network byte order.
 #[inline(always)]
 pub const fn option4(address: u32, port: u16) -> [u32; LENGTH4 / 4] {

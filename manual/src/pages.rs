@@ -13,6 +13,8 @@ const EXIT_STATUS: &str = include_str!("../sections/exit-status.roff");
 const OWN: &str = include_str!("../sections/own.roff");
 /// What ipvsadm's page says besides.
 const LITERAL: &str = include_str!("../sections/literal.roff");
+/// What the page of `real-server` says besides.
+const REAL_SERVER: &str = include_str!("../sections/real-server.roff");
 /// `ipvsadm-save(8)`
 pub const SAVE: &str = include_str!("../sections/ipvsadm-save.roff");
 /// `ipvsadm-restore(8)`
@@ -41,7 +43,9 @@ pub fn sub(command: &Command) -> Result<Vec<u8>> {
     let name = format!("lvsadm-{}", command.get_name());
     let command = command.clone().display_name(&name).bin_name(format!("lvsadm {}", command.get_name()));
     let mut page = Vec::new();
+    let notes = if command.get_name() == "real-server" { REAL_SERVER } else { "" };
     titled(command, &name).render(&mut page)?;
+    page.extend(notes.bytes());
     page.extend(b".SH \"SEE ALSO\"\n.BR lvsadm (8)\n");
     Ok(page)
 }

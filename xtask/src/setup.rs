@@ -9,7 +9,7 @@ use crate::process::{announce, as_root, find, host_cargo, output, run as run_pro
 use crate::toolchain::{PINNED_NIGHTLY, Toolchain, path_with};
 
 /// Programs that tests and demo run, and the Debian package of each.
-const TOOLS: [(&str, &str); 14] = [
+const TOOLS: [(&str, &str); 15] = [
     ("ip", "iproute2"),
     ("tc", "iproute2"),
     ("ethtool", "ethtool"),
@@ -24,6 +24,7 @@ const TOOLS: [(&str, &str); 14] = [
     ("keepalived", "keepalived"),
     ("ldirectord", "ldirectord"),
     ("systemd-analyze", "systemd"),
+    ("nginx", "nginx"),
 ];
 
 /// Programs that packing runs.

@@ -21,7 +21,7 @@ const MOUNT_POINT: &str = "/run/lvs/bpf";
 /// Environment variable that names another mount point.
 const MOUNT_POINT_VARIABLE: &str = "LVS_BPFFS";
 /// What a directory's name begins with, before the namespace's cookie: in its place, and while it is made.
-const NAMESPACE: &str = "ns-";
+pub const NAMESPACE: &str = "ns-";
 const DRAFT: &str = "draft-";
 /// `SO_NETNS_COOKIE` (Linux 5.14).
 const SO_NETNS_COOKIE: libc::c_int = 71;
@@ -56,14 +56,19 @@ impl Directory {
         &self.name
     }
 
-    /// Names of all namespaces' directories.
-    pub fn all(&self) -> Result<Vec<String>> {
-        Ok(self.names()?.into_iter().filter(|name| name.starts_with(NAMESPACE)).collect())
+    /// The path of another directory of the namespace, whose name begins with `prefix`.
+    pub fn other(&self, prefix: &str) -> PathBuf {
+        self.sibling(&self.name.replacen(NAMESPACE, prefix, 1))
+    }
+
+    /// Names of all namespaces' directories that begin with `prefix`.
+    pub fn all(&self, prefix: &str) -> Result<Vec<String>> {
+        Ok(self.names()?.into_iter().filter(|name| name.starts_with(prefix)).collect())
     }
 
     /// Where the directory is made before it takes its place.
     pub fn draft(&self) -> PathBuf {
-        self.sibling(&self.name.replacen(NAMESPACE, DRAFT, 1))
+        self.other(DRAFT)
     }
 
     /// Drafts of commands that were killed: nobody has the lock that they are made under.
@@ -178,7 +183,7 @@ fn make(point: &Path) -> Result<File> {
 }
 
 /// The cookie of the calling thread's network namespace.
-fn namespace_cookie() -> Result<u64> {
+pub fn namespace_cookie() -> Result<u64> {
     use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
     let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
     let mut cookie = 0u64;

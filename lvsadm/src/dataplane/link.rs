@@ -1,6 +1,7 @@
-//! What aya does not do with a pinned link: tell its device, and detach it at once.
+//! What aya does not do with a pinned link: tell what it is attached to, replace its program, and detach it at once.
 
 use std::ffi::CString;
+use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -9,10 +10,11 @@ use super::syscall;
 
 const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
+const BPF_LINK_UPDATE: libc::c_long = 29;
 const BPF_LINK_DETACH: libc::c_long = 34;
 
 /// `struct bpf_link_info` as far as it is read; what it is attached to comes first in the union: of XDP and TC links the
-/// device, of a network namespace's its inode number.
+/// device, of a network namespace's its inode number, of a control group's the lower half of its number.
 #[repr(C)]
 #[derive(Default)]
 struct Info {
@@ -24,7 +26,7 @@ struct Info {
     rest: [u32; 11],
 }
 
-/// The part of `union bpf_attr` for both commands.
+/// The part of `union bpf_attr` for these commands.
 #[repr(C)]
 #[derive(Default)]
 struct Attributes {
@@ -39,8 +41,8 @@ fn bpf(command: libc::c_long, attributes: &mut Attributes) -> Option<i32> {
     unsafe { syscall::bpf(command, attributes) }.ok()
 }
 
-/// Number of the device or network namespace that the link pinned at `path` is attached to; 0 if that is gone, `None` if
-/// there is no such link.
+/// Number of the device, network namespace or control group that the link pinned at `path` is attached to; 0 if that is
+/// gone, `None` if there is no such link.
 pub fn target(path: &Path) -> Option<u32> {
     let link = open(path)?;
     let mut info = Info::default();
@@ -50,6 +52,14 @@ pub fn target(path: &Path) -> Option<u32> {
     };
     bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attributes)?;
     Some(info.target)
+}
+
+/// Puts another program of the same type into the place of that of the link pinned at `path`, in one step.
+pub fn update(path: &Path, program: i32) -> io::Result<()> {
+    let link = open(path).ok_or(io::ErrorKind::NotFound)?;
+    let first = link.as_raw_fd() as u64 | (program as u64) << 32;
+    // SAFETY: the command takes two descriptors and flags.
+    unsafe { syscall::bpf(BPF_LINK_UPDATE, &mut Attributes { first, second: 0 }) }.map(drop)
 }
 
 /// Detaches the link pinned at `path` from its device, if there is such a link. Removing its pin does that as well, but

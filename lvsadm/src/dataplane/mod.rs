@@ -1,13 +1,13 @@
 //! The eBPF data plane: loading it, attaching it, and the director made of its maps.
 
 mod attach;
-mod bpffs;
+pub(crate) mod bpffs;
 mod convert;
 mod destinations;
 mod devices;
 mod director;
 mod features;
-mod link;
+pub(crate) mod link;
 mod listing;
 mod load;
 mod locals;
@@ -25,7 +25,7 @@ mod watch;
 pub use attach::{Attachment, attach, attach_loopback, attach_new, attachments, detach};
 pub use devices::{NetDevice, all as devices};
 pub use director::PlaneDirector;
-pub use load::{Loading, Sizes, verify};
+pub use load::{Loading, Sizes, remove as remove_pins, verify};
 pub use log::{LogLevel, follow};
 pub use plane::Plane;
 pub use refusal::refused;
@@ -67,7 +67,7 @@ fn collect(own: &bpffs::Directory) -> Result<()> {
     for draft in own.left_drafts()? {
         load::remove(&draft)?;
     }
-    for name in own.all()? {
+    for name in own.all(bpffs::NAMESPACE)? {
         if name != own.name() && attach::is_dead(&own.sibling(&name)) {
             load::remove(&own.sibling(&name))?;
         }

@@ -84,7 +84,7 @@ pub enum Sub {
     Unload,
     /// Follow the data plane's log
     Log,
-    /// Make this host a real server for direct routing or tunnels
+    /// Make this host a real server for direct routing, tunnels or FullNAT
     RealServer(crate::real_server::RealServerArgs),
     /// Give traffic firewall marks, for services by mark (-f)
     ///

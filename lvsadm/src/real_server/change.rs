@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use super::decapsulation::{self, Tunnels};
+use super::toa::{self, Toa};
 use super::{devices, netlink};
 
 /// Something that is set, as it is written down.
@@ -35,6 +36,8 @@ pub enum Change {
         /// What it opens.
         tunnels: Tunnels,
     },
+    /// The programs that read TOA.
+    Toa(Toa),
 }
 
 impl Change {
@@ -49,8 +52,14 @@ impl Change {
             (Change::Sysctl { key: a, .. }, Change::Sysctl { key: b, .. }) => a == b,
             (Change::Address { vip: a }, Change::Address { vip: b }) => a == b,
             (Change::Filter { device: a, .. }, Change::Filter { device: b, .. }) => a == b,
+            (Change::Toa(_), Change::Toa(_)) => true,
             _ => false,
         }
+    }
+
+    /// Whether it is made anew whatever is there: a program is replaced by one that does as asked for.
+    pub fn is_program(&self) -> bool {
+        matches!(self, Change::Filter { .. } | Change::Toa(_))
     }
 
     /// Whether the host is that way now.
@@ -60,6 +69,7 @@ impl Change {
             Change::Address { vip } => devices::has_address("lo", *vip),
             // Whether a filter is there can be told, what it opens cannot: putting it anew is harmless.
             Change::Filter { device, .. } => netlink::has_filter(device),
+            Change::Toa(toa) => toa.holds(),
         }
     }
 
@@ -82,6 +92,7 @@ impl Change {
                 netlink::add_to_loopback(*vip).with_context(|| format!("cannot add {vip} to lo"))
             }
             Change::Filter { device, tunnels } => decapsulation::attach(device, tunnels),
+            Change::Toa(toa) => toa.apply(),
         }
     }
 
@@ -97,6 +108,15 @@ impl Change {
             }
             Change::Address { .. } => Ok(()),
             Change::Filter { device, .. } => decapsulation::detach(device),
+            Change::Toa(_) => toa::detach(),
+        }
+    }
+
+    /// What it has counted, with the names of it.
+    pub fn counts(&self) -> Result<Vec<(&'static str, u64)>> {
+        match self {
+            Change::Toa(_) => toa::counts(),
+            _ => Ok(Vec::new()),
         }
     }
 }
@@ -107,6 +127,7 @@ impl fmt::Display for Change {
             Change::Sysctl { key, value, .. } => write!(f, "sysctl   {} = {value}", key.replace('/', ".")),
             Change::Address { vip } => write!(f, "address  {vip} on lo"),
             Change::Filter { device, tunnels } => write!(f, "tunnels  {tunnels} on {device}"),
+            Change::Toa(toa) => write!(f, "toa      {toa}"),
         }
     }
 }

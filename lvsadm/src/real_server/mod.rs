@@ -1,30 +1,37 @@
-//! `lvsadm real-server`: makes this host (this network namespace) a real server for direct routing or tunnels.
+//! `lvsadm real-server`: makes this host (this network namespace) a real server for direct routing, tunnels, or FullNAT.
 //!
 //! Packets that a director sends on by DR or TUN are still addressed to the virtual address, so a real server must own it
-//! without ever answering ARP for it, and for TUN must open the tunnel. What is set is written down before it is set, so
+//! without ever answering ARP for it, and for TUN must open the tunnel. Those that it sends on by FullNAT need nothing, but
+//! come from the director's address: the client's is in an option of TCP. What is set is written down before it is set, so
 //! that `--off` undoes exactly that, whatever happened in between.
 
+mod cgroup;
 mod change;
 mod decapsulation;
 mod devices;
 mod netlink;
 mod state;
+mod toa;
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
+use ipnet::IpNet;
 
+use cgroup::Hierarchy;
 use change::Change;
 use decapsulation::Tunnels;
 use state::State;
+use toa::Toa;
 
 /// The UDP port of VXLAN where none is given.
 const VXLAN_PORT: u16 = 4789;
 
 /// Arguments of `lvsadm real-server`.
 #[derive(Args, Clone, Debug, PartialEq, Eq)]
-#[command(group = clap::ArgGroup::new("action").required(true).multiple(true).args(["dr", "tun", "off", "status"]))]
+#[command(group = clap::ArgGroup::new("action").required(true).multiple(true).args(["dr", "tun", "toa", "off", "status"]))]
 pub struct RealServerArgs {
     /// Own the virtual addresses, for directors that forward by direct routing (-g)
     #[arg(long, requires = "vip", conflicts_with_all = ["off", "status"])]
@@ -32,6 +39,9 @@ pub struct RealServerArgs {
     /// Own the virtual addresses and open tunnels, for directors that forward by tunnel (-i)
     #[arg(long, requires = "vip", conflicts_with_all = ["off", "status"])]
     tun: bool,
+    /// Tell servers the clients' addresses, for directors that forward by FullNAT and insert TOA
+    #[arg(long, requires = "trust", conflicts_with_all = ["off", "status"])]
+    toa: bool,
     /// Undo everything that was set
     #[arg(long, conflicts_with = "status")]
     off: bool,
@@ -50,6 +60,12 @@ pub struct RealServerArgs {
     /// Devices the director's packets come in on (default: all that are up and Ethernet-like)
     #[arg(long, value_name = "DEVICE", num_args = 1.., value_delimiter = ',')]
     dev: Vec<String>,
+    /// Prefixes of the directors' local addresses: from nobody else is a client's address believed
+    #[arg(long, value_name = "CIDR", num_args = 1.., value_delimiter = ',', value_parser = prefix, requires = "toa")]
+    trust: Vec<IpNet>,
+    /// Control groups whose servers are told, each by name or directory (default: all there are)
+    #[arg(long, value_name = "PATH", num_args = 1.., value_delimiter = ',', requires = "toa")]
+    cgroup: Vec<PathBuf>,
 }
 
 /// The types of `--tun-type`.
@@ -74,14 +90,40 @@ pub fn run(args: &RealServerArgs) -> Result<()> {
     if args.off {
         return state.change_to(Vec::new());
     }
-    let devices = if args.dev.is_empty() { devices::ethernet_like()? } else { args.dev.clone() };
-    let mut wanted = silence(&devices)?;
-    wanted.extend(args.vip.iter().map(|&vip| Change::Address { vip }));
-    if args.tun {
-        let tunnels = tunnels(args)?;
-        wanted.extend(devices.into_iter().map(|device| Change::Filter { device, tunnels: tunnels.clone() }));
+    let mut wanted = Vec::new();
+    if args.toa {
+        wanted.push(Change::Toa(toa(args)?));
+    }
+    if args.dr || args.tun {
+        let devices = if args.dev.is_empty() { devices::ethernet_like()? } else { args.dev.clone() };
+        wanted.extend(silence(&devices)?);
+        wanted.extend(args.vip.iter().map(|&vip| Change::Address { vip }));
+        if args.tun {
+            let tunnels = tunnels(args)?;
+            wanted.extend(devices.into_iter().map(|device| Change::Filter { device, tunnels: tunnels.clone() }));
+        }
+    } else if !args.vip.is_empty() || !args.dev.is_empty() {
+        bail!("--vip and --dev go with --dr or --tun");
     }
     state.change_to(wanted)
+}
+
+/// A prefix, or an address for itself alone. What an address has behind its prefix does not count.
+fn prefix(text: &str) -> Result<IpNet, String> {
+    let prefix = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+    prefix.map(|prefix: IpNet| prefix.trunc()).map_err(|_| "neither an address nor a prefix of addresses".to_owned())
+}
+
+fn toa(args: &RealServerArgs) -> Result<Toa> {
+    let trust = IpNet::aggregate(&args.trust);
+    if trust.len() > toa::PREFIXES {
+        bail!("--trust takes up to {} prefixes", toa::PREFIXES);
+    }
+    let hierarchy = Hierarchy::open()?;
+    let all = [PathBuf::from(cgroup::ROOT)];
+    let given = if args.cgroup.is_empty() { &all[..] } else { &args.cgroup };
+    let names = given.iter().map(|path| hierarchy.name(path)).collect::<Result<Vec<_>>>()?;
+    Ok(Toa { trust, cgroups: cgroup::outermost(&names) })
 }
 
 /// Settings that keep the host from answering ARP for, or announcing, an address of another device (the virtual ones,

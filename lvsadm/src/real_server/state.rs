@@ -2,13 +2,13 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use nix::fcntl::{Flock, FlockArg};
 
 use super::change::Change;
+use crate::dataplane::bpffs;
 
 /// Files of this folder belong to one network namespace each and go with the host's uptime, as what they describe does.
 const FOLDER: &str = "/run/lvs/real-server";
@@ -25,7 +25,7 @@ impl State {
     /// What the last run left.
     pub fn open() -> Result<Self> {
         let lock = if nix::unistd::geteuid().is_root() { Some(lock()?) } else { None };
-        let file = PathBuf::from(FOLDER).join(format!("{}.json", namespace_cookie()?));
+        let file = file(&bpffs::namespace_cookie()?.to_string());
         let changes = match fs::read(&file) {
             Ok(text) => serde_json::from_slice(&text).with_context(|| format!("{} is damaged", file.display()))?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
@@ -44,20 +44,37 @@ impl State {
         }
         for new in wanted {
             let position = self.changes.iter().position(|old| old.concerns_same(&new));
-            let filter = matches!(new, Change::Filter { .. });
             match position {
-                Some(position) if filter => self.changes[position] = new.clone(),
+                _ if new.is_program() => {
+                    self.put(position, new)?;
+                    continue;
+                }
                 // Ours already: made so again in case somebody else changed it, and undone to what was before us.
                 Some(_) => {}
-                None if !filter && new.holds()? => continue,
+                None if new.holds()? => continue,
                 None => self.changes.push(new.clone().prepared()?),
             }
             self.save()?;
-            if filter || !new.holds()? {
+            if !new.holds()? {
                 new.apply()?;
             }
         }
         Ok(())
+    }
+
+    /// Puts a program where there is none, or in place of another one. If it fails, what was there is there still.
+    fn put(&mut self, position: Option<usize>, new: Change) -> Result<()> {
+        let before = self.changes.clone();
+        match position {
+            Some(position) => self.changes[position] = new.clone(),
+            None => self.changes.push(new.clone()),
+        }
+        self.save()?;
+        new.apply().or_else(|error| {
+            self.changes = before;
+            self.save()?;
+            Err(error)
+        })
     }
 
     /// For `--status`.
@@ -72,6 +89,11 @@ impl State {
                 Err(_) => "  (cannot tell)",
             };
             println!("{change}{state}");
+            let counts = change.counts().unwrap_or_default();
+            let counts: Vec<_> = counts.iter().map(|(name, count)| format!("{count} {name}")).collect();
+            if !counts.is_empty() {
+                println!("         connections: {}", counts.join(", "));
+            }
         }
     }
 
@@ -90,26 +112,23 @@ impl State {
     }
 }
 
+/// The file of the network namespace with this cookie.
+fn file(cookie: &str) -> PathBuf {
+    PathBuf::from(FOLDER).join(format!("{cookie}.json"))
+}
+
+/// Forgets a network namespace that is gone.
+pub fn forget(cookie: &str) -> Result<()> {
+    match fs::remove_file(file(cookie)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).context("cannot remove an old state"),
+        _ => Ok(()),
+    }
+}
+
 /// One lock for all namespaces: what is done under it is short.
 fn lock() -> Result<Flock<File>> {
     let context = || format!("cannot lock {FOLDER}");
     fs::create_dir_all(FOLDER).with_context(context)?;
     let folder = File::open(FOLDER).with_context(context)?;
     Flock::lock(folder, FlockArg::LockExclusive).map_err(|(_, error)| error).with_context(context)
-}
-
-/// The number of this network namespace, which unlike the inode's is never used again.
-fn namespace_cookie() -> Result<u64> {
-    let socket = std::net::UdpSocket::bind(("::", 0)).or_else(|_| std::net::UdpSocket::bind(("0.0.0.0", 0)))?;
-    let (mut cookie, mut length) = (0u64, size_of::<u64>() as libc::socklen_t);
-    // SAFETY: the kernel writes at most `length` bytes to `cookie`.
-    let answer = unsafe {
-        let cookie = (&raw mut cookie).cast();
-        libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_NETNS_COOKIE, cookie, &mut length)
-    };
-    match answer {
-        0 => Ok(cookie),
-        _ => Err(io::Error::last_os_error())
-            .context("the kernel does not tell network namespaces apart (older than 5.14?)"),
-    }
 }

@@ -184,9 +184,11 @@ fn first_boot(cluster: &Cluster, root: &Path) -> Result<()> {
     ensure!(before == after, "another real server goes on with the connection: {before} and {after}");
 
     step("being a real server");
-    write(root, "etc/default/lvsadm-real-server", "REAL_SERVER=\"--tun --vip 10.10.10.30\"\n")?;
+    write(root, "etc/default/lvsadm-real-server", "REAL_SERVER=\"--tun --vip 10.10.10.30 --toa --trust 192.0.2.1\"\n")?;
     host.run("systemctl start lvsadm-real-server.service")?;
     ensure!(host.run("ip -brief address show lo")?.contains("10.10.10.30/32"), "lo has not the address");
+    let status = host.run("lvsadm real-server --status")?;
+    ensure!(status.contains("192.0.2.1/32") && !status.contains("("), "not all is set up: {status}");
     host.run("systemctl stop lvsadm-real-server.service")?;
     ensure!(!host.run("ip -brief address show lo")?.contains("10.10.10.30"), "lo still has the address");
 

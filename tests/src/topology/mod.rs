@@ -6,15 +6,19 @@
 mod cable;
 mod client;
 mod cluster;
+mod control_group;
 mod namespace;
 mod packet;
 mod probe;
+mod relay;
 mod server;
 
 pub use cable::{Offloads, connect, set_offloads};
 pub use client::Client;
 pub use cluster::{Arms, CLIENT, CLIENT6, Cluster, Layout, Site, VIP, VIP6};
+pub use control_group::ControlGroup;
 pub use namespace::{Namespace, is_root, lvs_compat_path, lvsadm_path};
 pub use packet::PacketSocket;
 pub use probe::Fate;
+pub use relay::{Addresses, FromClient, Handling, Relay, Side};
 pub use server::Server;
