@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use lvs_common::abi::Sysctls;
 
 use crate::rules::{
-    Connection, Destination, DestinationKey, LocalEntry, Mark, Rule, SYSCTLS, Service, ServiceEntry, ServiceKey, Timeouts,
+    Connection, Destination, DestinationKey, LocalEntry, Mark, Rule, SYSCTLS, Service, ServiceEntry, ServiceKey,
+    Timeouts,
 };
 
 mod error;

@@ -332,8 +332,7 @@ impl<'d> Session<'_, 'd> {
                 pools.push((key, addresses));
             }
         }
-        let text =
-            if json { json::locals(&pools) } else { render::locals(&mut Labels::numeric(self.dialect), &pools) };
+        let text = if json { json::locals(&pools) } else { render::locals(&mut Labels::numeric(self.dialect), &pools) };
         self.outcome.stdout.push_str(&text);
         Ok(0)
     }

@@ -176,3 +176,18 @@ fn a_reader_that_has_gone_is_no_error() {
     drop(reader);
     outcome.write(&mut writer, &mut Vec::new()).unwrap();
 }
+
+#[test]
+fn values_are_counted_and_named_as_ipvsadm_does() {
+    let mut director = director();
+    // Seen of the real one, though not recorded.
+    let set = ipvsadm(&mut director, &["ipvsadm", "--set", "1", "0x10"], "");
+    assert_eq!((set.status, set.stderr.as_str()), (2, "--set option requires 3 timeout values\n"));
+    assert_eq!(ipvsadm(&mut director, &["ipvsadm", "-A", "-f", "7"], "").stderr, "");
+    let named = ipvsadm(&mut director, &["ipvsadm", "-a", "-f", "7", "-r", "rs1:http", "-m"], "");
+    assert_eq!(named.stderr, "");
+    let early = ipvsadm(&mut director, &["ipvsadm", "-a", "-r", "rs2:http", "-f", "7", "-m"], "");
+    assert_eq!((early.status, early.stderr.as_str()), (2, "illegal real server address[:port] specified\n"));
+    let listing = ipvsadm(&mut director, &["ipvsadm", "-Ln", "-f", "7"], "").stdout;
+    assert!(listing.contains("-> 10.0.0.1:80 "), "{listing}");
+}

@@ -124,8 +124,8 @@ pub struct Destination {
     pub slot: u8,
     /// Serial of that service: a service made anew in the same slot is another one.
     pub service_serial: u64,
-    /// When it was deleted, jiffies; 0 while configured.
-    pub deleted: u64,
+    /// Always 0.
+    pub pad: u64,
     /// Next hop toward the real server, resolved by packets.
     pub hop: NextHop,
     /// What its slot had counted when it was given to this destination: counters never go back.

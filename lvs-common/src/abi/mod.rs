@@ -7,6 +7,7 @@ mod address;
 mod connection;
 mod destination;
 mod device;
+mod idle;
 mod local;
 mod mark;
 mod next_hop;
@@ -18,6 +19,7 @@ pub use address::*;
 pub use connection::*;
 pub use destination::*;
 pub use device::*;
+pub use idle::*;
 pub use local::*;
 pub use mark::*;
 pub use next_hop::*;
@@ -26,7 +28,7 @@ pub use settings::*;
 pub use statistics::*;
 
 /// Version of the layout of all pinned maps together.
-pub const LAYOUT_VERSION: u32 = 2;
+pub const LAYOUT_VERSION: u32 = 3;
 
 /// Index of a destination in the `DESTS` map. 0 is never a destination: it means "none".
 pub type DestId = u32;

@@ -75,8 +75,8 @@ pub struct Settings {
     pub staged: u32,
     /// How many of the used destination slots hold none that is configured; only `lvsadm` reads it.
     pub idle_dests: u32,
-    /// No slot below is one of them, if there are any; only `lvsadm` reads it.
-    pub idle_from: u32,
+    /// Always 0.
+    pub pad: u32,
     /// Serial of the newest service; only `lvsadm` reads it.
     pub serial: u64,
     /// The classification rules.

@@ -2,7 +2,9 @@
 
 use aya_ebpf::{bindings::BPF_NOEXIST, helpers::generated::bpf_get_prandom_u32};
 use lvs_common::{
-    abi::{Address, CHUNK_PORTS, CHUNK_WORDS, CHUNKS, LocalAddress, POOL_HEAD, PortKey, Ports, ServiceConfig, Settings},
+    abi::{
+        Address, CHUNK_PORTS, CHUNK_WORDS, CHUNKS, LocalAddress, POOL_HEAD, PortKey, Ports, ServiceConfig, Settings,
+    },
     each::Each,
     exit::Exit,
     ports::{self, Range},

@@ -150,15 +150,16 @@ impl Script {
                 Some(RuleKey::Destination(*service, destination.key))
             }
             Command::AddLocal(service, _) => Some(RuleKey::Locals(*service)),
-            Command::DeleteService(_)
-            | Command::DeleteDestination(..)
-            | Command::DeleteLocal(..)
-            | Command::Flush => None,
+            Command::DeleteService(_) | Command::DeleteDestination(..) | Command::DeleteLocal(..) | Command::Flush => {
+                None
+            }
             Command::SetTimeouts(timeouts) => {
                 self.settings.push((line, Setting::Timeouts(*timeouts)));
                 return Ok(());
             }
-            _ => return Err("it configures nothing: a rules file takes -A -E -D -a -e -d -P -Q -C and --set".to_owned()),
+            _ => {
+                return Err("it configures nothing: a rules file takes -A -E -D -a -e -d -P -Q -C and --set".to_owned());
+            }
         };
         if let Some((operation, result)) = change::make(&mut self.table, command) {
             result.map_err(|error| error.text(operation).into_owned())?;

@@ -68,7 +68,9 @@ fn stage(director: &mut dyn Director, changes: &[Change]) -> std::result::Result
             Change::Delete(rule @ Rule::Service(service)) => {
                 (rule, (Operation::DeleteService, director.delete_service(&service.key)))
             }
-            Change::Delete(Rule::Destination(service, _) | Rule::Locals(Some(service), _)) if doomed.contains(service) => {
+            Change::Delete(Rule::Destination(service, _) | Rule::Locals(Some(service), _))
+                if doomed.contains(service) =>
+            {
                 continue;
             }
             Change::Delete(rule @ Rule::Destination(service, destination)) => {

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
-use lvs_common::abi::{Address, DestId, Destination as Slot, Forward, NextHop, ServiceId, Switch, dest_slot};
+use lvs_common::abi::{Address, DestId, Destination as Slot, Forward, Idle, NextHop, ServiceId, Switch, dest_slot};
 use lvs_common::sched::change::Change;
 use lvs_common::sched::overload;
 
@@ -10,7 +10,7 @@ use super::convert;
 use super::mapped::{field, put};
 use super::plane::Plane;
 use super::services::check_count;
-use super::slots::Slots;
+use super::slots::{self, Slots};
 use crate::director::{Error, Result};
 use crate::rules::{Destination, DestinationKey, Family, ServiceKey};
 
@@ -47,7 +47,6 @@ impl Plane {
                 }
                 put!(self.dests, id, service, service);
                 put!(self.dests, id, service_serial, serial);
-                put!(self.dests, id, deleted, 0);
                 id
             }
             None => {
@@ -124,12 +123,9 @@ impl Plane {
     /// Stages that a destination is not configured any more.
     pub fn retire_dest(&mut self, id: DestId) {
         self.change_dest(id, |config| config.flags = 0);
-        let now = field!(self.settings, 0, now_ns).max(1);
-        put!(self.dests, id, deleted, now);
-        self.set(|s| {
-            s.idle_from = if s.idle_dests == 0 { id } else { s.idle_from.min(id) };
-            s.idle_dests += 1;
-        });
+        let now = field!(self.settings, 0, now_ns);
+        self.idle.set(id, Idle::at(now, slots::key(&slots::key_of(self, id))));
+        self.set(|s| s.idle_dests += 1);
     }
 }
 

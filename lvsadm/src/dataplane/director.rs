@@ -13,7 +13,9 @@ use super::plane::Plane;
 use super::services::{check_count, failed};
 use super::slots::Slots;
 use crate::director::{Director, Error, Result, Wanted};
-use crate::rules::{Connection, Destination, DestinationKey, LocalEntry, Mark, Service, ServiceEntry, ServiceKey, Timeouts, check};
+use crate::rules::{
+    Connection, Destination, DestinationKey, LocalEntry, Mark, Service, ServiceEntry, ServiceKey, Timeouts, check,
+};
 
 /// Buckets that ipvsadm's first line tells: IPVS's default, which scripts may know; the real table is `lvsadm status`'s.
 const TABLE_SIZE: u32 = 4096;

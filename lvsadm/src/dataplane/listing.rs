@@ -47,12 +47,8 @@ impl Plane {
     /// What destinations that are deleted but not yet forgotten have counted, by service.
     pub fn deleted_counts(&self) -> HashMap<ServiceId, Counters> {
         let mut sums = HashMap::new();
-        let settings = self.settings();
-        if settings.idle_dests == 0 {
-            return sums;
-        }
-        for dest in settings.idle_from.max(1)..settings.dests_used {
-            if field!(self.dests, dest, deleted) == 0 || field!(self.dests, dest, slot) != dest_slot::USED {
+        for dest in self.idle_dests() {
+            if field!(self.dests, dest, slot) != dest_slot::USED {
                 continue;
             }
             let service = field!(self.dests, dest, service);

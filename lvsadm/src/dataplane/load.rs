@@ -9,7 +9,8 @@ use aya::maps::{Array, Map, MapData, ProgramArray};
 use aya::programs::links::FdLink;
 use aya::programs::{Program, SchedClassifier, SkLookup, TestRun, TestRunOptions};
 use aya::{Ebpf, EbpfLoader};
-use lvs_common::abi::{LAYOUT_VERSION, Settings, WAYS};
+use aya_obj::generated::bpf_map_type;
+use lvs_common::abi::{Idle, LAYOUT_VERSION, Settings, WAYS};
 
 use super::attach;
 use super::bpffs::Directory;
@@ -62,6 +63,9 @@ const TAILS: [(Option<&str>, Option<&str>); 35] = [
 /// Programs that later calls need, and so are pinned: those that are attached to devices, and the one whose log is followed.
 const ENTRIES: [&str; 4] = ["lvs_xdp", "lvs_ingress", "lvs_egress", "lvs_log"];
 
+/// `BPF_F_MMAPABLE`
+const MMAPABLE: u32 = 1 << 10;
+
 /// Connections a bucket holds on average when the table is full: beyond, single buckets overflow.
 const FILL: u32 = WAYS * 3 / 4;
 
@@ -113,7 +117,7 @@ pub fn load(directory: &Directory, loading: Loading) -> Result<()> {
     start(&mut object)?;
     let draft = directory.draft();
     remove(&draft)?;
-    pin(object, arrays, loading.log, &draft).inspect_err(|_| drop(remove(&draft)))?;
+    pin(object, arrays, &loading, &draft).inspect_err(|_| drop(remove(&draft)))?;
     fs::rename(&draft, directory.path()).context("cannot put the pinned data plane in its place")
 }
 
@@ -278,7 +282,7 @@ fn start(object: &mut Ebpf) -> Result<()> {
 }
 
 /// Pins maps and entry programs into a new directory.
-fn pin(mut object: Ebpf, arrays: Arrays, log: LogLevel, path: &Path) -> Result<()> {
+fn pin(mut object: Ebpf, arrays: Arrays, loading: &Loading, path: &Path) -> Result<()> {
     fs::create_dir(path).context("cannot create a directory of pins")?;
     let links = path.join("links");
     fs::create_dir(&links).context("cannot create a directory of pins")?;
@@ -294,6 +298,7 @@ fn pin(mut object: Ebpf, arrays: Arrays, log: LogLevel, path: &Path) -> Result<(
         let map = object.take_map(&name).context("a map is gone")?;
         pin_map(map, &path.join(&name)).with_context(|| format!("cannot pin map {name}"))?;
     }
+    idle(loading.sizes.destinations)?.pin(path.join("IDLE")).context("cannot pin map IDLE")?;
     for (name, array) in arrays {
         array.pin(path.join(name)).with_context(|| format!("cannot pin map {name}"))?;
     }
@@ -307,8 +312,15 @@ fn pin(mut object: Ebpf, arrays: Arrays, log: LogLevel, path: &Path) -> Result<(
         }
         .with_context(|| format!("cannot pin program {name}"))?;
     }
-    fs::create_dir(path.join(format!("log-{}", log.name()))).context("cannot note the level of the log")?;
+    fs::create_dir(path.join(format!("log-{}", loading.log.name()))).context("cannot note the level of the log")?;
     fs::create_dir(path.join(format!("layout-{LAYOUT_VERSION}"))).context("cannot mark the layout")
+}
+
+/// The map `IDLE`, which is not the object's, as no program knows of it.
+fn idle(destinations: u32) -> Result<MapData> {
+    let (kind, key, value) = (bpf_map_type::BPF_MAP_TYPE_ARRAY as u32, size_of::<u32>(), size_of::<Idle>());
+    let map = aya_obj::Map::new_from_params(kind, key as u32, value as u32, destinations, MMAPABLE);
+    MapData::create(map, "IDLE", None).context("cannot make map IDLE")
 }
 
 /// Attaches a program that does nothing to this network namespace, by a link that tells when the namespace is gone.

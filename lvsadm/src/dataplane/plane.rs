@@ -9,8 +9,8 @@ use anyhow::{Context, Result};
 use aya::maps::{HashMap, Map, MapData, MapError, PerCpuArray};
 use aya_obj::generated::bpf_map_type;
 use lvs_common::abi::{
-    Bucket, Connection, Counters, DestConfig, DestId, Destination, Device, EngineData, EngineKey, FwmarkKey, LocalAddress,
-    MarkRule, Rates, Service, ServiceConfig, ServiceId, ServiceKey, Settings, Switch, Watch, dest_flags,
+    Bucket, Connection, Counters, DestConfig, DestId, Destination, Device, EngineData, EngineKey, FwmarkKey, Idle,
+    LocalAddress, MarkRule, Rates, Service, ServiceConfig, ServiceId, ServiceKey, Settings, Switch, Watch, dest_flags,
 };
 
 use lvs_common::exit::EXITS;
@@ -18,6 +18,7 @@ use lvs_common::exit::EXITS;
 use super::bpffs::Directory;
 use super::mapped::{Mapped, field, put};
 use super::pod::Pod;
+use super::slots;
 use super::syscall;
 
 /// What persistence engines keyed templates with.
@@ -33,6 +34,7 @@ pub struct Plane {
     pub(super) marks: Mapped<MarkRule>,
     pub(super) services: Mapped<Service>,
     pub(super) dests: Mapped<Destination>,
+    pub(super) idle: Mapped<Idle>,
     pub(super) counters: Mapped<Counters>,
     pub(super) dest_rates: Mapped<Rates>,
     pub(super) service_rates: Mapped<Rates>,
@@ -84,6 +86,7 @@ impl Plane {
             marks: Mapped::open(&path.join("MARKS"))?,
             services: Mapped::open(&path.join("SERVICES"))?,
             dests: Mapped::open(&path.join("DESTS"))?,
+            idle: Mapped::open(&path.join("IDLE"))?,
             counters: Mapped::open(&path.join("COUNTERS"))?,
             dest_rates: Mapped::open(&path.join("DEST_RATES"))?,
             service_rates: Mapped::open(&path.join("SERVICE_RATES"))?,
@@ -195,14 +198,14 @@ impl Plane {
             let available = self.dest_config(id).flags & dest_flags::AVAILABLE != 0;
             idle += u32::from(!available);
             // What was to be deleted is not, and what was to be revived is deleted still.
-            match (available, field!(self.dests, id, deleted)) {
-                (true, 1..) => put!(self.dests, id, deleted, 0),
-                (false, 0) => put!(self.dests, id, deleted, settings.now_ns.max(1)),
+            match (available, self.idle.get(id).is_idle()) {
+                (true, true) => self.idle.set(id, Idle::default()),
+                (false, false) => self.idle.set(id, Idle::at(settings.now_ns, slots::key(&slots::key_of(self, id)))),
                 _ => {}
             }
         }
         self.recover_mark_rules(epoch);
-        self.set(|s| (s.staged, s.idle_dests, s.idle_from) = (0, idle, 1));
+        self.set(|s| (s.staged, s.idle_dests) = (0, idle));
         self.sweep_index()
     }
 

@@ -1,9 +1,10 @@
 //! Slots of services, destinations and schedulers' tables: which are free, and which deleted destinations can be revived.
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
-use lvs_common::abi::{Counters, DestId, Rates, ServiceId, dest_flags, dest_slot, service_flags};
+use lvs_common::abi::{Counters, DestId, Idle, Rates, ServiceId, dest_flags, dest_slot, service_flags};
 
 use super::convert;
 use super::mapped::{field, put};
@@ -18,94 +19,111 @@ pub const GRACE: u64 = 1_000_000_000;
 /// Nanoseconds from one reading of the data plane's clock to the next.
 const SWEEP: u64 = 1_000_000_000 / 16;
 
-/// What is found by looking through all slots once, when it is needed and there is anything to be found. What was found
-/// may have been given away since, so it is looked at again before use.
+/// What is found by looking through the deleted destinations once, when it is needed. What was found may have been given
+/// away since, so it is looked at again before use.
 #[derive(Debug, Default)]
 pub struct Slots {
-    /// Whether the destinations' slots have been looked through.
+    /// Whether they have been looked through.
     looked: bool,
-    /// Deleted destinations that connections may still refer to.
-    trash: HashMap<(ServiceKey, DestinationKey), DestId>,
-    /// Slots of destinations that may be given away again, the lowest last.
+    /// Deleted destinations that connections may still refer to, by the hash of what they were.
+    trash: Vec<(u32, DestId)>,
+    /// Those that were deleted by this process.
+    discarded: HashMap<(ServiceKey, DestinationKey), DestId>,
+    /// Slots that have rested and may be given away again, the lowest last.
     free: Vec<DestId>,
-    /// When the youngest of the deleted destinations that nothing refers to may be given away, if that is still to come.
-    rested: Option<u64>,
+    /// Whether there are some that have not rested yet.
+    restless: bool,
     /// Where to look for the next free slot of a service.
     service: ServiceId,
     /// Places for tables that no service's configuration refers to, the lowest last.
     tables: Vec<u32>,
 }
 
+impl Plane {
+    /// Slots of destinations that are deleted, the lowest first.
+    pub fn idle_dests(&self) -> impl Iterator<Item = DestId> + '_ {
+        let settings = self.settings();
+        let idle = (1..settings.dests_used).filter(|id| self.idle.get(*id).is_idle());
+        idle.take(settings.idle_dests as usize)
+    }
+
+    /// Notes that a slot is about to hold a destination.
+    fn not_idle(&mut self, id: DestId) {
+        self.idle.set(id, Idle::default());
+        self.set(|s| s.idle_dests = s.idle_dests.saturating_sub(1));
+    }
+}
+
 impl Slots {
-    /// Looks through the destinations' slots, unless that was done before or every used one is configured.
+    /// Looks through the deleted destinations, unless that was done before.
     fn look(&mut self, plane: &Plane) {
         if std::mem::replace(&mut self.looked, true) {
             return;
         }
-        let settings = plane.settings();
-        let mut idle = settings.idle_dests;
-        for id in settings.idle_from.max(1)..settings.dests_used {
-            if idle == 0 {
-                break;
-            }
-            // One line of memory a slot, for there may be a hundred thousand.
-            if field!(plane.dests, id, deleted) == 0 {
-                continue;
-            }
-            idle -= 1;
-            if is_configured(plane, id) {
-                continue;
-            }
-            let dest = plane.dests.get(id);
-            if dest.connections == 0 && dest.persistent == 0 {
-                if settings.now_ns.saturating_sub(dest.deleted) > GRACE {
-                    self.free.push(id);
-                } else {
-                    self.rested = self.rested.max(Some(dest.deleted + GRACE));
-                }
-            }
-            if dest.slot == dest_slot::USED && field!(plane.services, dest.service, serial) == dest.service_serial {
-                self.trash.insert(key_of(plane, id), id);
+        let now = field!(plane.settings, 0, now_ns);
+        (self.trash, self.free, self.restless) = (Vec::new(), Vec::new(), false);
+        for id in plane.idle_dests() {
+            let idle = plane.idle.get(id);
+            self.trash.push((idle.key, id));
+            if idle.age(now) > GRACE {
+                self.free.push(id);
+            } else {
+                self.restless = true;
             }
         }
+        self.trash.sort_unstable();
         self.free.reverse();
     }
 
     /// The deleted destination of this service with this address and port, to be revived.
     pub fn revive(&mut self, plane: &mut Plane, service: &ServiceKey, dest: &DestinationKey) -> Option<DestId> {
         self.look(plane);
-        let key = (*service, *dest);
-        let same = |id: &DestId| !is_configured(plane, *id) && key_of(plane, *id) == key;
-        let id = self.trash.remove(&key).filter(same)?;
-        plane.set(|s| s.idle_dests = s.idle_dests.saturating_sub(1));
+        let what = (*service, *dest);
+        let hash = key(&what);
+        let from = self.trash.partition_point(|(key, _)| *key < hash);
+        let alike = self.trash[from..].iter().take_while(|(key, _)| *key == hash).map(|(_, id)| *id);
+        let same = |id: &DestId| {
+            let slot = plane.dests.get(*id);
+            // A service made anew in the slot of its service would have it for its own.
+            slot.slot == dest_slot::USED
+                && plane.dest_config(*id).flags & dest_flags::AVAILABLE == 0
+                && field!(plane.services, slot.service, serial) == slot.service_serial
+                && key_of(plane, *id) == what
+        };
+        let id = self.discarded.remove(&what).into_iter().chain(alike).find(same)?;
+        plane.not_idle(id);
         Some(id)
     }
 
     /// Remembers a destination that is deleted now.
     pub fn discard(&mut self, service: ServiceKey, dest: DestinationKey, id: DestId) {
-        self.trash.insert((service, dest), id);
+        self.discarded.insert((service, dest), id);
     }
 
     /// A free destination slot, `None` if the table is full.
     pub fn take_dest(&mut self, plane: &mut Plane) -> Option<DestId> {
         self.look(plane);
-        let used = plane.settings().dests_used;
         while let Some(id) = self.free.pop() {
-            if !is_configured(plane, id) {
-                plane.set(|s| s.idle_dests = s.idle_dests.saturating_sub(1));
+            let busy = field!(plane.dests, id, connections) != 0 || field!(plane.dests, id, persistent) != 0;
+            if !busy && !is_configured(plane, id) {
+                plane.not_idle(id);
                 give_back(plane, id);
                 return Some(id);
             }
         }
+        let used = plane.settings().dests_used;
         if used == plane.dests.count() {
-            let rested = self.rested.take()?;
-            // They are free as soon as they have rested, so it is worth the wait.
-            let wait = rested.saturating_sub(field!(plane.settings, 0, now_ns)).min(GRACE) + SWEEP;
-            std::thread::sleep(Duration::from_nanos(wait));
+            if !std::mem::take(&mut self.restless) {
+                return None;
+            }
+            // There will be some as soon as they have rested, which is worth the wait.
+            std::thread::sleep(Duration::from_nanos(GRACE + SWEEP));
             self.looked = false;
             return self.take_dest(plane);
         }
         plane.set(|s| s.dests_used = used + 1);
+        // Changes that were taken back may have been there.
+        plane.idle.set(used, Idle::default());
         give_back(plane, used);
         Some(used)
     }
@@ -148,8 +166,15 @@ impl Slots {
     }
 }
 
+/// The hash of what a destination is. Another lvsadm may have another one: then it revives nothing of this one's.
+pub fn key(what: &(ServiceKey, DestinationKey)) -> u32 {
+    let mut hasher = DefaultHasher::new();
+    what.hash(&mut hasher);
+    hasher.finish() as u32
+}
+
 /// What a destination is, or was.
-fn key_of(plane: &Plane, id: DestId) -> (ServiceKey, DestinationKey) {
+pub fn key_of(plane: &Plane, id: DestId) -> (ServiceKey, DestinationKey) {
     let service = field!(plane.dests, id, service);
     (convert::service_key(&plane.services.get(service)), convert::dest_key(&plane.dests.get(id)))
 }

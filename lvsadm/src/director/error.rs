@@ -68,7 +68,9 @@ impl Error {
                 Error::NoService,
                 O::AddDestination | O::EditDestination | O::DeleteDestination | O::AddLocal | O::DeleteLocal,
             ) => "Service not defined",
-            (Error::Invalid, O::AddLocal) => "A local address is one that a host can have: not multicast, loopback, ...",
+            (Error::Invalid, O::AddLocal) => {
+                "A local address is one that a host can have: not multicast, loopback, ..."
+            }
             (Error::Invalid, _) => "Invalid operation.  Possibly wrong module version, address not unicast, ...",
             (Error::Family, _) => "Operation not supported with specified address family",
             (Error::Permission, _) => "Permission denied (you must be root)",

@@ -7,8 +7,8 @@ use lvs_common::abi::Sysctls;
 
 use super::{Director, Error, Result, Wanted};
 use crate::rules::{
-    Connection, Destination, DestinationEntry, DestinationKey, LocalEntry, Mark, Rates, Service, ServiceEntry, ServiceKey,
-    Statistics, Timeouts, check,
+    Connection, Destination, DestinationEntry, DestinationKey, LocalEntry, Mark, Rates, Service, ServiceEntry,
+    ServiceKey, Statistics, Timeouts, check,
 };
 
 /// A director in memory, for tests and for rules that are only looked at. Counters, rates and connections are what

@@ -293,9 +293,7 @@ impl<'a> Draft<'a> {
             Cmd::Save => Command::Save { numeric: self.options.has(Opt::Numeric) },
             Cmd::AddLocal => Command::AddLocal(self.optional_key(), self.local()?),
             Cmd::DeleteLocal => Command::DeleteLocal(self.optional_key(), self.local()?),
-            Cmd::ListLocals => {
-                Command::ListLocals { service: self.optional_key(), json: self.options.has(Opt::Json) }
-            }
+            Cmd::ListLocals => Command::ListLocals { service: self.optional_key(), json: self.options.has(Opt::Json) },
             Cmd::Zero => Command::Zero(self.optional_key()),
         })
     }

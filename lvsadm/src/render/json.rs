@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use crate::director::Wanted;
 use crate::rules::{
-    Connection, Destination, DestinationEntry, LocalEntry, Mark, Netmask, PersistenceEngine, Prefix, Protocol, Rates, Service,
-    ServiceEntry, ServiceKey, Statistics, Timeouts as Seconds, flags_of, scheduler_name,
+    Connection, Destination, DestinationEntry, LocalEntry, Mark, Netmask, PersistenceEngine, Prefix, Protocol, Rates,
+    Service, ServiceEntry, ServiceKey, Statistics, Timeouts as Seconds, flags_of, scheduler_name,
 };
 
 /// An address and a port.

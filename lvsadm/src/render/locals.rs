@@ -12,7 +12,8 @@ const DEFAULT: &str = "default";
 pub fn locals(labels: &mut Labels<'_>, pools: &[(Option<ServiceKey>, Vec<LocalEntry>)]) -> String {
     let mut text = row(&["VIP:VPORT", "TOTAL", "SNAT_IP", "CONFLICTS", "CONNS"]);
     for (service, addresses) in pools {
-        let (mut name, mut total) = (service.map_or(DEFAULT.to_owned(), |key| of(labels, key)), addresses.len().to_string());
+        let (mut name, mut total) =
+            (service.map_or(DEFAULT.to_owned(), |key| of(labels, key)), addresses.len().to_string());
         for local in addresses {
             let (address, conflicts, connections) =
                 (local.address.to_string(), local.conflicts.to_string(), local.connections.to_string());
