@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use aya::Ebpf;
 
+pub mod balanced;
 pub mod fixtures;
 pub mod replay;
 pub mod topology;

@@ -1,12 +1,17 @@
 //! Packet in, verdict and packet out: every fixture through the XDP program and the TC program of a real director, by
 //! `BPF_PROG_TEST_RUN`.
 
+use std::net::SocketAddr;
+use std::time::Duration;
+
 use anyhow::{Context, Result, bail, ensure};
 use aya::maps::Array;
 use aya::programs::{SchedClassifier, TestRun, TestRunOptions};
 use tests::fixtures::{
-    self, Chosen, Expected, Fixture, Macs, Outcome, Port, Programs, Side, Testbed, tc_verdict, xdp_verdict,
+    self, CLIENT_MAC, CLIENTS, Chosen, Expected, Fixture, Macs, Outcome, Port, Programs, Side, Testbed, frame,
+    tc_verdict, xdp_verdict,
 };
+use tests::topology::PacketSocket;
 
 /// The verdicts of a tier: passed, sent.
 type Verdicts = (u32, u32);
@@ -120,4 +125,27 @@ fn first_packets_in_xdp() {
             Ok(())
         })
         .unwrap();
+}
+
+/// What belongs to a VLAN is not the business of the device that carries it: TC sees the tag beside the packet, XDP in it.
+#[test]
+fn a_vlans_frames_are_left_to_its_device() {
+    let testbed = director().unwrap();
+    let (wire, servers) =
+        (PacketSocket::open(&testbed.clients, "eth0").unwrap(), PacketSocket::open(&testbed.servers, "eth0").unwrap());
+    let request = |port| {
+        let (client, service) = (SocketAddr::new(CLIENTS.of(false), port), fixtures::service(0, false));
+        let packet = frame::ip(client.ip(), service.ip(), 0, 64, frame::TCP, &frame::tcp(client, service, true, b""));
+        frame::ethernet(testbed.front.mac, CLIENT_MAC, &packet)
+    };
+    for (tier, port) in [("native", 1000), ("tc", 2000)] {
+        testbed.director.lvsadm(&format!("attach --mode {tier}")).unwrap();
+        // Frames are served in turn.
+        for frame in [frame::tagged(&request(port), 10), request(port + 1)] {
+            wire.send(&frame).unwrap();
+        }
+        let is_request = |frame: &[u8]| frame[12..14] == [8, 0] && frame[23] == frame::TCP;
+        let frame = servers.receive(Duration::from_secs(5), is_request).unwrap().expect("the frame without a tag");
+        assert_eq!(frame[34..36], (port + 1).to_be_bytes(), "{tier}");
+    }
 }

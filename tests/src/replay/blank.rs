@@ -1,5 +1,6 @@
 //! Making a loaded data plane forget everything.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::Path;
@@ -13,20 +14,17 @@ use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
 /// Maps that stay as they are: the timer, and what is known of the devices that are attached.
 const KEPT: [&str; 2] = ["CLOCK", "DEVICES"];
-/// The map that is not all zeros in the beginning.
-const SETTINGS: &str = "SETTINGS";
 
 /// The maps of a data plane that was just loaded, to make them so again. Loading takes seconds, this takes milliseconds.
 pub struct Blank {
     arrays: Vec<Mapped>,
-    settings: (Mapped, Vec<Page>),
     others: Vec<(String, MapData)>,
 }
 
 impl Blank {
     /// Takes note of the data plane that is pinned in a directory and has no rules yet.
     pub fn of(pins: &Path) -> Result<Self> {
-        let (mut arrays, mut settings, mut others) = (Vec::new(), None, Vec::new());
+        let (mut arrays, mut others) = (Vec::new(), Vec::new());
         for entry in std::fs::read_dir(pins).context("nothing is pinned")? {
             let path = entry?.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -37,7 +35,6 @@ impl Blank {
             let map = MapData::from_pin(&path).with_context(|| name.clone())?;
             match map.info()?.map_type()? {
                 MapType::Array => match Mapped::of(&map) {
-                    Ok(mapped) if name == SETTINGS => settings = Some(mapped),
                     Ok(mapped) => arrays.push(mapped),
                     // Not one that can be mapped.
                     Err(_) => others.push((name, map)),
@@ -46,17 +43,14 @@ impl Blank {
                 _ => {}
             }
         }
-        let settings = settings.context("no settings are pinned")?;
-        let contents = settings.contents();
-        Ok(Blank { arrays, settings: (settings, contents), others })
+        Ok(Blank { arrays, others })
     }
 
     /// Makes them so again. No packet and no command may be on its way.
     pub fn restore(&self) -> Result<()> {
         // The sweep may have been in the middle of something: what it writes after the first time is gone after the second.
         for _ in 0..2 {
-            self.arrays.iter().for_each(Mapped::clear);
-            self.settings.0.write(&self.settings.1);
+            self.arrays.iter().for_each(Mapped::restore);
         }
         self.others.iter().try_for_each(|(name, map)| clear(map).with_context(|| format!("cannot clear map {name}")))
     }
@@ -70,6 +64,8 @@ const ZEROS: Page = [0; 512];
 struct Mapped {
     start: NonNull<Page>,
     pages: usize,
+    /// The pages that are not all zeros in the beginning: those of the settings.
+    filled: BTreeMap<usize, Page>,
 }
 
 // SAFETY: the mapping belongs to the process, not to a thread.
@@ -85,28 +81,24 @@ impl Mapped {
         let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
         // SAFETY: a new mapping.
         let start = unsafe { mmap(None, bytes, protection, MapFlags::MAP_SHARED, map.fd(), 0) }?;
-        Ok(Mapped { start: start.cast(), pages })
+        let mut mapped = Mapped { start: start.cast(), pages, filled: BTreeMap::new() };
+        let filled = (0..pages).map(|page| (page, mapped.page(page))).filter(|(_, contents)| *contents != ZEROS);
+        mapped.filled = filled.collect();
+        Ok(mapped)
     }
 
-    fn contents(&self) -> Vec<Page> {
+    fn page(&self, page: usize) -> Page {
         // SAFETY: inside the mapping; the kernel may write to it meanwhile.
-        (0..self.pages).map(|page| unsafe { self.start.add(page).read_volatile() }).collect()
+        unsafe { self.start.add(page).read_volatile() }
     }
 
-    fn write(&self, contents: &[Page]) {
-        for (page, bytes) in contents.iter().enumerate().take(self.pages) {
-            // SAFETY: as above.
-            unsafe { self.start.add(page).write_volatile(*bytes) }
-        }
-    }
-
-    fn clear(&self) {
+    fn restore(&self) {
         for page in 0..self.pages {
-            // SAFETY: as above. What is 0 already is not written: most of the pages.
-            unsafe {
-                if self.start.add(page).read_volatile() != ZEROS {
-                    self.start.add(page).write_volatile(ZEROS);
-                }
+            let contents = self.filled.get(&page).unwrap_or(&ZEROS);
+            // Most are as they were.
+            if self.page(page) != *contents {
+                // SAFETY: as above.
+                unsafe { self.start.add(page).write_volatile(*contents) }
             }
         }
     }

@@ -34,7 +34,12 @@ pub enum Arms {
     One,
     /// One towards clients, one towards servers.
     Two,
+    /// The same two, but they are VLANs 10 and 20 of one cable.
+    Trunk,
 }
+
+/// The device that carries the VLANs, at both ends.
+pub const TRUNK: &str = "trunk";
 
 /// Where the real servers are and which way their answers go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,7 +157,7 @@ impl Cluster {
     fn build_router(&self) -> Result<()> {
         let front = match self.layout.arms {
             Arms::One => "10.20.0.254/24",
-            Arms::Two => "10.10.10.254/24",
+            Arms::Two | Arms::Trunk => "10.10.10.254/24",
         };
         let switches = [
             ("front", front, "2001:db8:a::fe/64"),
@@ -187,7 +192,7 @@ impl Cluster {
         self.plug(&self.client, "eth0", "front", "client")?;
         let (address, router) = match self.layout.arms {
             Arms::One => ("10.20.0.1/24", "10.20.0.254"),
-            Arms::Two => ("10.10.10.1/24", "10.10.10.254"),
+            Arms::Two | Arms::Trunk => ("10.10.10.1/24", "10.10.10.254"),
         };
         self.client.ip(&[
             format!("addr add {address} dev eth0"),
@@ -203,7 +208,14 @@ impl Cluster {
     }
 
     fn build_director(&self) -> Result<()> {
-        self.plug(&self.director, "eth1", "servers", "director1")?;
+        match self.layout.arms {
+            Arms::One => self.plug(&self.director, "eth1", "servers", "director1")?,
+            Arms::Two => {
+                self.plug(&self.director, "eth1", "servers", "director1")?;
+                self.plug(&self.director, "eth0", "front", "director0")?;
+            }
+            Arms::Trunk => self.lay_trunk()?,
+        }
         self.director.ip(&[
             "addr add 192.168.122.100/24 dev eth1",
             "addr add 2001:db8:b::100/64 dev eth1 nodad",
@@ -211,8 +223,7 @@ impl Cluster {
             "route add 2001:db8:c::/64 via 2001:db8:b::1",
         ])?;
         match self.layout.arms {
-            Arms::Two => {
-                self.plug(&self.director, "eth0", "front", "director0")?;
+            Arms::Two | Arms::Trunk => {
                 self.director.ip(&["addr add 10.10.10.10/24 dev eth0", "addr add 2001:db8:a::10/64 dev eth0 nodad"])
             }
             Arms::One => self.director.ip(&[
@@ -222,6 +233,19 @@ impl Cluster {
                 "route add default via 2001:db8:b::1",
             ]),
         }
+    }
+
+    /// Plugs the director into the switches `front` and `servers` by VLANs of one cable.
+    fn lay_trunk(&self) -> Result<()> {
+        connect((&self.director, TRUNK), (&self.router, TRUNK), self.layout.offloads)?;
+        for (device, port, id, switch) in [("eth0", "director0", 10, "front"), ("eth1", "director1", 20, "servers")] {
+            let vlan =
+                |name| [format!("link add link {TRUNK} name {name} type vlan id {id}"), format!("link set {name} up")];
+            self.director.ip(&vlan(device))?;
+            self.router.ip(&vlan(port))?;
+            self.router.ip(&[format!("link set {port} master {switch}")])?;
+        }
+        Ok(())
     }
 
     fn build_server(&mut self, number: usize) -> Result<()> {

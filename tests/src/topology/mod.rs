@@ -15,7 +15,7 @@ mod server;
 
 pub use cable::{Offloads, connect, set_offloads};
 pub use client::Client;
-pub use cluster::{Arms, CLIENT, CLIENT6, Cluster, Layout, Site, VIP, VIP6};
+pub use cluster::{Arms, CLIENT, CLIENT6, Cluster, Layout, Site, TRUNK, VIP, VIP6};
 pub use control_group::ControlGroup;
 pub use namespace::{Namespace, is_root, lvs_compat_path, lvsadm_path};
 pub use packet::PacketSocket;

@@ -1,0 +1,47 @@
+//! A director whose networks are VLANs of one cable. These tests count as ignored where the kernel has no VLAN devices.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use libtest_mimic::{Arguments, Failed, Trial};
+use tests::balanced::{Balanced, DR, Mode, NAT, Tier};
+use tests::topology::{Arms, Namespace, Offloads, TRUNK};
+
+/// How packets are carried; and whether devices take tags out of the frames and put them in, which else stand beside the
+/// packet: XDP sees only the frame.
+const TIERS: [(Tier, &str); 4] = [
+    (("native", Offloads::Off), "off"),
+    (("native", Offloads::Off), "on"),
+    (("tc", Offloads::Off), "off"),
+    (("tc", Offloads::On), "on"),
+];
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let ignored = !kernel_has_vlans();
+    let trial = |name, mode| {
+        Trial::test(name, move || check(mode).map_err(|error| Failed::from(format!("{error:#}"))))
+            .with_ignored_flag(ignored)
+    };
+    libtest_mimic::run(&arguments, vec![trial("nat", NAT), trial("direct_routing", DR)]).exit_code()
+}
+
+/// Whether there can be VLAN devices here.
+fn kernel_has_vlans() -> bool {
+    let tried = || -> Result<()> {
+        Namespace::new("vlan")?.ip(&["link add eth0 type veth", "link add link eth0 name vlan type vlan id 10"])
+    };
+    tried().is_ok()
+}
+
+fn check(mode: Mode) -> Result<()> {
+    let balanced = Balanced::new(mode, Arms::Trunk, false)?;
+    for (tier, tags) in TIERS {
+        balanced.carry_by(tier)?;
+        for host in [&balanced.cluster.director, &balanced.cluster.router] {
+            host.run(&format!("ethtool -K {TRUNK} rxvlan {tags} txvlan {tags}"))?;
+        }
+        balanced.serves(mode, false).with_context(|| format!("{tier:?}, VLAN offloads {tags}"))?;
+    }
+    Ok(())
+}
