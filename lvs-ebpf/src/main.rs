@@ -11,6 +11,7 @@ mod checksum;
 mod count;
 mod defend;
 mod deliver;
+mod end;
 mod engine;
 mod estimate;
 mod expire;
@@ -367,6 +368,12 @@ pub fn lvs_alive(_: SkLookupContext) -> u32 {
 #[classifier]
 pub fn lvs_start(_: TcContext) -> i32 {
     expire::start()
+}
+
+/// Not attached anywhere: see the module.
+#[classifier]
+pub fn lvs_end(ctx: TcContext) -> i32 {
+    end::run(tc(&ctx))
 }
 
 #[panic_handler]

@@ -448,19 +448,31 @@ where
     Table: Store<A>,
 {
     // SAFETY: an element of the map.
-    let (h, id, kind, control, engine, local_id) =
-        unsafe { (hash_of(&*c), (*c).dest, (*c).kind, (*c).control, (*c).engine, (*c).local_id) };
-    if !table::remove(&Table, at, h, dead) {
+    let h = hash_of(unsafe { &*c });
+    // Read under the bucket's lock: behind it the entry may be another connection's.
+    let (mut state, mut id, mut kind, mut control, mut engine) = (0, 0, 0, 0, 0);
+    let mut held = fullnat::Held::<A>::default();
+    let gone = table::remove(&Table, at, h, |entry| {
+        if !dead(entry) {
+            return false;
+        }
+        (id, kind, control, engine) = (entry.dest, entry.kind, entry.control, entry.engine);
+        if entry.local_id != 0 {
+            held = fullnat::Held::of(entry);
+        }
+        // From here on no packet that still holds the entry can move its count.
+        // SAFETY: as above.
+        state = atomics::exchange32(unsafe { &raw mut (*c).state }, conn_flags::DEAD);
+        true
+    });
+    if !gone {
         return false;
     }
-    // From here on no packet that still holds the entry can move its count.
-    // SAFETY: an element of the map.
-    let state = atomics::exchange32(unsafe { &raw mut (*c).state }, conn_flags::DEAD);
     if let Some(dest) = Dest::get(id, epoch) {
         unbind(&dest, state, kind == conn_kind::TEMPLATE);
     }
-    if local_id != 0 {
-        fullnat::forget(at, c);
+    if held.local_id != 0 {
+        fullnat::forget(at, &held);
     }
     if kind == conn_kind::TEMPLATE && engine != 0 {
         // It may never have been entered, for want of room.
