@@ -449,40 +449,40 @@ where
 {
     // SAFETY: an element of the map.
     let h = hash_of(unsafe { &*c });
-    // Read under the bucket's lock: behind it the entry may be another connection's.
-    let (mut state, mut id, mut kind, mut control, mut engine) = (0, 0, 0, 0, 0);
-    let mut held = fullnat::Held::<A>::default();
-    let gone = table::remove(&Table, at, h, |entry| {
-        if !dead(entry) {
-            return false;
+    // All of it under the bucket's lock: behind it the entry may be another connection's.
+    table::remove(&Table, at, h, |entry| {
+        let gone = dead(entry);
+        if gone {
+            give_back(at, c, entry, epoch);
         }
-        (id, kind, control, engine) = (entry.dest, entry.kind, entry.control, entry.engine);
-        if entry.local_id != 0 {
-            held = fullnat::Held::of(entry);
-        }
-        // From here on no packet that still holds the entry can move its count.
-        // SAFETY: as above.
-        state = atomics::exchange32(unsafe { &raw mut (*c).state }, conn_flags::DEAD);
-        true
-    });
-    if !gone {
-        return false;
+        gone
+    })
+}
+
+/// Gives back what a connection held that is being taken out.
+#[inline(always)]
+fn give_back<A: Family>(at: u32, c: *mut Connection<A>, entry: &Connection<A>, epoch: u64)
+where
+    Table: Store<A>,
+{
+    // From here on no packet that still holds the entry can move its count.
+    // SAFETY: an element of the map.
+    let state = atomics::exchange32(unsafe { &raw mut (*c).state }, conn_flags::DEAD);
+    let is_template = entry.kind == conn_kind::TEMPLATE;
+    if let Some(dest) = Dest::get(entry.dest, epoch) {
+        unbind(&dest, state, is_template);
     }
-    if let Some(dest) = Dest::get(id, epoch) {
-        unbind(&dest, state, kind == conn_kind::TEMPLATE);
+    if entry.local_id != 0 {
+        fullnat::forget(at, c);
     }
-    if held.local_id != 0 {
-        fullnat::forget(at, &held);
-    }
-    if kind == conn_kind::TEMPLATE && engine != 0 {
+    if is_template && entry.engine != 0 {
         // It may never have been entered, for want of room.
         let _ = ENGINES.remove(EngineKey { entry: at, family: A::FAMILY as u32 });
     }
-    if control != 0
-        && let Some(template) = <Table as Store<A>>::connection(&Table, control - 1)
+    if entry.control != 0
+        && let Some(template) = <Table as Store<A>>::connection(&Table, entry.control - 1)
     {
         // SAFETY: an element of the map.
         atomics::fetch_add32(unsafe { &raw mut (*template).controlled }, u32::MAX);
     }
-    true
 }

@@ -65,45 +65,19 @@ where
     if unsafe { (*connection).alias } == at.wrapping_add(1) { Some((main, connection)) } else { None }
 }
 
-/// What a connection holds beside its entry; nothing if `local_id` is 0.
-#[derive(Clone, Copy, Default)]
-pub struct Held<A> {
-    pub local_id: u32,
-    alias: u32,
-    local: A,
-    real: A,
-    local_port: u16,
-    real_port: u16,
-    protocol: u8,
-}
-
-impl<A: Family> Held<A> {
-    /// That of a connection.
-    #[inline(always)]
-    pub fn of(c: &Connection<A>) -> Self {
-        Held {
-            local_id: c.local_id,
-            alias: c.alias,
-            local: c.local,
-            real: c.real,
-            local_port: c.local_port,
-            real_port: c.real_port,
-            protocol: c.protocol,
-        }
-    }
-}
-
 /// Gives back what connection `at`, which was taken out of the table, held: its alias and its port. A function of its own,
 /// as connections are taken out in many places.
 #[inline(never)]
-pub fn forget<A: Family>(at: u32, held: &Held<A>)
+pub fn forget<A: Family>(at: u32, c: *mut Connection<A>)
 where
     Table: Store<A>,
 {
-    if held.alias != 0 {
-        remove_alias::<A>(held.alias.wrapping_sub(1), at, track::hash(held.local, held.local_port, held.protocol));
+    // SAFETY: an element of the map.
+    let c = unsafe { &*c };
+    if c.alias != 0 {
+        remove_alias::<A>(c.alias.wrapping_sub(1), at, track::hash(c.local, c.local_port, c.protocol));
     }
-    local::release(held.local_id, held.local_port, held.real.widen(), held.real_port, held.protocol);
+    local::release(c.local_id, c.local_port, c.real.widen(), c.real_port, c.protocol);
 }
 
 /// Takes the alias of connection `main` out. If its bucket is locked for long, the sweep does it.
