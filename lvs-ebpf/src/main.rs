@@ -172,11 +172,11 @@ pub fn lvs_ingress(ctx: TcContext) -> i32 {
     enter(packet)
 }
 
-/// Only what the director itself sends: what it forwards has been served when it came in.
+/// Only what the director itself sends, once: what it forwards has been served when it came in.
 #[classifier]
 pub fn lvs_egress(ctx: TcContext) -> i32 {
     let packet = tc(&ctx);
-    if packet.device() != 0 {
+    if packet.device() != 0 || packet.is_served() {
         return TC_ACT_OK;
     }
     enter(packet)
