@@ -161,6 +161,7 @@ fn connections_and_templates() {
         virt: ([192, 0, 2, 10].into(), 80),
         real: ("2001:db8::9".parse().unwrap(), 80),
         engine: None,
+        local: None,
     };
     let template = Connection {
         protocol: None,
