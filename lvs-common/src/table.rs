@@ -342,8 +342,8 @@ fn place<A, S: Store<A>>(
     Ok((at, connection))
 }
 
-/// Takes entry `at` out if it still is what `dead` says to remove; `hash` is that of its client's side.
-/// Returns whether it was taken out by this call.
+/// Takes entry `at` out if it still is what `dead` says to remove, which it is asked under the bucket's lock; `hash` is that
+/// of its client's side. Returns whether it was taken out by this call.
 #[inline(always)]
 pub fn remove<A, S: Store<A>>(store: &S, at: u32, hash: Hash, dead: impl Fn(&Connection<A>) -> bool) -> bool {
     let (index, way) = (at / WAYS, at % WAYS);

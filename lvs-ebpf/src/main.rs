@@ -11,6 +11,7 @@ mod checksum;
 mod count;
 mod defend;
 mod deliver;
+mod end;
 mod engine;
 mod estimate;
 mod expire;
@@ -171,11 +172,11 @@ pub fn lvs_ingress(ctx: TcContext) -> i32 {
     enter(packet)
 }
 
-/// Only what the director itself sends: what it forwards has been served when it came in.
+/// Only what the director itself sends, once: what it forwards has been served when it came in.
 #[classifier]
 pub fn lvs_egress(ctx: TcContext) -> i32 {
     let packet = tc(&ctx);
-    if packet.device() != 0 {
+    if packet.device() != 0 || packet.is_served() {
         return TC_ACT_OK;
     }
     enter(packet)
@@ -367,6 +368,12 @@ pub fn lvs_alive(_: SkLookupContext) -> u32 {
 #[classifier]
 pub fn lvs_start(_: TcContext) -> i32 {
     expire::start()
+}
+
+/// Not attached anywhere: see the module.
+#[classifier]
+pub fn lvs_end(ctx: TcContext) -> i32 {
+    end::run(tc(&ctx))
 }
 
 #[panic_handler]

@@ -52,6 +52,9 @@ pub fn read<A: Family>(packet: TcPacket) -> i32 {
     if !(virt || reply) || settings.flags & settings_flags::ANY == 0 || !packet.for_this_host() || !A::leave(&p) {
         return count::pass(packet, Exit::NotOurs);
     }
+    if packet.device() == 0 {
+        packet.set_served();
+    }
     note::watched(packet, virt, reply);
     jump(packet, if A::HEADER == 20 { Tail::Serve4 } else { Tail::Serve6 })
 }

@@ -448,29 +448,41 @@ where
     Table: Store<A>,
 {
     // SAFETY: an element of the map.
-    let (h, id, kind, control, engine, local_id) =
-        unsafe { (hash_of(&*c), (*c).dest, (*c).kind, (*c).control, (*c).engine, (*c).local_id) };
-    if !table::remove(&Table, at, h, dead) {
-        return false;
-    }
+    let h = hash_of(unsafe { &*c });
+    // All of it under the bucket's lock: behind it the entry may be another connection's.
+    table::remove(&Table, at, h, |entry| {
+        let gone = dead(entry);
+        if gone {
+            give_back(at, c, entry, epoch);
+        }
+        gone
+    })
+}
+
+/// Gives back what a connection held that is being taken out.
+#[inline(always)]
+fn give_back<A: Family>(at: u32, c: *mut Connection<A>, entry: &Connection<A>, epoch: u64)
+where
+    Table: Store<A>,
+{
     // From here on no packet that still holds the entry can move its count.
     // SAFETY: an element of the map.
     let state = atomics::exchange32(unsafe { &raw mut (*c).state }, conn_flags::DEAD);
-    if let Some(dest) = Dest::get(id, epoch) {
-        unbind(&dest, state, kind == conn_kind::TEMPLATE);
+    let is_template = entry.kind == conn_kind::TEMPLATE;
+    if let Some(dest) = Dest::get(entry.dest, epoch) {
+        unbind(&dest, state, is_template);
     }
-    if local_id != 0 {
+    if entry.local_id != 0 {
         fullnat::forget(at, c);
     }
-    if kind == conn_kind::TEMPLATE && engine != 0 {
+    if is_template && entry.engine != 0 {
         // It may never have been entered, for want of room.
         let _ = ENGINES.remove(EngineKey { entry: at, family: A::FAMILY as u32 });
     }
-    if control != 0
-        && let Some(template) = <Table as Store<A>>::connection(&Table, control - 1)
+    if entry.control != 0
+        && let Some(template) = <Table as Store<A>>::connection(&Table, entry.control - 1)
     {
         // SAFETY: an element of the map.
         atomics::fetch_add32(unsafe { &raw mut (*template).controlled }, u32::MAX);
     }
-    true
 }

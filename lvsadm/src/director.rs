@@ -112,7 +112,7 @@ pub trait Director {
 pub fn rules(director: &dyn Director) -> Result<Vec<Rule>> {
     let mut rules = vec![Rule::Timeouts(director.timeouts()?)];
     let sysctls = director.sysctls()?;
-    rules.extend(SYSCTLS.iter().map(|sysctl| Rule::Sysctl(sysctl.name, sysctl.get(&sysctls))));
+    rules.extend(SYSCTLS.iter().map(|sysctl| Rule::Sysctl(sysctl.name, sysctl.configured(&sysctls))));
     rules.extend(director.marks()?.into_iter().map(Rule::Mark));
     let pool = |service: Option<ServiceKey>| -> Result<Option<Rule>> {
         let addresses: Vec<IpAddr> = director.locals(service.as_ref())?.iter().map(|local| local.address).collect();

@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::net::IpAddr;
 use std::path::Path;
 
 use common::TestNames;
@@ -11,8 +12,8 @@ use lvsadm::apply::{Refused, carry_out};
 use lvsadm::director::{Director, Error, MemoryDirector, Result, Wanted, rules};
 use lvsadm::render;
 use lvsadm::rules::{
-    Attached, Change, Connection, Destination, DestinationKey, Mark, Rule, RuleKey, Service, ServiceEntry, ServiceKey,
-    Timeouts, difference,
+    Attached, Change, Connection, Destination, DestinationKey, LocalEntry, Mark, Rule, RuleKey, Service, ServiceEntry,
+    ServiceKey, Timeouts, difference,
 };
 use proptest::prelude::*;
 
@@ -154,6 +155,12 @@ impl Director for Refusing {
     fn set_marks(&mut self, marks: &[Mark]) -> Result<()> {
         self.next()?.set_marks(marks)
     }
+    fn locals(&self, service: Option<&ServiceKey>) -> Result<Vec<LocalEntry>> {
+        self.inner.locals(service)
+    }
+    fn set_locals(&mut self, service: Option<&ServiceKey>, addresses: &[IpAddr]) -> Result<()> {
+        self.next()?.set_locals(service, addresses)
+    }
     fn connections(&self, visit: &mut dyn FnMut(&Connection)) -> Result<()> {
         self.inner.connections(visit)
     }
@@ -271,7 +278,7 @@ fn every_mistake_is_told_with_its_line() {
                 -A -6 -f 1\n-R\n--start-daemon master\n-Z\n-h\n";
     let (_, mistakes) = Script::read(text, &mut TestNames);
     let told: Vec<String> = mistakes.iter().map(|mistake| mistake.text(Path::new("x"))).collect();
-    let nothing = "it configures nothing: a rules file takes -A -E -D -a -e -d -C and --set";
+    let nothing = "it configures nothing: a rules file takes -A -E -D -a -e -d -P -Q -C and --set";
     assert_eq!(
         told,
         [
@@ -286,7 +293,7 @@ fn every_mistake_is_told_with_its_line() {
             "x:11: unrecognized subcommand 'nonsense': `nonsense'",
             "x:12: it begins with no command: `-n'",
             "x:13: Scheduler or persistence engine not found: `-A -f 1 --pe foo'",
-            "x:14: -Q: unknown option: `-A -Q'",
+            "x:14: invalid option `-Q': `-A -Q'",
             "x:15: Numerical result out of range: `-a -t 192.0.2.10:80 -r 10.0.0.1 -y 5'",
             "x:16: it begins with no command: `-6 -f 1'",
             "x:17: -6 used before -f: `-A -6 -f 1'",

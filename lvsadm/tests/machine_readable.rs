@@ -8,14 +8,24 @@ use common::ipvsadm;
 use common::tables::configured;
 use jsonschema::Validator;
 use lvs_common::abi::Counters;
+use lvsadm::dataplane::Defence;
 use lvsadm::director::{Director, MemoryDirector, Wanted};
 use lvsadm::render::{self, Metrics};
-use lvsadm::rules::{Connection, PersistenceEngine, Protocol, Rates};
+use lvsadm::rules::{Connection, Family, PersistenceEngine, Protocol, Rates};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 /// The documentation, whose last block of JSON is the schema.
 const DOCUMENT: &str = include_str!("../../docs/JSON.md");
+
+/// Tables with something in them, and strategies that are not all the same.
+const DEFENCE: Defence = Defence {
+    held: [(Family::V4, 7), (Family::V6, 8)],
+    room: 9,
+    modes: [("drop_entry", "resting"), ("drop_packet", "working"), ("secure_tcp", "off")],
+    drop_rate: 10,
+    taken_out: 11,
+};
 
 /// The blocks of JSON in the documentation.
 fn blocks() -> Vec<Value> {
@@ -78,7 +88,12 @@ proptest! {
     fn metrics_are_well_formed(director in configured()) {
         let services = director.services(Wanted { destinations: true, statistics: true, rates: true }).unwrap();
         let exits = [("nat", 7), ("drop-ttl", 0)];
-        let text = render::metrics(Metrics { services: &services, total: Counters::default(), exits: &exits });
+        let text = render::metrics(Metrics {
+            services: &services,
+            total: Counters::default(),
+            exits: &exits,
+            defence: &DEFENCE,
+        });
         check_exposition(&text);
     }
 }
@@ -146,6 +161,7 @@ fn connections_and_templates() {
         virt: ([192, 0, 2, 10].into(), 80),
         real: ("2001:db8::9".parse().unwrap(), 80),
         engine: None,
+        local: None,
     };
     let template = Connection {
         protocol: None,
@@ -203,7 +219,7 @@ fn metrics_have_node_exporters_names() {
     let services = director.services(Wanted { destinations: true, statistics: true, rates: true }).unwrap();
     let total = Counters { conns: 11, in_packets: 22, out_packets: 33, in_bytes: 44, out_bytes: 55 };
     let exits = [("nat", 7), ("drop-ttl", 0)];
-    let text = render::metrics(Metrics { services: &services, total, exits: &exits });
+    let text = render::metrics(Metrics { services: &services, total, exits: &exits, defence: &DEFENCE });
     let scrape = check_exposition(&text);
     assert_eq!(scrape.docs["node_ipvs_connections_total"], "The total number of connections made.");
     for line in [
@@ -221,6 +237,12 @@ fn metrics_have_node_exporters_names() {
         "lvs_service_connections_per_second{local_address=\"192.0.2.10\",local_port=\"80\",proto=\"TCP\",local_mark=\"\",\
          family=\"inet\"} 6",
         "lvs_exit_packets_total{exit=\"nat\"} 7",
+        "lvs_table_connections{family=\"inet6\"} 8",
+        "lvs_table_room{family=\"inet6\"} 9",
+        "lvs_defence_working{strategy=\"drop_entry\"} 0",
+        "lvs_defence_working{strategy=\"drop_packet\"} 1",
+        "lvs_defence_drop_rate 10",
+        "lvs_defence_entries_dropped_total 11",
     ] {
         assert!(text.lines().any(|other| other == line), "{line} in\n{text}");
     }

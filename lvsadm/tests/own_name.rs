@@ -162,6 +162,7 @@ fn connections_are_listed_with_names() {
         virt: ("2001:db8::10".parse().unwrap(), 53),
         real: ("10.0.0.1".parse().unwrap(), 53),
         engine: None,
+        local: None,
     });
     assert_eq!(
         ipvsadm(&mut director, &["ipvsadm", "-Lc"], "").stdout.lines().nth(2),

@@ -45,13 +45,21 @@ fn files() -> Result<Vec<(PathBuf, Vec<u8>)>> {
         (page("ipvsadm-save"), pages::SAVE.into()),
         (page("ipvsadm-restore"), pages::RESTORE.into()),
     ];
-    for sub in command.get_subcommands() {
-        files.push((page(&format!("lvsadm-{}", sub.get_name())), pages::sub(sub)?));
-    }
+    subs(&mut files, "lvsadm", &command)?;
     for (shell, path) in COMPLETIONS {
         files.push((path.into(), completion(command.clone(), shell)));
     }
     Ok(files)
+}
+
+/// The pages of a command's sub-commands, and of theirs.
+fn subs(files: &mut Vec<(PathBuf, Vec<u8>)>, words: &str, command: &Command) -> Result<()> {
+    for sub in command.get_subcommands() {
+        let words = format!("{words} {}", sub.get_name());
+        files.push((page(&words.replace(' ', "-")), pages::sub(&words, sub)?));
+        subs(files, &words, sub)?;
+    }
+    Ok(())
 }
 
 /// The path of a page of section 8.
@@ -69,6 +77,7 @@ fn completion(mut command: Command, shell: Shell) -> Vec<u8> {
 mod tests {
     use super::*;
     use lvsadm::grammar::flags::{FLAGS, Section};
+    use lvsadm::rules::SysctlName;
 
     fn text(name: &str) -> String {
         let file = files().unwrap().into_iter().find(|(path, _)| path.ends_with(name)).unwrap();
@@ -101,9 +110,22 @@ mod tests {
         let shells = ["completions/lvsadm", "_lvsadm", "lvsadm.fish"].map(text);
         let subs: Vec<&str> = command.get_subcommands().map(Command::get_name).collect();
         assert!(subs.contains(&"attach") && subs.contains(&"real-server"));
+        assert!(
+            text("lvsadm-mark.8").contains("lvsadm\\-mark\\-add(8)")
+                && text("lvsadm-mark-add.8").contains("\\-\\-dport")
+        );
         for sub in subs {
             assert!(text(&format!("lvsadm-{sub}.8")).contains(".SH NAME"), "{sub}");
             shells.iter().for_each(|shell| assert!(shell.contains(sub), "{sub}"));
+        }
+    }
+
+    #[test]
+    fn every_setting_is_explained() {
+        let page = text("lvsadm-sysctl.8");
+        for name in SysctlName::all() {
+            let (name, ..) = name.explanation();
+            assert!(page.contains(&format!(".B {name}\n")), "{name}");
         }
     }
 

@@ -4,6 +4,7 @@ use anyhow::Result;
 use clap::Command;
 use clap_mangen::Man;
 use lvsadm::grammar::Dialect;
+use lvsadm::rules::SysctlName;
 
 /// What the page says of ipvsadm's command line under either name.
 const DESCRIPTION: &str = include_str!("../sections/description.roff");
@@ -38,16 +39,28 @@ pub fn main(command: &Command, dialect: Dialect) -> Result<Vec<u8>> {
     Ok(page)
 }
 
-/// The page of a sub-command.
-pub fn sub(command: &Command) -> Result<Vec<u8>> {
-    let name = format!("lvsadm-{}", command.get_name());
-    let command = command.clone().display_name(&name).bin_name(format!("lvsadm {}", command.get_name()));
+/// The page of a sub-command, by the words it is called with.
+pub fn sub(words: &str, command: &Command) -> Result<Vec<u8>> {
+    let name = words.replace(' ', "-");
+    let command = command.clone().display_name(&name).bin_name(words);
     let mut page = Vec::new();
-    let notes = if command.get_name() == "real-server" { REAL_SERVER } else { "" };
     titled(command, &name).render(&mut page)?;
-    page.extend(notes.bytes());
+    page.extend(match words {
+        "lvsadm real-server" => REAL_SERVER.as_bytes().to_vec(),
+        "lvsadm sysctl" => settings().into_bytes(),
+        _ => Vec::new(),
+    });
     page.extend(b".SH \"SEE ALSO\"\n.BR lvsadm (8)\n");
     Ok(page)
+}
+
+/// What the settings mean.
+fn settings() -> String {
+    let one = |name: SysctlName| {
+        let (name, range, meaning) = name.explanation();
+        format!(".TP\n.B {name}\n({range}) {}\n", escaped(&meaning))
+    };
+    format!(".SH SETTINGS\n{}", SysctlName::all().map(one).collect::<String>())
 }
 
 fn titled(command: Command, name: &str) -> Man {

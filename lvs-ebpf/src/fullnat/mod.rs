@@ -80,7 +80,8 @@ where
     local::release(c.local_id, c.local_port, c.real.widen(), c.real_port, c.protocol);
 }
 
-/// Takes the alias of connection `main` out. If its bucket is locked for long, the sweep does it.
+/// Takes the alias of connection `main` out. If its bucket is locked for long, being the connection's own, say, the sweep does
+/// it.
 #[inline(always)]
 fn remove_alias<A: Family>(alias: u32, main: u32, hash: Hash)
 where

@@ -20,6 +20,9 @@ const ROOM_AFTER_MAC: u32 = 1;
 /// `PACKET_HOST`.
 const PACKET_HOST: u32 = 0;
 
+/// A packet's `tc_index`, which stays with it, once the director has served it. Nobody else is likely to use the number.
+const SERVED: u32 = 0x4c56;
+
 /// See the module.
 #[derive(Clone, Copy)]
 pub struct TcPacket(pub *mut __sk_buff);
@@ -44,6 +47,20 @@ impl TcPacket {
     pub fn tagged(self) -> bool {
         // SAFETY: as above.
         unsafe { (*self.0).vlan_present != 0 }
+    }
+
+    /// Whether a packet of the director's own was served at a device before: it comes by again where it leaves.
+    #[inline(always)]
+    pub fn is_served(self) -> bool {
+        // SAFETY: as above.
+        unsafe { (*self.0).tc_index == SERVED }
+    }
+
+    /// Notes that it is served now.
+    #[inline(always)]
+    pub fn set_served(self) {
+        // SAFETY: as above; a field that may be written.
+        unsafe { (*self.0).tc_index = SERVED }
     }
 }
 

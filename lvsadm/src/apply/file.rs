@@ -13,7 +13,7 @@ use crate::director::{Director, MemoryDirector, rules};
 use crate::grammar::subcommands::{self, AttachMode, Sub};
 use crate::grammar::{self, Command, Dialect, Failure};
 use crate::names::Names;
-use crate::rules::{MarkChange, Rule, RuleKey, Timeouts, Traffic, sysctl, words};
+use crate::rules::{MarkChange, Rule, RuleKey, SYSCTLS, SysctlName, Timeouts, Traffic, sysctl, words};
 
 /// What is wrong with a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,7 +50,7 @@ pub struct Script {
 #[derive(Clone, Debug)]
 enum Setting {
     Timeouts(Timeouts),
-    Sysctls { reset: bool, values: Vec<String> },
+    Sysctls { reset: bool, values: Vec<(&'static str, u32)> },
     Attach { names: Vec<String>, mode: Option<AttachMode>, connections: Option<u32>, log: Option<LogLevel> },
     Detach { names: Vec<String> },
     Marks(MarkChange),
@@ -64,10 +64,14 @@ impl Setting {
     /// The setting that a sub-command's line is about. The error is a sentence.
     fn of(sub: Sub) -> Result<Self, String> {
         match sub {
-            Sub::Sysctl { reset, settings: values } => {
-                for value in &values {
-                    if let Some(shown) = sysctl(&mut Sysctls::default(), value)? {
-                        return Err(format!("`sysctl {}' sets nothing: it takes NAME=VALUE here", shown.name));
+            Sub::Sysctl { reset, settings, explain: _ } => {
+                let mut values = Vec::new();
+                for setting in &settings {
+                    match sysctl(setting)? {
+                        (_, None) => return Err(format!("`sysctl {setting}' sets nothing: it takes NAME=VALUE here")),
+                        (SysctlName::Kept(sysctl), Some(value)) => values.push((sysctl.name, value)),
+                        // As a boot script's line for the kernel's IPVS.
+                        (SysctlName::Absent(..), Some(_)) => {}
                     }
                 }
                 Ok(Setting::Sysctls { reset, values })
@@ -211,9 +215,9 @@ impl Script {
                     if *reset {
                         sysctls = Sysctls::default();
                     }
-                    for value in values {
-                        // Checked when it was read.
-                        let _ = sysctl(&mut sysctls, value);
+                    for (name, value) in values {
+                        let found = SYSCTLS.iter().find(|sysctl| sysctl.name == *name);
+                        found.into_iter().for_each(|sysctl| sysctl.set(&mut sysctls, *value));
                     }
                 }
                 Setting::Marks(change) => change.apply(&mut marks),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use crate::dataplane::{self, PlaneDirector};
+use crate::dataplane::{self, Defence, PlaneDirector};
 use crate::director::{Director, Wanted};
 use crate::render::{self, Metrics};
 
@@ -16,9 +16,9 @@ pub fn metrics(output: Option<&Path>) -> Result<()> {
         bail!("nothing is loaded in this network namespace: there is nothing to count");
     };
     let exits: Vec<_> = plane.exits()?.into_iter().map(|(exit, _, packets)| (exit, packets)).collect();
-    let total = plane.total_counted();
+    let (total, defence) = (plane.total_counted(), Defence::of(&plane));
     let services = PlaneDirector::new(plane).services(Wanted { destinations: true, statistics: true, rates: true })?;
-    let text = render::metrics(Metrics { services: &services, total, exits: &exits });
+    let text = render::metrics(Metrics { services: &services, total, exits: &exits, defence: &defence });
     match output {
         Some(file) => replace(file, &text).with_context(|| format!("cannot write {}", file.display())),
         None => super::print(&text),

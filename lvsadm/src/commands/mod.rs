@@ -3,6 +3,7 @@
 mod apply;
 mod attach;
 mod defaults;
+mod drain;
 mod mark;
 mod metrics;
 mod status;
@@ -38,19 +39,23 @@ pub fn run(sub: Sub) -> ExitCode {
         Sub::Status { verifier: true, .. } => status::verifier(),
         Sub::Status { json, .. } => status::status(json),
         Sub::Metrics { output } => metrics::metrics(output.as_deref()),
+        Sub::Drain(arguments) => return finish(drain::drain(&arguments)),
         Sub::Mark { action } => mark::mark(&action),
         Sub::Unload => attach::unload(),
         Sub::Log => attach::log(),
         Sub::RealServer(arguments) => crate::real_server::run(&arguments),
-        Sub::Sysctl { reset, settings } => sysctl::sysctl(reset, &settings),
+        Sub::Sysctl { explain: true, settings, .. } => sysctl::explain(&settings),
+        Sub::Sysctl { reset, settings, .. } => sysctl::sysctl(reset, &settings),
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("lvsadm: {error:#}");
-            ExitCode::from(2)
-        }
-    }
+    finish(result.map(|()| ExitCode::SUCCESS))
+}
+
+/// Tells of an error, if it is one.
+fn finish(result: Result<ExitCode>) -> ExitCode {
+    result.unwrap_or_else(|error| {
+        eprintln!("lvsadm: {error:#}");
+        ExitCode::from(2)
+    })
 }
 
 /// Prints a text. A reader that has gone away is no error.

@@ -1,12 +1,14 @@
 //! `status`: where and how the data plane is attached, and what it did with packets.
 
+use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use serde::Serialize;
 
 use super::defaults::Defaults;
-use crate::dataplane;
+use crate::dataplane::{self, Defence};
 use crate::render;
 
 #[derive(Serialize)]
@@ -15,6 +17,8 @@ struct Status {
     devices: Vec<Device>,
     packets: Vec<Exit>,
     tables: Tables,
+    connections: BTreeMap<&'static str, u32>,
+    defence: Strategies,
 }
 
 #[derive(Serialize)]
@@ -38,12 +42,21 @@ struct Tables {
     destinations: u32,
 }
 
+#[derive(Serialize)]
+struct Strategies {
+    #[serde(flatten)]
+    modes: BTreeMap<&'static str, &'static str>,
+    drop_rate: u32,
+    entries_dropped: u32,
+}
+
 /// Shows the status.
 pub fn status(json: bool) -> Result<()> {
     let Some(plane) = dataplane::open()? else {
         bail!("nothing is loaded in this network namespace: `lvsadm attach` or a first rule loads it");
     };
     let devices = dataplane::attachments(&plane)?;
+    let Defence { held, room, modes, drop_rate, taken_out } = Defence::of(&plane);
     let status = Status {
         pins: plane.directory.place(),
         devices: devices
@@ -52,27 +65,52 @@ pub fn status(json: bool) -> Result<()> {
             .collect(),
         packets: plane.exits()?.into_iter().map(|(exit, meaning, packets)| Exit { exit, packets, meaning }).collect(),
         tables: {
-            let (connections, services, destinations) = plane.sizes();
-            Tables { connections, services, destinations }
+            let (_, services, destinations) = plane.sizes();
+            Tables { connections: room, services, destinations }
         },
+        connections: held.iter().map(|(family, held)| (family.name(), *held)).collect(),
+        defence: Strategies { modes: modes.into(), drop_rate, entries_dropped: taken_out },
     };
     if json {
         return super::print(&render::json::line(&status));
     }
+    super::print(&text(&status))
+}
+
+/// The status for people.
+fn text(status: &Status) -> String {
     let mut text = String::new();
     for d in &status.devices {
-        text += &format!("{:<16} {:<8} {}\n", d.device, d.mode, d.why);
+        let _ = writeln!(text, "{:<16} {:<8} {}", d.device, d.mode, d.why);
     }
-    text += &format!("pinned in {}\n", status.pins.display());
+    let _ = writeln!(text, "pinned in {}", status.pins.display());
     let t = &status.tables;
-    text += &format!(
-        "tables: {} connections of each family, {} services, {} destinations\n",
+    let _ = writeln!(
+        text,
+        "tables: {} connections of each family, {} services, {} destinations",
         t.connections, t.services, t.destinations
     );
+    let held = status.connections.iter().map(|(family, held)| {
+        let percent = u64::from(*held) * 100 / u64::from(t.connections.max(1));
+        format!("{held} {family} ({percent} %)")
+    });
+    let _ = writeln!(text, "connections: {}", held.collect::<Vec<_>>().join(", "));
+    let Strategies { modes, drop_rate, entries_dropped } = &status.defence;
+    let modes: Vec<String> = modes.iter().map(|(name, mode)| format!("{name} {mode}")).collect();
+    let _ = writeln!(
+        text,
+        "defence: {}; {}; {entries_dropped} connections taken out",
+        modes.join(", "),
+        match drop_rate {
+            0 => "no new connection is dropped".to_owned(),
+            1 => "every new connection is dropped".to_owned(),
+            rate => format!("one new connection in {rate} is dropped"),
+        }
+    );
     for e in status.packets.iter().filter(|e| e.packets != 0) {
-        text += &format!("{:>12} {:<20} {}\n", e.packets, e.exit, e.meaning);
+        let _ = writeln!(text, "{:>12} {:<20} {}", e.packets, e.exit, e.meaning);
     }
-    super::print(&text)
+    text
 }
 
 /// Has the kernel verify every program, and shows how many instructions it looked at; nothing is attached.

@@ -1,29 +1,52 @@
 //! `sysctl`: IPVS's settings by their names.
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, bail};
 use lvs_common::abi::Sysctls;
 
 use super::defaults::Defaults;
 use crate::dataplane;
-use crate::rules::{SYSCTL_PREFIX, SYSCTLS, Sysctl, sysctl as carry_out};
+use crate::rules::{SYSCTL_PREFIX, SYSCTLS, Sysctl, SysctlName, explained, sysctl as read};
 
 /// Shows the named settings, or all; sets those with a value, after all are set back to their defaults if that is wanted.
-/// Nothing is set unless everything can be.
+/// Nothing is set unless everything can be. What means something else here than in IPVS is told of on standard error.
 pub fn sysctl(reset: bool, arguments: &[String]) -> Result<()> {
-    let mut shown = Vec::new();
     // Before the data plane is loaded for it.
-    for argument in arguments {
-        shown.extend(carry_out(&mut Sysctls::default(), argument).map_err(|sentence| anyhow!(sentence))?);
-    }
+    let named: Vec<_> = arguments.iter().map(|argument| read(argument)).collect::<Result<_, _>>().map_err(failed)?;
     let mut plane = dataplane::open_or_load(Defaults::read()?.loading)?;
     let mut changed = if reset { Sysctls::default() } else { plane.settings().sysctls };
-    for argument in arguments {
-        carry_out(&mut changed, argument).map_err(|sentence| anyhow!(sentence))?;
+    let mut shown: Vec<&Sysctl> = Vec::new();
+    for (name, value) in &named {
+        match (name, value) {
+            (SysctlName::Kept(sysctl), Some(value)) => sysctl.set(&mut changed, *value),
+            (SysctlName::Kept(sysctl), None) => shown.push(sysctl),
+            (SysctlName::Absent(..), _) => {}
+        }
     }
     if arguments.is_empty() && !reset {
         shown.extend(SYSCTLS);
     }
     plane.set(|s| s.sysctls = changed);
+    drop(plane);
+    named.iter().filter_map(|(name, _)| name.note()).for_each(|note| eprintln!("lvsadm: {note}"));
     let line = |sysctl: &Sysctl| format!("{SYSCTL_PREFIX}{} = {}\n", sysctl.name, sysctl.get(&changed));
     super::print(&shown.into_iter().map(line).collect::<String>())
+}
+
+/// Explains the named settings, or all.
+pub fn explain(arguments: &[String]) -> Result<()> {
+    if arguments.is_empty() {
+        return super::print(&explained(SysctlName::all()));
+    }
+    let mut names = Vec::new();
+    for argument in arguments {
+        match read(argument).map_err(failed)? {
+            (name, None) => names.push(name),
+            (_, Some(_)) => bail!("--explain takes names, not `{argument}'"),
+        }
+    }
+    super::print(&explained(names.into_iter()))
+}
+
+fn failed(sentence: String) -> anyhow::Error {
+    anyhow::Error::msg(sentence)
 }

@@ -58,6 +58,13 @@ impl PlaneDirector {
         &mut self.plane
     }
 
+    /// Ends a destination's connections: how many. Of its templates those remain that a connection needs.
+    pub fn end_connections(&mut self, service: &ServiceKey, destination: &DestinationKey) -> Result<u32> {
+        let id = self.find(service)?;
+        let dest = self.plane.find_dest(id, destination).ok_or(Error::NotFound)?;
+        self.plane.end_connections(dest).map_err(failed)
+    }
+
     fn find(&self, key: &ServiceKey) -> Result<ServiceId> {
         self.plane.find_service(key)?.ok_or(Error::NoService)
     }

@@ -60,8 +60,9 @@ const TAILS: [(Option<&str>, Option<&str>); 35] = [
     (Some("lvs_xdp_enter6"), Some("lvs_enter6")),
 ];
 
-/// Programs that later calls need, and so are pinned: those that are attached to devices, and the one whose log is followed.
-const ENTRIES: [&str; 4] = ["lvs_xdp", "lvs_ingress", "lvs_egress", "lvs_log"];
+/// Programs that later calls need, and so are pinned: those that are attached to devices, the one whose log is followed, and
+/// the one that ends connections.
+const ENTRIES: [&str; 5] = ["lvs_xdp", "lvs_ingress", "lvs_egress", "lvs_log", "lvs_end"];
 
 /// `BPF_F_MMAPABLE`
 const MMAPABLE: u32 = 1 << 10;

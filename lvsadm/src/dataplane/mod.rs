@@ -3,9 +3,11 @@
 mod attach;
 pub(crate) mod bpffs;
 mod convert;
+mod defence;
 mod destinations;
 mod devices;
 mod director;
+mod end;
 mod features;
 pub(crate) mod link;
 mod listing;
@@ -23,6 +25,7 @@ mod syscall;
 mod watch;
 
 pub use attach::{Attachment, attach, attach_loopback, attach_new, attachments, detach};
+pub use defence::Defence;
 pub use devices::{NetDevice, all as devices};
 pub use director::PlaneDirector;
 pub use load::{Loading, Sizes, remove as remove_pins, verify};

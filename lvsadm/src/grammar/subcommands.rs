@@ -1,5 +1,6 @@
 //! lvsadm's own sub-commands, which are words.
 
+mod drain;
 mod mark;
 
 use std::path::PathBuf;
@@ -9,6 +10,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use crate::dataplane::LogLevel;
 use crate::session::is_ipvsadm;
 
+pub use drain::DrainArgs;
 pub use mark::{MarkAction, TrafficArgs};
 
 /// lvsadm's sub-commands. Everything that begins with `-` is ipvsadm's grammar: see `lvsadm -h`.
@@ -86,6 +88,13 @@ pub enum Sub {
     Log,
     /// Make this host a real server for direct routing, tunnels or FullNAT
     RealServer(crate::real_server::RealServerArgs),
+    /// Take a real server out of service: no new connections, and wait until those that it has are over
+    ///
+    /// Its weight is set to 0 and stays so; everything else of it is left as it is. What is waited for is everything that
+    /// refers to it: active connections, inactive ones (those being closed, and all of UDP), and persistence templates, which
+    /// lead clients to it still unless the setting expire_quiescent_template is 1. In the end a line tells what remains. The exit
+    /// status is 0 if nothing does, and 1 if something does. Where standard error is a terminal, a line there tells how it goes.
+    Drain(DrainArgs),
     /// Give traffic firewall marks, for services by mark (-f)
     ///
     /// The data plane sees packets before netfilter could mark them, so what iptables or nftables would do in their mangle
@@ -97,11 +106,17 @@ pub enum Sub {
         action: MarkAction,
     },
     /// Show or set net.ipv4.vs settings of the data plane
+    ///
+    /// Every name that IPVS knows is taken, with or without net.ipv4.vs. before it. Of those that mean something else here, or
+    /// nothing, a line on standard error says so.
     Sysctl {
         /// Set all settings back to their defaults first
         #[arg(long)]
         reset: bool,
-        /// A setting to show, or to set
+        /// Instead: what the settings mean, their ranges and defaults
+        #[arg(long, conflicts_with = "reset")]
+        explain: bool,
+        /// A setting to show, or to set. Without any: all are shown
         #[arg(value_name = "NAME[=VALUE]")]
         settings: Vec<String>,
     },

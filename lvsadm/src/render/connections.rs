@@ -57,6 +57,7 @@ mod tests {
             virt: ([192, 0, 2, 10].into(), 80),
             real: ([10, 2, 0, 11].into(), 80),
             engine: None,
+            local: None,
         };
         let mut text = String::new();
         listing.row(&mut text, &connection);

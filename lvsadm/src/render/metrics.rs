@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::fmt::Write;
 
+use crate::dataplane::Defence;
 use crate::rules::{ServiceEntry, ServiceKey, Statistics};
 
 /// Everything that is told.
@@ -17,6 +18,8 @@ pub struct Metrics<'a> {
     pub total: Statistics,
     /// Each way out of the data plane, and how many packets took it.
     pub exits: &'a [(&'static str, u64)],
+    /// How full the connection tables are, and what is done about it.
+    pub defence: &'a Defence,
 }
 
 /// A metric: its name and its help.
@@ -62,9 +65,24 @@ const RATE: [Metric; 5] = [
 /// Of each way out.
 const EXIT: [Metric; 1] = [("lvs_exit_packets_total", "Packets by the way they left the data plane.")];
 
+/// Of each family's connection table.
+const TABLE: [Metric; 2] = [
+    ("lvs_table_connections", "Connections and templates in the table."),
+    ("lvs_table_room", "Connections there is room for in the table."),
+];
+
+/// Of each strategy against full tables.
+const STRATEGY: [Metric; 1] = [("lvs_defence_working", "Whether a strategy against full tables is at work.")];
+
+/// Of all of them.
+const DEFENCE: [Metric; 2] = [
+    ("lvs_defence_drop_rate", "Of so many new connections one is dropped; 0 is none."),
+    ("lvs_defence_entries_dropped_total", "Connections and templates that drop_entry took out."),
+];
+
 /// The text.
 pub fn metrics(metrics: Metrics<'_>) -> String {
-    let Metrics { services, total, exits } = metrics;
+    let Metrics { services, total, exits, defence } = metrics;
     let mut text = String::new();
     write(&mut text, &TOTAL, &[(String::new(), counts(&total))]);
     let backends = services.iter().flat_map(|entry| {
@@ -86,6 +104,15 @@ pub fn metrics(metrics: Metrics<'_>) -> String {
     write(&mut text, &RATE, &rates.collect::<Vec<_>>());
     let exits = exits.iter().map(|(exit, packets)| (format!("exit=\"{exit}\""), [*packets]));
     write(&mut text, &EXIT, &exits.collect::<Vec<_>>());
+    let tables = defence
+        .held
+        .map(|(family, held)| (format!("family=\"{}\"", family.name()), [held.into(), defence.room.into()]));
+    write(&mut text, &TABLE, &tables);
+    let modes = defence
+        .modes
+        .map(|(name, mode)| (format!("strategy=\"{name}\""), [matches!(mode, "working" | "always").into()]));
+    write(&mut text, &STRATEGY, &modes);
+    write(&mut text, &DEFENCE, &[(String::new(), [defence.drop_rate.into(), defence.taken_out.into()])]);
     text
 }
 

@@ -1,14 +1,13 @@
 //! Clients inside a namespace.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
-use super::Namespace;
+use super::{Namespace, Origin, Session};
 
 /// A client in a namespace.
 #[derive(Clone, Copy)]
@@ -77,21 +76,9 @@ impl Client<'_> {
 /// Makes some requests over a connection: how many.
 fn connection(to: SocketAddr) -> Result<usize> {
     const REQUESTS: usize = 20;
-    const PATIENCE: Duration = Duration::from_secs(10);
-    let stream = TcpStream::connect_timeout(&to, PATIENCE).context("cannot connect")?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    let mut output = stream.try_clone()?;
-    let mut input = BufReader::new(stream);
+    let mut session = Session::here(to, Origin::default())?;
     for _ in 0..REQUESTS {
-        output.write_all(b"GET / HTTP/1.1\r\nHost: vip\r\n\r\n").context("cannot ask")?;
-        let mut lines = Vec::new();
-        // Status, server, length, an empty line, and the one line of the body.
-        while lines.len() < 5 {
-            let mut line = String::new();
-            ensure!(input.read_line(&mut line).context("no answer")? != 0, "the connection ended without an answer");
-            lines.push(line);
-        }
-        ensure!(lines[0].contains(" 200 ") && lines[4].starts_with("rs"), "a wrong answer: {lines:?}");
+        session.ask()?;
     }
     Ok(REQUESTS)
 }

@@ -12,6 +12,8 @@ mod packet;
 mod probe;
 mod relay;
 mod server;
+mod session;
+mod table;
 
 pub use cable::{Offloads, connect, set_offloads};
 pub use client::Client;
@@ -22,3 +24,5 @@ pub use packet::PacketSocket;
 pub use probe::Fate;
 pub use relay::{Addresses, FromClient, Handling, Relay, Side};
 pub use server::Server;
+pub use session::{Datagrams, Origin, Session};
+pub use table::Counts;

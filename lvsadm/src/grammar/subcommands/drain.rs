@@ -1,0 +1,124 @@
+//! `lvsadm drain`.
+
+use clap::{ArgGroup, Args};
+
+use crate::grammar::{self, Command, Dialect, Failure};
+use crate::names::Names;
+use crate::rules::{DestinationKey, ServiceKey};
+
+/// Which real server of which service is to be drained, and how.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+#[command(group = ArgGroup::new("service").args(["tcp_service", "udp_service", "sctp_service", "fwmark_service"]).required(true))]
+pub struct DrainArgs {
+    /// Of this TCP service, host[:port]
+    #[arg(short = 't', long, value_name = "SERVICE-ADDRESS")]
+    tcp_service: Option<String>,
+    /// Of this UDP service, host[:port]
+    #[arg(short = 'u', long, value_name = "SERVICE-ADDRESS")]
+    udp_service: Option<String>,
+    /// Of this SCTP service, host[:port]
+    #[arg(long, value_name = "SERVICE-ADDRESS")]
+    sctp_service: Option<String>,
+    /// Of the service of this firewall mark
+    #[arg(short = 'f', long, value_name = "FWMARK")]
+    fwmark_service: Option<String>,
+    /// The mark's service is for IPv6
+    #[arg(short = '6', long, requires = "fwmark_service")]
+    ipv6: bool,
+    /// The real server, host and port
+    #[arg(short = 'r', long, value_name = "SERVER-ADDRESS")]
+    real_server: String,
+    /// Wait no longer than so many seconds. Without: until nothing is left
+    #[arg(long, value_name = "SECONDS")]
+    pub timeout: Option<u32>,
+    /// End what is left then: the next packets of these connections belong to none
+    #[arg(long, requires = "timeout")]
+    pub reset: bool,
+}
+
+impl DrainArgs {
+    /// Service and real server, read as `-d` reads them. The error is a sentence.
+    pub fn keys(&self, names: &mut dyn Names) -> Result<(ServiceKey, DestinationKey), String> {
+        let services = [
+            ("-t", &self.tcp_service),
+            ("-u", &self.udp_service),
+            ("--sctp-service", &self.sctp_service),
+            ("-f", &self.fwmark_service),
+        ];
+        let mut arguments = vec!["-d"];
+        for (option, value) in services {
+            arguments.extend(value.iter().flat_map(|value| [option, value]));
+        }
+        arguments.extend(self.ipv6.then_some("-6"));
+        arguments.extend(["-r", &self.real_server]);
+        match grammar::parse(&arguments, Dialect::Own, names) {
+            Ok(Command::DeleteDestination(service, destination)) => Ok((service, destination)),
+            Err(Failure::Option(sentence) | Failure::Usage(sentence)) => Err(sentence.trim_end().to_owned()),
+            Ok(_) | Err(Failure::NoCommand) => Err("it takes a service and a real server".to_owned()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use super::super::{Sub, parse};
+    use super::*;
+    use crate::rules::{Family, Protocol};
+
+    /// No name is known.
+    struct NoNames;
+
+    impl Names for NoNames {
+        fn address(&mut self, _: &str) -> Option<Ipv4Addr> {
+            None
+        }
+        fn port(&mut self, _: &str, _: Protocol) -> Option<u16> {
+            None
+        }
+        fn host(&mut self, _: IpAddr) -> Option<String> {
+            None
+        }
+        fn service(&mut self, _: u16, _: Protocol) -> Option<String> {
+            None
+        }
+    }
+
+    fn keys(line: &str) -> Result<(ServiceKey, DestinationKey), String> {
+        match parse(&["lvsadm", "drain"].into_iter().chain(line.split(' ')).collect::<Vec<_>>()).unwrap() {
+            Ok(Sub::Drain(arguments)) => arguments.keys(&mut NoNames),
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => Err(error.to_string().lines().next().unwrap_or_default().to_owned()),
+        }
+    }
+
+    #[test]
+    fn service_and_server_are_written_as_for_rules() {
+        let server = |port| DestinationKey { address: [10, 0, 0, 1].into(), port };
+        let web = ServiceKey::Address { protocol: Protocol::Tcp, address: [192, 0, 2, 1].into(), port: 80 };
+        assert_eq!(keys("-t 192.0.2.1:80 -r 10.0.0.1"), Ok((web, server(80))));
+        assert_eq!(
+            keys("--tcp-service 192.0.2.1:80 --real-server 10.0.0.1:8080 --timeout 5 --reset"),
+            Ok((web, server(8080)))
+        );
+        let mark = ServiceKey::Fwmark { mark: 7, family: Family::V6 };
+        assert_eq!(keys("-f 7 -6 -r [::1]:80").map(|keys| keys.0), Ok(mark));
+    }
+
+    #[test]
+    fn what_is_missing_is_told() {
+        for line in [
+            "-r 10.0.0.1",
+            "-t 192.0.2.1:80",
+            "-t 1.1.1.1:1 -u 1.1.1.1:1 -r 10.0.0.1",
+            "-t 1.1.1.1:1 -r 1.1.1.1 --reset",
+        ] {
+            assert!(keys(line).is_err_and(|error| error.starts_with("error: ")), "{line}");
+        }
+        assert_eq!(
+            keys("-t nowhere:80 -r 10.0.0.1"),
+            Err("illegal virtual server address[:port] specified".to_owned())
+        );
+    }
+}
