@@ -4,7 +4,6 @@
 use std::io::{BufRead, BufReader, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Stdio;
 use std::thread;
@@ -527,6 +526,7 @@ fn another_call_changes_what_it_says_and_off_undoes_it() {
     assert!(status.contains(&expected) && status.contains("10.10.10.10 on lo"), "{status}");
     assert_eq!(stage.call(V4, PLAIN).unwrap().both().unwrap(), (TheDirector, TheDirector));
     assert_eq!(first.peer().unwrap(), TheDirector, "nobody answers in that group any more");
+    assert_eq!((stage.group.attached().unwrap(), other.attached().unwrap()), (0, 1));
 
     // And back, in both.
     stage.toa(&format!("{TRUST} --cgroup {}", other.name())).unwrap();
@@ -538,6 +538,7 @@ fn another_call_changes_what_it_says_and_off_undoes_it() {
     assert!(stage.host.lvsadm("real-server --status").unwrap().contains("(no longer so)"), "one group is gone");
 
     stage.host.lvsadm("real-server --off").unwrap();
+    assert_eq!(stage.group.attached().unwrap(), 0);
     assert_eq!(first.peer().unwrap(), TheDirector);
     assert_eq!(stage.call(V4, PLAIN).unwrap().both().unwrap(), (TheDirector, TheDirector));
     assert_eq!(stage.host.lvsadm("real-server --status").unwrap().trim(), "nothing is set up");
@@ -575,21 +576,16 @@ fn all_servers_are_told_unless_some_are_named() {
 #[test]
 fn what_dead_namespaces_left_is_collected() {
     let stage = Stage::new(usual).unwrap();
-    let id = std::fs::metadata(stage.group.directory()).unwrap().ino();
-    let attached = || {
-        let folders = std::fs::read_dir("/run/lvs/bpf").unwrap().map(|entry| entry.unwrap().path());
-        folders.filter(|folder| folder.join(format!("toa_accepted-{id}")).exists()).count()
-    };
     let dead = Namespace::new("dead").unwrap();
     for namespace in [&dead, &stage.host] {
         namespace.lvsadm(&format!("real-server --toa {TRUST} --cgroup {}", stage.group.name())).unwrap();
     }
-    assert_eq!(attached(), 2);
+    assert_eq!(stage.group.attached().unwrap(), 2);
     dead.abandon();
     // The kernel takes a namespace apart in its own time.
     eventually("one of two is left", || {
         stage.toa(TRUST).unwrap();
-        attached() == 1
+        stage.group.attached().unwrap() == 1
     });
     assert!(!stage.host.lvsadm("real-server --status").unwrap().contains("no longer"));
 }

@@ -1,6 +1,7 @@
 //! A control group (version 2), and running things in it.
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::{self, Command};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -8,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use nix::libc;
 
 use super::Namespace;
 
@@ -36,6 +38,30 @@ impl ControlGroup {
     /// Its directory.
     pub fn directory(&self) -> &Path {
         &self.directory
+    }
+
+    /// How many programs are attached to it that look at what happens to TCP sockets.
+    pub fn attached(&self) -> Result<u32> {
+        const BPF_PROG_QUERY: libc::c_long = 16;
+        const BPF_CGROUP_SOCK_OPS: u32 = 3;
+        /// The part of `union bpf_attr` for queries.
+        #[repr(C)]
+        #[derive(Default)]
+        struct Query {
+            target: u32,
+            attach_type: u32,
+            flags: [u32; 2],
+            ids: u64,
+            count: u32,
+            pad: u32,
+        }
+        let directory = File::open(&self.directory)?;
+        let target = directory.as_raw_fd() as u32;
+        let mut query = Query { target, attach_type: BPF_CGROUP_SOCK_OPS, ..Query::default() };
+        // SAFETY: attributes of that command and length, without an address.
+        let result = unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_QUERY, &raw mut query, size_of::<Query>()) };
+        nix::errno::Errno::result(result)?;
+        Ok(query.count)
     }
 
     /// `program` as a command that runs in it and in a namespace.
