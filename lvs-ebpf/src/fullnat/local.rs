@@ -41,6 +41,13 @@ fn local(id: u32) -> Option<*mut LocalAddress> {
     LOCALS.get_ptr_mut(id)
 }
 
+/// A slot of a pool's table. The index goes through the stack: as a constant it would be in a section of mergeable
+/// constants, which aya does not relocate right.
+#[inline(always)]
+fn slot(table: u32, at: u32) -> Option<u32> {
+    TABLES.get_value(table, &at).copied()
+}
+
 /// The pool of a service: index of its table, where in it the addresses of a family begin, and how many they are.
 #[inline(always)]
 fn pool(config: &ServiceConfig, v4: bool, epoch: u64) -> Option<(u32, u32, u32)> {
@@ -51,9 +58,9 @@ fn pool(config: &ServiceConfig, v4: bool, epoch: u64) -> Option<(u32, u32, u32)>
     if table == 0 {
         return None;
     }
-    let count4 = TABLES.get_value(table, &0).copied()?;
+    let count4 = slot(table, 0)?;
     let (first, count) =
-        if v4 { (POOL_HEAD, count4) } else { (count4.wrapping_add(POOL_HEAD), TABLES.get_value(table, &1).copied()?) };
+        if v4 { (POOL_HEAD, count4) } else { (count4.wrapping_add(POOL_HEAD), slot(table, 1)?) };
     if count == 0 { None } else { Some((table, first, count)) }
 }
 
@@ -86,7 +93,7 @@ pub fn claim(wanted: &Wanted<'_>) -> Result<Claimed, Exit> {
         if number >= count {
             return true;
         }
-        let id = TABLES.get_value(table, &(turn.wrapping_add(number) % count + first)).copied().unwrap_or(0);
+        let id = slot(table, turn.wrapping_add(number) % count + first).unwrap_or(0);
         let Some(address) = local(id) else { return false };
         key.local = id;
         key.chunk = (random.wrapping_add(n) % CHUNKS) as u8;

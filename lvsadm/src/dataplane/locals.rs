@@ -168,8 +168,8 @@ impl Plane {
         let mut known = HashSet::new();
         for id in 1..settings.dests_used {
             let config = self.dest_config(id);
-            let deleted = field!(self.dests, id, deleted);
-            let recent = deleted != 0 && settings.now_ns.saturating_sub(deleted) <= GRACE;
+            let idle = self.idle.get(id);
+            let recent = idle.is_idle() && idle.age(settings.now_ns) <= GRACE;
             let may_be_used = config.flags & dest_flags::AVAILABLE != 0 || recent;
             if config.forward == Forward::FullNat as u8
                 && field!(self.dests, id, slot) == dest_slot::USED
