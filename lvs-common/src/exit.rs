@@ -18,6 +18,8 @@ exits! {
     Nat "nat" "forwarded to a real server, destination rewritten",
     NatReply "nat-reply" "reply forwarded to its client, source rewritten",
     FullNat "fullnat" "forwarded to a real server, source and destination rewritten",
+    Told "toa-sent" "with the client's address as a TCP option; counted beside fullnat",
+    Untold "toa-no-room" "without that option, for want of room in header, MTU or a packet to be cut; counted beside fullnat",
     FullNatReply "fullnat-reply" "reply forwarded to its client, source and destination rewritten",
     Route "route" "forwarded to a real server, IP packet untouched (DR)",
     Tunnel "tunnel" "forwarded to a real server inside a tunnel",
@@ -69,6 +71,8 @@ impl Exit {
             | Exit::NatReply
             | Exit::FullNat
             | Exit::FullNatReply
+            | Exit::Told
+            | Exit::Untold
             | Exit::Route
             | Exit::Tunnel
             | Exit::Held

@@ -12,6 +12,7 @@ pub mod defence;
 pub mod each;
 pub mod estimator;
 pub mod exit;
+pub mod fullnat;
 pub mod hash;
 pub mod icmp;
 pub mod marks;

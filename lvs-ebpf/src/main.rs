@@ -333,6 +333,26 @@ pub fn lvs_enter6(ctx: TcContext) -> i32 {
 }
 
 #[classifier]
+pub fn lvs_tell4(ctx: TcContext) -> i32 {
+    fullnat::toa::tell::<V4>(tc(&ctx))
+}
+
+#[classifier]
+pub fn lvs_tell6(ctx: TcContext) -> i32 {
+    fullnat::toa::tell::<V6>(tc(&ctx))
+}
+
+#[classifier]
+pub fn lvs_room4(ctx: TcContext) -> i32 {
+    fullnat::toa::room::<V4>(tc(&ctx))
+}
+
+#[classifier]
+pub fn lvs_room6(ctx: TcContext) -> i32 {
+    fullnat::toa::room::<V6>(tc(&ctx))
+}
+
+#[classifier]
 pub fn lvs_fullnat4(ctx: TcContext) -> i32 {
     fullnat::forward::<_, V4>(tc(&ctx))
 }

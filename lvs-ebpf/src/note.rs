@@ -16,6 +16,8 @@ const SETTLED: u32 = 1;
 const VIRTUAL: u32 = 2;
 /// The packet is from a watched real server.
 const REPLY: u32 = 4;
+/// What FullNAT does to a packet's TCP options is done.
+const OPTIONS: u32 = 8;
 
 /// Forgets what an earlier packet or program left.
 #[inline(always)]
@@ -52,6 +54,18 @@ pub fn settle<P: Packet>(packet: P) {
 #[inline(always)]
 pub fn is_settled<P: Packet>(packet: P) -> bool {
     packet.note(FLAGS) & SETTLED != 0
+}
+
+/// Notes that FullNAT has done what it does to TCP options.
+#[inline(always)]
+pub fn options_done<P: Packet>(packet: P) {
+    packet.set_note(FLAGS, packet.note(FLAGS) | OPTIONS);
+}
+
+/// Whether FullNAT has done what it does to TCP options.
+#[inline(always)]
+pub fn are_options_done<P: Packet>(packet: P) -> bool {
+    packet.note(FLAGS) & OPTIONS != 0
 }
 
 /// Notes the destination.

@@ -76,6 +76,14 @@ pub enum Tail {
     Enter4 = 33,
     /// The same for IPv6.
     Enter6 = 34,
+    /// TCP options of a client's IPv4 packet: TOA (FullNAT, TC only).
+    Tell4 = 35,
+    /// The same for IPv6.
+    Tell6 = 36,
+    /// TCP options of a real server's IPv4 packet: room for TOA (FullNAT, TC only).
+    Room4 = 37,
+    /// The same for IPv6.
+    Room6 = 38,
 }
 
 /// Jumps; returns only if the program array has no such program.

@@ -72,8 +72,8 @@ pub struct Connection<A> {
     pub kind: u8,
     /// A [`Forward`](super::Forward) as its number, fixed when the connection was made.
     pub forward: u8,
-    /// Always 0.
-    pub pad: u8,
+    /// FullNAT: [`told`](crate::fullnat::told).
+    pub told: u8,
     /// Jiffies at the last packet.
     pub last_seen: u64,
     /// The destination.
@@ -106,7 +106,7 @@ pub struct Connection<A> {
     pub alias: u32,
     /// FullNAT: index of the local address, 0 without one.
     pub local_id: u32,
-    /// TCP: sequence number of the client's first byte.
+    /// FullNAT of TCP: sequence number of the client's first byte, host order.
     pub first: u32,
     /// Always 0.
     pub pad2: u32,

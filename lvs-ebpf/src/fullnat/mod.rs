@@ -2,14 +2,16 @@
 
 pub mod local;
 pub mod open;
+pub mod toa;
 mod translate;
 
 use lvs_common::{
-    abi::{Connection, NextHop, Settings, conn_flags, conn_kind},
+    abi::{AF_INET, Connection, NextHop, Settings, conn_flags, conn_kind},
     exit::Exit,
+    fullnat::{Telling, answered, telling, told},
     state::Direction,
     table::{self, Hash, Store},
-    wire::{Tcp, protocol, tcp_flags},
+    wire::tcp_flags,
 };
 
 use crate::{
@@ -108,17 +110,6 @@ where
     }
 }
 
-/// Flags and sequence number of a TCP packet.
-#[inline(always)]
-fn tcp<P: Packet, A>(packet: P, p: &Parsed<A>) -> Option<(u8, u32)> {
-    if p.carried != protocol::TCP {
-        return None;
-    }
-    let h = packet.at::<Tcp>(p.l4())?;
-    // SAFETY: checked by `at`.
-    Some(unsafe { ((*h).flags, u32::from_be((*h).sequence)) })
-}
-
 /// Serves a client's packet of a live connection to an available destination.
 #[inline(always)]
 pub fn forward<P: Packet, A: Family + 'static>(packet: P) -> i32
@@ -130,12 +121,13 @@ where
     let c = unsafe { &*connection };
     let Some(dest) = Dest::get(c.dest, settings.epoch) else { return P::PASS };
     let now = track::jiffies();
+    let tells = begins(packet, p, settings, connection);
     // SAFETY: an element of the map.
     let (to, family, cache) = unsafe { (&(*dest.it).address, (*dest.it).family, &raw mut (*dest.it).hop) };
     let ends = Ends { source: (c.local, c.local_port), destination: (c.real, c.real_port) };
     if !P::COMPLETE {
         let changes = p.source_port != c.local_port || p.destination_port != c.real_port;
-        if p.ttl <= 1 || !nat::possible(packet, p, changes) || wants_toa(packet, p, c, settings) {
+        if p.ttl <= 1 || !nat::possible(packet, p, changes) || tells {
             return P::PASS;
         }
         let Some(hop) = deliver::hop(packet, cache, family, to, now) else { return P::PASS };
@@ -148,7 +140,11 @@ where
         }
         return count::leave(packet, Exit::FullNat, deliver::send_xdp(packet, &hop));
     }
-    seen(p, settings, at, connection, &dest, now);
+    // The program for options comes back here.
+    let is_first_time = !note::are_options_done(packet);
+    if is_first_time {
+        seen(p, settings, at, connection, &dest, now);
+    }
     let Some(route) = deliver::scratch() else { return count::drop(packet, Exit::DropInternal) };
     if !deliver::cached(cache, now, route) && !deliver::look_up(packet, cache, family, to, now, route) {
         return count::drop(packet, Exit::DropNoRoute);
@@ -156,6 +152,9 @@ where
     let own = packet.device() == 0;
     if p.ttl <= 1 && !own {
         return reject::time_exceeded::<P, A>(packet, 0, 0);
+    }
+    if tells && is_first_time {
+        return jump(packet, if A::FAMILY == AF_INET { Tail::Tell4 } else { Tail::Tell6 });
     }
     let (mtu, largest) = (route.hop.mtu as u32, note::largest(packet));
     let fits = match largest {
@@ -175,17 +174,42 @@ where
     count::leave(packet, Exit::FullNat, deliver::send_tc(packet, route))
 }
 
-/// Whether the real server is told the client's address with this packet: the end of the handshake and the first data, which
-/// have the client's first sequence number, and what is sent again of them.
+/// What a client's packet means for TOA: whether it has to do with it at all.
 #[inline(always)]
-fn wants_toa<P: Packet, A: Family>(packet: P, p: &Parsed<A>, c: &Connection<A>, settings: &Settings) -> bool {
-    let Some((flags, sequence)) = tcp(packet, p) else { return false };
-    match (settings.sysctls.toa, flags & (tcp_flags::SYN | tcp_flags::RST)) {
-        (0, _) => false,
-        (toa, tcp_flags::SYN) => toa > 1,
-        (_, 0) => sequence == c.first,
-        _ => false,
+fn begins<P: Packet, A: Family>(
+    packet: P,
+    p: &Parsed<A>,
+    settings: &Settings,
+    connection: *mut Connection<A>,
+) -> bool {
+    // SAFETY: an element of the map.
+    let c = unsafe { &*connection };
+    if c.told >= told::SETTLED {
+        return false;
     }
+    let Some(segment) = toa::segment(packet, p) else { return false };
+    if segment.flags & tcp_flags::SYN != 0 {
+        // SAFETY: as above. Two SYNs on two CPUs at once are one that is sent again.
+        unsafe { (&raw mut (*connection).first).write_volatile(segment.sequence.wrapping_add(1)) };
+    }
+    telling(c.told, settings.sysctls.toa, c.first, &segment) != Telling::Nothing
+}
+
+/// What a real server's packet means for TOA: whether it is its SYN.
+#[inline(always)]
+fn opens<P: Packet, A: Family>(packet: P, p: &Parsed<A>, settings: &Settings, connection: *mut Connection<A>) -> bool {
+    // SAFETY: an element of the map.
+    let c = unsafe { &*connection };
+    if c.told >= told::SETTLED {
+        return false;
+    }
+    let Some(segment) = toa::segment(packet, p) else { return false };
+    let now = answered(c.told, c.first, &segment);
+    if now != c.told {
+        // SAFETY: as above; it only ever grows.
+        unsafe { (&raw mut (*connection).told).write_volatile(now) };
+    }
+    segment.flags & tcp_flags::SYN != 0 && settings.sysctls.toa != 0
 }
 
 /// Serves a real server's packet.
@@ -203,7 +227,7 @@ where
     let ends = Ends { source: (c.virt, c.virt_port), destination: (c.client, c.client_port) };
     // SAFETY: as above.
     let cache: *mut NextHop = unsafe { &raw mut (*connection).reply_hop };
-    let opening = tcp(packet, p).is_some_and(|(flags, _)| flags & tcp_flags::SYN != 0) && settings.sysctls.toa != 0;
+    let opening = opens(packet, p, settings, connection);
     if !P::COMPLETE {
         let changes = p.source_port != c.virt_port || p.destination_port != c.client_port;
         // The client is told a smaller segment size, so that there is room for its address.
@@ -219,6 +243,9 @@ where
             return count::drop(packet, Exit::DropInternal);
         }
         return count::leave(packet, Exit::FullNatReply, deliver::send_xdp(packet, &hop));
+    }
+    if opening && !note::are_options_done(packet) {
+        return jump(packet, if A::FAMILY == AF_INET { Tail::Room4 } else { Tail::Room6 });
     }
     let Some(route) = deliver::scratch() else { return count::drop(packet, Exit::DropInternal) };
     if !deliver::cached(cache, now, route) && !deliver::look_up(packet, cache, A::FAMILY, &to, now, route) {

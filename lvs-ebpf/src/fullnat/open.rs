@@ -7,7 +7,10 @@ use lvs_common::{
     wire::tcp_flags,
 };
 
-use super::local::{self, Wanted};
+use super::{
+    local::{self, Wanted},
+    toa,
+};
 use crate::{
     count, deliver,
     packet::Packet,
@@ -105,12 +108,7 @@ where
 /// The client's first sequence number: that behind its SYN.
 #[inline(always)]
 fn first<P: Packet, A: Family>(packet: P, p: &Parsed<A>) -> u32 {
-    super::tcp(packet, p).map_or(
-        0,
-        |(flags, sequence)| {
-            if flags & tcp_flags::SYN != 0 { sequence.wrapping_add(1) } else { sequence }
-        },
-    )
+    toa::segment(packet, p).map_or(0, |s| s.sequence.wrapping_add((s.flags & tcp_flags::SYN != 0) as u32))
 }
 
 /// Puts the alias of connection `at` into the table; the draft is written over. A function of its own: its room on the

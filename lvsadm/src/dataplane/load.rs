@@ -22,7 +22,7 @@ use super::refusal::refused;
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lvs"));
 
 /// Tail-called programs in the order of their indices (`Tail` of the data plane): XDP's and TC's names.
-const TAILS: [(Option<&str>, Option<&str>); 35] = [
+const TAILS: [(Option<&str>, Option<&str>); 39] = [
     (Some("lvs_xdp6"), Some("lvs_tc6")),
     (Some("lvs_xdp_new4"), Some("lvs_new4")),
     (Some("lvs_xdp_new6"), Some("lvs_new6")),
@@ -58,6 +58,10 @@ const TAILS: [(Option<&str>, Option<&str>); 35] = [
     (Some("lvs_xdp_fullnat_reply6"), Some("lvs_fullnat_reply6")),
     (Some("lvs_xdp_enter4"), Some("lvs_enter4")),
     (Some("lvs_xdp_enter6"), Some("lvs_enter6")),
+    (None, Some("lvs_tell4")),
+    (None, Some("lvs_tell6")),
+    (None, Some("lvs_room4")),
+    (None, Some("lvs_room6")),
 ];
 
 /// Programs that later calls need, and so are pinned: those that are attached to devices, the one whose log is followed, and

@@ -1,0 +1,205 @@
+//! What FullNAT decides about TCP segments: which of them tell the real server its client, and what becomes of options.
+//!
+//! The real server reads [TOA](crate::toa) from the packet that completes the handshake or, where that is lost or waited
+//! over (deferred accept), from the first data. So it goes on everything that has the client's first sequence number, until
+//! the real server has acknowledged data. Up to then no client may bring an option of that kind of its own: it would come
+//! from an address that is trusted.
+
+use crate::{
+    each::Each,
+    toa::{self, Options},
+    wire::tcp_flags,
+};
+
+/// How far a connection has come, as `Connection::told` has it.
+pub mod told {
+    /// The real server has sent no data yet.
+    pub const OPENING: u8 = 0;
+    /// It has, so the handshake is behind it.
+    pub const ANSWERED: u8 = 1;
+    /// It has acknowledged data: it looks for no option any more.
+    pub const SETTLED: u8 = 2;
+}
+
+/// What of a TCP segment matters here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// [`tcp_flags`].
+    pub flags: u8,
+    /// Host order.
+    pub sequence: u32,
+    /// Host order.
+    pub acknowledgment: u32,
+    /// Whether it brings data.
+    pub has_data: bool,
+    /// Whether it is known at a glance that it has no TOA: no options, or nothing but timestamps.
+    pub is_plain: bool,
+}
+
+/// What is to be done with a client's segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Telling {
+    /// It goes as it is.
+    Nothing,
+    /// Whatever TOA it has is the client's own, and goes.
+    Clean,
+    /// It tells the client.
+    Tell,
+}
+
+/// What is to be done with a client's segment. `toa` is the setting of that name: 0 never, 1 as the module says, 2 with the
+/// SYN too. `first` is the sequence number behind the client's SYN.
+#[inline(always)]
+pub const fn telling(told: u8, toa: u32, first: u32, segment: &Segment) -> Telling {
+    if toa == 0 || told >= told::SETTLED {
+        return Telling::Nothing;
+    }
+    let tells = match segment.flags & (tcp_flags::SYN | tcp_flags::RST) {
+        0 => segment.sequence == first && (segment.has_data || told == told::OPENING),
+        tcp_flags::SYN => toa > 1,
+        _ => false,
+    };
+    // A SYN is looked at only where it brings data (RFC 7413), for the connection is accepted with it then.
+    let is_read = segment.flags & tcp_flags::SYN == 0 || segment.has_data || toa > 1;
+    match (tells, is_read && !segment.is_plain) {
+        (true, _) => Telling::Tell,
+        (false, true) => Telling::Clean,
+        (false, false) => Telling::Nothing,
+    }
+}
+
+/// How far a connection has come with a segment of the real server's.
+#[inline(always)]
+pub const fn answered(told: u8, first: u32, segment: &Segment) -> u8 {
+    let acknowledged = segment.acknowledgment.wrapping_sub(first);
+    if segment.flags & tcp_flags::ACK != 0 && acknowledged != 0 && acknowledged < 1 << 31 {
+        return told::SETTLED;
+    }
+    if told == told::OPENING && segment.has_data { told::ANSWERED } else { told }
+}
+
+/// Kind and length of the option for the maximum segment size (RFC 9293, section 3.7.1).
+const SEGMENT_SIZE: (u8, usize) = (2, 4);
+
+/// Shows `visit` each option with its place and length, until it returns `true`.
+#[inline(always)]
+fn walk<O: Options + ?Sized>(options: &O, turns: &impl Each, visit: &mut impl FnMut(usize, u8, usize) -> bool) {
+    let mut at = 0;
+    turns.each(toa::OPTIONS as u32, &mut |_| {
+        let Some((kind, length)) = toa::option(options, at) else { return true };
+        if visit(at, kind, length) {
+            return true;
+        }
+        // As in `toa::find`.
+        at = (at + length) & 63;
+        false
+    });
+}
+
+/// The maximum segment size that options tell: where its value stands, and the value, host order.
+#[inline(always)]
+pub fn segment_size<O: Options + ?Sized>(options: &O, turns: &impl Each) -> Option<(usize, u16)> {
+    let mut found = None;
+    walk(options, turns, &mut |at, kind, length| {
+        if (kind, length) == SEGMENT_SIZE {
+            found = options.bytes(at + 2).map(|value| (at + 2, u16::from_be_bytes(value)));
+        }
+        found.is_some()
+    });
+    found
+}
+
+/// Shows `visit` the place and length of every TOA among the options.
+#[inline(always)]
+pub fn each_toa<O: Options + ?Sized>(options: &O, turns: &impl Each, visit: &mut impl FnMut(usize, usize)) {
+    walk(options, turns, &mut |at, kind, length| {
+        if kind == toa::KIND && (length == toa::LENGTH4 || length == toa::LENGTH6) {
+            visit(at, length);
+        }
+        false
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::each::Plain;
+
+    const FIRST: u32 = 0xffff_ffff;
+
+    fn client(flags: u8, ahead: u32, has_data: bool) -> Segment {
+        let sequence = FIRST.wrapping_add(ahead);
+        Segment { flags, sequence, acknowledgment: 7, has_data, is_plain: true }
+    }
+
+    fn server(flags: u8, acknowledged: u32, has_data: bool) -> Segment {
+        let acknowledgment = FIRST.wrapping_add(acknowledged);
+        Segment { flags, sequence: 7, acknowledgment, has_data, is_plain: true }
+    }
+
+    #[test]
+    fn a_connection_is_told_until_its_data_is_acknowledged() {
+        use tcp_flags::{ACK, FIN, RST, SYN};
+        let told = |told, segment| telling(told, 1, FIRST, &segment) == Telling::Tell;
+        assert!(!told(told::OPENING, client(SYN, u32::MAX, false)), "the SYN");
+        assert!(told(told::OPENING, client(ACK, 0, false)), "the end of the handshake");
+        assert!(told(told::OPENING, client(ACK, 0, true)), "the first data");
+        assert!(told(told::OPENING, client(ACK | FIN, 0, false)), "nothing but an end");
+        assert!(!told(told::OPENING, client(ACK, 9, true)), "data behind");
+        assert!(!told(told::OPENING, client(RST, 0, false)));
+        // A server that speaks first has the handshake behind it.
+        let now = answered(told::OPENING, FIRST, &server(ACK, 0, false));
+        assert_eq!(now, told::OPENING, "its SYN, or an ACK of nothing");
+        let now = answered(now, FIRST, &server(ACK, 0, true));
+        assert_eq!(now, told::ANSWERED);
+        assert!(!told(now, client(ACK, 0, false)) && told(now, client(ACK, 0, true)));
+        let now = answered(now, FIRST, &server(ACK, 9, false));
+        assert_eq!(now, told::SETTLED);
+        assert!(!told(now, client(ACK, 0, true)), "a sequence number that comes again after 4 GiB");
+        assert_eq!(answered(now, FIRST, &server(ACK, 0, true)), told::SETTLED, "an old answer");
+        assert_eq!(answered(told::OPENING, FIRST, &server(ACK, u32::MAX, false)), told::OPENING, "an ACK of the past");
+        assert_eq!(answered(told::OPENING, FIRST, &server(RST, 5, false)), told::OPENING, "not an ACK");
+        assert!(telling(told::OPENING, 2, FIRST, &client(SYN, u32::MAX, false)) == Telling::Tell);
+    }
+
+    #[test]
+    fn what_a_client_brings_is_cleaned() {
+        let strange = |ahead| Segment { is_plain: false, ..client(tcp_flags::ACK, ahead, true) };
+        assert_eq!(telling(told::OPENING, 1, FIRST, &strange(9)), Telling::Clean);
+        assert_eq!(telling(told::ANSWERED, 1, FIRST, &strange(9)), Telling::Clean);
+        assert_eq!(telling(told::SETTLED, 1, FIRST, &strange(9)), Telling::Nothing);
+        assert_eq!(telling(told::OPENING, 0, FIRST, &strange(0)), Telling::Nothing);
+        assert_eq!(telling(told::OPENING, 1, FIRST, &strange(0)), Telling::Tell);
+        let syn = |has_data| Segment { flags: tcp_flags::SYN, has_data, ..strange(0) };
+        assert_eq!(telling(told::OPENING, 1, FIRST, &syn(false)), Telling::Nothing);
+        assert_eq!(telling(told::OPENING, 1, FIRST, &syn(true)), Telling::Clean, "Fast Open");
+    }
+
+    const TOA: [u8; 8] = [254, 8, 0x1f, 0x90, 192, 0, 2, 7];
+
+    #[test]
+    fn options_are_found_where_they_stand() {
+        let syn = [&[1][..], &[2, 4, 5, 0xb4], &TOA, &[1, 3, 3, 7], &TOA].concat();
+        assert_eq!(segment_size(&syn[..], &Plain), Some((3, 1460)));
+        assert_eq!(segment_size(&TOA[..], &Plain), None);
+        assert_eq!(segment_size(&[2, 4, 5][..], &Plain), None);
+        let mut places = Vec::new();
+        each_toa(&syn[..], &Plain, &mut |at, length| places.push((at, length)));
+        assert_eq!(places, [(5, 8), (17, 8)]);
+    }
+
+    proptest! {
+        /// Whatever a client brings, none of it is read once all that is found is padding.
+        #[test]
+        fn nothing_is_left_to_be_read(mut options in prop::collection::vec(prop_oneof![Just(254u8), Just(8), Just(20), 0..4u8, any::<u8>()], 0..=40)) {
+            let mut places = Vec::new();
+            each_toa(&options[..], &Plain, &mut |at, length| places.push((at, length)));
+            for (at, length) in places {
+                options[at..at + length].fill(1);
+            }
+            prop_assert_eq!(toa::find(&options[..]), None);
+        }
+    }
+}
