@@ -162,7 +162,7 @@ where
         largest => largest <= mtu,
     };
     if !fits && p.df {
-        return reject::too_big::<P, A>(packet, mtu, 0, 0);
+        return reject::too_big::<P, A>(packet, mtu.saturating_sub(toa::added(c, settings)), 0, 0);
     }
     if !translate::apply(packet, p, &ends, !own) {
         return count::drop(packet, Exit::DropInternal);

@@ -3,7 +3,7 @@
 
 use aya_ebpf::helpers::generated::{bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_store_bytes};
 use lvs_common::{
-    abi::{AF_INET, Address, Connection, IpAddress},
+    abi::{AF_INET, Address, Connection, IpAddress, Settings},
     checksum,
     exit::Exit,
     fullnat::{Segment, Telling, each_toa, segment_size, telling},
@@ -103,6 +103,18 @@ impl Copy {
 #[inline(always)]
 fn masked(length: usize) -> u32 {
     ((length as u32).wrapping_sub(1) & (PAYLOAD as u32 - 1)) + 1
+}
+
+/// Bytes that a connection's packets may get longer by on their way to the real server.
+#[inline(always)]
+pub fn added<A: IpAddress>(c: &Connection<A>, settings: &Settings) -> u32 {
+    if c.protocol != protocol::TCP || settings.sysctls.toa == 0 {
+        0
+    } else if A::FAMILY == AF_INET {
+        LENGTH4 as u32
+    } else {
+        LENGTH6 as u32
+    }
 }
 
 /// The program for a client's packet: tells the real server the client, or takes away what the client pretends to be.

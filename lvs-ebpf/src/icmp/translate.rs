@@ -4,12 +4,13 @@ use lvs_common::{
     abi::{AF_INET, Connection, Forward, Settings},
     checksum,
     exit::Exit,
+    icmp,
     wire::{Ipv4, Ipv6},
 };
 
 use super::{Report, Reported, is_intact};
 use crate::{
-    count, deliver,
+    count, deliver, fullnat,
     packet::{Packet, TcPacket},
     rewrite::{
         self,
@@ -56,8 +57,10 @@ pub fn to_server<A: Reported>(
         // There are no errors about errors (RFC 1122 §3.2.2), and none is so big that it had to be cut.
         return count::drop(packet, Exit::DropTooBig);
     }
-    let done = if mode == Forward::Masq as u8 {
+    let done = if mode == Forward::Masq as u8 || mode == Forward::FullNat as u8 {
         replace(packet, report, Side::Destination, c.real, c.real_port, lower)
+            // To the real server everything comes from the director.
+            && (mode == Forward::Masq as u8 || replace(packet, report, Side::Source, c.local, c.local_port, false))
     } else {
         (!lower || rewrite::lower_ttl::<TcPacket, A>(packet)) && (!is_tunnel || tunnel::apply(packet, p, &outer, true))
     };
@@ -82,7 +85,8 @@ pub fn to_client<A: Reported>(
     c: &Connection<A>,
     now: u64,
 ) -> i32 {
-    if c.forward != Forward::Masq as u8 {
+    let is_fullnat = c.forward == Forward::FullNat as u8;
+    if c.forward != Forward::Masq as u8 && !is_fullnat {
         // The client knows the packet as it is quoted.
         return count::pass(packet, Exit::Reply);
     }
@@ -94,14 +98,19 @@ pub fn to_client<A: Reported>(
     let own = packet.device() == 0;
     let p = &report.outer;
     if !own {
-        if !deliver::route(packet, A::FAMILY, &p.destination.widen(), now, route) {
+        let to = if is_fullnat { c.client } else { p.destination };
+        if !deliver::route(packet, A::FAMILY, &to.widen(), now, route) {
             return count::drop(packet, Exit::DropNoRoute);
         }
         if !route.local && p.ttl <= 1 {
             return count::drop(packet, Exit::DropTtl);
         }
     }
-    if !replace(packet, report, Side::Source, c.virt, c.virt_port, !own && !route.local) {
+    let done = replace(packet, report, Side::Source, c.virt, c.virt_port, !own && !route.local)
+        && (!is_fullnat
+            || replace(packet, report, Side::Destination, c.client, c.client_port, false)
+                && narrow(packet, report, fullnat::toa::added(c, settings)));
+    if !done {
         return count::drop(packet, Exit::DropInternal);
     }
     if let Some(dest) = Dest::get(c.dest, settings.epoch)
@@ -115,6 +124,22 @@ pub fn to_client<A: Reported>(
         (false, false) => deliver::send_tc(packet, route),
     };
     count::leave(packet, Exit::IcmpForwarded, verdict)
+}
+
+/// Takes `less` bytes off the MTU that an error tells: what the director adds to the client's packets. The quoted packet is
+/// longer than the client's by as much, and stays so: nobody looks at that.
+#[inline(always)]
+fn narrow<A: Reported>(packet: TcPacket, r: &Report<A>, less: u32) -> bool {
+    let Some(h) = r.header(packet) else { return false };
+    // SAFETY: checked by `at`.
+    unsafe {
+        let (v6, before) = (A::FAMILY != AF_INET, (*h).rest);
+        if let Some(rest) = icmp::rest_of_inner(v6, (*h).kind, (*h).code, u32::from_be(before), true, less) {
+            (*h).rest = rest.to_be();
+            (*h).check = checksum::update((*h).check, checksum::difference(before, rest.to_be()));
+        }
+    }
+    true
 }
 
 /// Replaces address and port of one side of the error, and in the packet it quotes those of the other side. The quoted
