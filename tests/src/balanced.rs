@@ -6,7 +6,15 @@ use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context, Result, ensure};
 
+use crate::text;
 use crate::topology::{Arms, Cluster, Layout, Offloads, Server, Site, TRUNK, VIP, VIP6};
+
+/// What a service is of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Protocol {
+    Tcp,
+    Udp,
+}
 
 /// A forwarding mode.
 #[derive(Clone, Copy)]
@@ -28,6 +36,8 @@ pub const NAT: Mode = Mode { site: Site::BehindDirector, option: "-m", real_serv
 pub const DR: Mode = Mode { site: Site::BesideDirector, option: "-g", real_server: "--dr" };
 /// FullNAT.
 pub const FULLNAT: Mode = Mode { site: Site::Remote, option: "--fullnat", real_server: "" };
+/// FullNAT, of whose clients real servers are told.
+pub const FULLNAT_TOA: Mode = Mode { real_server: "--toa --trust 192.168.122.100 2001:db8:b::100", ..FULLNAT };
 /// IP in IP.
 pub const IPIP: Mode = Mode { site: Site::Remote, option: "-i", real_server: "--tun" };
 /// GUE.
@@ -89,9 +99,11 @@ impl Balanced {
         if mode.site == Site::BehindDirector {
             cluster.director.sysctl(&["net/ipv4/ip_forward=1", "net/ipv6/conf/all/forwarding=1"])?;
         }
-        if !mode.real_server.is_empty() {
-            for server in &cluster.servers {
-                server.lvsadm(&format!("real-server {} --vip {VIP} {VIP6}", mode.real_server))?;
+        for server in &cluster.servers {
+            match mode.real_server {
+                "" => {}
+                _ if mode.is_fullnat() => drop(server.lvsadm(&format!("real-server {}", mode.real_server))?),
+                _ => drop(server.lvsadm(&format!("real-server {} --vip {VIP} {VIP6}", mode.real_server))?),
             }
         }
         let balanced = Balanced { cluster, mode, arms };
@@ -136,11 +148,12 @@ impl Balanced {
     }
 
     /// The client's address, as servers must see it.
-    fn client(&self, vip: IpAddr) -> &'static str {
+    fn client(&self, vip: IpAddr, protocol: Protocol) -> &'static str {
+        let is_hidden = self.mode.is_fullnat() && (self.mode.real_server.is_empty() || protocol == Protocol::Udp);
         match (self.arms, vip) {
             // Who does not read the packets' option sees the director.
-            (_, IpAddr::V4(_)) if self.mode.is_fullnat() => LOCALS[0],
-            (_, IpAddr::V6(_)) if self.mode.is_fullnat() => LOCALS[1],
+            (_, IpAddr::V4(_)) if is_hidden => LOCALS[0],
+            (_, IpAddr::V6(_)) if is_hidden => LOCALS[1],
             (_, IpAddr::V6(_)) => "2001:db8:a::1",
             (Arms::One, _) => "10.20.0.1",
             (Arms::Two | Arms::Trunk, _) => "10.10.10.1",
@@ -173,12 +186,15 @@ impl Balanced {
     fn serves_http(&self, vip: IpAddr) -> Result<()> {
         let (client, service) = (self.cluster.client(), SocketAddr::new(vip, 80));
         let answer = client.get(service, "/").context("the first request")?;
-        ensure!(answer.contains(&format!(" {} ", self.client(vip))), "the server saw another client: {answer}");
+        ensure!(
+            answer.contains(&format!(" {} ", self.client(vip, Protocol::Tcp))),
+            "the server saw another client: {answer}"
+        );
         let spread = client.spread(service, 6)?;
         let even: BTreeMap<String, usize> = (1..=SERVERS).map(|n| (format!("rs{n}"), 6 / SERVERS)).collect();
         ensure!(spread == even, "not evenly spread: {spread:?}");
         let long = client.get(service, &format!("/bytes/{LONG}")).context("a long answer")?;
-        ensure!(long.len() == LONG, "{} of {LONG} bytes came", long.len());
+        ensure!(long.into_bytes() == text(LONG), "a long answer is not what was sent");
         let answer = client.post(service, LONG).context("a long request")?;
         ensure!(answer.trim_end().ends_with(&format!(" {LONG}")), "not all of the request came: {answer}");
         Ok(())
@@ -190,12 +206,12 @@ impl Balanced {
         for (index, namespace) in self.cluster.servers.iter().enumerate() {
             let (v4, v6) = self.cluster.server_addresses(index + 1);
             let own = if vip.is_ipv4() != crossed { v4 } else { v6 };
-            let address = if mode.real_server.is_empty() { own } else { vip };
+            let address = if mode.real_server.is_empty() || mode.is_fullnat() { own } else { vip };
             servers.push(Server::udp(namespace, address, 53, "rs")?);
         }
         for length in [1, 100, 1200] {
             let answer = self.cluster.client().datagram(SocketAddr::new(vip, 53), length)?;
-            ensure!(answer == format!("rs {} {length}\n", self.client(vip)), "a wrong answer: {answer}");
+            ensure!(answer == format!("rs {} {length}\n", self.client(vip, Protocol::Udp)), "a wrong answer: {answer}");
         }
         Ok(())
     }

@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use tests::balanced::{
-    Balanced, DR, FULLNAT, GRE, GRE_CSUM, GUE, GUE_CSUM, GUE_REMCSUM, IPIP, NAT, SERVERS, TIERS, VXLAN, check,
+    Balanced, DR, FULLNAT, FULLNAT_TOA, GRE, GRE_CSUM, GUE, GUE_CSUM, GUE_REMCSUM, IPIP, NAT, SERVERS, TIERS, VXLAN,
+    check,
 };
 use tests::topology::{Arms, PacketSocket, Site, VIP};
 
@@ -16,6 +17,7 @@ macro_rules! modes {
 modes! {
     nat: NAT,
     fullnat: FULLNAT,
+    fullnat_with_toa: FULLNAT_TOA,
     direct_routing: DR,
     tunnel_ipip: IPIP,
     tunnel_gue: GUE,
@@ -35,7 +37,7 @@ fn tunnels_carry_the_other_family() {
 
 #[test]
 fn one_armed() {
-    for (name, mode) in [("nat", NAT), ("dr", DR), ("ipip", IPIP)] {
+    for (name, mode) in [("nat", NAT), ("dr", DR), ("ipip", IPIP), ("fullnat", FULLNAT)] {
         check(mode, Arms::One, &[TIERS[0], TIERS[3]], false).unwrap_or_else(|error| panic!("{name}: {error:#}"));
     }
 }

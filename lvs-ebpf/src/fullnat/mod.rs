@@ -176,12 +176,7 @@ where
 
 /// What a client's packet means for TOA: whether it has to do with it at all.
 #[inline(always)]
-fn begins<P: Packet, A: Family>(
-    packet: P,
-    p: &Parsed<A>,
-    settings: &Settings,
-    connection: *mut Connection<A>,
-) -> bool {
+fn begins<P: Packet, A: Family>(packet: P, p: &Parsed<A>, settings: &Settings, connection: *mut Connection<A>) -> bool {
     // SAFETY: an element of the map.
     let c = unsafe { &*connection };
     if c.told >= told::SETTLED {

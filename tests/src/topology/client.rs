@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use super::{Namespace, Origin, Session};
+use crate::text;
 
 /// A client in a namespace.
 #[derive(Clone, Copy)]
@@ -22,7 +23,7 @@ impl Client<'_> {
     /// The answer to a POST of `length` bytes, by curl.
     pub fn post(self, to: SocketAddr, length: usize) -> Result<String> {
         let body = std::env::temp_dir().join(format!("{}-{length}", self.0.name()));
-        std::fs::write(&body, vec![b'x'; length])?;
+        std::fs::write(&body, text(length))?;
         let curl = "curl --silent --show-error --globoff --max-time 20 -H Content-Type:text/plain";
         let answer = self.0.run(&format!("{curl} --data-binary @{} http://{to}/", body.display()));
         std::fs::remove_file(body)?;
@@ -65,7 +66,7 @@ impl Client<'_> {
             let socket = UdpSocket::bind(if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" })?;
             socket.set_read_timeout(Some(Duration::from_secs(5)))?;
             socket.connect(to)?;
-            socket.send(&vec![b'x'; length])?;
+            socket.send(&text(length))?;
             let mut answer = [0; 256];
             let received = socket.recv(&mut answer).with_context(|| format!("no answer from {to}"))?;
             Ok(String::from_utf8_lossy(&answer[..received]).into_owned())

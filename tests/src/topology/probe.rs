@@ -13,6 +13,7 @@ use nix::sys::socket::sockopt::{Ipv4RecvErr, Ipv4Ttl, Ipv6RecvErr, Ipv6Ttl};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, setsockopt};
 
 use super::Client;
+use crate::text;
 
 /// What became of a datagram.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,7 +44,7 @@ impl Client<'_> {
                 setsockopt(&socket, Ipv6Ttl, &ttl)?;
             }
             socket.connect(to)?;
-            socket.send(&vec![b'x'; length])?;
+            socket.send(&text(length))?;
             let mut ready = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
             ensure!(poll(&mut ready, PollTimeout::from(5000u16))? > 0, "nothing became of a datagram to {to}");
             if let Some(report) = report(&socket)? {

@@ -13,6 +13,7 @@ use anyhow::Result;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::Namespace;
+use crate::text;
 
 /// A server; dropped, it stops.
 pub struct Server {
@@ -21,8 +22,9 @@ pub struct Server {
 }
 
 impl Server {
-    /// An HTTP server on every address of the namespace. It answers every request for `/bytes/N` with N bytes, every other
-    /// one with `NAME CLIENT LENGTH`: its name, the peer's address, and how many bytes the request's body had.
+    /// An HTTP server on every address of the namespace. It answers every request for `/bytes/N` with N bytes of
+    /// [`text`], every other one with `NAME CLIENT LENGTH`: its name, the peer's address, and how many bytes of the request's body,
+    /// which is such a text too, came right.
     pub fn http(namespace: &Namespace, port: u16, name: &str) -> Result<Self> {
         let listener = namespace.enter(|| Ok(TcpListener::bind(("::", port))?))?;
         listener.set_nonblocking(true)?;
@@ -41,7 +43,7 @@ impl Server {
     /// A UDP server on one address that answers each datagram with `NAME CLIENT LENGTH`.
     pub fn udp(namespace: &Namespace, address: IpAddr, port: u16, name: &str) -> Result<Self> {
         let name = name.to_owned();
-        let answer = move |datagram: &[u8], client| format!("{name} {client} {}\n", datagram.len()).into_bytes();
+        let answer = move |datagram: &[u8], client| format!("{name} {client} {}\n", right(datagram)).into_bytes();
         Self::datagrams(namespace, address, port, answer)
     }
 
@@ -112,9 +114,11 @@ fn serve(stream: TcpStream, name: &str) -> io::Result<()> {
         if headers.get("expect").is_some_and(|value| value == "100-continue") {
             output.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
         }
-        let received = io::copy(&mut input.by_ref().take(length), &mut io::sink())?;
+        let mut received = Vec::new();
+        input.by_ref().take(length).read_to_end(&mut received)?;
+        let received = right(&received);
         let body = match path.strip_prefix("/bytes/").and_then(|count| count.parse().ok()) {
-            Some(count) => vec![b'x'; count],
+            Some(count) => text(count),
             None => format!("{name} {peer} {received}\n").into_bytes(),
         };
         write!(output, "HTTP/1.1 200 OK\r\nServer: {name}\r\nContent-Length: {}\r\n\r\n", body.len())?;
@@ -124,6 +128,11 @@ fn serve(stream: TcpStream, name: &str) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// How many bytes are those that were sent.
+fn right(received: &[u8]) -> usize {
+    received.iter().zip(text(received.len())).take_while(|(came, sent)| *came == sent).count()
 }
 
 /// A request without its body.
