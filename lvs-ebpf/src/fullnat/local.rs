@@ -59,8 +59,7 @@ fn pool(config: &ServiceConfig, v4: bool, epoch: u64) -> Option<(u32, u32, u32)>
         return None;
     }
     let count4 = slot(table, 0)?;
-    let (first, count) =
-        if v4 { (POOL_HEAD, count4) } else { (count4.wrapping_add(POOL_HEAD), slot(table, 1)?) };
+    let (first, count) = if v4 { (POOL_HEAD, count4) } else { (count4.wrapping_add(POOL_HEAD), slot(table, 1)?) };
     if count == 0 { None } else { Some((table, first, count)) }
 }
 
