@@ -47,7 +47,8 @@ fn saved(namespace: &Namespace) -> String {
 
 /// The lines of a file that are about services and destinations.
 fn table(text: &str) -> BTreeSet<&str> {
-    text.lines().filter(|line| line.starts_with("-A") || line.starts_with("-a")).collect()
+    let is_rule = |line: &&str| ["-A", "-a", "mark add"].iter().any(|start| line.starts_with(start));
+    text.lines().filter(is_rule).collect()
 }
 
 /// Numbers that look random and are the same each time.
@@ -68,7 +69,16 @@ impl Random {
 fn some_rules(random: &mut Random) -> String {
     let mut text = format!("--set {} 120 {}\n", 1 + random.below(3000), 1 + random.below(3000));
     if random.below(2) == 0 {
-        writeln!(text, "sysctl drop_entry={}", 1 + random.below(3)).unwrap();
+        // 2 is what becomes of 1 by itself.
+        writeln!(text, "sysctl drop_entry={}", [1, 3][random.below(2) as usize]).unwrap();
+    }
+    text.push_str("mark flush\n");
+    for traffic in
+        ["--to 192.0.2.1", "--protocol udp --to 192.0.2.0/24 --dport 53", "--from 2001:db8::/32 --dport 80-90"]
+    {
+        if random.below(3) != 0 {
+            writeln!(text, "mark add --mark {} {traffic}", random.of(&["7", "4294967295"])).unwrap();
+        }
     }
     let services =
         ["-t 192.0.2.1:80", "-u 192.0.2.1:53", "-t 192.0.2.2:443", "-t [2001:db8::1]:80", "-f 7", "-f 4294967295 -6"];
@@ -82,7 +92,8 @@ fn some_rules(random: &mut Random) -> String {
         let persistence = random.of(&["", "", " -p 300", " -p 2678400"]);
         let mask = if persistence.is_empty() { "" } else { ["", mask][random.below(2) as usize] };
         let flags = if scheduler == "mh" { random.of(&["", " -b mh-fallback", " -b mh-fallback,mh-port"]) } else { "" };
-        writeln!(text, "-A {service} -s {scheduler}{persistence}{mask}{flags}").unwrap();
+        let timeouts = random.of(&["", "", " --conn-timeout 600:0:0", " --conn-timeout 0:20:30"]);
+        writeln!(text, "-A {service} -s {scheduler}{persistence}{mask}{flags}{timeouts}").unwrap();
         let port = service.rsplit_once(':').map_or("0", |(_, port)| port);
         for server in 1..=8 {
             if random.below(2) == 0 {
@@ -269,7 +280,7 @@ fn devices_are_what_the_file_says() {
 fn killed_anywhere_it_is_the_old_rules_or_the_new() {
     let director = Namespace::new("director").unwrap();
     let rules = |scheduler: &str, third: u32| {
-        let mut text = String::new();
+        let mut text = format!("mark flush\nmark add --mark {third} --to 192.0.2.1\n");
         for service in 1..=250 {
             let vip = format!("-t 192.0.2.{service}:80");
             writeln!(text, "-A {vip} -s {scheduler}").unwrap();

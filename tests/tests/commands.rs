@@ -89,6 +89,8 @@ fn killed_anywhere_it_leaves_nothing_half_done() {
         format!("-e -t {SERVICE} -r 192.168.122.101:80 -m -w 1"),
         "-A -u 10.10.10.10:53".to_owned(),
         "-D -u 10.10.10.10:53".to_owned(),
+        "mark add --mark 7 --to 192.0.2.9".to_owned(),
+        "mark del --to 192.0.2.9".to_owned(),
     ];
     let whole = time(|| drop(director.lvsadm("-Ln")));
     for step in 0..60u32 {
@@ -106,6 +108,8 @@ fn killed_anywhere_it_leaves_nothing_half_done() {
         let servers = listed(director);
         assert!(servers.contains(&"192.168.122.101:80".to_owned()), "after {command}: {servers:?}");
         assert!(servers.contains(&"192.168.122.102:80".to_owned()), "after {command}: {servers:?}");
+        let marks = director.lvsadm("mark list").unwrap();
+        assert!(["", "--mark 7 --to 192.0.2.9\n"].contains(&&*marks), "after {command}: {marks}");
         cluster.client().get(service, "/").unwrap_or_else(|error| panic!("after {command}: {error:#}"));
     }
     for number in 1..=2 {
@@ -184,6 +188,35 @@ fn the_environment_names_devices_mode_and_sizes() {
     assert!(status.contains("tables: 10"), "{status}");
     let nonsense = director.command(lvsadm_path()).arg("-Ln").env("LVS_MODE", "fast").output().unwrap();
     assert!(!nonsense.status.success() && String::from_utf8_lossy(&nonsense.stderr).contains("LVS_MODE"));
+}
+
+/// Boot scripts set what the kernel's IPVS has.
+#[test]
+fn settings_that_mean_something_else_here_say_so_and_are_no_error() {
+    let director = Namespace::new("director").unwrap();
+    let sysctl = |arguments: &str| {
+        let output = director.command(lvsadm_path()).arg("sysctl").args(arguments.split(' ')).output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    };
+    director.lvsadm("sysctl conn_reuse_mode=0").unwrap();
+    let (status, told, notes) = sysctl("net.ipv4.vs.conntrack=1 sync_threshold=3 amemthresh drop_entry=1 drop_entry");
+    assert_eq!((status, &*told), (Some(0), "net.ipv4.vs.amemthresh = 1024\nnet.ipv4.vs.drop_entry = 1\n"));
+    let names: Vec<&str> = notes.lines().filter_map(|note| note.strip_prefix("lvsadm: ")?.split(':').next()).collect();
+    assert_eq!(names, ["net.ipv4.vs.conntrack", "net.ipv4.vs.sync_threshold", "net.ipv4.vs.amemthresh"]);
+    assert_eq!(notes.lines().count(), 3);
+    // All of it or nothing.
+    let (status, told, error) = sysctl("conntrack=0 drop_entry=4");
+    let sentence = "lvsadm: drop_entry takes a number from 0 to 3, not `4'\n";
+    assert_eq!((status, &*told, &*error), (Some(2), "", sentence));
+    let saved = director.lvsadm("save --full").unwrap();
+    let kept: Vec<&str> = saved.lines().filter(|line| line.starts_with("sysctl")).collect();
+    assert_eq!(kept, ["sysctl --reset", "sysctl conn_reuse_mode=0", "sysctl conntrack=1", "sysctl drop_entry=1"]);
+    let explained = director.lvsadm("sysctl --explain net.ipv4.vs.drop_entry").unwrap();
+    assert!(
+        explained.starts_with("drop_entry (0 to 3, default 0)\n    ") && explained.lines().count() == 2,
+        "{explained}"
+    );
 }
 
 /// The kernel follows a million instructions of a program at most, and different releases follow different ways.

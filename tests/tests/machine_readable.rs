@@ -55,6 +55,16 @@ fn what_is_told_is_of_the_schema_and_true() {
     assert_eq!(connections.as_array().unwrap().iter().filter(client).count(), 4);
     assert_eq!(json("-L --timeout --json", "timeouts"), json!({ "tcp": 900, "tcp_fin": 120, "udp": 300 }));
     json("-L --daemon --json", "daemons");
+    assert_eq!(json("mark list --json", "marks"), json!([]));
+    director.lvsadm("mark add --mark 7 --to 192.0.2.0/24 --protocol tcp --dport 80").unwrap();
+    let everything = json!({ "address": "0.0.0.0", "prefix_length": 0 });
+    assert_eq!(
+        json("mark list --json", "marks"),
+        json!([{
+            "mark": 7, "family": "inet", "protocol": "tcp", "to": { "address": "192.0.2.0", "prefix_length": 24 },
+            "from": everything, "first_port": 80, "last_port": 80
+        }])
+    );
     let status = json("status --json", "status");
     let nat = status["packets"].as_array().unwrap().iter().find(|exit| exit["exit"] == "nat").unwrap();
     assert!(nat["packets"].as_u64().unwrap() > 7 * 3, "{nat}");

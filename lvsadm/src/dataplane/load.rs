@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -190,18 +191,13 @@ fn create(loading: &Loading) -> Result<Ebpf> {
         .context("the kernel refuses the data plane's maps")
 }
 
-/// Removes a directory of pins.
+/// Removes a directory of pins. One that is not there is as good: commands in other network namespaces may remove the same one
+/// at the same time.
 pub fn remove(path: &Path) -> Result<()> {
-    let entries = match fs::read_dir(path) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error).context("cannot read a directory of pins"),
-    };
-    for entry in entries {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() { remove(&entry.path())? } else { fs::remove_file(entry.path())? }
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error).context("cannot remove a directory of pins"),
+        _ => Ok(()),
     }
-    fs::remove_dir(path).context("cannot remove a directory of pins")
 }
 
 /// Jiffies a second: the coarse clock advances once a jiffy.
