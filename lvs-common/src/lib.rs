@@ -19,6 +19,7 @@ pub mod marks;
 pub mod persist;
 pub mod ports;
 pub mod reassembly;
+pub mod reset;
 pub mod sched;
 pub mod sip;
 pub mod state;

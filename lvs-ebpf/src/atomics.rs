@@ -60,6 +60,13 @@ pub fn fetch_and64(target: *mut u64, bits: u64) -> u64 {
     unsafe { atomic_and::<u64, u64, { SeqCst }>(target, bits) }
 }
 
+/// As [`fetch_and64`].
+#[inline(always)]
+pub fn fetch_and32(target: *mut u32, bits: u32) -> u32 {
+    // SAFETY: as above.
+    unsafe { atomic_and::<u32, u32, { SeqCst }>(target, bits) }
+}
+
 /// Stores; the value before.
 #[inline(always)]
 pub fn exchange32(target: *mut u32, value: u32) -> u32 {

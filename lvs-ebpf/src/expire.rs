@@ -15,7 +15,7 @@ use crate::{
     atomics, defend, estimate, fullnat,
     maps::{CLOCK, Clock, SETTINGS},
     params,
-    parse::Family,
+    reset::{self, Queued},
     track::{self, Table},
 };
 
@@ -91,7 +91,7 @@ struct Sweep {
 
 /// Visits the buckets of one slice: how many entries there are in them.
 #[inline(always)]
-fn sweep<A: Family>(slice: u64, buckets: u32, now: u64) -> u32
+fn sweep<A: Queued>(slice: u64, buckets: u32, now: u64) -> u32
 where
     Table: Store<A>,
 {
@@ -103,7 +103,7 @@ where
     s.held
 }
 
-extern "C" fn visit<A: Family>(index: u64, context: *mut c_void) -> i64
+extern "C" fn visit<A: Queued>(index: u64, context: *mut c_void) -> i64
 where
     Table: Store<A>,
 {
@@ -131,7 +131,7 @@ struct Cleaning {
 
 /// Takes out what has expired in a bucket and notes when to come again.
 #[inline(always)]
-fn clean<A: Family>(index: u32, bucket: *mut Bucket, now: u64)
+fn clean<A: Queued>(index: u32, bucket: *mut Bucket, now: u64)
 where
     Table: Store<A>,
 {
@@ -145,7 +145,7 @@ where
     <Table as Store<A>>::sooner(&Table, bucket, c.due);
 }
 
-extern "C" fn check<A: Family>(way: u64, context: *mut c_void) -> i64
+extern "C" fn check<A: Queued>(way: u64, context: *mut c_void) -> i64
 where
     Table: Store<A>,
 {
@@ -168,14 +168,14 @@ where
     }
     let now = s.now;
     if track::expired(c, now) {
-        if c.controlled == 0 {
+        if c.controlled != 0 {
+            c.timeout = CONTROL_EXTENSION.wrapping_mul(params::hz());
+            c.last_seen = now;
+        } else if !reset::keeps(at, c, now) {
             let gone = track::remove(at, connection, s.epoch, |c| track::expired(c, now) && c.controlled == 0);
             if gone || c.state & conn_flags::DEAD != 0 {
                 return 0;
             }
-        } else {
-            c.timeout = CONTROL_EXTENSION.wrapping_mul(params::hz());
-            c.last_seen = now;
         }
     }
     let due = c.last_seen.wrapping_add(c.timeout as u64).wrapping_add(1);

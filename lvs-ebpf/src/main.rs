@@ -31,6 +31,7 @@ mod params;
 mod parse;
 mod pipeline;
 mod reject;
+mod reset;
 mod rewrite;
 mod schedule;
 mod service;
@@ -351,6 +352,16 @@ pub fn lvs_room4(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn lvs_room6(ctx: TcContext) -> i32 {
     fullnat::toa::room::<V6>(tc(&ctx))
+}
+
+#[classifier]
+pub fn lvs_reset4(ctx: TcContext) -> i32 {
+    reset::run::<V4>(tc(&ctx))
+}
+
+#[classifier]
+pub fn lvs_reset6(ctx: TcContext) -> i32 {
+    reset::run::<V6>(tc(&ctx))
 }
 
 #[classifier]

@@ -16,6 +16,8 @@ const SETTLED: u32 = 1;
 const VIRTUAL: u32 = 2;
 /// The packet is from a watched real server.
 const REPLY: u32 = 4;
+/// The packet has carried resets.
+const CARRIED: u32 = 16;
 /// What FullNAT does to a packet's TCP options is done.
 const OPTIONS: u32 = 8;
 
@@ -66,6 +68,18 @@ pub fn options_done<P: Packet>(packet: P) {
 #[inline(always)]
 pub fn are_options_done<P: Packet>(packet: P) -> bool {
     packet.note(FLAGS) & OPTIONS != 0
+}
+
+/// Notes that the packet has carried resets.
+#[inline(always)]
+pub fn carried<P: Packet>(packet: P) {
+    packet.set_note(FLAGS, packet.note(FLAGS) | CARRIED);
+}
+
+/// Whether the packet has carried resets.
+#[inline(always)]
+pub fn has_carried<P: Packet>(packet: P) -> bool {
+    packet.note(FLAGS) & CARRIED != 0
 }
 
 /// Notes the destination.

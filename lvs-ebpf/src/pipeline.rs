@@ -14,6 +14,7 @@ use crate::{
     packet::{L3, Packet, TcPacket, XdpPacket},
     parse::{Family, Parsed, Stray},
     reject,
+    reset::{self, Queued},
     rewrite::{
         self,
         nat::{self, Side},
@@ -40,12 +41,15 @@ where
 
 /// Reads a packet of family `A` in TC, and leaves it to the stack or to the program that serves it.
 #[inline(always)]
-pub fn read<A: Family>(packet: TcPacket) -> i32 {
+pub fn read<A: Queued>(packet: TcPacket) -> i32 {
     let p = match A::parse(packet) {
         Ok(p) => p,
         Err(stray) => return strayed::<A>(packet, stray),
     };
     let Some(settings) = track::settings() else { return TcPacket::PASS };
+    if reset::is_carrier(packet, &p, settings) && A::leave(&p) {
+        return jump(packet, if A::HEADER == 20 { Tail::Reset4 } else { Tail::Reset6 });
+    }
     let (virt, reply) = track::watched(p.source, p.destination, settings);
     // A mark can be on any packet.
     let virt = virt || packet.mark() != 0 && settings.flags & settings_flags::FWMARK != 0;
@@ -189,14 +193,14 @@ where
         if p.length + overhead > hop.mtu as u32 {
             return P::PASS;
         }
-        seen(p, settings, at, connection, dest, now);
+        seen(packet, p, settings, at, connection, dest, now);
         if !modify(packet, p, Some(c), is_tunnel, &outer, true, true) {
             return count::drop(packet, Exit::DropInternal);
         }
         return count::leave(packet, done(mode), deliver::send_xdp(packet, &hop));
     }
 
-    seen(p, settings, at, connection, dest, now);
+    seen(packet, p, settings, at, connection, dest, now);
     if mode == Forward::Local as u8 {
         return count::pass(packet, Exit::Local);
     }
@@ -290,14 +294,22 @@ fn done(mode: u8) -> Exit {
 
 /// State, times and counts of a client's packet.
 #[inline(always)]
-fn seen<A: Family>(p: &Parsed<A>, settings: &Settings, at: u32, connection: *mut Connection<A>, dest: &Dest, now: u64)
-where
+pub fn seen<P: Packet, A: Family>(
+    packet: P,
+    p: &Parsed<A>,
+    settings: &Settings,
+    at: u32,
+    connection: *mut Connection<A>,
+    dest: &Dest,
+    now: u64,
+) where
     Table: Store<A>,
 {
     track::advance(at, connection, dest, None, p.event(), settings, now);
     // SAFETY: an element of the map; a lost count between two CPUs of one connection does not matter.
     unsafe { (*connection).in_packets = (*connection).in_packets.wrapping_add(1) };
     count::packet_in(dest.id, p.length);
+    reset::record(packet, p, settings, connection);
 }
 
 /// What the mode changes in a packet to the real server.
@@ -365,11 +377,16 @@ where
     let Some(dest) = Dest::get(c.dest, settings.epoch) else { return TcPacket::PASS };
     let now = track::jiffies();
     if c.forward != Forward::Masq as u8 {
-        if A::HEADER == 20 && is_own::<A>(packet, p, now) {
+        if A::HEADER == 20 && !reset::is_ours(c, p) && is_own::<A>(packet, p, now) {
             // From an address of the director's own: the stack takes it for a martian.
             return count::pass(packet, Exit::NotOurs);
         }
         heard(p, settings, at, connection, &dest, now);
+        if reset::is_ours(c, p)
+            && let Some(verdict) = reset::pass_on(packet, p, now)
+        {
+            return count::leave(packet, Exit::Reply, verdict);
+        }
         return count::pass(packet, Exit::Reply);
     }
     let Some(route) = deliver::scratch() else { return count::drop(packet, Exit::DropInternal) };
@@ -427,7 +444,7 @@ fn is_own<A: Family>(packet: TcPacket, p: &Parsed<A>, now: u64) -> bool {
 
 /// State, times and counts of a real server's packet.
 #[inline(always)]
-fn heard<A: Family>(p: &Parsed<A>, settings: &Settings, at: u32, connection: *mut Connection<A>, dest: &Dest, now: u64)
+pub fn heard<A: Family>(p: &Parsed<A>, settings: &Settings, at: u32, connection: *mut Connection<A>, dest: &Dest, now: u64)
 where
     Table: Store<A>,
 {

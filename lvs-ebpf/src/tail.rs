@@ -84,6 +84,10 @@ pub enum Tail {
     Room4 = 37,
     /// The same for IPv6.
     Room6 = 38,
+    /// Has an IPv4 packet carry resets of expired connections (TC only).
+    Reset4 = 39,
+    /// The same for IPv6.
+    Reset6 = 40,
 }
 
 /// Jumps; returns only if the program array has no such program.

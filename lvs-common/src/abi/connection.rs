@@ -50,6 +50,8 @@ pub mod conn_flags {
     pub const INVALID: u32 = 0x800;
     /// Taken out of the table: no packet changes it any more.
     pub const DEAD: u32 = 0x1000;
+    /// It has expired, and waits until both its ends are told by a RST.
+    pub const RESETTING: u32 = 0x2000;
     /// The low byte.
     pub const STATE: u32 = 0xff;
 }
@@ -100,7 +102,8 @@ pub struct Connection<A> {
     pub local_port: u16,
     /// Next hop toward the client, for replies.
     pub reply_hop: NextHop,
-    /// Of a template: hash of what a persistence engine keyed it with, 0 without one.
+    /// Of a template: hash of what a persistence engine keyed it with, 0 without one. Of a TCP connection: what a reset
+    /// needs to know, see [`reset`](crate::reset).
     pub engine: u64,
     /// FullNAT: the alias's entry plus 1, or 0.
     pub alias: u32,

@@ -75,8 +75,8 @@ pub struct Settings {
     pub staged: u32,
     /// How many of the used destination slots hold none that is configured; only `lvsadm` reads it.
     pub idle_dests: u32,
-    /// Always 0.
-    pub pad: u32,
+    /// Whether connections of IPv4 (1) or IPv6 (2) wait to be reset; the data plane's.
+    pub resets: u32,
     /// Serial of the newest service; only `lvsadm` reads it.
     pub serial: u64,
     /// The classification rules.

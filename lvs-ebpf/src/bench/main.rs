@@ -101,7 +101,7 @@ pub fn test_atomics(_: TcContext) -> i32 {
         words.add(7).write(
             hit as u64
                 | (atomics::fetch_or64(wide, 5) | atomics::fetch_and64(wide, 6)) << 8
-                | (atomics::fetch_or32(narrow, 3) as u64) << 16,
+                | ((atomics::fetch_or32(narrow, 3) | atomics::fetch_and32(narrow, 6)) as u64) << 16,
         );
     }
     0

@@ -9,7 +9,6 @@ use lvs_common::{
     abi::{AF_INET, Connection, NextHop, Settings, conn_flags, conn_kind},
     exit::Exit,
     fullnat::{Telling, answered, telling, told},
-    state::Direction,
     table::{self, Hash, Store},
     wire::tcp_flags,
 };
@@ -20,6 +19,7 @@ use crate::{
     note,
     packet::{L3, Packet},
     parse::{Family, Parsed},
+    pipeline,
     reject,
     rewrite::nat,
     tail::{Tail, jump},
@@ -134,7 +134,7 @@ where
         if p.length > hop.mtu as u32 {
             return P::PASS;
         }
-        seen(p, settings, at, connection, &dest, now);
+        pipeline::seen(packet, p, settings, at, connection, &dest, now);
         if !translate::apply(packet, p, &ends, true) {
             return count::drop(packet, Exit::DropInternal);
         }
@@ -143,7 +143,7 @@ where
     // The program for options comes back here.
     let is_first_time = !note::are_options_done(packet);
     if is_first_time {
-        seen(p, settings, at, connection, &dest, now);
+        pipeline::seen(packet, p, settings, at, connection, &dest, now);
     }
     let Some(route) = deliver::scratch() else { return count::drop(packet, Exit::DropInternal) };
     if !deliver::cached(cache, now, route) && !deliver::look_up(packet, cache, family, to, now, route) {
@@ -233,7 +233,7 @@ where
         if p.length > hop.mtu as u32 {
             return P::PASS;
         }
-        heard(p, settings, at, connection, &dest, now);
+        pipeline::heard(p, settings, at, connection, &dest, now);
         if !translate::apply(packet, p, &ends, true) {
             return count::drop(packet, Exit::DropInternal);
         }
@@ -260,7 +260,7 @@ where
             return reject::too_big::<P, A>(packet, mtu, dest.id, 0);
         }
     }
-    heard(p, settings, at, connection, &dest, now);
+    pipeline::heard(p, settings, at, connection, &dest, now);
     if !translate::apply(packet, p, &ends, !route.local) {
         return count::drop(packet, Exit::DropInternal);
     }
@@ -271,28 +271,4 @@ where
     }
     let verdict = if route.local { deliver::send_local(packet) } else { deliver::send_tc(packet, route) };
     count::leave(packet, Exit::FullNatReply, verdict)
-}
-
-/// State, times and counts of a client's packet.
-#[inline(always)]
-fn seen<A: Family>(p: &Parsed<A>, settings: &Settings, at: u32, connection: *mut Connection<A>, dest: &Dest, now: u64)
-where
-    Table: Store<A>,
-{
-    track::advance(at, connection, dest, None, p.event(), settings, now);
-    // SAFETY: an element of the map; a lost count between two CPUs of one connection does not matter.
-    unsafe { (*connection).in_packets = (*connection).in_packets.wrapping_add(1) };
-    count::packet_in(dest.id, p.length);
-}
-
-/// State, times and counts of a real server's packet.
-#[inline(always)]
-fn heard<A: Family>(p: &Parsed<A>, settings: &Settings, at: u32, connection: *mut Connection<A>, dest: &Dest, now: u64)
-where
-    Table: Store<A>,
-{
-    track::advance(at, connection, dest, Some(Direction::Output), p.event(), settings, now);
-    if dest.available() {
-        count::packet_out(dest.id, p.length);
-    }
 }

@@ -23,7 +23,7 @@ use super::refusal::refused;
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lvs"));
 
 /// Tail-called programs in the order of their indices (`Tail` of the data plane): XDP's and TC's names.
-const TAILS: [(Option<&str>, Option<&str>); 39] = [
+const TAILS: [(Option<&str>, Option<&str>); 41] = [
     (Some("lvs_xdp6"), Some("lvs_tc6")),
     (Some("lvs_xdp_new4"), Some("lvs_new4")),
     (Some("lvs_xdp_new6"), Some("lvs_new6")),
@@ -63,6 +63,8 @@ const TAILS: [(Option<&str>, Option<&str>); 39] = [
     (None, Some("lvs_tell6")),
     (None, Some("lvs_room4")),
     (None, Some("lvs_room6")),
+    (None, Some("lvs_reset4")),
+    (None, Some("lvs_reset6")),
 ];
 
 /// Programs that later calls need, and so are pinned: those that are attached to devices, the one whose log is followed, and

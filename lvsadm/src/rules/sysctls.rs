@@ -83,6 +83,11 @@ settings! {
     lblcr_expiration 4294967295 Same
         "Seconds without a connection after which lblcr forgets the destinations that serve an address, and without a change after \
          which the most loaded of several is let go."
+    lport_max 65535 Own
+        "The last port of a local address that FullNAT gives out."
+    lport_min 65535 Own
+        "The first port of a local address that FullNAT gives out. Where the host has the address, it keeps those of its \
+         ip_local_port_range beside."
     nat_icmp_send 1 Same
         "1: A real server behind NAT whose packet belongs to no connection is told that the port is unreachable."
     pmtu_disc 1 Same
@@ -99,6 +104,9 @@ settings! {
         "1: Any TCP packet but a RST may open a connection."
     snat_reroute 1 Other
         "Kept, but of no effect: replies are routed by where they go, whatever their source."
+    toa 2 Own
+        "FullNAT tells real servers their clients by a TCP option: 0: no; 1: with the end of the handshake, and up to the first \
+         data; 2: with the SYN too."
 }
 
 /// Settings whose modes change by themselves.
