@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::BufRead as _;
+use std::mem::offset_of;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -10,6 +11,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use aya::maps::{Array, Map, MapData};
+use lvs_common::abi::{Settings, Switch};
 use nix::fcntl::{Flock, FlockArg};
 use tests::topology::{Cluster, Layout, Namespace, Offloads, VIP, connect, lvsadm_path};
 
@@ -118,6 +121,30 @@ fn killed_anywhere_it_leaves_nothing_half_done() {
     }
     let spread = cluster.client().spread(service, 4).unwrap();
     assert_eq!(spread.values().copied().collect::<Vec<_>>(), [2, 2]);
+}
+
+/// A command that dies between preparing a change and making it leaves what this writes. To kill one just there takes luck.
+#[test]
+fn a_change_of_marks_that_was_not_made_never_is() {
+    let director = Namespace::new("director").unwrap();
+    director.lvsadm("mark add --mark 7 --to 192.0.2.9").unwrap();
+    director
+        .enter(|| {
+            let data = MapData::from_pin(tests::fixtures::pins()?.join("SETTINGS"))?;
+            let mut map = Array::<_, [u8; size_of::<Settings>()]>::try_from(Map::from_map_data(data)?)?;
+            let mut settings = map.get(&0, 0)?;
+            let word = |settings: &[u8], at: usize| u64::from_ne_bytes(settings[at..at + 8].try_into().unwrap());
+            let epoch = word(&settings, offset_of!(Settings, epoch));
+            let (marks, staged) = (offset_of!(Settings, marks), offset_of!(Settings, staged));
+            let other = 1 - Switch(word(&settings, marks)).copy(epoch);
+            settings[marks..marks + 8].copy_from_slice(&Switch::at(epoch + 1, other).0.to_ne_bytes());
+            settings[staged..staged + 4].copy_from_slice(&1u32.to_ne_bytes());
+            Ok(map.set(0, settings, 0)?)
+        })
+        .unwrap();
+    // The next change of something else comes with the epoch that the dead one was to come with.
+    director.lvsadm(&format!("-A -t {SERVICE}")).unwrap();
+    assert_eq!(director.lvsadm("mark list").unwrap(), "--mark 7 --to 192.0.2.9\n");
 }
 
 fn time(work: impl FnOnce()) -> Duration {

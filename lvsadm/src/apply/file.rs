@@ -9,11 +9,11 @@ use super::devices::{self, Device};
 use crate::change;
 use crate::commands::Defaults;
 use crate::dataplane::LogLevel;
-use crate::director::{Director, MemoryDirector, rules};
+use crate::director::{Director, Error, MemoryDirector, rules};
 use crate::grammar::subcommands::{self, AttachMode, Sub};
 use crate::grammar::{self, Command, Dialect, Failure};
 use crate::names::Names;
-use crate::rules::{MarkChange, Rule, RuleKey, SYSCTLS, SysctlName, Timeouts, Traffic, sysctl, words};
+use crate::rules::{MarkChange, Rule, RuleKey, SYSCTLS, SysctlName, Timeouts, Traffic, consistent, sysctl, words};
 
 /// What is wrong with a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -224,6 +224,7 @@ impl Script {
                 Setting::Attach { .. } | Setting::Detach { .. } => {}
             }
         }
+        consistent(&sysctls).map_err(Error::Other)?;
         wanted.set_sysctls(&sysctls)?;
         wanted.set_marks(&marks)?;
         rules(&wanted)

@@ -5,7 +5,7 @@ use lvs_common::abi::Sysctls;
 
 use super::defaults::Defaults;
 use crate::dataplane;
-use crate::rules::{SYSCTL_PREFIX, SYSCTLS, Sysctl, SysctlName, explained, sysctl as read};
+use crate::rules::{SYSCTL_PREFIX, SYSCTLS, Sysctl, SysctlName, consistent, explained, sysctl as read};
 
 /// Shows the named settings, or all; sets those with a value, after all are set back to their defaults if that is wanted.
 /// Nothing is set unless everything can be. What means something else here than in IPVS is told of on standard error.
@@ -25,6 +25,7 @@ pub fn sysctl(reset: bool, arguments: &[String]) -> Result<()> {
     if arguments.is_empty() && !reset {
         shown.extend(SYSCTLS);
     }
+    consistent(&changed).map_err(failed)?;
     plane.set(|s| s.sysctls = changed);
     drop(plane);
     named.iter().filter_map(|(name, _)| name.note()).for_each(|note| eprintln!("lvsadm: {note}"));

@@ -26,4 +26,4 @@ pub use rule::{Change, Rule, RuleKey, difference};
 pub use scheduler::{flag_by_name, flag_names, flags_of, scheduler_by_name, scheduler_name};
 pub use service::{Family, Netmask, PersistenceEngine, Protocol, Service, ServiceKey};
 pub use statistics::{DestinationEntry, Rates, ServiceEntry, Statistics, Timeouts};
-pub use sysctls::{AUTOMATIC, SYSCTL_PREFIX, SYSCTLS, Sysctl, SysctlName, explained, sysctl};
+pub use sysctls::{AUTOMATIC, SYSCTL_PREFIX, SYSCTLS, Sysctl, SysctlName, consistent, explained, sysctl};

@@ -1,6 +1,7 @@
 //! IPVS's settings (`net.ipv4.vs.*`) by their names: which there are, what they mean here, and how they are changed.
 
 use std::fmt::Write;
+use std::ops::RangeInclusive;
 
 use lvs_common::abi::Sysctls;
 use lvs_common::defence::mode;
@@ -9,11 +10,11 @@ use lvs_common::defence::mode;
 pub const SYSCTL_PREFIX: &str = "net.ipv4.vs.";
 
 macro_rules! settings {
-    ($($name:ident $max:literal $kind:ident $meaning:literal)+) => {
+    ($($name:ident $range:expr, $kind:ident $meaning:literal)+) => {
         /// Every setting that is kept.
         pub const SYSCTLS: &[Sysctl] = &[$(Sysctl {
             name: stringify!($name),
-            max: $max,
+            range: $range,
             kind: Kind::$kind,
             meaning: $meaning,
             get: |s| s.$name,
@@ -37,8 +38,8 @@ pub enum Kind {
 pub struct Sysctl {
     /// Its name, without the prefix.
     pub name: &'static str,
-    /// Its greatest value; the least is 0.
-    pub max: u32,
+    /// The values it takes.
+    pub range: RangeInclusive<u32>,
     /// What it is, beside the kernel's.
     pub kind: Kind,
     /// What it means.
@@ -48,65 +49,65 @@ pub struct Sysctl {
 }
 
 settings! {
-    am_droprate 4294967295 Same
+    am_droprate 0..=u32::MAX, Same
         "While drop_packet is 3, one in so many new connections is dropped; 0 is none."
-    amemthresh 4294967295 Other
+    amemthresh 0..=u32::MAX, Other
         "Room is scarce while a family's connection table has fewer free pages of 4 KiB than this (or than an eighth of it, if \
          that is fewer); IPVS looks at the host's free memory."
-    backup_only 1 Other
+    backup_only 0..=1, Other
         "Kept, but of no effect: there is no synchronisation in this build, so no backup."
-    cache_bypass 1 Same
+    cache_bypass 0..=1, Same
         "1: Packets for a service by mark that has no usable server go on to their own destination."
-    conn_expire_tcp_rst 1 Own
+    conn_expire_tcp_rst 0..=1, Own
         "1: When an established TCP connection expires, both ends are told by a RST."
-    conn_reuse_mode 3 Same
+    conn_reuse_mode 0..=3, Same
         "What a request for a connection does to one of the same ports: 0: belongs to it; 1: takes its place if it is closed; 2, 3: \
          and if a server behind direct routing or a tunnel is closing it. IPVS may drop the first such request; here none is."
-    conntrack 1 Other
+    conntrack 0..=1, Other
         "Kept, but of no effect: the data plane knows its connections itself, and the kernel tracks none of them."
-    drop_entry 3 Same
+    drop_entry 0..=3, Same
         "Takes out, once a second, connections that are of least use: 0: never; 1: while room is scarce, which it is not; 2: the \
          same, and it is; 3: always. 1 and 2 change by themselves."
-    drop_packet 3 Same
+    drop_packet 0..=3, Same
         "Drops some of the new connections: 0: never; 1, 2: while room is scarce, the more the scarcer; 3: one in am_droprate."
-    expire_nodest_conn 1 Same
+    expire_nodest_conn 0..=1, Same
         "1: Connections of a destination that was deleted are scheduled anew with their next packet, and with a new request where \
          its weight is 0; 0: their packets are dropped until it is added again."
-    expire_quiescent_template 1 Same
+    expire_quiescent_template 0..=1, Same
         "1: Clients that persistence ties to a destination of weight 0 are scheduled anew."
-    expire_udp_conn 1 Own
+    expire_udp_conn 0..=1, Own
         "1: UDP connections of a destination that was deleted or has weight 0 are scheduled anew with their next packet."
-    ignore_tunneled 1 Other
+    ignore_tunneled 0..=1, Other
         "Kept, but of no effect: no packet meets the data plane twice."
-    lblc_expiration 4294967295 Same
+    lblc_expiration 0..=u32::MAX, Same
         "Seconds without a connection after which lblc forgets which destination serves an address."
-    lblcr_expiration 4294967295 Same
+    lblcr_expiration 0..=u32::MAX, Same
         "Seconds without a connection after which lblcr forgets the destinations that serve an address, and without a change after \
          which the most loaded of several is let go."
-    lport_max 65535 Own
-        "The last port of a local address that FullNAT gives out."
-    lport_min 65535 Own
-        "The first port of a local address that FullNAT gives out. Where the host has the address, it keeps those of its \
+    lport_max 1..=65535, Own
+        "The last of the ports that FullNAT gives out on local addresses. Where the host has the address, it keeps those of its \
          ip_local_port_range beside."
-    nat_icmp_send 1 Same
+    lport_min 1..=65535, Own
+        "The first of them."
+    nat_icmp_send 0..=1, Same
         "1: A real server behind NAT whose packet belongs to no connection is told that the port is unreachable."
-    pmtu_disc 1 Same
+    pmtu_disc 0..=1, Same
         "0: Packets too big for a tunnel are fragmented though they forbid it; 1: their sender is told."
-    run_estimation 1 Same
+    run_estimation 0..=1, Same
         "0: Rates are not estimated, and stay what they are."
-    schedule_icmp 1 Same
+    schedule_icmp 0..=1, Same
         "1: ICMP errors about a packet for a service may open a connection."
-    secure_tcp 3 Same
+    secure_tcp 0..=3, Same
         "TCP connections are established by the real server's word alone: 0: no; 1, 2: while room is scarce; 3: yes."
-    sloppy_sctp 1 Same
+    sloppy_sctp 0..=1, Same
         "1: Any SCTP packet but an ABORT may open a connection."
-    sloppy_tcp 1 Same
+    sloppy_tcp 0..=1, Same
         "1: Any TCP packet but a RST may open a connection."
-    snat_reroute 1 Other
+    snat_reroute 0..=1, Other
         "Kept, but of no effect: replies are routed by where they go, whatever their source."
-    toa 2 Own
-        "FullNAT tells real servers their clients by a TCP option: 0: no; 1: with the end of the handshake, and up to the first \
-         data; 2: with the SYN too."
+    toa 0..=2, Own
+        "By a TCP option, FullNAT tells real servers who the client is: 0: no; 1: with the end of the handshake and the first data; \
+         2: with the request for the connection, too."
 }
 
 /// Settings whose modes change by themselves.
@@ -195,9 +196,9 @@ impl SysctlName {
     pub fn explanation(&self) -> (&'static str, String, String) {
         match self {
             SysctlName::Kept(sysctl) => {
-                let range = match sysctl.max {
+                let range = match *sysctl.range.end() {
                     u32::MAX => "a number".to_owned(),
-                    max => format!("0 to {max}"),
+                    last => format!("{} to {last}", sysctl.range.start()),
                 };
                 let own = if sysctl.kind == Kind::Own { ", not in IPVS" } else { "" };
                 let range = format!("{range}, default {}{own}", sysctl.get(&Sysctls::default()));
@@ -205,6 +206,15 @@ impl SysctlName {
             }
             SysctlName::Absent(name, why) => (name, "not kept".to_owned(), format!("Means nothing here: {why}")),
         }
+    }
+}
+
+/// Whether settings go together. The error is a sentence.
+pub fn consistent(sysctls: &Sysctls) -> Result<(), String> {
+    let Sysctls { lport_min, lport_max, .. } = sysctls;
+    match lport_min <= lport_max {
+        true => Ok(()),
+        false => Err(format!("there are no ports from {lport_min} (lport_min) to {lport_max} (lport_max)")),
     }
 }
 
@@ -225,8 +235,9 @@ pub fn sysctl(argument: &str) -> Result<(SysctlName, Option<u32>), String> {
     let name = SysctlName::parse(written)?;
     // Of what is not kept any value will do: the kernel's have forms of their own.
     let SysctlName::Kept(sysctl) = name else { return Ok((name, Some(0))) };
-    let number = value.parse().ok().filter(|number| *number <= sysctl.max);
-    let number = number.ok_or_else(|| format!("{written} takes a number from 0 to {}, not `{value}'", sysctl.max))?;
+    let (first, last) = (sysctl.range.start(), sysctl.range.end());
+    let number = value.parse().ok().filter(|number| sysctl.range.contains(number));
+    let number = number.ok_or_else(|| format!("{written} takes a number from {first} to {last}, not `{value}'"))?;
     Ok((name, Some(number)))
 }
 
@@ -248,6 +259,7 @@ mod tests {
             ("drop_entry=4", "drop_entry takes a number from 0 to 3, not `4'"),
             ("sloppy_tcp=-1", "sloppy_tcp takes a number from 0 to 1, not `-1'"),
             ("sloppy_tcp=", "sloppy_tcp takes a number from 0 to 1, not `'"),
+            ("lport_min=0", "lport_min takes a number from 1 to 65535, not `0'"),
             ("tcp_sloppy=1", "there is no setting tcp_sloppy: see `lvsadm sysctl --explain`"),
         ] {
             assert_eq!(told(argument), Err(sentence.to_owned()));
@@ -266,7 +278,7 @@ mod tests {
             let name = SysctlName::parse(name).unwrap_or_else(|sentence| panic!("{sentence}"));
             assert!(!matches!(name, SysctlName::Kept(Sysctl { kind: Kind::Own, .. })));
         }
-        assert_eq!(SysctlName::all().count(), kernels.split_whitespace().count() + 2);
+        assert_eq!(SysctlName::all().count(), kernels.split_whitespace().count() + 5);
         let noted: Vec<&str> = SYSCTLS
             .iter()
             .filter(|sysctl| SysctlName::Kept(sysctl).note().is_some())
@@ -278,6 +290,14 @@ mod tests {
                 .filter_map(|name| name.note())
                 .all(|note| note.lines().count() == 1 && note.ends_with('.'))
         );
+    }
+
+    #[test]
+    fn ports_are_a_range() {
+        let ports = |lport_min, lport_max| Sysctls { lport_min, lport_max, ..Sysctls::default() };
+        assert_eq!(consistent(&ports(5000, 5000)), Ok(()));
+        let sentence = "there are no ports from 5001 (lport_min) to 5000 (lport_max)";
+        assert_eq!(consistent(&ports(5001, 5000)), Err(sentence.to_owned()));
     }
 
     #[test]

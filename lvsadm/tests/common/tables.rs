@@ -144,7 +144,7 @@ fn marks() -> impl Strategy<Value = Vec<Mark>> {
 
 /// A whole configuration: a table with thresholds and services' timeouts, global timeouts, marks, and settings.
 pub fn configured() -> impl Strategy<Value = MemoryDirector> {
-    let settings = vec((0..SYSCTLS.len(), any::<u32>()), 0..4);
+    let settings = vec((0..SYSCTLS.len(), any::<u64>()), 0..4);
     let thresholds = vec((0..=i32::MAX as u32, 0..=i32::MAX as u32), 1..8);
     let seconds = || 1..2_678_400u32;
     (filled(), thresholds, (seconds(), seconds(), seconds()), settings, marks()).prop_map(
@@ -164,8 +164,11 @@ pub fn configured() -> impl Strategy<Value = MemoryDirector> {
             director.set_timeouts(Timeouts { tcp, tcp_fin, udp }).unwrap();
             let mut sysctls = Sysctls::default();
             for (at, value) in settings {
-                SYSCTLS[at].set(&mut sysctls, value % SYSCTLS[at].max.saturating_add(1).max(1));
+                let (first, last) = (*SYSCTLS[at].range.start(), *SYSCTLS[at].range.end());
+                SYSCTLS[at].set(&mut sysctls, first + (value % (u64::from(last - first) + 1)) as u32);
             }
+            let ports = [sysctls.lport_min, sysctls.lport_max];
+            (sysctls.lport_min, sysctls.lport_max) = (ports[0].min(ports[1]), ports[0].max(ports[1]));
             director.set_sysctls(&sysctls).unwrap();
             director.set_marks(&marks).unwrap();
             director
