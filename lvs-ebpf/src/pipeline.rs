@@ -444,8 +444,14 @@ fn is_own<A: Family>(packet: TcPacket, p: &Parsed<A>, now: u64) -> bool {
 
 /// State, times and counts of a real server's packet.
 #[inline(always)]
-pub fn heard<A: Family>(p: &Parsed<A>, settings: &Settings, at: u32, connection: *mut Connection<A>, dest: &Dest, now: u64)
-where
+pub fn heard<A: Family>(
+    p: &Parsed<A>,
+    settings: &Settings,
+    at: u32,
+    connection: *mut Connection<A>,
+    dest: &Dest,
+    now: u64,
+) where
     Table: Store<A>,
 {
     track::advance(at, connection, dest, Some(Direction::Output), p.event(), settings, now);

@@ -218,6 +218,7 @@ where
 /// takes it, changes a finished one only. The packet is put back anyway.
 #[inline(always)]
 fn is_partial<A>(packet: TcPacket, p: &Parsed<A>) -> bool {
+    // SAFETY: `at` checked that the header is within the packet.
     let check = || packet.at::<Tcp>(p.l4()).map_or(0, |h| unsafe { (&raw const (*h).check).read_unaligned() });
     let before = check();
     // SAFETY: a helper call with a valid context.
@@ -234,7 +235,8 @@ where
     let Some(connection) = <Table as Store<A>>::connection(&Table, waiting.at) else { return };
     // SAFETY: an element of the map.
     let c = unsafe { &*connection };
-    if c.state & (conn_flags::RESETTING | conn_flags::DEAD) != conn_flags::RESETTING || c.kind != conn_kind::CONNECTION {
+    if c.state & (conn_flags::RESETTING | conn_flags::DEAD) != conn_flags::RESETTING || c.kind != conn_kind::CONNECTION
+    {
         return;
     }
     let Some(numbers) = Numbers::of(c.engine) else { return };
@@ -318,9 +320,7 @@ fn send<A: Family>(packet: TcPacket, from: (A, u16), to: (A, u16), sequence: u32
 #[inline(always)]
 fn store<T>(packet: TcPacket, at: usize, header: &T) -> bool {
     // SAFETY: a helper call with a valid context.
-    unsafe {
-        bpf_skb_store_bytes(packet.0, at as u32, (header as *const T).cast(), size_of::<T>() as u32, 0) == 0
-    }
+    unsafe { bpf_skb_store_bytes(packet.0, at as u32, (header as *const T).cast(), size_of::<T>() as u32, 0) == 0 }
 }
 
 /// Whether a packet is the reset that a client of a connection without translation is to get.

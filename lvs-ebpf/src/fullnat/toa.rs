@@ -170,10 +170,10 @@ fn add<A: Family>(packet: TcPacket, p: &Parsed<A>, c: &Connection<A>) -> bool {
         if bpf_skb_change_tail(packet.0, (L3 + length + more) as u32, 0) != 0 {
             return false;
         }
-        if let Some(copy) = copy {
-            if bpf_skb_store_bytes(packet.0, from + more as u32, copy.bytes.cast(), masked(behind), 0) != 0 {
-                return false;
-            }
+        if let Some(copy) = copy
+            && bpf_skb_store_bytes(packet.0, from + more as u32, copy.bytes.cast(), masked(behind), 0) != 0
+        {
+            return false;
         }
     }
     write(packet, p, c.client.widen(), c.client_port, more) && lengthen(packet, p, more)
@@ -280,10 +280,11 @@ where
     let to = if A::FAMILY == AF_INET { Tail::FullNatReply4 } else { Tail::FullNatReply6 };
     let Some((p, ..)) = left::<A>() else { return TcPacket::PASS };
     let more = if A::FAMILY == AF_INET { LENGTH4 } else { LENGTH6 } as u16;
-    if let Some((at, size)) = options(packet, p).and_then(|options| segment_size(&options, &KernelLoop)) {
-        if size > more && !replace(packet, p, at, size.to_be(), (size - more).to_be()) {
-            return count::drop(packet, Exit::DropInternal);
-        }
+    if let Some((at, size)) = options(packet, p).and_then(|options| segment_size(&options, &KernelLoop))
+        && size > more
+        && !replace(packet, p, at, size.to_be(), (size - more).to_be())
+    {
+        return count::drop(packet, Exit::DropInternal);
     }
     jump(packet, to)
 }
