@@ -1,9 +1,9 @@
 //! Resets of established TCP connections that expire (`conn_expire_tcp_rst`).
 //!
 //! The sweep that finds them expired cannot send anything: a timer has no packet. So it keeps them for a while longer, in a
-//! queue, and the next TCP packet that TC sees carries their resets: it is put aside, made one end's RST after the other, and
-//! put back as it was. The resets come in again as if the ends had sent them, so they go through the pipeline as any packet
-//! of the connection, whatever its mode, and close it.
+//! queue, and the next TCP packet that TC sees (XDP leaves it requests for connections) carries their resets: it is put
+//! aside, made one end's RST after the other, and put back as it was. The resets come in again as if the ends had sent them,
+//! so they go through the pipeline as any packet of the connection, whatever its mode, and close it.
 
 use aya_ebpf::{
     btf_maps::Queue,
@@ -62,8 +62,6 @@ static RESETS6: Queue<Waiting, 4096> = Queue::new();
 
 /// A family whose connections wait.
 pub trait Queued: Family + 'static {
-    /// Its bit of `Settings::resets`.
-    const BIT: u32;
     /// Puts one into the queue.
     fn push(waiting: &Waiting) -> bool;
     /// Takes one out.
@@ -71,8 +69,6 @@ pub trait Queued: Family + 'static {
 }
 
 impl Queued for u32 {
-    const BIT: u32 = 1;
-
     #[inline(always)]
     fn push(waiting: &Waiting) -> bool {
         RESETS4.push(waiting, 0).is_ok()
@@ -85,8 +81,6 @@ impl Queued for u32 {
 }
 
 impl Queued for [u32; 4] {
-    const BIT: u32 = 2;
-
     #[inline(always)]
     fn push(waiting: &Waiting) -> bool {
         RESETS6.push(waiting, 0).is_ok()
@@ -142,15 +136,26 @@ pub fn keeps<A: Queued>(at: u32, c: &mut Connection<A>, now: u64) -> bool {
         c.timeout = PATIENCE.wrapping_mul(params::hz());
     }
     // SAFETY: as above.
-    atomics::fetch_or32(unsafe { &raw mut (*settings).resets }, A::BIT);
+    atomics::fetch_or32(unsafe { &raw mut (*settings).resets }, bit::<A>());
     true
+}
+
+/// A family's bit of `Settings::resets`.
+#[inline(always)]
+const fn bit<A: Family>() -> u32 {
+    if A::FAMILY == AF_INET { 1 } else { 2 }
+}
+
+/// Whether resets wait for a packet such as this one.
+#[inline(always)]
+pub fn wait_for<A: Family>(p: &Parsed<A>, settings: &Settings) -> bool {
+    settings.resets & bit::<A>() != 0 && p.carried == protocol::TCP
 }
 
 /// Whether a packet is to carry resets.
 #[inline(always)]
 pub fn is_carrier<A: Queued>(packet: TcPacket, p: &Parsed<A>, settings: &Settings) -> bool {
-    settings.resets & A::BIT != 0
-        && p.carried == protocol::TCP
+    wait_for(p, settings)
         // Without options of IP: where an unfinished checksum is counted from stays the same.
         && p.l4() == L3 + A::HEADER
         && packet.device() != 0
@@ -191,7 +196,7 @@ where
     };
     let is_partial = is_partial(packet, p);
     // SAFETY: an element of the map. Whoever puts another in from now on sets it again.
-    atomics::fetch_and32(unsafe { &raw mut (*settings).resets }, !A::BIT);
+    atomics::fetch_and32(unsafe { &raw mut (*settings).resets }, !bit::<A>());
     // SAFETY: a helper call with a valid context.
     if unsafe { bpf_skb_change_tail(packet.0, (L3 + A::HEADER) as u32 + HEADER, 0) } == 0 {
         let mut more = true;
@@ -204,7 +209,7 @@ where
         });
         if more {
             // SAFETY: as above.
-            atomics::fetch_or32(unsafe { &raw mut (*settings).resets }, A::BIT);
+            atomics::fetch_or32(unsafe { &raw mut (*settings).resets }, bit::<A>());
         }
     }
     // SAFETY: helper calls with a valid context; what was copied is copied back.

@@ -25,7 +25,7 @@ use crate::{
     params,
     parse::{Family, Parsed},
     pipeline::forward,
-    reject, rewrite,
+    reject, reset, rewrite,
     service::{self, FTP, FTP_DATA},
     tail::{Tail, jump},
     template,
@@ -43,6 +43,9 @@ where
 {
     let Some(p) = A::found() else { return P::PASS };
     let Some(settings) = track::settings() else { return P::PASS };
+    if !P::COMPLETE && reset::wait_for(p, settings) {
+        return P::PASS;
+    }
     let now = track::jiffies();
     if let Some((at, connection)) = track::of_client(p) {
         match existing(p, settings, at, connection, now) {

@@ -112,6 +112,11 @@ impl Session {
         self.request("")
     }
 
+    /// Whether it is ended by a RST.
+    pub fn is_reset(&mut self) -> bool {
+        self.0.fill_buf().is_err_and(|error| error.kind() == ErrorKind::ConnectionReset)
+    }
+
     /// Ends it by a RST.
     pub fn reset(self) -> Result<()> {
         setsockopt(self.0.get_ref(), sockopt::Linger, &libc::linger { l_onoff: 1, l_linger: 0 })?;
