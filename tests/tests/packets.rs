@@ -106,8 +106,8 @@ fn atomics_return_what_was_there() {
     let result = program.test_run(TestRunOptions { data_in: Some(&frame), ..TestRunOptions::default() }).unwrap();
     assert_eq!(result.return_value, 0);
     // The words at the end; what two additions, two exchanges and two vain comparisons found; two that stored, and what bits
-    // were set beside.
-    let expected = [11, 6, 1, 2, 6, 2 + (1 << 40), 7 << 32 | 9, 8 << 16 | 15 << 8 | 1];
+    // were there before others were set or cleared.
+    let expected = [2, 6, 1, 2, 6, 2 + (1 << 40), 7 << 32 | 9, 11 << 16 | 15 << 8 | 1];
     assert_eq!(words.get(&0, 0).unwrap(), expected);
 }
 
