@@ -16,7 +16,8 @@ const IPVSADM: &str = "/sbin/ipvsadm";
 /// `program` with the library before it, in a namespace.
 fn preloaded(namespace: &Namespace, program: &str) -> Command {
     let mut command = namespace.command("env");
-    command.arg(format!("LD_PRELOAD={}", lvs_compat_path().display())).arg(program);
+    // ipvsadm prints the name of a persistence engine that it has never asked for: what it allocates shall be zeros.
+    command.args([format!("LD_PRELOAD={}", lvs_compat_path().display()), "MALLOC_PERTURB_=255".into()]).arg(program);
     command
 }
 
