@@ -303,7 +303,7 @@ fn roomy<A, S: Store<A>>(store: &S, hash: Hash) -> Option<u32> {
 /// Counts `amount` overflows at the buckets before choice `probe`.
 #[inline(always)]
 fn pass_by<A, S: Store<A>>(store: &S, hash: Hash, probe: u32, amount: u32) {
-    store.each(PROBES, &mut |passed| {
+    store.each(PROBES, &mut move |passed| {
         if passed >= probe {
             return true;
         }

@@ -169,8 +169,8 @@ pub fn look_up<P: Packet>(
         unsafe {
             (&raw mut (*cache).checked).write_volatile(0);
             (*cache).ifindex = found.hop.ifindex;
-            (*cache).destination = found.hop.destination;
-            (*cache).source = found.hop.source;
+            copy_mac(&found.hop.destination, &raw mut (*cache).destination);
+            copy_mac(&found.hop.source, &raw mut (*cache).source);
             (*cache).mtu = found.hop.mtu;
             (*cache).flags = found.hop.flags;
             (&raw mut (*cache).checked).write_volatile(found.hop.checked);
@@ -222,14 +222,30 @@ pub fn send_xdp<P: Packet>(packet: P, hop: &NextHop) -> i32 {
     let Some(ethernet) = packet.at::<Ethernet>(0) else { return P::DROP };
     // SAFETY: checked by `at`.
     unsafe {
-        (*ethernet).destination = hop.destination;
-        (*ethernet).source = hop.source;
+        copy_mac(&hop.destination, &raw mut (*ethernet).destination);
+        copy_mac(&hop.source, &raw mut (*ethernet).source);
     }
     if hop.ifindex == packet.device() && hop.flags & hop_flags::NO_TX == 0 {
         return xdp_action::XDP_TX as i32;
     }
     // SAFETY: a helper call.
     unsafe { bpf_redirect(hop.ifindex, 0) as i32 }
+}
+
+/// Copies a MAC address, by halves of words: of six bytes the compiler makes a call.
+///
+/// # Safety
+/// Both are valid and begin at even addresses, as in frames and hops.
+#[inline(always)]
+unsafe fn copy_mac(from: *const [u8; 6], to: *mut [u8; 6]) {
+    let (from, to) = (from.cast::<u16>(), to.cast::<u16>());
+    // SAFETY: the caller's.
+    unsafe {
+        let halves = [from.read(), from.add(1).read(), from.add(2).read()];
+        to.write(halves[0]);
+        to.add(1).write(halves[1]);
+        to.add(2).write(halves[2]);
+    }
 }
 
 /// Sends a TC packet whose headers are done: straight to a neighbour that is known from the cache, else by the kernel's
@@ -240,8 +256,8 @@ pub fn send_tc<P: Packet>(packet: P, route: &Route) -> i32 {
         let Some(ethernet) = packet.at::<Ethernet>(0) else { return P::DROP };
         // SAFETY: checked by `at`; a helper call.
         unsafe {
-            (*ethernet).destination = route.hop.destination;
-            (*ethernet).source = route.hop.source;
+            copy_mac(&route.hop.destination, &raw mut (*ethernet).destination);
+            copy_mac(&route.hop.source, &raw mut (*ethernet).source);
             return bpf_redirect(route.hop.ifindex, 0) as i32;
         }
     }

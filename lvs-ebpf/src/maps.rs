@@ -127,6 +127,9 @@ pub static LOCALS: Array<LocalAddress, { LOCAL_ADDRESSES as usize }, MMAP> = Arr
 /// Which ports of theirs are taken.
 #[btf_map]
 pub static PORTS: HashMap<PortKey, Ports, 262144, ON_DEMAND> = HashMap::new();
+/// What an entry of that begins as; never written.
+#[btf_map]
+pub static FRESH: Array<Ports, 1> = Array::new();
 /// The connection that was found for the packet at hand, one for each CPU.
 #[btf_map]
 pub static HITS: Array<u32, 1> = Array::new();

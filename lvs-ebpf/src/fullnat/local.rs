@@ -3,7 +3,8 @@
 use aya_ebpf::{bindings::BPF_NOEXIST, helpers::generated::bpf_get_prandom_u32};
 use lvs_common::{
     abi::{
-        Address, CHUNK_PORTS, CHUNK_WORDS, CHUNKS, LocalAddress, POOL_HEAD, PortKey, Ports, ServiceConfig, Settings,
+        Address, CHUNK_PORTS, CHUNK_WORDS, CHUNKS, Connection, IpAddress, LocalAddress, POOL_HEAD, PortKey, Ports,
+        ServiceConfig, Settings,
     },
     each::Each,
     exit::Exit,
@@ -11,9 +12,9 @@ use lvs_common::{
 };
 
 use crate::{
-    atomics, count,
+    atomics,
     kernel_loop::KernelLoop,
-    maps::{LOCALS, PORTS, SCRATCH, TABLES},
+    maps::{FRESH, LOCALS, PORTS, TABLES},
     service::Found,
 };
 
@@ -74,47 +75,70 @@ pub struct Wanted<'a> {
     pub real: Address,
 }
 
-/// Takes a free address and port toward a real server: the addresses of the service's pool in turn, on each any port.
-/// A function of its own: its room on the stack is a call's.
-#[inline(never)]
-pub fn claim(wanted: &Wanted<'_>) -> Result<Claimed, Exit> {
-    let Wanted { service, settings, v4, protocol, real_port, real } = *wanted;
-    let Some((table, first, count)) = pool(service.config(), v4, settings.epoch) else { return Err(Exit::DropNoLocal) };
-    // SAFETY: an element of the map.
-    let turn = atomics::fetch_add32(unsafe { &raw mut (*service.it).local_turn }, 1);
-    // SAFETY: a helper without arguments.
-    let random = unsafe { bpf_get_prandom_u32() };
-    let give = Range { first: settings.sysctls.lport_min as u16, last: settings.sysctls.lport_max as u16 };
-    let mut key = PortKey { real, local: 0, real_port, protocol, chunk: 0 };
-    let mut found = None;
-    KernelLoop.each(TRIES * CHUNKS, &mut |n| {
+/// A search for a free port. One structure, as what a loop's turns share: each variable by itself would be on the stack
+/// twice, with its address.
+struct Search {
+    /// The pool: index of its table, where in it the addresses begin, and how many they are.
+    pool: (u32, u32, u32),
+    /// Whose turn it is.
+    turn: u32,
+    random: u32,
+    give: Range,
+    key: PortKey,
+    /// Index of the address and the port in host order, once found.
+    found: Option<(u32, u16)>,
+}
+
+impl Search {
+    /// Looks at a chunk of an address; `true` at the end.
+    #[inline(always)]
+    fn turn(&mut self, n: u32) -> bool {
+        let (table, first, count) = self.pool;
         let number = n / CHUNKS;
         if number >= count {
             return true;
         }
-        let id = slot(table, turn.wrapping_add(number) % count + first).unwrap_or(0);
+        let id = slot(table, self.turn.wrapping_add(number) % count + first).unwrap_or(0);
         let Some(address) = local(id) else { return false };
-        key.local = id;
-        key.chunk = (random.wrapping_add(n) % CHUNKS) as u8;
-        match take(&key, address, give, random >> 8) {
-            Some(port) => {
-                // SAFETY: an element of the map.
-                found = Some(Claimed { id, address: unsafe { (*address).address }, port: port.to_be() });
-            }
+        self.key.local = id;
+        self.key.chunk = (self.random.wrapping_add(n) % CHUNKS) as u8;
+        match take(&self.key, address, self.give, self.random >> 8) {
+            Some(port) => self.found = Some((id, port)),
             None if n % CHUNKS == CHUNKS - 1 => {
                 // SAFETY: an element of the map.
                 atomics::fetch_add64(unsafe { &raw mut (*address).conflicts }, 1);
             }
             None => {}
         }
-        found.is_some()
-    });
-    let Some(claimed) = found else { return Err(Exit::DropNoPort) };
-    if let Some(address) = local(claimed.id) {
-        // SAFETY: an element of the map.
-        atomics::fetch_add32(unsafe { &raw mut (*address).conns }, 1);
+        self.found.is_some()
     }
-    Ok(claimed)
+}
+
+/// Takes a free address and port toward a real server: the addresses of the service's pool in turn, on each any port.
+/// A function of its own: its room on the stack is a call's.
+#[inline(never)]
+pub fn claim(wanted: &Wanted<'_>) -> Result<Claimed, Exit> {
+    let Wanted { service, settings, v4, protocol, real_port, real } = *wanted;
+    let Some(pool) = pool(service.config(), v4, settings.epoch) else { return Err(Exit::DropNoLocal) };
+    let mut search = Search {
+        pool,
+        // SAFETY: an element of the map.
+        turn: atomics::fetch_add32(unsafe { &raw mut (*service.it).local_turn }, 1),
+        // SAFETY: a helper without arguments.
+        random: unsafe { bpf_get_prandom_u32() },
+        give: Range { first: settings.sysctls.lport_min as u16, last: settings.sysctls.lport_max as u16 },
+        key: PortKey { real, local: 0, real_port, protocol, chunk: 0 },
+        found: None,
+    };
+    KernelLoop.each(TRIES * CHUNKS, &mut |n| search.turn(n));
+    let Some((id, port)) = search.found else { return Err(Exit::DropNoPort) };
+    let Some(address) = local(id) else { return Err(Exit::DropNoPort) };
+    // SAFETY: an element of the map.
+    let address = unsafe {
+        atomics::fetch_add32(&raw mut (*address).conns, 1);
+        (*address).address
+    };
+    Ok(Claimed { id, address, port: port.to_be() })
 }
 
 /// Takes a free port of a chunk, host order.
@@ -158,16 +182,17 @@ fn take(key: &PortKey, local: *const LocalAddress, give: Range, random: u32) -> 
     Some((key.chunk as u32 * CHUNK_PORTS + at) as u16)
 }
 
-/// Makes a chunk. A function of its own: its room on the stack is a call's.
-#[inline(never)]
+/// Makes a chunk. Another CPU may make the same one at the same time: either is good.
+#[inline(always)]
 fn begin(key: &PortKey) -> Option<*mut Ports> {
-    let fresh = SCRATCH.get_ptr_mut(count::cpu())?.cast::<Ports>();
-    // SAFETY: this CPU's own element, which is longer. Another CPU may make the same one at the same time: either is good.
-    unsafe {
-        fresh.write_bytes(0, 1);
-        let _ = PORTS.insert(key, &*fresh, BPF_NOEXIST as u64);
-    }
+    let _ = PORTS.insert(key, FRESH.get(0)?, BPF_NOEXIST as u64);
     PORTS.get_ptr_mut(key)
+}
+
+/// Gives back the port that a connection holds. A function of its own, as connections are taken out in many places.
+#[inline(never)]
+pub fn give_back<A: IpAddress>(c: &Connection<A>) {
+    release(c.local_id, c.local_port, c.real.widen(), c.real_port, c.protocol);
 }
 
 /// Gives a port back.

@@ -66,9 +66,8 @@ where
     if unsafe { (*connection).alias } == at.wrapping_add(1) { Some((main, connection)) } else { None }
 }
 
-/// Gives back what connection `at`, which was taken out of the table, held: its alias and its port. A function of its own,
-/// as connections are taken out in many places.
-#[inline(never)]
+/// Gives back what connection `at`, which was taken out of the table, held: its alias and its port.
+#[inline(always)]
 pub fn forget<A: Family>(at: u32, c: *mut Connection<A>)
 where
     Table: Store<A>,
@@ -76,15 +75,23 @@ where
     // SAFETY: an element of the map.
     let c = unsafe { &*c };
     if c.alias != 0 {
-        remove_alias::<A>(c.alias.wrapping_sub(1), at, track::hash(c.local, c.local_port, c.protocol));
+        remove_alias(at, c);
     }
-    local::release(c.local_id, c.local_port, c.real.widen(), c.real_port, c.protocol);
+    local::give_back(c);
 }
 
 /// Takes the alias of connection `main` out. If its bucket is locked for long, being the connection's own, say, the sweep does
-/// it.
+/// it. A function of its own, as connections are taken out in many places.
+#[inline(never)]
+fn remove_alias<A: Family>(main: u32, c: &Connection<A>)
+where
+    Table: Store<A>,
+{
+    remove_alias_at::<A>(c.alias.wrapping_sub(1), main, track::hash(c.local, c.local_port, c.protocol));
+}
+
 #[inline(always)]
-fn remove_alias<A: Family>(alias: u32, main: u32, hash: Hash)
+fn remove_alias_at<A: Family>(alias: u32, main: u32, hash: Hash)
 where
     Table: Store<A>,
 {
@@ -105,7 +112,7 @@ where
     // SAFETY: an element of the map.
     let (state, theirs) = unsafe { ((*connection).state, (*connection).alias) };
     if theirs != at.wrapping_add(1) || state & conn_flags::DEAD != 0 {
-        remove_alias::<A>(at, main, track::hash(alias.client, alias.client_port, alias.protocol));
+        remove_alias_at::<A>(at, main, track::hash(alias.client, alias.client_port, alias.protocol));
     }
 }
 

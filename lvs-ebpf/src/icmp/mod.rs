@@ -6,6 +6,8 @@
 mod translate;
 pub mod tunnel;
 
+use core::hint::black_box;
+
 use lvs_common::{
     abi::{AF_INET, Settings},
     exit::Exit,
@@ -120,7 +122,9 @@ fn read_quote<A: Reported>(packet: TcPacket) -> bool {
     let Some(report) = A::report() else { return false };
     // SAFETY: this CPU's own element.
     let (quote, goes_to) = unsafe { ((*report).quote(), (*report).outer.destination) };
-    let Ok(quoted) = A::quoted(packet, quote) else { return false };
+    let Ok(mut quoted) = A::quoted(packet, quote) else { return false };
+    // Straight from the packet, the compiler would have a function move it.
+    quoted.destination = black_box(quoted.destination);
     // SAFETY: as above.
     unsafe { (*report).about = quoted.reversed() }
     quoted.source == goes_to
