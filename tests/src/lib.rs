@@ -45,13 +45,18 @@ pub fn kernel_has_ipvs() -> bool {
     has
 }
 
-/// The benchmark's eBPF object, which is built beside those that `lvsadm` embeds; nothing is loaded of it yet but maps.
-pub fn bench_object() -> Result<Ebpf> {
+/// Where an eBPF object is that `cargo xtask build` made.
+pub fn object_path(name: &str) -> PathBuf {
     let folder = env::var_os("LVS_EBPF_DIR").map_or_else(
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bpf/bpfel-unknown-none/release"),
         PathBuf::from,
     );
-    let path = folder.join("bench");
+    folder.join(name)
+}
+
+/// The benchmark's eBPF object, which is built beside those that `lvsadm` embeds; nothing is loaded of it yet but maps.
+pub fn bench_object() -> Result<Ebpf> {
+    let path = object_path("bench");
     let object = fs::read(&path).with_context(|| format!("{} is missing: run `cargo xtask build`", path.display()))?;
     Ok(Ebpf::load(&object)?)
 }
