@@ -8,13 +8,17 @@ use crate::process::{as_root, host_cargo, root, run as run_program, target_dir};
 use crate::{build, setup};
 
 /// `cargo xtask bench`.
-pub fn run(quick: bool, json: &Path) -> Result<()> {
+pub fn run(quick: bool, only: Option<&str>, json: &Path) -> Result<()> {
     let bench = target_dir().join("release/bench");
     let Some(mut command) = as_root(&bench) else {
         bail!("the benchmark makes network namespaces and loads eBPF programs: run it as root, or install sudo");
     };
     build::build(&setup::prepare()?)?;
     run_program(host_cargo().args(["build", "--release", "--package", "tests", "--bin", "bench"]))?;
-    command.args(quick.then_some("--quick")).arg("--json").arg(root().join(json)).env("LVSADM", build::lvsadm());
+    command.args(quick.then_some("--quick"));
+    if let Some(part) = only {
+        command.args(["--only", part]);
+    }
+    command.arg("--json").arg(root().join(json)).env("LVSADM", build::lvsadm());
     run_program(&mut command)
 }

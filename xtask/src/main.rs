@@ -48,6 +48,9 @@ enum Command {
         /// A look at everything instead of a measurement
         #[arg(long)]
         quick: bool,
+        /// Only one part: packets, schedulers, table, commands or throughput
+        #[arg(long, value_name = "PART")]
+        only: Option<String>,
         /// Where to write the figures
         #[arg(long, value_name = "FILE", default_value = "target/bench.json")]
         json: PathBuf,
@@ -71,7 +74,7 @@ fn main() -> ExitCode {
         Command::Build { verbose } => build::run(verbose),
         Command::Lint => lint::run(),
         Command::Test { filter } => test::run(filter.as_deref()),
-        Command::Bench { quick, json } => bench::run(quick, &json),
+        Command::Bench { quick, only, json } => bench::run(quick, only.as_deref(), &json),
         Command::Deb { check } => deb::run(check),
         Command::Demo { modes } => demo::run(&modes),
     };

@@ -22,7 +22,8 @@ const MILLION: u32 = 1 << 20;
 const INTERVAL: f64 = 62_500_000.0;
 
 const SCHEDULERS: [&str; 3] = ["rr", "wlc", "mh"];
-const SERVERS: [u16; 3] = [10, 100, 1000];
+/// How many servers the services have whose schedulers are compared.
+pub const SERVERS: [u16; 3] = [10, 100, 1000];
 
 /// The service of a scheduler with a number of servers.
 fn service(scheduler: usize, servers: usize) -> SocketAddr {
@@ -56,7 +57,7 @@ fn forget() -> Result<()> {
 }
 
 /// A map of this network namespace's data plane.
-fn pinned(name: &str) -> Result<Map> {
+pub fn pinned(name: &str) -> Result<Map> {
     let data = MapData::from_pin(pins()?.join(name)).with_context(|| format!("no map {name}"))?;
     Ok(Map::from_map_data(data)?)
 }
@@ -66,7 +67,6 @@ pub fn new(report: &mut Report, rounds: usize) -> Result<()> {
     let testbed = Testbed::new()?;
     testbed.director.lvsadm("attach --mode native")?;
     testbed.restore(&rules())?;
-    report.section("XDP, net ns per new connection", "");
     testbed.with_programs(|programs| {
         let mut wrapper = Wrapper::new(0)?;
         let (ours, nothing) = (descriptor(&programs.xdp)?, wrapper.floor("floor_drop")?);
@@ -81,9 +81,17 @@ pub fn new(report: &mut Report, rounds: usize) -> Result<()> {
                 times.push(timing.ns - base.ns);
             }
         }
-        for (index, times) in times.iter_mut().enumerate() {
-            let (scheduler, servers) = (SCHEDULERS[index / SERVERS.len()], SERVERS[index % SERVERS.len()]);
-            report.add("new", format!("{scheduler}, {servers} servers"), median(times), "ns", None);
+        let times: Vec<f64> = times.iter_mut().map(|times| median(times)).collect();
+        let columns = SERVERS.map(|servers| format!("{servers} servers"));
+        let mut grid = report.grid("new", "XDP, net ns per new connection", &columns, "ns");
+        for (scheduler, row) in SCHEDULERS.iter().zip(times.chunks(SERVERS.len())) {
+            grid.row(scheduler, row);
+        }
+        let mut grid =
+            report.grid("new rate", "the same, thousands of new connections a second and CPU", &columns, "k/s");
+        for (scheduler, row) in SCHEDULERS.iter().zip(times.chunks(SERVERS.len())) {
+            let rates: Vec<f64> = row.iter().map(|ns| 1e6 / ns).collect();
+            grid.row(scheduler, &rates);
         }
         Ok(())
     })

@@ -1,4 +1,4 @@
-//! The benchmark: `bench [--quick] [--json FILE]`, as root. See the modules for what each part measures and how.
+//! The benchmark: `bench [--quick] [--only PART] [--json FILE]`, as root. See the modules for what each part measures and how.
 //!
 //! Figures of a busy machine vary; only ratios within one run say anything. What is compared is measured in turns.
 
@@ -6,6 +6,7 @@ mod commands;
 mod connections;
 mod flows;
 mod latency;
+mod picks;
 mod report;
 mod throughput;
 mod wrapper;
@@ -13,7 +14,7 @@ mod wrapper;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 use tests::topology::is_root;
@@ -30,6 +31,10 @@ struct Effort {
 const FULL: Effort = Effort { rounds: 7, packets: 400_000, seconds: 0.7 };
 const QUICK: Effort = Effort { rounds: 1, packets: 40_000, seconds: 0.2 };
 
+/// What can be measured by itself.
+const PARTS: [&str; 5] = ["packets", "schedulers", "table", "commands", "throughput"];
+const USAGE: &str = "usage: bench [--quick] [--only packets|schedulers|table|commands|throughput] [--json FILE]";
+
 fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
@@ -41,24 +46,38 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<()> {
-    let (mut effort, mut file) = (FULL, None);
+    let (mut effort, mut only, mut file) = (FULL, None, None);
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--quick" => effort = QUICK,
+            "--only" => only = Some(arguments.next().filter(|part| PARTS.contains(&part.as_str())).context(USAGE)?),
             "--json" => file = arguments.next().map(PathBuf::from),
-            _ => bail!("usage: bench [--quick] [--json FILE]"),
+            _ => bail!(USAGE),
         }
     }
     ensure!(is_root(), "the benchmark makes network namespaces and loads eBPF programs: run it as root");
     let mut report = Report::default();
+    let wants = |part| only.as_ref().is_none_or(|only| only == part);
     pinned_to(1, || {
-        latency::steady(&mut report, effort.rounds, effort.packets)?;
-        connections::new(&mut report, effort.rounds)?;
-        connections::table(&mut report, 4.0 * effort.seconds)
+        if wants("packets") {
+            latency::steady(&mut report, effort.rounds, effort.packets)?;
+        }
+        if wants("schedulers") {
+            connections::new(&mut report, effort.rounds)?;
+            picks::measure(&mut report, effort.rounds)?;
+        }
+        if wants("table") {
+            connections::table(&mut report, 4.0 * effort.seconds)?;
+        }
+        Ok(())
     })?;
-    commands::measure(&mut report, effort.rounds)?;
-    throughput::measure(&mut report, effort.rounds.min(5), effort.seconds)?;
+    if wants("commands") {
+        commands::measure(&mut report, effort.rounds)?;
+    }
+    if wants("throughput") {
+        throughput::measure(&mut report, effort.rounds.min(5), effort.seconds)?;
+    }
     file.map_or(Ok(()), |file| report.write(&file))
 }
 
