@@ -3,7 +3,8 @@
 //! The real server reads [TOA](crate::toa) from the packet that completes the handshake or, where that is lost or waited
 //! over (deferred accept), from the first data. So it goes on everything that has the client's first sequence number, until
 //! the real server has acknowledged data. Up to then no client may bring an option of that kind of its own: it would come
-//! from an address that is trusted.
+//! from an address that is trusted. So nothing that a client sends may end this time before its end: what its first sequence
+//! number is, is what the real server's SYN acknowledges, and every SYN begins it again.
 
 use crate::{
     each::Each,
@@ -47,6 +48,12 @@ pub enum Telling {
     Tell,
 }
 
+/// How far a connection has come with a segment of the client's.
+#[inline(always)]
+pub const fn asked(told: u8, segment: &Segment) -> u8 {
+    if segment.flags & tcp_flags::SYN != 0 { told::OPENING } else { told }
+}
+
 /// What is to be done with a client's segment. `toa` is the setting of that name: 0 never, 1 as the module says, 2 with the
 /// SYN too. `first` is the sequence number behind the client's SYN.
 #[inline(always)]
@@ -68,14 +75,18 @@ pub const fn telling(told: u8, toa: u32, first: u32, segment: &Segment) -> Telli
     }
 }
 
-/// How far a connection has come with a segment of the real server's.
+/// How far a connection has come with a segment of the real server's, and the sequence number behind the client's SYN.
 #[inline(always)]
-pub const fn answered(told: u8, first: u32, segment: &Segment) -> u8 {
+pub const fn answered(told: u8, first: u32, segment: &Segment) -> (u8, u32) {
+    const OPENS: u8 = tcp_flags::SYN | tcp_flags::ACK;
+    if segment.flags & OPENS == OPENS {
+        return (told::OPENING, segment.acknowledgment);
+    }
     let acknowledged = segment.acknowledgment.wrapping_sub(first);
     if segment.flags & tcp_flags::ACK != 0 && acknowledged != 0 && acknowledged < 1 << 31 {
-        return told::SETTLED;
+        return (told::SETTLED, first);
     }
-    if told == told::OPENING && segment.has_data { told::ANSWERED } else { told }
+    (if told == told::OPENING && segment.has_data { told::ANSWERED } else { told }, first)
 }
 
 /// Kind and length of the option for the maximum segment size (RFC 9293, section 3.7.1).
@@ -150,18 +161,30 @@ mod tests {
         assert!(!told(told::OPENING, client(ACK, 9, true)), "data behind");
         assert!(!told(told::OPENING, client(RST, 0, false)));
         // A server that speaks first has the handshake behind it.
-        let now = answered(told::OPENING, FIRST, &server(ACK, 0, false));
+        let answered = |told, segment| answered(told, FIRST, &segment).0;
+        let now = answered(told::OPENING, server(ACK, 0, false));
         assert_eq!(now, told::OPENING, "its SYN, or an ACK of nothing");
-        let now = answered(now, FIRST, &server(ACK, 0, true));
+        let now = answered(now, server(ACK, 0, true));
         assert_eq!(now, told::ANSWERED);
         assert!(!told(now, client(ACK, 0, false)) && told(now, client(ACK, 0, true)));
-        let now = answered(now, FIRST, &server(ACK, 9, false));
+        let now = answered(now, server(ACK, 9, false));
         assert_eq!(now, told::SETTLED);
         assert!(!told(now, client(ACK, 0, true)), "a sequence number that comes again after 4 GiB");
-        assert_eq!(answered(now, FIRST, &server(ACK, 0, true)), told::SETTLED, "an old answer");
-        assert_eq!(answered(told::OPENING, FIRST, &server(ACK, u32::MAX, false)), told::OPENING, "an ACK of the past");
-        assert_eq!(answered(told::OPENING, FIRST, &server(RST, 5, false)), told::OPENING, "not an ACK");
+        assert_eq!(answered(now, server(ACK, 0, true)), told::SETTLED, "an old answer");
+        assert_eq!(answered(told::OPENING, server(ACK, u32::MAX, false)), told::OPENING, "an ACK of the past");
+        assert_eq!(answered(told::OPENING, server(RST, 5, false)), told::OPENING, "not an ACK");
         assert!(telling(told::OPENING, 2, FIRST, &client(SYN, u32::MAX, false)) == Telling::Tell);
+    }
+
+    #[test]
+    fn a_syn_begins_it_again() {
+        use tcp_flags::{ACK, SYN};
+        assert_eq!(asked(told::SETTLED, &client(SYN, 500, false)), told::OPENING);
+        assert_eq!(asked(told::SETTLED, &client(ACK, 500, true)), told::SETTLED);
+        // Whatever SYNs a client sends, the server's says which one counts.
+        let answer = server(SYN | ACK, 1000, false);
+        assert_eq!(answered(told::SETTLED, FIRST, &answer), (told::OPENING, answer.acknowledgment));
+        assert_eq!(answered(told::OPENING, answer.acknowledgment, &server(ACK, 1000, false)).0, told::OPENING);
     }
 
     #[test]

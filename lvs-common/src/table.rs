@@ -346,9 +346,22 @@ fn place<A, S: Store<A>>(
 /// of its client's side. Returns whether it was taken out by this call.
 #[inline(always)]
 pub fn remove<A, S: Store<A>>(store: &S, at: u32, hash: Hash, dead: impl Fn(&Connection<A>) -> bool) -> bool {
+    remove_beside(store, at, hash, None, dead)
+}
+
+/// The same for a caller that has the lock of bucket `held` already, and keeps it.
+#[inline(always)]
+pub fn remove_beside<A, S: Store<A>>(
+    store: &S,
+    at: u32,
+    hash: Hash,
+    held: Option<u32>,
+    dead: impl Fn(&Connection<A>) -> bool,
+) -> bool {
     let (index, way) = (at / WAYS, at % WAYS);
     let (Some(bucket), Some(connection)) = (store.bucket(index), store.connection(at)) else { return false };
-    if !store.lock(bucket) {
+    let is_held = held == Some(index);
+    if !is_held && !store.lock(bucket) {
         return false;
     }
     // SAFETY: a bucket and an entry of the store.
@@ -358,7 +371,9 @@ pub fn remove<A, S: Store<A>>(store: &S, at: u32, hash: Hash, dead: impl Fn(&Con
         // SAFETY: a bucket of the store, locked.
         unsafe { (*bucket).used = (*bucket).used.wrapping_sub(1) };
     }
-    store.unlock(bucket);
+    if !is_held {
+        store.unlock(bucket);
+    }
     if gone && index != hash.first(store.buckets()) {
         pass_by(store, hash, probe_of(store, hash, index), u32::MAX);
     }

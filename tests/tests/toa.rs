@@ -5,7 +5,6 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::path::Path;
-use std::process::Stdio;
 use std::thread;
 use std::time::Duration;
 
@@ -16,7 +15,7 @@ use nix::libc;
 use nix::sys::socket::SockaddrStorage;
 use tests::eventually;
 use tests::topology::{
-    Addresses, Client, ControlGroup, FromClient, Handling, Namespace, Offloads, Relay, Server, Side, connect,
+    Addresses, Client, ControlGroup, FromClient, Handling, Namespace, Nginx, Offloads, Relay, Server, Side, connect,
 };
 
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 10, 10, 1));
@@ -443,28 +442,8 @@ fn is_whole(options: &[u8]) -> bool {
 fn nginx_logs_the_clients() {
     let stage = Stage::new(usual).unwrap();
     stage.toa(TRUST).unwrap();
-    let folder = std::env::temp_dir().join(stage.host.name());
-    std::fs::create_dir_all(&folder).unwrap();
-    let (path, log) = (folder.join("nginx.conf"), folder.join("access.log"));
-    let configuration = format!(
-        "daemon off; worker_processes 2; user root; pid {0}/pid; error_log {0}/error.log;
-         events {{ worker_connections 64; }}
-         http {{
-             log_format peer '$remote_addr $remote_port';
-             access_log {0}/access.log peer;
-             client_body_temp_path {0}/1; proxy_temp_path {0}/2; fastcgi_temp_path {0}/3;
-             uwsgi_temp_path {0}/4; scgi_temp_path {0}/5;
-             server {{
-                 listen 80; listen [::]:80 ipv6only=on; listen [::]:81 ipv6only=off; listen 82 deferred reuseport;
-                 location / {{ return 200 '$remote_addr $remote_port'; }}
-             }}
-         }}",
-        folder.display()
-    );
-    std::fs::write(&path, configuration).unwrap();
-    let mut nginx = stage.group.command(&stage.host, "nginx");
-    nginx.args(["-e", "stderr", "-c"]).arg(&path);
-    stage.host.adopt(nginx.stdout(Stdio::null()).stderr(Stdio::null())).unwrap();
+    let listen = ["80", "[::]:80 ipv6only=on", "[::]:81 ipv6only=off", "82 deferred reuseport"];
+    let nginx = Nginx::start(&stage.host, stage.group.command(&stage.host, "nginx"), &listen).unwrap();
     stage.wait_for(82);
     let mut clients = Vec::new();
     for (addresses, port) in [(V4, 80), (V6, 80), (V4, 81), (V6, 81), (V4, 82)] {
@@ -480,15 +459,10 @@ fn nginx_logs_the_clients() {
             clients.push(told.to_owned());
         }
     }
-    let logged = || std::fs::read_to_string(&log).unwrap_or_default();
-    eventually("all is logged", || logged().lines().count() == clients.len());
-    // Two workers write, each in its own time.
-    let (log, mut clients) = (logged(), clients);
-    let mut lines: Vec<&str> = log.lines().collect();
-    lines.sort();
+    let mut logged = nginx.clients(clients.len());
+    logged.sort();
     clients.sort();
-    assert_eq!(lines, clients);
-    std::fs::remove_dir_all(&folder).unwrap();
+    assert_eq!(logged, clients);
 }
 
 #[test]

@@ -6,9 +6,9 @@ pub mod toa;
 mod translate;
 
 use lvs_common::{
-    abi::{AF_INET, Connection, NextHop, Settings, conn_flags, conn_kind},
+    abi::{AF_INET, Connection, NextHop, Settings, WAYS, conn_flags, conn_kind},
     exit::Exit,
-    fullnat::{Telling, answered, telling, told},
+    fullnat::{Telling, answered, asked, telling, told},
     table::{self, Hash, Store},
     wire::tcp_flags,
 };
@@ -66,7 +66,8 @@ where
     if unsafe { (*connection).alias } == at.wrapping_add(1) { Some((main, connection)) } else { None }
 }
 
-/// Gives back what connection `at`, which was taken out of the table, held: its alias and its port.
+/// Gives back what connection `at` held, which is being taken out of the table under its bucket's lock: its alias and its
+/// port.
 #[inline(always)]
 pub fn forget<A: Family>(at: u32, c: *mut Connection<A>)
 where
@@ -75,28 +76,31 @@ where
     // SAFETY: an element of the map.
     let c = unsafe { &*c };
     if c.alias != 0 {
-        remove_alias(at, c);
+        remove_own_alias(at, c);
     }
     local::give_back(c);
 }
 
-/// Takes the alias of connection `main` out. If its bucket is locked for long, being the connection's own, say, the sweep does
-/// it. A function of its own, as connections are taken out in many places.
+/// Takes the alias of connection `main` out, whose bucket is locked. A function of its own, as connections are taken out in
+/// many places.
 #[inline(never)]
-fn remove_alias<A: Family>(main: u32, c: &Connection<A>)
+fn remove_own_alias<A: Family>(main: u32, c: &Connection<A>)
 where
     Table: Store<A>,
 {
-    remove_alias_at::<A>(c.alias.wrapping_sub(1), main, track::hash(c.local, c.local_port, c.protocol));
+    let hash = track::hash(c.local, c.local_port, c.protocol);
+    remove_alias::<A>(c.alias.wrapping_sub(1), main, hash, Some(main / WAYS));
 }
 
+/// Takes the alias of connection `main` out; `held` is the bucket that is locked already. If its bucket is locked for long by
+/// another CPU, the sweep does it.
 #[inline(always)]
-fn remove_alias_at<A: Family>(alias: u32, main: u32, hash: Hash)
+fn remove_alias<A: Family>(alias: u32, main: u32, hash: Hash, held: Option<u32>)
 where
     Table: Store<A>,
 {
     let is_it = |a: &Connection<A>| a.kind == conn_kind::ALIAS && a.control == main.wrapping_add(1);
-    if !table::remove(&Table, alias, hash, is_it) {
+    if !table::remove_beside(&Table, alias, hash, held, is_it) {
         track::sooner::<A>(alias, track::jiffies());
     }
 }
@@ -112,7 +116,7 @@ where
     // SAFETY: an element of the map.
     let (state, theirs) = unsafe { ((*connection).state, (*connection).alias) };
     if theirs != at.wrapping_add(1) || state & conn_flags::DEAD != 0 {
-        remove_alias_at::<A>(at, main, track::hash(alias.client, alias.client_port, alias.protocol));
+        remove_alias::<A>(at, main, track::hash(alias.client, alias.client_port, alias.protocol), None);
     }
 }
 
@@ -185,15 +189,22 @@ where
 fn begins<P: Packet, A: Family>(packet: P, p: &Parsed<A>, settings: &Settings, connection: *mut Connection<A>) -> bool {
     // SAFETY: an element of the map.
     let c = unsafe { &*connection };
-    if c.told >= told::SETTLED {
+    if is_settled(p, c) {
         return false;
     }
     let Some(segment) = toa::segment(packet, p) else { return false };
-    if segment.flags & tcp_flags::SYN != 0 {
-        // SAFETY: as above. Two SYNs on two CPUs at once are one that is sent again.
-        unsafe { (&raw mut (*connection).first).write_volatile(segment.sequence.wrapping_add(1)) };
+    let now = asked(c.told, &segment);
+    if now != c.told {
+        // SAFETY: as above.
+        unsafe { (&raw mut (*connection).told).write_volatile(now) };
     }
-    telling(c.told, settings.sysctls.toa, c.first, &segment) != Telling::Nothing
+    telling(now, settings.sysctls.toa, c.first, &segment) != Telling::Nothing
+}
+
+/// Whether TOA is a thing of the past for a connection, and this packet is not to begin another one.
+#[inline(always)]
+fn is_settled<A: Family>(p: &Parsed<A>, c: &Connection<A>) -> bool {
+    c.told >= told::SETTLED && p.flags & tcp_flags::SYN == 0
 }
 
 /// What a real server's packet means for TOA: whether it is its SYN.
@@ -201,14 +212,17 @@ fn begins<P: Packet, A: Family>(packet: P, p: &Parsed<A>, settings: &Settings, c
 fn opens<P: Packet, A: Family>(packet: P, p: &Parsed<A>, settings: &Settings, connection: *mut Connection<A>) -> bool {
     // SAFETY: an element of the map.
     let c = unsafe { &*connection };
-    if c.told >= told::SETTLED {
+    if is_settled(p, c) {
         return false;
     }
     let Some(segment) = toa::segment(packet, p) else { return false };
-    let now = answered(c.told, c.first, &segment);
-    if now != c.told {
-        // SAFETY: as above; it only ever grows.
-        unsafe { (&raw mut (*connection).told).write_volatile(now) };
+    let (told, first) = answered(c.told, c.first, &segment);
+    if (told, first) != (c.told, c.first) {
+        // SAFETY: as above. Segments on two CPUs at once are those of a connection that opens, or none that matters.
+        unsafe {
+            (&raw mut (*connection).first).write_volatile(first);
+            (&raw mut (*connection).told).write_volatile(told);
+        }
     }
     segment.flags & tcp_flags::SYN != 0 && settings.sysctls.toa != 0
 }

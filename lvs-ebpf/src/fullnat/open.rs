@@ -94,13 +94,15 @@ where
             return count::drop(packet, schedule::refusal(error));
         }
     };
-    if local != 0 && !add_alias(draft, at) {
+    if local != 0
+        && let Err(exit) = add_alias(draft, at)
+    {
         // Whoever takes the connection out gives the port back.
         if let Some(connection) = <Table as Store<A>>::connection(&Table, at) {
             track::bind(&dest, false);
             track::remove(at, connection, r.epoch, |_| true);
         }
-        return count::drop(packet, Exit::DropTableFull);
+        return count::drop(packet, exit);
     }
     schedule::entered(packet, p, &service, &dest, r, now)
 }
@@ -114,7 +116,7 @@ fn first<P: Packet, A: Family>(packet: P, p: &Parsed<A>) -> u32 {
 /// Puts the alias of connection `at` into the table; the draft is written over. A function of its own: its room on the
 /// stack is a call's.
 #[inline(never)]
-fn add_alias<A: Drafted>(draft: *mut Connection<A>, at: u32) -> bool
+fn add_alias<A: Drafted>(draft: *mut Connection<A>, at: u32) -> Result<(), Exit>
 where
     Table: Store<A>,
 {
@@ -143,10 +145,10 @@ where
     // SAFETY: an entry of the table that nobody else can find yet.
     let fill = |c: *mut Connection<A>| unsafe { copy(draft, c) };
     let hash = track::hash(local, local_port, protocol);
-    let Ok((alias, _)) = table::insert(&Table, hash, u64::MAX, same, fill) else { return false };
+    let (alias, _) = table::insert(&Table, hash, u64::MAX, same, fill).map_err(schedule::refusal)?;
     if let Some(connection) = <Table as Store<A>>::connection(&Table, at) {
         // SAFETY: an element of the map.
         unsafe { (&raw mut (*connection).alias).write_volatile(alias.wrapping_add(1)) };
     }
-    true
+    Ok(())
 }

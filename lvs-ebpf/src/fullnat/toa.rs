@@ -130,15 +130,12 @@ where
     // SAFETY: an element of the map.
     let c = unsafe { &*connection };
     let wanted = telling(c.told, settings.sysctls.toa, c.first, &segment);
-    if wanted == Telling::Tell && add(packet, p, c) {
-        count::note(Exit::Told);
-        return jump(packet, to);
-    }
-    if wanted == Telling::Tell {
-        count::note(Exit::Untold);
-    }
+    // Not even behind the director's own: nobody is to wonder which of two counts.
     if !segment.is_plain && !clean(packet, p) {
         return count::drop(packet, Exit::DropInternal);
+    }
+    if wanted == Telling::Tell {
+        count::note(if add(packet, p, c) { Exit::Told } else { Exit::Untold });
     }
     jump(packet, to)
 }
