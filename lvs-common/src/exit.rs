@@ -18,7 +18,7 @@ exits! {
     Nat "nat" "forwarded to a real server, destination rewritten",
     NatReply "nat-reply" "reply forwarded to its client, source rewritten",
     FullNat "fullnat" "forwarded to a real server, source and destination rewritten",
-    Told "toa-sent" "with the client's address as a TCP option; counted beside fullnat",
+    Told "toa-sent" "with the client's address as an option of TCP, or of IP for UDP; counted beside fullnat",
     Untold "toa-no-room" "without that option, for want of room in header, MTU or a packet to be cut; counted beside fullnat",
     FullNatReply "fullnat-reply" "reply forwarded to its client, source and destination rewritten",
     Route "route" "forwarded to a real server, IP packet untouched (DR)",
@@ -38,6 +38,7 @@ exits! {
     DropBusy "drop-busy" "dropped: a bucket of the connection table stayed locked",
     DropDefence "drop-defence" "dropped: a new connection that drop_packet keeps out",
     DropEngine "drop-engine" "dropped: without the Call-ID that the service's persistence engine looks at",
+    DropForged "drop-forged" "dropped: a client's datagram with the option that tells real servers its client (uoa)",
     DropNoLocal "drop-no-local-address" "dropped: FullNAT without a local address: lvsadm --add-laddr",
     DropNoPort "drop-no-port" "dropped: every port of the local addresses toward the real server is taken",
     DropTtl "drop-ttl" "dropped: the TTL or hop limit ran out",
@@ -62,6 +63,7 @@ impl Exit {
             | Exit::DropNoServer
             | Exit::DropDefence
             | Exit::DropEngine
+            | Exit::DropForged
             | Exit::DropTtl
             | Exit::DropTooBig
             | Exit::DropMalformed => 2,

@@ -25,5 +25,6 @@ pub mod sip;
 pub mod state;
 pub mod table;
 pub mod toa;
+pub mod uoa;
 pub mod watch;
 pub mod wire;

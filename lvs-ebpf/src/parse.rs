@@ -82,6 +82,12 @@ impl<A> Parsed<A> {
         }
     }
 
+    /// The packet with `more` bytes put in front of its transport header.
+    #[inline(always)]
+    pub fn deepened(self, more: usize) -> Self {
+        Parsed { length: self.length + more as u32, l4: self.l4 + more, ..self }
+    }
+
     /// The packet as one that travels the other way.
     #[inline(always)]
     pub fn reversed(self) -> Self {

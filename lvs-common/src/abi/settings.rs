@@ -53,6 +53,10 @@ pub struct Sysctls {
     pub toa: u32,
     /// Ours: both ends of an established TCP connection are told by a RST when it expires.
     pub conn_expire_tcp_rst: u32,
+    /// FullNAT of UDP tells the real server the client's address with the first so many packets of a connection.
+    pub uoa: u32,
+    /// Always 0.
+    pub pad: u32,
 }
 
 /// The one entry of `SETTINGS`.
@@ -124,8 +128,8 @@ pub struct Watch {
 }
 
 const _: () = assert!(size_of::<Timeouts>() == 136);
-const _: () = assert!(size_of::<Sysctls>() == 104);
-const _: () = assert!(size_of::<Settings>() == 328);
+const _: () = assert!(size_of::<Sysctls>() == 112);
+const _: () = assert!(size_of::<Settings>() == 336);
 
 /// IPVS's timeouts.
 impl Default for Timeouts {
@@ -171,6 +175,8 @@ impl Default for Sysctls {
             lport_max: 65535,
             toa: 1,
             conn_expire_tcp_rst: 0,
+            uoa: 0,
+            pad: 0,
         }
     }
 }

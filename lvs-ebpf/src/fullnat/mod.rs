@@ -4,6 +4,7 @@ pub mod local;
 pub mod open;
 pub mod toa;
 mod translate;
+mod uoa;
 
 use lvs_common::{
     abi::{AF_INET, Connection, NextHop, Settings, WAYS, conn_flags, conn_kind},
@@ -184,7 +185,7 @@ where
     count::leave(packet, Exit::FullNat, deliver::send_tc(packet, route))
 }
 
-/// What a client's packet means for TOA: whether it has to do with it at all.
+/// What a client's packet means for TOA, or UOA: whether it has to do with it at all.
 #[inline(always)]
 fn begins<P: Packet, A: Family>(packet: P, p: &Parsed<A>, settings: &Settings, connection: *mut Connection<A>) -> bool {
     // SAFETY: an element of the map.
@@ -192,7 +193,7 @@ fn begins<P: Packet, A: Family>(packet: P, p: &Parsed<A>, settings: &Settings, c
     if is_settled(p, c) {
         return false;
     }
-    let Some(segment) = toa::segment(packet, p) else { return false };
+    let Some(segment) = toa::segment(packet, p) else { return uoa::concerns(p, settings, c) };
     let now = asked(c.told, &segment);
     if now != c.told {
         // SAFETY: as above.

@@ -1,6 +1,8 @@
 //! TCP options: the client's address for the real server, and room for it in what the client sends. Only in TC, and apart
 //! from the established flow: XDP hands up the few packets that this is about.
 
+use core::hint::black_box;
+
 use aya_ebpf::helpers::generated::{bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_store_bytes};
 use lvs_common::{
     abi::{AF_INET, Address, Connection, IpAddress, Settings},
@@ -12,7 +14,7 @@ use lvs_common::{
     wire::{Ipv4, Ipv6, Tcp, protocol},
 };
 
-use super::left;
+use super::{left, uoa};
 use crate::{
     count,
     kernel_loop::KernelLoop,
@@ -63,8 +65,8 @@ fn header(h: &Tcp) -> usize {
     (h.offset >> 4) as usize * 4
 }
 
-/// What follows a TCP header's first twenty bytes, copied to where the verifier lets one look at any place of it.
-struct Copy {
+/// What follows a header's first twenty bytes, copied to where the verifier lets one look at any place of it.
+pub struct Copy {
     bytes: *mut u8,
     /// Bytes of options.
     options: usize,
@@ -83,15 +85,14 @@ impl Options for Copy {
 }
 
 impl Copy {
-    /// Copies `length` bytes, from 1 to [`PAYLOAD`], of which `options` are options.
+    /// Copies `length` bytes from `from` on, up to [`PAYLOAD`] of them, of which `options` are options.
     #[inline(always)]
-    fn of<A>(packet: TcPacket, p: &Parsed<A>, length: usize, options: usize) -> Option<Self> {
+    pub fn from(packet: TcPacket, from: usize, length: usize, options: usize) -> Option<Self> {
         let scratch = SCRATCH.get_ptr_mut(count::cpu())?;
         // SAFETY: this CPU's own element, which is longer than any masked length; a helper call with a valid context.
         unsafe {
             let bytes = (&raw mut (*scratch).payload).cast::<u8>();
-            let from = (p.l4() + HEADER) as u32;
-            if bpf_skb_load_bytes(packet.0.cast(), from, bytes.cast(), masked(length)) != 0 {
+            if length != 0 && bpf_skb_load_bytes(packet.0.cast(), from as u32, bytes.cast(), masked(length)) != 0 {
                 return None;
             }
             Some(Copy { bytes, options })
@@ -99,10 +100,10 @@ impl Copy {
     }
 }
 
-/// A length from 1 to [`PAYLOAD`], in a form that the verifier reads so.
+/// A length from 1 to [`PAYLOAD`], in a form that the verifier reads so, and that the compiler, which knows it is one, keeps.
 #[inline(always)]
 fn masked(length: usize) -> u32 {
-    ((length as u32).wrapping_sub(1) & (PAYLOAD as u32 - 1)) + 1
+    (black_box(length as u32).wrapping_sub(1) & (PAYLOAD as u32 - 1)) + 1
 }
 
 /// Bytes that a connection's packets may get longer by on their way to the real server.
@@ -126,9 +127,9 @@ where
     note::options_done(packet);
     let to = if A::FAMILY == AF_INET { Tail::FullNat4 } else { Tail::FullNat6 };
     let Some((p, settings, _, connection)) = left::<A>() else { return TcPacket::PASS };
-    let Some(segment) = segment(packet, p) else { return jump(packet, to) };
     // SAFETY: an element of the map.
     let c = unsafe { &*connection };
+    let Some(segment) = segment(packet, p) else { return uoa::tell(packet, p, settings, c, to) };
     let wanted = telling(c.told, settings.sysctls.toa, c.first, &segment);
     // Not even behind the director's own: nobody is to wonder which of two counts.
     if !segment.is_plain && !clean(packet, p) {
@@ -156,10 +157,7 @@ fn add<A: Family>(packet: TcPacket, p: &Parsed<A>, c: &Connection<A>) -> bool {
     if !whole || !fits || HEADER + options + more > LONGEST {
         return false;
     }
-    let copy = if behind == 0 { None } else { Copy::of(packet, p, behind, options) };
-    if behind != 0 && copy.is_none() {
-        return false;
-    }
+    let Some(copy) = Copy::from(packet, p.l4() + HEADER, behind, options) else { return false };
     let from = (p.l4() + HEADER) as u32;
     // SAFETY: helper calls with a valid context; the copy is as long as it is masked to be.
     unsafe {
@@ -167,9 +165,7 @@ fn add<A: Family>(packet: TcPacket, p: &Parsed<A>, c: &Connection<A>) -> bool {
         if bpf_skb_change_tail(packet.0, (L3 + length + more) as u32, 0) != 0 {
             return false;
         }
-        if let Some(copy) = copy
-            && bpf_skb_store_bytes(packet.0, from + more as u32, copy.bytes.cast(), masked(behind), 0) != 0
-        {
+        if behind != 0 && bpf_skb_store_bytes(packet.0, from + more as u32, copy.bytes.cast(), masked(behind), 0) != 0 {
             return false;
         }
     }
@@ -264,7 +260,7 @@ fn options<A>(packet: TcPacket, p: &Parsed<A>) -> Option<Copy> {
     if options == 0 || options > LONGEST - HEADER {
         return None;
     }
-    Copy::of(packet, p, options, options)
+    Copy::from(packet, p.l4() + HEADER, options, options)
 }
 
 /// The program for a real server's SYN: the client is told a segment size that leaves room for the option.

@@ -108,6 +108,9 @@ settings! {
     toa 0..=2, Own
         "By a TCP option, FullNAT tells real servers who the client is: 0: no; 1: with the end of the handshake and the first data; \
          2: with the request for the connection, too."
+    uoa 0..=255, Own
+        "By an option of IPv4 (DPVS's UOA), FullNAT tells real servers of UDP who the client is, with the first so many packets of a \
+         connection; 0: no."
 }
 
 /// Settings whose modes change by themselves.

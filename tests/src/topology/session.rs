@@ -133,9 +133,22 @@ impl Datagrams {
         client.enter(|| Ok(Datagrams(UdpSocket::from(origin.socket(to, SockType::Datagram)?))))
     }
 
+    /// Sends all further datagrams with options of IPv4.
+    pub fn set_options(&self, options: &[u8]) -> Result<()> {
+        let (start, length) = (options.as_ptr().cast(), options.len() as u32);
+        // SAFETY: a plain system call with a slice that outlives it.
+        let done = unsafe { libc::setsockopt(self.0.as_raw_fd(), libc::IPPROTO_IP, libc::IP_OPTIONS, start, length) };
+        nix::errno::Errno::result(done).context("cannot set options").map(drop)
+    }
+
     /// The name of the server that answers a datagram.
     pub fn ask(&self) -> Result<String> {
-        self.0.send(b"x").context("cannot ask")?;
+        self.ask_with(1)
+    }
+
+    /// The same with a datagram of some length.
+    pub fn ask_with(&self, length: usize) -> Result<String> {
+        self.0.send(&vec![b'x'; length]).context("cannot ask")?;
         let mut answer = [0; 256];
         let length = self.0.recv(&mut answer).context("no answer")?;
         let answer = String::from_utf8_lossy(&answer[..length]);
