@@ -27,6 +27,7 @@ fn director() -> Result<Testbed> {
     let testbed = Testbed::new()?;
     testbed.director.lvsadm("attach --mode native")?;
     testbed.restore(&fixtures::rules())?;
+    testbed.director.lvsadm(&fixtures::only_port())?;
     Ok(testbed)
 }
 
