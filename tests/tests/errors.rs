@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use nix::errno::Errno;
+use tests::text;
 use tests::topology::{
     Client, Cluster, Fate, Layout, Namespace, Offloads, Server, Site, VIP, VIP6, connect, set_offloads,
 };
@@ -24,14 +25,43 @@ const LIVE: u16 = 53;
 const CLOSED: u16 = 54;
 const EMPTY: u16 = 55;
 
-/// A NAT director in the middle of a chain.
+/// What a destination is added with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    Nat,
+    FullNat,
+}
+
+const MODES: [Mode; 2] = [Mode::Nat, Mode::FullNat];
+
+impl Mode {
+    /// Options of `lvsadm -a`.
+    fn option(self) -> &'static str {
+        match self {
+            Mode::Nat => "-m",
+            Mode::FullNat => "--fullnat",
+        }
+    }
+
+    /// Who asks, to the real server.
+    fn client(self, vip: IpAddr) -> &'static str {
+        match (self, vip) {
+            (Mode::Nat, IpAddr::V4(_)) => "10.10.10.1",
+            (Mode::Nat, IpAddr::V6(_)) => "2001:db8:a::1",
+            (Mode::FullNat, IpAddr::V4(_)) => "192.168.122.100",
+            (Mode::FullNat, IpAddr::V6(_)) => "2001:db8:b::100",
+        }
+    }
+}
+
+/// A director in the middle of a chain.
 struct Chain {
     _servers: Vec<Server>,
     hosts: [Namespace; 4],
 }
 
 impl Chain {
-    fn new() -> Result<Self> {
+    fn new(mode: Mode) -> Result<Self> {
         let new = Namespace::new;
         let hosts = [new("client")?, new("director")?, new("router")?, new("server")?];
         let [client, director, router, server] = &hosts;
@@ -83,13 +113,17 @@ impl Chain {
         let mut servers = vec![Server::http(server, LIVE, "server")?];
         for (vip, real) in [(VIP, "192.168.123.101"), (VIP6, "2001:db8:c::101")] {
             let real: IpAddr = real.parse()?;
+            if mode == Mode::FullNat {
+                director.lvsadm(&format!("--add-laddr -z {}", mode.client(vip)))?;
+            }
             servers.push(Server::udp(server, real, LIVE, "server")?);
             for (kind, port) in ["-t", "-u"].into_iter().flat_map(|kind| [LIVE, CLOSED, EMPTY].map(|port| (kind, port)))
             {
                 let service = SocketAddr::new(vip, port);
                 director.lvsadm(&format!("-A {kind} {service} -s rr"))?;
                 if port != EMPTY {
-                    director.lvsadm(&format!("-a {kind} {service} -r {} -m", SocketAddr::new(real, port)))?;
+                    let real = SocketAddr::new(real, port);
+                    director.lvsadm(&format!("-a {kind} {service} -r {real} {}", mode.option()))?;
                 }
             }
         }
@@ -114,6 +148,15 @@ impl Chain {
         Ok(())
     }
 
+    /// A long request and a long answer.
+    fn transfers(&self, service: SocketAddr) -> Result<()> {
+        let answer = self.client().post(service, 300_000).context("a long request")?;
+        ensure!(answer.ends_with(" 300000\n"), "a wrong answer: {answer}");
+        let long = self.client().get(service, "/bytes/300000").context("a long answer")?;
+        ensure!(long.into_bytes() == text(300_000), "a long answer is not what was sent");
+        Ok(())
+    }
+
     /// Sets the MTU of both ends of the cable between two hosts of the chain.
     fn set_mtu(&self, between: usize, mtu: u32) -> Result<()> {
         let near = if between == 0 { "eth0" } else { "eth1" };
@@ -134,27 +177,27 @@ fn expect(got: Fate, expected: Fate) -> Result<()> {
 
 #[test]
 fn traceroute_sees_every_hop() {
-    let chain = Chain::new().unwrap();
-    chain
-        .each(|vip| {
+    for mode in MODES {
+        let chain = Chain::new(mode).unwrap();
+        let check = |vip| {
             let service = SocketAddr::new(vip, LIVE);
             // The director and the router end its life; the fourth is the server.
             for ttl in [1, 2] {
                 let fate = chain.client().probe(service, ttl, 10).with_context(|| format!("TTL {ttl}"))?;
                 expect(fate, reported(Errno::EHOSTUNREACH, vip))?;
             }
-            let client = if vip.is_ipv4() { "10.10.10.1" } else { "2001:db8:a::1" };
-            let answer = format!("server {client} 10\n").into_bytes();
+            let answer = format!("server {} 10\n", mode.client(vip)).into_bytes();
             expect(chain.client().probe(service, 3, 10)?, Fate::Answered(answer))
-        })
-        .unwrap();
+        };
+        chain.each(check).unwrap_or_else(|error| panic!("{mode:?}: {error:#}"));
+    }
 }
 
 #[test]
 fn who_cannot_be_served_is_told_at_once() {
-    let chain = Chain::new().unwrap();
-    chain
-        .each(|vip| {
+    for mode in MODES {
+        let chain = Chain::new(mode).unwrap();
+        let check = |vip| {
             for port in [CLOSED, EMPTY] {
                 let service = SocketAddr::new(vip, port);
                 let fate = chain.client().probe(service, 64, 10).with_context(|| format!("UDP to port {port}"))?;
@@ -165,18 +208,20 @@ fn who_cannot_be_served_is_told_at_once() {
                 ensure!(refused, "TCP to port {port}: {connected:?}");
             }
             Ok(())
-        })
-        .unwrap();
+        };
+        chain.each(check).unwrap_or_else(|error| panic!("{mode:?}: {error:#}"));
+    }
 }
 
-/// Client and server could send 3000 bytes at a time, but 1500 is all that fits between director and router.
+/// Client and server could send 3000 bytes at a time, but 1500 is all that fits between director and router. By FullNAT, the
+/// client's address has to fit beside what TCP sends.
 #[test]
 fn the_path_mtu_is_told_by_the_service() {
-    let chain = Chain::new().unwrap();
-    chain.set_mtu(0, 3000).unwrap();
-    chain.set_mtu(2, 3000).unwrap();
-    chain
-        .each(|vip| {
+    for mode in MODES {
+        let chain = Chain::new(mode).unwrap();
+        chain.set_mtu(0, 3000).unwrap();
+        chain.set_mtu(2, 3000).unwrap();
+        let check = |vip: IpAddr| {
             let service = SocketAddr::new(vip, LIVE);
             // What the tier before taught them.
             chain.hosts.iter().try_for_each(Namespace::forget_routes)?;
@@ -191,13 +236,40 @@ fn the_path_mtu_is_told_by_the_service() {
             ensure!(answer.ends_with(b" 2900\n"), "a wrong answer: {}", String::from_utf8_lossy(&answer));
             chain.hosts.iter().try_for_each(Namespace::forget_routes)?;
             // TCP finds out in both directions.
-            let answer = chain.client().post(service, 300_000).context("a long request")?;
-            ensure!(answer.ends_with(" 300000\n"), "a wrong answer: {answer}");
-            let long = chain.client().get(service, "/bytes/300000").context("a long answer")?;
-            ensure!(long.len() == 300_000, "{} bytes came", long.len());
+            chain.transfers(service)?;
+            let mtu = match (mode, vip) {
+                (Mode::Nat, _) => 1500,
+                (Mode::FullNat, IpAddr::V4(_)) => 1500 - 8,
+                (Mode::FullNat, IpAddr::V6(_)) => 1500 - 20,
+            };
+            let route = chain.hosts[0].run(&format!("ip route get {vip}"))?;
+            ensure!(route.contains(&format!(" mtu {mtu} ")), "not {mtu}: {route}");
             Ok(())
-        })
-        .unwrap();
+        };
+        chain.each(check).unwrap_or_else(|error| panic!("{mode:?}: {error:#}"));
+    }
+}
+
+/// A client that says it takes longer segments than there is room for on its way: the real server is told.
+#[test]
+fn real_servers_are_told_what_fits_toward_clients() {
+    for mode in MODES {
+        let chain = Chain::new(mode).unwrap();
+        chain.set_mtu(1, 3000).unwrap();
+        chain.set_mtu(2, 3000).unwrap();
+        chain.hosts[0]
+            .ip(&["route add 10.10.10.10/32 via 10.10.10.254 advmss 2900", "route del 2001:db8:a::10/128"])
+            .unwrap();
+        chain.hosts[0].ip(&["route add 2001:db8:a::10/128 via 2001:db8:a::fe advmss 2900"]).unwrap();
+        let check = |vip| {
+            chain.hosts.iter().try_for_each(Namespace::forget_routes)?;
+            chain.transfers(SocketAddr::new(vip, LIVE))?;
+            let route = chain.hosts[3].run(&format!("ip route get {}", mode.client(vip)))?;
+            ensure!(route.contains(" mtu 1500 "), "{route}");
+            Ok(())
+        };
+        chain.each(check).unwrap_or_else(|error| panic!("{mode:?}: {error:#}"));
+    }
 }
 
 /// Tunnels by the options of their destinations, and their headers' bytes behind the outer IP header.

@@ -29,12 +29,17 @@ fn socket(host: &Namespace, address: SocketAddr) -> Result<UdpSocket> {
     Ok(socket)
 }
 
+/// What a socket receives next, and from whom.
+fn receive_from(socket: &UdpSocket) -> Result<(Vec<u8>, SocketAddr)> {
+    let mut buffer = vec![0; 65536];
+    let (length, from) = socket.recv_from(&mut buffer)?;
+    buffer.truncate(length);
+    Ok((buffer, from))
+}
+
 /// What a socket receives next.
 fn receive(socket: &UdpSocket) -> Result<Vec<u8>> {
-    let mut buffer = vec![0; 65536];
-    let length = socket.recv(&mut buffer)?;
-    buffer.truncate(length);
-    Ok(buffer)
+    Ok(receive_from(socket)?.0)
 }
 
 /// Sends a datagram in fragments from a host's `eth0` to `mac`, the last one first.
@@ -117,6 +122,15 @@ fn nat() {
 }
 
 #[test]
+fn fullnat() {
+    let echo = Echo::new(Site::Remote, ["--fullnat", "--fullnat"], true, |_| Ok(())).unwrap();
+    for local in ["192.168.122.100", "2001:db8:b::100"] {
+        echo.cluster.director.lvsadm(&format!("--add-laddr -z {local}")).unwrap();
+    }
+    echo.each(|vip, client| echo.serves(vip, client)).unwrap();
+}
+
+#[test]
 fn direct_routing() {
     let set_up = |server: &Namespace| server.lvsadm(&format!("real-server --dr --vip {VIP} {VIP6}")).map(drop);
     let echo = Echo::new(Site::BesideDirector, ["-g", "-g"], false, set_up).unwrap();
@@ -157,22 +171,26 @@ fn answers_backwards() {
     cluster.director.sysctl(&["net/ipv4/ip_forward=1", "net/ipv6/conf/all/forwarding=1"]).unwrap();
     let (v4, v6) = cluster.server_addresses(1);
     let (host, director) = (&cluster.servers[0], cluster.director.enter(|| port("eth1")).unwrap());
-    for (tier, offloads) in TIERS {
+    for local in ["192.168.122.100", "2001:db8:b::100"] {
+        cluster.director.lvsadm(&format!("--add-laddr -z {local}")).unwrap();
+    }
+    for ((tier, offloads), mode) in TIERS.into_iter().flat_map(|tier| ["-m", "--fullnat"].map(|mode| (tier, mode))) {
         cluster.set_offloads(offloads).unwrap();
         cluster.director.lvsadm(&format!("attach --mode {tier}")).unwrap();
         for (vip, real, client) in [(VIP, v4, CLIENT), (VIP6, v6, CLIENT6)] {
             let (service, real) = (SocketAddr::new(vip, 53), SocketAddr::new(real, 53));
             cluster.director.lvsadm(&format!("-A -u {service}")).unwrap();
-            cluster.director.lvsadm(&format!("-a -u {service} -r {real} -m")).unwrap();
+            cluster.director.lvsadm(&format!("-a -u {service} -r {real} {mode}")).unwrap();
             let (asking, answering) =
                 (socket(&cluster.client, SocketAddr::new(client, 0)).unwrap(), socket(host, real).unwrap());
             for length in &LENGTHS[1..] {
                 asking.send_to(b"please", service).unwrap();
-                receive(&answering).unwrap();
+                let (_, from) = receive_from(&answering).unwrap();
                 let answer = contents(*length);
-                send_backwards(host, director.mac, (real, asking.local_addr().unwrap()), &answer).unwrap();
-                let got = receive(&asking).unwrap_or_else(|error| panic!("{tier}, {vip}, {length} bytes: {error}"));
-                assert!(got == answer, "{tier}, {vip}: a wrong answer of {} bytes", got.len());
+                send_backwards(host, director.mac, (real, from), &answer).unwrap();
+                let what = format!("{tier}, {mode}, {vip}, {length} bytes");
+                let got = receive(&asking).unwrap_or_else(|error| panic!("{what}: {error}"));
+                assert!(got == answer, "{what}: a wrong answer of {} bytes", got.len());
             }
             cluster.director.lvsadm(&format!("-D -u {service}")).unwrap();
         }

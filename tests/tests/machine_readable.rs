@@ -65,6 +65,11 @@ fn what_is_told_is_of_the_schema_and_true() {
             "from": everything, "first_port": 80, "last_port": 80
         }])
     );
+    assert_eq!(json("--get-laddr --json", "pools"), json!([]));
+    for pool in [format!(" -t {service}"), " -f 7".to_owned(), String::new()] {
+        director.lvsadm(&format!("--add-laddr -z 192.168.122.100{pool}")).unwrap();
+    }
+    assert_eq!(json("--get-laddr --json", "pools").as_array().unwrap().len(), 3);
     let status = json("status --json", "status");
     let nat = status["packets"].as_array().unwrap().iter().find(|exit| exit["exit"] == "nat").unwrap();
     assert!(nat["packets"].as_u64().unwrap() > 7 * 3, "{nat}");

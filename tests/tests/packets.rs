@@ -8,8 +8,8 @@ use anyhow::{Context, Result, bail, ensure};
 use aya::maps::Array;
 use aya::programs::{SchedClassifier, TestRun, TestRunOptions};
 use tests::fixtures::{
-    self, CLIENT_MAC, CLIENTS, Chosen, Expected, Fixture, Macs, Outcome, Port, Programs, Side, Testbed, frame,
-    tc_verdict, xdp_verdict,
+    self, CLIENT_MAC, CLIENTS, Chosen, Expected, Fixture, MODES, Macs, Outcome, Port, Programs, SERVER, SERVER_MAC,
+    Shape, Side, Testbed, frame, tc_verdict, xdp_verdict,
 };
 use tests::topology::PacketSocket;
 
@@ -27,6 +27,7 @@ fn director() -> Result<Testbed> {
     let testbed = Testbed::new()?;
     testbed.director.lvsadm("attach --mode native")?;
     testbed.restore(&fixtures::rules())?;
+    testbed.director.lvsadm(&fixtures::only_port())?;
     Ok(testbed)
 }
 
@@ -109,6 +110,33 @@ fn atomics_return_what_was_there() {
     // were there before others were set or cleared.
     let expected = [2, 6, 1, 2, 6, 2 + (1 << 40), 7 << 32 | 9, 11 << 16 | 15 << 8 | 1];
     assert_eq!(words.get(&0, 0).unwrap(), expected);
+}
+
+/// A datagram without a checksum has one when FullNAT has changed it, as its receiver could not tell otherwise.
+#[test]
+fn fullnat_fills_in_a_missing_checksum() {
+    let testbed = director().unwrap();
+    let number = MODES.iter().position(|mode| mode.shape == Shape::FullNat).unwrap();
+    let (client, service) = (SocketAddr::new(CLIENTS.of(false), 30_000), fixtures::service(number, false));
+    let packet = |from: SocketAddr, to: SocketAddr, ttl, segment: &[u8]| {
+        frame::ip(from.ip(), to.ip(), 0, ttl, frame::UDP, segment)
+    };
+    let request = packet(client, service, 64, &frame::udp_unsummed(client, service, b"odd"));
+    let request = frame::ethernet(testbed.front.mac, CLIENT_MAC, &request);
+    let (local, server) = (fixtures::local(false), SocketAddr::new(SERVER.of(false), service.port()));
+    let expected = packet(local, server, 63, &frame::udp(local, server, b"odd"));
+    let expected = frame::ethernet(SERVER_MAC, testbed.back.mac, &expected);
+    testbed
+        .with_programs(|programs| {
+            // The next hop is known from the second packet on.
+            programs.run_tc(testbed.front, &request)?;
+            let outcome = programs.run_xdp(testbed.front, &request)?;
+            assert_eq!((outcome.verdict, outcome.frame), (xdp_verdict::PASS, request.clone()));
+            let outcome = programs.run_tc(testbed.front, &request)?;
+            assert_eq!((outcome.verdict, outcome.frame), (tc_verdict::REDIRECT, expected));
+            Ok(())
+        })
+        .unwrap();
 }
 
 /// A new connection is made by whichever tier meets its first packet, in the same way.

@@ -113,6 +113,7 @@ impl PlaneDirector {
         let deleted = std::mem::take(&mut self.deleted) || !gone.is_empty();
         if std::mem::take(&mut self.pooled) || !gone.is_empty() {
             self.plane.settle_locals().map_err(failed)?;
+            self.slots.locals.clear();
         }
         if std::mem::take(&mut self.marked) {
             self.plane.prune_watch();

@@ -82,7 +82,7 @@ impl Plane {
             let (v4, v6): (Vec<IpAddr>, Vec<IpAddr>) = addresses.iter().partition(|address| address.is_ipv4());
             let mut table = vec![v4.len() as u32, v6.len() as u32];
             for address in v4.into_iter().chain(v6) {
-                table.push(self.local_slot(address).map_err(failed)?);
+                table.push(self.local_slot(address, slots).map_err(failed)?);
             }
             place = slots.take_table(self)?;
             self.put_tables(&[(place, table)]).map_err(failed)?;
@@ -92,16 +92,18 @@ impl Plane {
     }
 
     /// The slot of a local address: its own, or one that nothing refers to.
-    fn local_slot(&mut self, ip: IpAddr) -> Result<u32> {
+    fn local_slot(&mut self, ip: IpAddr, slots: &mut Slots) -> Result<u32> {
         let (address, family) = (convert::address(ip), u32::from(Family::of(ip).number()));
         let mut free = None;
         for at in 1..LOCAL_ADDRESSES {
             let local = self.locals.get(at);
             if local.family == family && local.address == address {
+                slots.locals.insert(at);
                 return Ok(at);
             }
             let rested = self.settings().now_ns.saturating_sub(local.removed) > GRACE;
-            if free.is_none() && (local.family == 0 || local.pools == 0 && local.conns == 0 && rested) {
+            let unused = local.pools == 0 && local.conns == 0 && !slots.locals.contains(&at);
+            if free.is_none() && (local.family == 0 || unused && rested) {
                 free = Some(at);
             }
             if local.family == 0 {
@@ -114,6 +116,7 @@ impl Plane {
             self.forget_ports(|key, _| key.local == at)?;
         }
         self.locals.set(at, LocalAddress { address, family, ..LocalAddress::default() });
+        slots.locals.insert(at);
         Ok(at)
     }
 

@@ -1,6 +1,6 @@
 //! Slots of services, destinations and schedulers' tables: which are free, and which deleted destinations can be revived.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
@@ -37,6 +37,8 @@ pub struct Slots {
     service: ServiceId,
     /// Places for tables that no service's configuration refers to, the lowest last.
     tables: Vec<u32>,
+    /// Local addresses of pools that are staged: nothing else tells yet that they are in use.
+    pub locals: HashSet<u32>,
 }
 
 impl Plane {

@@ -9,7 +9,7 @@ use lvsadm::rules::{
     Destination, DestinationKey, EVERY_PORT, Family, Mark, MarkChange, Netmask, PersistenceEngine, Prefix, Protocol,
     SYSCTLS, Service, ServiceKey, Timeouts, Traffic, Tunnel,
 };
-use proptest::collection::vec;
+use proptest::collection::{hash_set, vec};
 use proptest::option;
 use proptest::prelude::*;
 
@@ -142,13 +142,20 @@ fn marks() -> impl Strategy<Value = Vec<Mark>> {
     })
 }
 
-/// A whole configuration: a table with thresholds and services' timeouts, global timeouts, marks, and settings.
+/// Local addresses, each once.
+fn locals() -> impl Strategy<Value = Vec<IpAddr>> {
+    let address = family().prop_flat_map(address).prop_filter("a host's", |address| !address.is_loopback());
+    hash_set(address, 0..4).prop_map(|addresses| addresses.into_iter().collect())
+}
+
+/// A whole configuration: a table with thresholds, local addresses and services' timeouts, global timeouts, marks, and
+/// settings.
 pub fn configured() -> impl Strategy<Value = MemoryDirector> {
     let settings = vec((0..SYSCTLS.len(), any::<u64>()), 0..4);
     let thresholds = vec((0..=i32::MAX as u32, 0..=i32::MAX as u32), 1..8);
     let seconds = || 1..2_678_400u32;
-    (filled(), thresholds, (seconds(), seconds(), seconds()), settings, marks()).prop_map(
-        |(mut director, thresholds, (tcp, tcp_fin, udp), settings, marks)| {
+    (filled(), thresholds, (seconds(), seconds(), seconds()), settings, (marks(), vec(locals(), 1..4))).prop_map(
+        |(mut director, thresholds, (tcp, tcp_fin, udp), settings, (marks, pools))| {
             let mut thresholds = thresholds.into_iter().cycle();
             for entry in &mut director.entries {
                 let (one, other) = thresholds.next().expect("an endless one");
@@ -171,6 +178,12 @@ pub fn configured() -> impl Strategy<Value = MemoryDirector> {
             (sysctls.lport_min, sysctls.lport_max) = (ports[0].min(ports[1]), ports[0].max(ports[1]));
             director.set_sysctls(&sysctls).unwrap();
             director.set_marks(&marks).unwrap();
+            director.set_locals(None, &pools[0]).unwrap();
+            let keys: Vec<ServiceKey> = director.entries.iter().map(|entry| entry.service.key).collect();
+            for (key, pool) in keys.iter().zip(&pools) {
+                let suits = |address: &&IpAddr| Family::of(**address) == key.family();
+                director.set_locals(Some(key), &pool.iter().filter(suits).copied().collect::<Vec<_>>()).unwrap();
+            }
             director
         },
     )
