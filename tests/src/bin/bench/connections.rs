@@ -1,11 +1,12 @@
 //! New connections, the table's memory, and the sweep.
 
+use std::mem::offset_of;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use aya::maps::{Array, Map, MapData};
-use lvs_common::abi::{Connection, WAYS};
+use lvs_common::abi::{Connection, Settings, WAYS};
 use lvs_common::bench::Run;
 use tests::fixtures::{CLIENT_MAC, SERVER, Testbed, pins, vip, xdp_verdict};
 
@@ -97,58 +98,108 @@ pub fn new(report: &mut Report, rounds: usize) -> Result<()> {
     })
 }
 
-/// What a million connections cost while nothing happens, and what one takes.
+/// The service of UDP whose connections fill the table.
+const FILLING: &str = "-u 10.10.10.10:3000";
+/// Seconds that they live: longer than filling and a look at the full table take.
+const LIFETIME: u32 = 15;
+
+/// What a million connections cost while nothing happens, and what it costs when all of them expire.
 pub fn table(report: &mut Report, seconds: f64) -> Result<()> {
     let testbed = Testbed::new()?;
-    testbed.director.lvsadm(&format!("attach --mode native --conns {MILLION}"))?;
-    testbed.restore(&rules())?;
+    let director = &testbed.director;
+    director.lvsadm(&format!("attach --mode native --conns {MILLION}"))?;
+    director.lvsadm(&format!("--set 0 0 {LIFETIME}"))?;
+    director.lvsadm(&format!("-A {FILLING} -s rr"))?;
+    for port in 1..=10 {
+        director.lvsadm(&format!("-a {FILLING} -r {}:{port} -m", SERVER.of(false)))?;
+    }
     report.section("the connection table", "");
     testbed.with_programs(|programs| {
         let mut wrapper = Wrapper::new(0)?;
         let ours = descriptor(&programs.xdp)?;
         let empty = sweep(seconds)?;
-        let run = requests(&testbed, service(0, 0), MILLION)?;
+        let to = SocketAddr::new(vip(false), 3000);
+        let run = flows::run(Kind::Datagram, (testbed.front.mac, CLIENT_MAC), client(false, 100), to, MILLION)?;
         wrapper.time(&ours, &run, testbed.front, u64::from(MILLION))?;
         let full = sweep(seconds)?;
-        let buckets: Array<_, [u64; 8]> = pinned("BUCKETS4")?.try_into()?;
-        let held: u32 =
-            (0..buckets.len()).map(|index| buckets.get(&index, 0).map_or(0, |bucket| bucket[5] as u32)).sum();
-        let bytes = |entry: usize| (buckets.len() as usize * (64 + entry * WAYS as usize)) as f64 / f64::from(MILLION);
-        report.add(
-            "table",
-            "bytes per IPv4 connection of capacity",
-            bytes(size_of::<Connection<u32>>()),
-            "bytes",
-            None,
-        );
-        report.add(
-            "table",
-            "bytes per IPv6 connection of capacity",
-            bytes(size_of::<Connection<[u32; 4]>>()),
-            "bytes",
-            None,
-        );
-        report.add("table", "connections held", f64::from(held), "", None);
-        report.add("table", "sweep of an empty table, per second", empty, "µs", None);
-        report.add("table", "sweep of the full table, per second", full, "µs", None);
+        let (buckets, held) = occupied()?;
+        let full_count: u64 = counted(&director.lvsadm("-Ln --exact")?)?.iter().sum();
+        ensure!(full_count == held, "{held} connections are in the table, {full_count} are counted");
+        let bytes = |entry: usize| f64::from(buckets) * (64 + entry * WAYS as usize) as f64 / f64::from(MILLION);
+        let mut add = |name: &str, value: f64, unit| report.add("table", name, value, unit, None);
+        add("bytes per IPv4 connection of capacity", bytes(size_of::<Connection<u32>>()), "bytes");
+        add("bytes per IPv6 connection of capacity", bytes(size_of::<Connection<[u32; 4]>>()), "bytes");
+        add("connections held", held as f64, "");
+        add("sweep of an empty table, per second", empty, "µs");
+        add("sweep of the full table, per second", full, "µs");
+        let all = drain()?;
+        add("all of them expire, per connection", all / held as f64, "ns");
+        let rest = counted(&director.lvsadm("-Ln --exact")?)?;
+        ensure!(rest.iter().all(|count| *count == 0), "counters are not back at zero: {rest:?}");
+        add("destinations' counters of connections after that", rest.iter().sum::<u64>() as f64, "");
         Ok(())
     })
 }
 
-/// What the sweep takes of a second, µs: its timer is set anew when a slice is done, so slices begin later by as long as
-/// one takes.
-fn sweep(seconds: f64) -> Result<f64> {
-    /// Index of `Settings::now_ns`, in words.
-    const NOW: usize = 2;
-    let settings: Array<_, [u64; 33]> = pinned("SETTINGS")?.try_into()?;
-    let (begin, mut last, mut delays) = (Instant::now(), 0, Vec::new());
-    while begin.elapsed().as_secs_f64() < seconds {
-        let now = settings.get(&0, 0)?[NOW];
+/// Buckets of the table of IPv4, and how many connections are in them.
+fn occupied() -> Result<(u32, u64)> {
+    let buckets: Array<_, [u64; 8]> = pinned("BUCKETS4")?.try_into()?;
+    // `Bucket::used`, the lower half of the sixth word.
+    let used = |index| buckets.get(&index, 0).map_or(0, |bucket| u64::from(bucket[5] as u32));
+    Ok((buckets.len(), (0..buckets.len()).map(used).sum()))
+}
+
+/// Active and inactive connections of all destinations of a listing.
+fn counted(listing: &str) -> Result<Vec<u64>> {
+    let servers = listing.lines().filter(|line| line.contains(" Masq "));
+    let numbers = servers.flat_map(|line| line.split_whitespace().skip(4));
+    numbers.map(|number| Ok(number.parse()?)).collect()
+}
+
+/// The clock of the sweep.
+struct Clock(Array<MapData, [u64; size_of::<Settings>() / 8]>);
+
+impl Clock {
+    fn open() -> Result<Self> {
+        Ok(Clock(pinned("SETTINGS")?.try_into()?))
+    }
+
+    /// When the last slice began, and how many connections there were at the last second.
+    fn read(&self) -> Result<(u64, u32)> {
+        let words = self.0.get(&0, 0)?;
+        let word = |at: usize| words[at / 8] >> (at % 8 * 8);
+        Ok((word(offset_of!(Settings, now_ns)), word(offset_of!(Settings, held)) as u32))
+    }
+}
+
+/// How long each slice of the sweep takes, ns, until `end` says that it is enough: the timer is set anew when a slice is done,
+/// so the next begins later by as long as one takes.
+fn slices(mut end: impl FnMut(u32) -> bool) -> Result<Vec<f64>> {
+    let (clock, mut last, mut slices) = (Clock::open()?, 0, Vec::new());
+    loop {
+        let (now, held) = clock.read()?;
         if now != last && last != 0 {
-            delays.push((now - last) as f64 - INTERVAL);
+            slices.push((now - last) as f64 - INTERVAL);
+        }
+        if end(held) {
+            return Ok(slices);
         }
         last = now;
         std::thread::sleep(Duration::from_millis(5));
     }
-    Ok(median(&mut delays) * (1e9 / INTERVAL) / 1000.0)
+}
+
+/// What the sweep takes of a second, µs.
+fn sweep(seconds: f64) -> Result<f64> {
+    let begin = Instant::now();
+    let mut slices = slices(|_| begin.elapsed().as_secs_f64() >= seconds)?;
+    Ok(median(&mut slices) * (1e9 / INTERVAL) / 1000.0)
+}
+
+/// What the sweep takes until the table is empty, ns.
+fn drain() -> Result<f64> {
+    let deadline = Instant::now() + Duration::from_secs(120);
+    let slices = slices(|held| held == 0 || Instant::now() > deadline)?;
+    ensure!(Instant::now() < deadline, "connections do not expire");
+    Ok(slices.iter().sum())
 }
