@@ -53,6 +53,10 @@ pub struct Sysctls {
     pub toa: u32,
     /// Ours: both ends of an established TCP connection are told by a RST when it expires.
     pub conn_expire_tcp_rst: u32,
+    /// Ours: requests of unverified sources a second that a service which challenges lets in all the same.
+    pub synproxy_rate: u32,
+    /// Ours: requests a second that a verified source may make before it counts as an unverified one; 0 is any number.
+    pub synproxy_source_rate: u32,
 }
 
 /// The one entry of `SETTINGS`.
@@ -124,8 +128,8 @@ pub struct Watch {
 }
 
 const _: () = assert!(size_of::<Timeouts>() == 136);
-const _: () = assert!(size_of::<Sysctls>() == 104);
-const _: () = assert!(size_of::<Settings>() == 328);
+const _: () = assert!(size_of::<Sysctls>() == 112);
+const _: () = assert!(size_of::<Settings>() == 336);
 
 /// IPVS's timeouts.
 impl Default for Timeouts {
@@ -171,6 +175,8 @@ impl Default for Sysctls {
             lport_max: 65535,
             toa: 1,
             conn_expire_tcp_rst: 0,
+            synproxy_rate: 1000,
+            synproxy_source_rate: 1000,
         }
     }
 }
