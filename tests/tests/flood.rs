@@ -1,14 +1,16 @@
 //! Floods of SYNs, and the challenge that keeps them out (`-j enable`).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use etherparse::TcpHeader;
+use lvs_common::checksum;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tests::eventually;
 use tests::fixtures::frame::{self, TCP};
-use tests::fixtures::{self, CLIENT_MAC, CLIENTS, Outcome, SERVER, SERVER_MAC, Testbed, tc_verdict, vip, xdp_verdict};
+use tests::fixtures::{self, CLIENT_MAC, CLIENTS, Outcome, SERVER, Testbed, tc_verdict, vip, xdp_verdict};
 use tests::topology::{
     Arms, Client, Cluster, Layout, Namespace, Offloads, Origin, PacketSocket, Session, Site, VIP, VIP6,
 };
@@ -127,7 +129,8 @@ impl Director {
 
 fn fate(tier: Tier, frame: &[u8], outcome: Outcome) -> Result<Fate> {
     Ok(match (tier, outcome.verdict) {
-        (Tier::Xdp, xdp_verdict::REDIRECT) | (Tier::Tc, tc_verdict::REDIRECT) if outcome.frame[..6] == SERVER_MAC => {
+        // Where the kernel's neighbour output addresses it, it is as yet addressed to the director.
+        (Tier::Xdp, xdp_verdict::REDIRECT) | (Tier::Tc, tc_verdict::REDIRECT) if outcome.frame[..6] != CLIENT_MAC => {
             Fate::Forwarded
         }
         (Tier::Xdp, xdp_verdict::REDIRECT) | (Tier::Tc, tc_verdict::REDIRECT) => {
@@ -405,6 +408,13 @@ fn clients_behind_a_stateful_router_are_served() {
                  add rule inet t through ct state invalid counter drop; \
                  add rule inet t through ct state established,related accept; \
                  add rule inet t through iifname front ct state new accept";
+    // What the switch passes on is not the router's.
+    for family in ["iptables", "ip6tables"] {
+        let setting = format!("net/bridge/bridge-nf-call-{family}");
+        if Path::new("/proc/sys").join(&setting).exists() {
+            cluster.router.sysctl(&[&format!("{setting}=0")]).unwrap();
+        }
+    }
     let nft = cluster.router.command("nft").arg(rules).status().unwrap();
     assert!(nft.success());
     for to in serve(&cluster, "native", "-g", &[VIP, VIP6]) {
@@ -413,6 +423,31 @@ fn clients_behind_a_stateful_router_are_served() {
     }
     let counted = cluster.router.run("nft list chain inet t through").unwrap();
     assert!(counted.contains("counter packets 0 bytes 0 drop"), "{counted}");
+}
+
+/// An IPv4 request from another source, the `number`th behind its own.
+fn forged(request: &[u8], number: u32) -> Vec<u8> {
+    let mut frame = request.to_vec();
+    let change = checksum::difference(0, number.to_be());
+    // The source, then the checksums that cover it: IP's, TCP's.
+    for (at, byte) in (26..30).zip(number.to_be_bytes()) {
+        frame[at] += byte;
+    }
+    for at in [24, 50] {
+        let sum = checksum::update(u16::from_ne_bytes([frame[at], frame[at + 1]]), change);
+        frame[at..at + 2].copy_from_slice(&sum.to_ne_bytes());
+    }
+    frame
+}
+
+#[test]
+fn forged_requests_are_as_good_as_others() {
+    let to = SocketAddr::new(VIP, 80);
+    let from = |number| SocketAddr::new(Ipv4Addr::from(0x0b00_0000 + number).into(), 1024);
+    let request = |number| frame::ethernet([2; 6], CLIENT_MAC, &packet(from(number), to, Flags::Syn, SEQUENCE));
+    for number in [0, 1, 0x1234, 999_999] {
+        assert_eq!(forged(&request(0), number), request(number));
+    }
 }
 
 /// A million requests with forged sources, beside established connections and real clients.
@@ -436,10 +471,9 @@ fn a_flood_of_forged_requests_opens_no_connection() {
     let mac = director.enter(|| Ok(fixtures::port("eth0")?.mac)).unwrap();
     let socket = PacketSocket::open(client, "eth0").unwrap();
     let began = Instant::now();
-    let mut flood = (0..FLOOD).map(|number| {
-        let from = SocketAddr::new(Ipv4Addr::from(0x0b00_0000 + number).into(), (number % 60_000) as u16 + 1000);
-        frame::ethernet(mac, CLIENT_MAC, &packet(from, to, Flags::Syn, number))
-    });
+    let first = SocketAddr::new(Ipv4Addr::new(11, 0, 0, 0).into(), 1024);
+    let request = frame::ethernet(mac, CLIENT_MAC, &packet(first, to, Flags::Syn, SEQUENCE));
+    let mut flood = (0..FLOOD).map(|number| forged(&request, number));
     for (number, session) in sessions.iter_mut().enumerate() {
         flood.by_ref().take(FLOOD as usize / FLOWS).for_each(|frame| socket.send(&frame).unwrap());
         assert_eq!(session.ask().unwrap(), "rs1", "session {number}");
