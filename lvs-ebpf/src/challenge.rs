@@ -5,7 +5,7 @@
 
 use aya_ebpf::{bindings::xdp_action, helpers::generated::bpf_redirect};
 use lvs_common::{
-    abi::{AF_INET, Device, IpAddress, Settings, WAYS, device_flags, service_flags},
+    abi::{AF_INET, IpAddress, Settings, WAYS, device_flags, service_flags},
     challenge::{self, Flow, Verified},
     exit::Exit,
     hash::SipKey,
@@ -124,13 +124,19 @@ pub fn run<P: Packet, A: Family + 'static>(packet: P) -> i32 {
         verify(p.source, second);
         return count::drop(packet, Exit::Verified);
     }
-    if !P::COMPLETE && !device(packet.device()).is_some_and(|device| device.flags & device_flags::ACCEPTS_XDP != 0) {
+    if !P::COMPLETE && !has(packet, device_flags::ACCEPTS_XDP) {
         return P::PASS;
     }
     if !turn_back(packet, p, flow.challenge(sequence, second, key)) {
         return count::drop(packet, Exit::DropInternal);
     }
     count::leave(packet, Exit::Challenged, send_back(packet))
+}
+
+/// Whether the device that a packet came in on has a flag.
+#[inline(always)]
+fn has<P: Packet>(packet: P, flag: u16) -> bool {
+    device(packet.device()).is_some_and(|device| device.flags & flag != 0)
 }
 
 /// Remembers that a source has answered.
@@ -180,8 +186,7 @@ fn turn_back<P: Packet, A: Family>(packet: P, p: &Parsed<A>, number: u32) -> boo
 /// Sends a packet back to where it came from: there is no need to look for a way there.
 #[inline(always)]
 fn send_back<P: Packet>(packet: P) -> i32 {
-    let redirects = |device: &Device| device.flags & device_flags::NO_TX != 0;
-    if !P::COMPLETE && !device(packet.device()).is_some_and(redirects) {
+    if !P::COMPLETE && !has(packet, device_flags::NO_TX) {
         return xdp_action::XDP_TX as i32;
     }
     // SAFETY: a helper call.
