@@ -28,6 +28,8 @@ exits! {
     Bypass "bypass" "forwarded to its own destination for want of a server (cache_bypass)",
     IcmpForwarded "icmp-forwarded" "ICMP error translated and forwarded to the party it concerns",
     IcmpSent "icmp-sent" "answered with an ICMP error of the director's own",
+    Challenged "challenged" "answered with a challenge: a request from a source that is not verified (-j enable)",
+    Verified "verified" "taken: a RST that answers a challenge, by which its source is verified",
     Held "fragment-held" "kept until the other fragments of its packet have come",
     Fragmented "fragmented" "forwarded in fragments",
     NotOurs "not-ours" "passed to the stack: of no service and no connection",
@@ -37,6 +39,7 @@ exits! {
     DropTableFull "drop-table-full" "dropped: the connection table has no room for a new connection",
     DropBusy "drop-busy" "dropped: a bucket of the connection table stayed locked",
     DropDefence "drop-defence" "dropped: a new connection that drop_packet keeps out",
+    DropUnverified "drop-unverified" "dropped: would open a connection, is no plain request, and its source is not verified",
     DropEngine "drop-engine" "dropped: without the Call-ID that the service's persistence engine looks at",
     DropForged "drop-forged" "dropped: a client's datagram with the option that tells real servers its client (uoa)",
     DropNoLocal "drop-no-local-address" "dropped: FullNAT without a local address: lvsadm --add-laddr",
@@ -62,13 +65,14 @@ impl Exit {
             Exit::DropNoDestination
             | Exit::DropNoServer
             | Exit::DropDefence
+            | Exit::DropUnverified
             | Exit::DropEngine
             | Exit::DropForged
             | Exit::DropTtl
             | Exit::DropTooBig
             | Exit::DropMalformed => 2,
             Exit::IcmpSent => 3,
-            Exit::NotFirst | Exit::Local | Exit::Reply | Exit::Bypass | Exit::IcmpForwarded => 4,
+            Exit::NotFirst | Exit::Local | Exit::Reply | Exit::Bypass | Exit::IcmpForwarded | Exit::Verified => 4,
             Exit::Nat
             | Exit::NatReply
             | Exit::FullNat
@@ -77,6 +81,7 @@ impl Exit {
             | Exit::Untold
             | Exit::Route
             | Exit::Tunnel
+            | Exit::Challenged
             | Exit::Held
             | Exit::Fragmented
             | Exit::NotOurs => 5,

@@ -7,6 +7,7 @@
 
 pub mod abi;
 pub mod bench;
+pub mod challenge;
 pub mod checksum;
 pub mod defence;
 pub mod each;

@@ -8,6 +8,7 @@
 
 mod atomics;
 mod bypass;
+mod challenge;
 mod checksum;
 mod count;
 mod defend;
@@ -34,6 +35,7 @@ mod reject;
 mod reset;
 mod rewrite;
 mod schedule;
+mod segment;
 mod service;
 mod tail;
 mod template;
@@ -141,6 +143,16 @@ pub fn lvs_xdp_fullnat_reply4(ctx: XdpContext) -> u32 {
 #[xdp]
 pub fn lvs_xdp_fullnat_reply6(ctx: XdpContext) -> u32 {
     fullnat::answer::<_, V6>(XdpPacket(ctx.ctx)) as u32
+}
+
+#[xdp]
+pub fn lvs_xdp_challenge4(ctx: XdpContext) -> u32 {
+    challenge::run::<_, V4>(XdpPacket(ctx.ctx)) as u32
+}
+
+#[xdp]
+pub fn lvs_xdp_challenge6(ctx: XdpContext) -> u32 {
+    challenge::run::<_, V6>(XdpPacket(ctx.ctx)) as u32
 }
 
 #[xdp]
@@ -382,6 +394,16 @@ pub fn lvs_fullnat_reply4(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn lvs_fullnat_reply6(ctx: TcContext) -> i32 {
     fullnat::answer::<_, V6>(tc(&ctx))
+}
+
+#[classifier]
+pub fn lvs_challenge4(ctx: TcContext) -> i32 {
+    challenge::run::<_, V4>(tc(&ctx))
+}
+
+#[classifier]
+pub fn lvs_challenge6(ctx: TcContext) -> i32 {
+    challenge::run::<_, V6>(tc(&ctx))
 }
 
 #[classifier]

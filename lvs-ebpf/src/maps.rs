@@ -11,7 +11,7 @@ use lvs_common::abi::{
     Settings, Watch,
 };
 
-use lvs_common::{defence::Met, sched::locality::Entry};
+use lvs_common::{challenge::Verified, defence::Met, sched::locality::Entry};
 
 use crate::{
     deliver::Route,
@@ -156,6 +156,10 @@ pub const PAYLOAD: usize = 16384;
 pub static XDP_PROGRAMS: ProgramArray<48> = ProgramArray::new();
 #[btf_map]
 pub static TC_PROGRAMS: ProgramArray<48> = ProgramArray::new();
+
+/// Sources that have answered a challenge, by [`source`](lvs_common::challenge::source).
+#[btf_map]
+pub static VERIFIED: LruHashMap<u64, Verified, 1> = LruHashMap::new();
 
 /// The timer of the sweep.
 #[repr(C)]

@@ -21,6 +21,8 @@ params! {
     HZ hz: u32 = 1000,
     /// Secret of the connection tables' hash.
     SECRET secret: u64 = 0,
+    /// Key of the challenges' numbers.
+    CHALLENGE_KEY challenge_key: [u64; 2] = [0; 2],
     /// Buckets of the IPv4 connection table.
     BUCKETS4_COUNT buckets4: u32 = 1,
     /// Buckets of the IPv6 connection table.

@@ -7,18 +7,15 @@
 
 use aya_ebpf::{
     btf_maps::Queue,
-    helpers::generated::{
-        bpf_clone_redirect, bpf_l4_csum_replace, bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_store_bytes,
-    },
+    helpers::generated::{bpf_clone_redirect, bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_store_bytes},
     macros::btf_map,
 };
 use lvs_common::{
     abi::{AF_INET, Connection, Forward, Settings, conn_flags, conn_kind},
-    checksum,
     reset::{self, Numbers},
     state::tcp,
     table::Store,
-    wire::{Ipv4, Ipv6, Tcp, protocol, tcp_flags},
+    wire::{Tcp, protocol, tcp_flags},
 };
 
 use crate::{
@@ -30,6 +27,7 @@ use crate::{
     params,
     parse::{Family, Parsed},
     rewrite::nat::TCP_CHECK,
+    segment,
     tail::{Tail, jump},
     track::Table,
 };
@@ -41,10 +39,6 @@ const PATIENCE: u32 = 30;
 const CARRIED: u32 = 4;
 /// `BPF_F_INGRESS`.
 const INGRESS: u64 = 1;
-/// Bytes of a TCP header.
-const HEADER: u32 = size_of::<Tcp>() as u32;
-/// TTL of a host's own packets.
-const TTL: u8 = 64;
 
 /// A connection that waits: its entry, and its last packet's time when it began to.
 #[derive(Clone, Copy, Default)]
@@ -182,7 +176,7 @@ where
     let (Some(p), Some(settings)) = (A::found(), SETTINGS.get_ptr_mut(0)) else { return };
     let Some(scratch) = SCRATCH.get_ptr_mut(count::cpu()) else { return };
     let length = packet.length();
-    if length > PAYLOAD as u32 || length < (L3 + A::HEADER) as u32 + HEADER {
+    if length > PAYLOAD as u32 || length < (L3 + A::HEADER) as u32 + segment::HEADER {
         return;
     }
     let masked = (length.wrapping_sub(1) & (PAYLOAD as u32 - 1)) + 1;
@@ -194,11 +188,12 @@ where
         }
         saved
     };
-    let is_partial = is_partial(packet, p);
+    // The packet is put back, whatever is done to find out.
+    let is_partial = packet.is_partial(p.l4() + TCP_CHECK);
     // SAFETY: an element of the map. Whoever puts another in from now on sets it again.
     atomics::fetch_and32(unsafe { &raw mut (*settings).resets }, !bit::<A>());
     // SAFETY: a helper call with a valid context.
-    if unsafe { bpf_skb_change_tail(packet.0, (L3 + A::HEADER) as u32 + HEADER, 0) } == 0 {
+    if unsafe { bpf_skb_change_tail(packet.0, (L3 + A::HEADER) as u32 + segment::HEADER, 0) } == 0 {
         let mut more = true;
         KernelLoop.each(CARRIED, &mut |_| {
             match A::pop() {
@@ -217,18 +212,6 @@ where
         let _ = bpf_skb_change_tail(packet.0, length, 0) == 0
             && bpf_skb_store_bytes(packet.0, 0, saved.cast(), masked, 0) == 0;
     }
-}
-
-/// Whether the packet's checksum is unfinished, as it is between hosts of one machine: a change of the data, as the helper
-/// takes it, changes a finished one only. The packet is put back anyway.
-#[inline(always)]
-fn is_partial<A>(packet: TcPacket, p: &Parsed<A>) -> bool {
-    // SAFETY: `at` checked that the header is within the packet.
-    let check = || packet.at::<Tcp>(p.l4()).map_or(0, |h| unsafe { (&raw const (*h).check).read_unaligned() });
-    let before = check();
-    // SAFETY: a helper call with a valid context.
-    let _ = unsafe { bpf_l4_csum_replace(packet.0, (p.l4() + TCP_CHECK) as u32, 0, 1, 0) };
-    check() == before
 }
 
 /// Resets both ends of a connection, if nothing came from them in between.
@@ -269,51 +252,11 @@ where
 #[inline(always)]
 fn send<A: Family>(packet: TcPacket, from: (A, u16), to: (A, u16), sequence: u32, is_partial: bool) -> bool {
     let (source, destination) = (from.0.widen().0, to.0.widen().0);
-    let pseudo = crate::checksum::pseudo(source, destination, protocol::TCP, HEADER);
-    let mut tcp = Tcp {
-        source: from.1,
-        destination: to.1,
-        sequence: sequence.to_be(),
-        acknowledgment: 0,
-        offset: (HEADER as u8 / 4) << 4,
-        flags: tcp_flags::RST,
-        window: 0,
-        check: 0,
-        urgent: 0,
-    };
-    let sum = pseudo
-        + tcp.source as u64
-        + tcp.destination as u64
-        + tcp.sequence as u64
-        + u16::from_ne_bytes([tcp.offset, tcp.flags]) as u64;
-    tcp.check = if is_partial { checksum::fold(pseudo) } else { !checksum::fold(sum) };
+    let tcp = segment::tcp(from, to, [sequence, 0], tcp_flags::RST, is_partial);
     let written = if A::FAMILY == AF_INET {
-        let mut ip = Ipv4 {
-            version_ihl: 0x45,
-            length: (A::HEADER as u16 + HEADER as u16).to_be(),
-            ttl: TTL,
-            protocol: protocol::TCP,
-            source: source[0],
-            destination: destination[0],
-            ..Ipv4::default()
-        };
-        let sum = u16::from_ne_bytes([ip.version_ihl, 0]) as u64
-            + ip.length as u64
-            + u16::from_ne_bytes([ip.ttl, ip.protocol]) as u64
-            + ip.source as u64
-            + ip.destination as u64;
-        ip.check = !checksum::fold(sum);
-        store(packet, L3, &ip)
+        store(packet, L3, &segment::ipv4(source[0], destination[0]))
     } else {
-        let ip = Ipv6 {
-            version: 0x6000_0000u32.to_be(),
-            payload_length: (HEADER as u16).to_be(),
-            next_header: protocol::TCP,
-            hop_limit: TTL,
-            source,
-            destination,
-        };
-        store(packet, L3, &ip)
+        store(packet, L3, &segment::ipv6(source, destination))
     };
     // SAFETY: a helper call with a valid context.
     written

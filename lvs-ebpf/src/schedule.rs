@@ -15,7 +15,7 @@ use lvs_common::{
 };
 
 use crate::{
-    atomics, bypass, count,
+    atomics, bypass, challenge, count,
     engine::{self, Engine},
     list::{List, Memory, Slots},
     log,
@@ -117,7 +117,13 @@ where
     let Some(service) = service::find(p, mark::of(packet, p, settings), settings) else {
         return Err(unserved(packet, p, settings));
     };
-    if !schedulable(p, settings) {
+    let opens = schedulable(p, settings);
+    if challenge::concerns(p, &service)
+        && let Some(instead) = challenge::instead(packet, p, &service, settings, opens, now)
+    {
+        return instead;
+    }
+    if !opens {
         return Err(count::pass(packet, Exit::NotFirst));
     }
     if is_kept_out(settings) {

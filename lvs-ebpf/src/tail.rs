@@ -88,6 +88,10 @@ pub enum Tail {
     Reset4 = 39,
     /// The same for IPv6.
     Reset6 = 40,
+    /// Challenges the source of an IPv4 packet, or takes its answer.
+    Challenge4 = 41,
+    /// The same for IPv6.
+    Challenge6 = 42,
 }
 
 /// Jumps; returns only if the program array has no such program.

@@ -15,10 +15,10 @@ pub fn make(director: &mut dyn Director, command: Command) -> Option<(Operation,
             (Operation::AddService, service.and_then(|service| director.add_service(&service)))
         }
         Command::EditService(named) => {
-            let timeouts = named.timeouts;
-            let service = resolve(director, named, Error::NotFound).and_then(|service| match timeouts {
-                Some(_) => Ok(service),
-                None => keep_timeouts(director, service),
+            let (timeouts, challenges) = (named.timeouts, named.challenges);
+            let service = resolve(director, named, Error::NotFound).and_then(|service| {
+                let before = director.service(&service.key, Wanted::default())?.service;
+                Ok(edited(&before, service, timeouts.is_some(), challenges.is_some()))
             });
             (Operation::EditService, service.and_then(|service| director.edit_service(&service)))
         }
@@ -43,11 +43,12 @@ pub fn make(director: &mut dyn Director, command: Command) -> Option<(Operation,
     })
 }
 
-/// The service with the timeouts that it has: ipvsadm's language has no word for them, so what speaks that does not undo
-/// them.
-fn keep_timeouts(director: &dyn Director, service: Service) -> Result<Service> {
-    let before = director.service(&service.key, Wanted::default())?;
-    Ok(Service { timeouts: before.service.timeouts, ..service })
+/// The service with what it has `before` of that which ipvsadm's language has no word for, unless it was told: so whoever
+/// speaks that does not undo it.
+fn edited(before: &Service, service: Service, timeouts: bool, challenges: bool) -> Service {
+    let timeouts = if timeouts { service.timeouts } else { before.timeouts };
+    let challenges = if challenges { service.challenges() } else { before.challenges() };
+    Service { timeouts, ..service.challenging(challenges) }
 }
 
 /// The local addresses of a pool.
@@ -77,7 +78,8 @@ fn resolve(director: &dyn Director, named: Named, there: Error) -> Result<Servic
     let engine = PersistenceEngine::by_name(&named.engine);
     match scheduler_by_name(&named.scheduler) {
         Some(scheduler) if engine.is_some() || named.engine.is_empty() => {
-            Ok(Service { scheduler, engine, timeouts: named.timeouts.unwrap_or_default(), ..named.service })
+            let service = named.service.challenging(named.challenges.unwrap_or_default());
+            Ok(Service { scheduler, engine, timeouts: named.timeouts.unwrap_or_default(), ..service })
         }
         _ => match director.service(&named.service.key, Wanted::default()) {
             Ok(_) => Err(there),

@@ -130,7 +130,7 @@ fn numbers_are_whole_and_names_stay() {
             "protocol": "tcp", "address": "192.0.2.10", "port": 80, "scheduler": "sh",
             "scheduler_flags": ["sh-port", "flag-3"], "one_packet": false,
             "persistence": { "timeout": 60, "netmask": "255.255.255.0" }, "persistence_engine": null,
-            "timeouts": null, "statistics": {
+            "timeouts": null, "synproxy": false, "statistics": {
                 "connections": 1, "in_packets": 2, "out_packets": 3, "in_bytes": 1_099_511_627_776u64, "out_bytes": 5
             },
             "rates": { "connections": 6, "in_packets": 7, "out_packets": 8, "in_bytes": 9, "out_bytes": 10 },

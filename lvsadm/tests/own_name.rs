@@ -93,6 +93,46 @@ fn a_service_has_timeouts_of_its_own() {
 }
 
 #[test]
+fn a_service_challenges_when_it_is_told_to() {
+    let mut director = MemoryDirector::default();
+    let mut run = |line: &str| {
+        let outcome = ipvsadm(&mut director, &line.split(' ').collect::<Vec<_>>(), "");
+        let listing = ipvsadm(&mut director, &["lvsadm", "-Ln"], "").stdout;
+        (outcome.stderr, listing.lines().nth(3).unwrap_or_default().to_owned())
+    };
+    let listed = |line: &str| (String::new(), line.to_owned());
+    assert_eq!(
+        run("lvsadm -A -t 192.0.2.10:80 -s rr --conn-timeout 9 -j enable"),
+        listed("TCP  192.0.2.10:80 rr timeout 9:0:0 synproxy")
+    );
+    // An edit that says nothing of it leaves it, whoever makes it.
+    assert_eq!(run("ipvsadm -E -t 192.0.2.10:80 -s wlc"), listed("TCP  192.0.2.10:80 wlc timeout 9:0:0 synproxy"));
+    assert_eq!(
+        run("lvsadm -E -t 192.0.2.10:80 -s rr -p 60 --conn-timeout 0"),
+        listed("TCP  192.0.2.10:80 rr persistent 60 synproxy")
+    );
+    for (line, sentence) in [
+        ("lvsadm -E -t 192.0.2.10:80 -j on", "illegal synproxy `on' specified: it is enable or disable\n"),
+        ("lvsadm -A -u 192.0.2.10:53 -j enable", "synproxy is only for TCP virtual services\n"),
+        ("lvsadm -Z -j enable", "Illegal 'synproxy' option with the 'zero' command\n"),
+        ("ipvsadm -E -t 192.0.2.10:80 -j enable", "-j: unknown option\n"),
+    ] {
+        assert_eq!(
+            run(line),
+            (sentence.to_owned(), "TCP  192.0.2.10:80 rr persistent 60 synproxy".to_owned()),
+            "{line}"
+        );
+    }
+    assert_eq!(
+        ipvsadm(&mut director, &["ipvsadm", "-Ln"], "").stdout.lines().nth(3),
+        Some("TCP  192.0.2.10:80 rr persistent 60")
+    );
+    assert_eq!(ipvsadm(&mut director, &["lvsadm", "-Sn"], "").stdout, "-A -t 192.0.2.10:80 -s rr -p 60\n");
+    ipvsadm(&mut director, &["lvsadm", "-E", "-t", "192.0.2.10:80", "-s", "rr", "--synproxy", "disable"], "");
+    assert_eq!(ipvsadm(&mut director, &["lvsadm", "-Ln"], "").stdout.lines().nth(3), Some("TCP  192.0.2.10:80 rr"));
+}
+
+#[test]
 fn ipvsadm_knows_nothing_of_additions() {
     let mut director = director();
     let listing = ipvsadm(&mut director, &["/sbin/ipvsadm", "-Ln"], "").stdout;

@@ -84,6 +84,7 @@ fn values(id: Id, dialect: Dialect) -> Vec<&'static str> {
         Id::SchedFlags => vec!["flag-1", "flag-2", "flag-3", "sh-fallback", "sh-port", "mh-fallback", "mh-port"],
         Id::TunType if dialect == Dialect::Own => vec!["ipip", "gue", "gre", "vxlan"],
         Id::TunType => vec!["ipip", "gue", "gre"],
+        Id::SynProxy => vec!["enable", "disable"],
         Id::Command(Cmd::StartDaemon | Cmd::StopDaemon) => vec!["master", "backup"],
         _ => Vec::new(),
     }

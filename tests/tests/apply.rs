@@ -93,7 +93,8 @@ fn some_rules(random: &mut Random) -> String {
         let mask = if persistence.is_empty() { "" } else { ["", mask][random.below(2) as usize] };
         let flags = if scheduler == "mh" { random.of(&["", " -b mh-fallback", " -b mh-fallback,mh-port"]) } else { "" };
         let timeouts = random.of(&["", "", " --conn-timeout 600:0:0", " --conn-timeout 0:20:30"]);
-        writeln!(text, "-A {service} -s {scheduler}{persistence}{mask}{flags}{timeouts}").unwrap();
+        let challenges = if service.starts_with("-t") { random.of(&["", " -j enable"]) } else { "" };
+        writeln!(text, "-A {service} -s {scheduler}{persistence}{mask}{flags}{timeouts}{challenges}").unwrap();
         let port = service.rsplit_once(':').map_or("0", |(_, port)| port);
         for server in 1..=8 {
             if random.below(2) == 0 {

@@ -28,7 +28,7 @@ pub use settings::*;
 pub use statistics::*;
 
 /// Version of the layout of all pinned maps together.
-pub const LAYOUT_VERSION: u32 = 3;
+pub const LAYOUT_VERSION: u32 = 4;
 
 /// Index of a destination in the `DESTS` map. 0 is never a destination: it means "none".
 pub type DestId = u32;

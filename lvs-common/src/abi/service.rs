@@ -42,6 +42,8 @@ pub mod service_flags {
     pub const SCHED2: u32 = 0x10;
     /// Third scheduler flag: `flag-3`.
     pub const SCHED3: u32 = 0x20;
+    /// Ours: requests of sources that are not verified are challenged when there are many ([`challenge`](crate::challenge)).
+    pub const CHALLENGES: u32 = 0x4000_0000;
     /// Ours: the service exists in this copy of the configuration.
     pub const PRESENT: u32 = 0x8000_0000;
 }
@@ -146,8 +148,8 @@ pub struct Service {
     pub fwmark: u32,
     /// Whose turn of the local addresses it is.
     pub local_turn: u32,
-    /// Always 0.
-    pub pad: u32,
+    /// Requests of unverified sources that were let in: see [`challenge::spend`](crate::challenge::spend).
+    pub requests: u32,
     /// Order of creation: `--nosort` lists by it.
     pub serial: u64,
     /// What destinations that no longer exist had counted for this service.

@@ -55,6 +55,10 @@ pub struct Sysctls {
     pub conn_expire_tcp_rst: u32,
     /// FullNAT of UDP tells the real server the client's address with the first so many packets of a connection.
     pub uoa: u32,
+    /// Ours: requests of unverified sources a second that a service which challenges lets in all the same.
+    pub synproxy_rate: u32,
+    /// Ours: requests a second that a verified source may make before it counts as an unverified one; 0 is any number.
+    pub synproxy_source_rate: u32,
     /// Always 0.
     pub pad: u32,
 }
@@ -128,8 +132,8 @@ pub struct Watch {
 }
 
 const _: () = assert!(size_of::<Timeouts>() == 136);
-const _: () = assert!(size_of::<Sysctls>() == 112);
-const _: () = assert!(size_of::<Settings>() == 336);
+const _: () = assert!(size_of::<Sysctls>() == 120);
+const _: () = assert!(size_of::<Settings>() == 344);
 
 /// IPVS's timeouts.
 impl Default for Timeouts {
@@ -176,6 +180,8 @@ impl Default for Sysctls {
             toa: 1,
             conn_expire_tcp_rst: 0,
             uoa: 0,
+            synproxy_rate: 1000,
+            synproxy_source_rate: 1000,
             pad: 0,
         }
     }

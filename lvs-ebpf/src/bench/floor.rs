@@ -3,12 +3,12 @@
 use aya_ebpf::{
     bindings::xdp_action,
     btf_maps::LruHashMap,
-    helpers::generated::bpf_xdp_adjust_head,
+    helpers::generated::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail},
     macros::{btf_map, xdp},
     programs::XdpContext,
 };
 use lvs_common::{
-    bench::LOOKUPS,
+    bench::{FRAME, LOOKUPS},
     wire::{Ethernet, Ipv4, Udp, ethertype},
 };
 
@@ -58,6 +58,17 @@ pub fn floor_lookup(_: XdpContext) -> u32 {
 pub fn floor_grow(ctx: XdpContext) -> u32 {
     // SAFETY: a helper call with a valid context.
     match unsafe { bpf_xdp_adjust_head(ctx.ctx, -20) } {
+        0 => xdp_action::XDP_TX,
+        _ => xdp_action::XDP_ABORTED,
+    }
+}
+
+/// Cuts off what is behind the headers of TCP over IPv4.
+#[xdp]
+pub fn floor_shrink(ctx: XdpContext) -> u32 {
+    const REST: i32 = FRAME as i32 - 54;
+    // SAFETY: a helper call with a valid context.
+    match unsafe { bpf_xdp_adjust_tail(ctx.ctx, -REST) } {
         0 => xdp_action::XDP_TX,
         _ => xdp_action::XDP_ABORTED,
     }

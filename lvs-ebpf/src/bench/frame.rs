@@ -2,7 +2,7 @@
 
 use aya_ebpf::{
     bindings::xdp_md,
-    helpers::generated::{bpf_xdp_adjust_head, bpf_xdp_get_buff_len},
+    helpers::generated::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len},
 };
 use lvs_common::bench::{FRAME, Run};
 
@@ -25,7 +25,14 @@ pub fn restore(ctx: *mut xdp_md, run: &mut Run) -> bool {
     // SAFETY: helper calls with a valid context.
     let grown = unsafe { bpf_xdp_get_buff_len(ctx) } as i32 - FRAME as i32;
     // SAFETY: as above.
-    if grown != 0 && unsafe { bpf_xdp_adjust_head(ctx, grown) } != 0 {
+    let resized = unsafe {
+        match grown {
+            0 => 0,
+            1.. => bpf_xdp_adjust_head(ctx, grown),
+            _ => bpf_xdp_adjust_tail(ctx, -grown),
+        }
+    };
+    if resized != 0 {
         return false;
     }
     let Some(frame) = start(ctx, FRAME) else { return false };

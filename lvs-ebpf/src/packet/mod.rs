@@ -43,6 +43,12 @@ pub trait Packet: Copy {
     /// `v6`: the outer header is IPv6; `l4` the outer protocol; `plain`: the packet is to be cut into fragments, which the
     /// kernel's helpers refuse to do with one marked as encapsulated.
     fn encapsulate(self, length: usize, v6: bool, l4: u8, plain: bool) -> bool;
+    /// Whether the checksum at `offset` is unfinished, as it is between hosts of one machine: finished where the packet leaves.
+    /// In TC, finding out may spoil it.
+    fn is_partial(self, offset: usize) -> bool;
+    /// Takes `options` bytes out behind the network header's fixed part, and off the end all that is beyond `length` bytes of
+    /// frame then.
+    fn strip(self, options: u32, length: u32) -> bool;
     /// The kernel's FIB look-up: its return code, or a negative error.
     fn fib(self, params: &mut bpf_fib_lookup, flags: u32) -> i64;
     /// The packet as the kernel's helpers for TC take it; null in XDP, where nothing reaches for it.

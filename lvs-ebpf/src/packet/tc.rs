@@ -6,8 +6,8 @@ use aya_ebpf::{
         BPF_F_ADJ_ROOM_ENCAP_L4_UDP, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, TC_ACT_OK, TC_ACT_SHOT, bpf_fib_lookup,
     },
     helpers::generated::{
-        bpf_check_mtu, bpf_fib_lookup as fib_lookup, bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_pull_data,
-        bpf_tail_call,
+        bpf_check_mtu, bpf_fib_lookup as fib_lookup, bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_change_tail,
+        bpf_skb_pull_data, bpf_tail_call,
     },
 };
 use lvs_common::wire::protocol;
@@ -15,6 +15,8 @@ use lvs_common::wire::protocol;
 use super::Packet;
 use crate::maps::TC_PROGRAMS;
 
+/// `BPF_ADJ_ROOM_NET`.
+const ROOM_AFTER_L3: u32 = 0;
 /// `BPF_ADJ_ROOM_MAC`.
 const ROOM_AFTER_MAC: u32 = 1;
 /// `PACKET_HOST`.
@@ -137,6 +139,26 @@ impl Packet for TcPacket {
         let flags = if plain { 0 } else { (l3 | l4) as u64 };
         // SAFETY: as above.
         unsafe { bpf_skb_adjust_room(self.0, length as i32, ROOM_AFTER_MAC, flags) == 0 }
+    }
+
+    #[inline(always)]
+    fn is_partial(self, offset: usize) -> bool {
+        // SAFETY: checked by `at`.
+        let check = || self.at::<u16>(offset).map_or(0, |check| unsafe { check.read_unaligned() });
+        let before = check();
+        // A change of the data, as the helper takes it, changes a finished checksum only.
+        // SAFETY: a helper call with a valid context.
+        let _ = unsafe { bpf_l4_csum_replace(self.0, offset as u32, 0, 1, 0) };
+        check() == before
+    }
+
+    #[inline(always)]
+    fn strip(self, options: u32, length: u32) -> bool {
+        // SAFETY: as above.
+        unsafe {
+            (options == 0 || bpf_skb_adjust_room(self.0, -(options as i32), ROOM_AFTER_L3, 0) == 0)
+                && bpf_skb_change_tail(self.0, length, 0) == 0
+        }
     }
 
     #[inline(always)]

@@ -2,7 +2,9 @@
 
 use aya_ebpf::{
     bindings::{__sk_buff, bpf_fib_lookup, xdp_action, xdp_md},
-    helpers::generated::{bpf_check_mtu, bpf_fib_lookup as fib_lookup, bpf_tail_call, bpf_xdp_adjust_head},
+    helpers::generated::{
+        bpf_check_mtu, bpf_fib_lookup as fib_lookup, bpf_tail_call, bpf_xdp_adjust_head, bpf_xdp_adjust_tail,
+    },
 };
 use lvs_common::{
     abi::{DEVICE_SLOTS, Device},
@@ -91,6 +93,20 @@ impl Packet for XdpPacket {
     fn encapsulate(self, length: usize, _: bool, _: u8, _: bool) -> bool {
         // SAFETY: a helper call with a valid context.
         unsafe { bpf_xdp_adjust_head(self.0, -(length as i32)) == 0 }
+    }
+
+    #[inline(always)]
+    fn is_partial(self, _: usize) -> bool {
+        false
+    }
+
+    #[inline(always)]
+    fn strip(self, _: u32, length: u32) -> bool {
+        // SAFETY: as above.
+        unsafe {
+            let frame = ((*self.0).data_end).wrapping_sub((*self.0).data);
+            bpf_xdp_adjust_tail(self.0, length.wrapping_sub(frame) as i32) == 0
+        }
     }
 
     #[inline(always)]

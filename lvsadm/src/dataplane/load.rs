@@ -23,7 +23,7 @@ use super::refusal::refused;
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lvs"));
 
 /// Tail-called programs in the order of their indices (`Tail` of the data plane): XDP's and TC's names.
-const TAILS: [(Option<&str>, Option<&str>); 41] = [
+const TAILS: [(Option<&str>, Option<&str>); 43] = [
     (Some("lvs_xdp6"), Some("lvs_tc6")),
     (Some("lvs_xdp_new4"), Some("lvs_new4")),
     (Some("lvs_xdp_new6"), Some("lvs_new6")),
@@ -65,6 +65,8 @@ const TAILS: [(Option<&str>, Option<&str>); 41] = [
     (None, Some("lvs_room6")),
     (None, Some("lvs_reset4")),
     (None, Some("lvs_reset6")),
+    (Some("lvs_xdp_challenge4"), Some("lvs_challenge4")),
+    (Some("lvs_xdp_challenge6"), Some("lvs_challenge6")),
 ];
 
 /// Programs that later calls need, and so are pinned: those that are attached to devices, the one whose log is followed, and
@@ -76,6 +78,9 @@ const MMAPABLE: u32 = 1 << 10;
 
 /// Connections a bucket holds on average when the table is full: beyond, single buckets overflow.
 const FILL: u32 = WAYS * 3 / 4;
+
+/// Verified sources that are remembered at least: of fewer, the kernel's lists for each CPU would forget the newest.
+const LEAST_VERIFIED: u32 = 1 << 14;
 
 /// How much the tables hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,11 +159,13 @@ fn create(loading: &Loading) -> Result<Ebpf> {
     let buckets = buckets(sizes.connections);
     let entries = buckets * WAYS;
     let secret = random()?;
+    let challenge_key = [random()?, random()?];
     let fib_source = u32::from(super::kernel_at_least(6, 7));
     EbpfLoader::new()
         .override_global(aya_log::LEVEL, &loading.log.number(), true)
         .override_global("HZ", &hz, true)
         .override_global("SECRET", &secret, true)
+        .override_global("CHALLENGE_KEY", &challenge_key, true)
         .override_global("BUCKETS4_COUNT", &buckets, true)
         .override_global("BUCKETS6_COUNT", &buckets, true)
         .override_global("DEST_COUNT", &sizes.destinations, true)
@@ -168,6 +175,7 @@ fn create(loading: &Loading) -> Result<Ebpf> {
         .map_max_entries("BUCKETS6", buckets)
         .map_max_entries("CONNS4", entries)
         .map_max_entries("CONNS6", entries)
+        .map_max_entries("VERIFIED", sizes.connections.max(LEAST_VERIFIED))
         .map_max_entries("SERVICES", sizes.services)
         .map_max_entries("SERVICE_RATES", sizes.services)
         .map_max_entries("SERVICE4", sizes.services)

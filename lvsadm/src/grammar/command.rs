@@ -8,7 +8,7 @@ use crate::rules::{Destination, DestinationKey, Service, ServiceKey, Timeouts};
 /// director to say after it looked up the service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Named {
-    /// Everything else; scheduler, engine and timeouts are not filled in.
+    /// Everything else; scheduler, engine, timeouts and whether it challenges are not filled in.
     pub service: Service,
     /// Name of the scheduler.
     pub scheduler: String,
@@ -16,6 +16,8 @@ pub struct Named {
     pub engine: String,
     /// Timeouts of its own, if any were given: without, an edited service keeps those it has.
     pub timeouts: Option<Timeouts>,
+    /// Whether it challenges unverified sources, if that was said: the same.
+    pub challenges: Option<bool>,
 }
 
 /// A checked command.

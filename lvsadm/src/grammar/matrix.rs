@@ -86,6 +86,7 @@ pub enum Opt {
     TunRemCsum,
     Json,
     ConnTimeout,
+    SynProxy,
     Local,
     Interface,
 }
@@ -96,7 +97,7 @@ pub enum Opt {
 /// The columns: add-service, edit-service, delete-service, flush, list, add-server, delete-server, edit-server, set,
 /// start-daemon, stop-daemon, restore, save, zero, add-laddr, del-laddr, get-laddr.
 #[rustfmt::skip]
-const MATRIX: [(&str, &[u8; 17]); 38] = [
+const MATRIX: [(&str, &[u8; 17]); 39] = [
     //                      AEDCLadeSssRSZPQG
     ("numeric",           b"....o.......o...o"),
     ("connection",        b"....1............"),
@@ -134,6 +135,7 @@ const MATRIX: [(&str, &[u8; 17]); 38] = [
     ("tun-remcsum",       b".....o.o........."),
     ("json",              b"....o...........o"),
     ("conn-timeout",      b"oo..............."),
+    ("synproxy",          b"oo..............."),
     ("laddr",             b"..............++."),
     ("ifname",            b"..............oo."),
 ];

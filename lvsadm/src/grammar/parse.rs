@@ -133,6 +133,8 @@ struct Draft<'a> {
     tunnel: u8,
     tunnel_port: u16,
     local: Option<IpAddr>,
+    /// Whether a service challenges.
+    challenges: bool,
     /// Those of `--set` or of a service.
     timeouts: Timeouts,
 }
@@ -159,6 +161,7 @@ impl<'a> Draft<'a> {
             tunnel: tunnel::IPIP,
             tunnel_port: 0,
             local: None,
+            challenges: false,
             timeouts: Timeouts::default(),
         }
     }
@@ -206,6 +209,15 @@ impl<'a> Draft<'a> {
             Id::Lower => self.lower = ranged(text, 0, greatest, "illegal l_threshold specified")?,
             Id::SchedFlags => self.sched_flags = text,
             Id::ConnTimeout => self.timeouts = own_timeouts(text)?,
+            Id::SynProxy => {
+                self.challenges = match text {
+                    "enable" => true,
+                    "disable" => false,
+                    _ => {
+                        return Failure::usage(format!("illegal synproxy `{text}' specified: it is enable or disable"));
+                    }
+                }
+            }
             Id::SyncGroup => drop(ranged(text, 0, 255, "illegal syncid specified")?),
             Id::SyncMaxLen => drop(ranged(text, 1, 65507, "illegal sync-maxlen specified")?),
             Id::McastGroup => {
@@ -330,6 +342,9 @@ impl<'a> Draft<'a> {
             if self.options.has(Opt::Ops) && protocol != Protocol::Udp {
                 return Failure::usage("One-Packet Scheduling is only for UDP virtual services");
             }
+            if self.challenges && protocol != Protocol::Tcp {
+                return Failure::usage("synproxy is only for TCP virtual services");
+            }
         }
         let one_packet = if self.options.has(Opt::Ops) { service_flags::ONE_PACKET } else { 0 };
         let scheduler = if self.scheduler.is_empty() { DEFAULT_SCHEDULER } else { self.scheduler };
@@ -340,7 +355,8 @@ impl<'a> Draft<'a> {
             ..Service::new(key, Default::default())
         };
         let timeouts = self.options.has(Opt::ConnTimeout).then_some(self.timeouts);
-        Ok(Named { service, scheduler: scheduler.to_owned(), engine: self.engine.to_owned(), timeouts })
+        let challenges = self.options.has(Opt::SynProxy).then_some(self.challenges);
+        Ok(Named { service, scheduler: scheduler.to_owned(), engine: self.engine.to_owned(), timeouts, challenges })
     }
 
     fn destination(self) -> Result<Destination, Failure> {

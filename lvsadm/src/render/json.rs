@@ -50,6 +50,7 @@ struct ServiceObject {
     persistence: Option<Persistence>,
     persistence_engine: Option<&'static str>,
     timeouts: Option<TimeoutsObject>,
+    synproxy: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     statistics: Option<Counts>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -256,6 +257,7 @@ fn service(entry: &ServiceEntry, wanted: Wanted) -> ServiceObject {
         }),
         persistence_engine: engine.map(PersistenceEngine::name),
         timeouts: entry.service.has_timeouts().then(|| seconds(&own)),
+        synproxy: entry.service.challenges(),
         statistics: wanted.statistics.then(|| counts(&entry.statistics)),
         rates: wanted.rates.then(|| rates(&entry.rates)),
         destinations: entry.destinations.iter().map(|listed| destination(listed, wanted)).collect(),

@@ -145,7 +145,12 @@ fn configuration(text: &mut String, service: &Service, dialect: Dialect) {
     if service.is_one_packet() {
         text.push_str(" ops");
     }
-    if dialect == Dialect::Own && service.has_timeouts() {
-        let _ = write!(text, " timeout {}", own_timeouts(&service.timeouts));
+    if dialect == Dialect::Own {
+        if service.has_timeouts() {
+            let _ = write!(text, " timeout {}", own_timeouts(&service.timeouts));
+        }
+        if service.challenges() {
+            text.push_str(" synproxy");
+        }
     }
 }

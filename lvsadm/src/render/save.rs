@@ -46,8 +46,13 @@ pub fn service(text: &mut String, labels: &mut Labels<'_>, service: &Service, fo
     if !flags.is_empty() {
         let _ = write!(text, " -b {flags}");
     }
-    if form == Form::Full && service.has_timeouts() {
-        let _ = write!(text, " --conn-timeout {}", own_timeouts(&service.timeouts));
+    if form == Form::Full {
+        if service.has_timeouts() {
+            let _ = write!(text, " --conn-timeout {}", own_timeouts(&service.timeouts));
+        }
+        if service.challenges() {
+            text.push_str(" -j enable");
+        }
     }
     text.push('\n');
 }

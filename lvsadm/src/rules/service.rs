@@ -231,6 +231,17 @@ impl Service {
         self.timeouts != Timeouts::default()
     }
 
+    /// Whether it challenges unverified sources of TCP SYNs. Ours: IPVS knows no such thing.
+    pub fn challenges(&self) -> bool {
+        self.flags & service_flags::CHALLENGES != 0
+    }
+
+    /// The service as one that challenges, or not.
+    pub fn challenging(self, challenges: bool) -> Self {
+        let flag = if challenges { service_flags::CHALLENGES } else { 0 };
+        Service { flags: self.flags & !service_flags::CHALLENGES | flag, ..self }
+    }
+
     /// Whether each packet is scheduled by itself.
     pub fn is_one_packet(&self) -> bool {
         self.flags & service_flags::ONE_PACKET != 0

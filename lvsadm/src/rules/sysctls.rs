@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::ops::RangeInclusive;
 
 use lvs_common::abi::Sysctls;
+use lvs_common::challenge::MAX_RATE;
 use lvs_common::defence::mode;
 
 /// Prefix that IPVS's names may be given with.
@@ -105,6 +106,12 @@ settings! {
         "1: Any TCP packet but a RST may open a connection."
     snat_reroute 0..=1, Other
         "Kept, but of no effect: replies are routed by where they go, whatever their source."
+    synproxy_rate 0..=MAX_RATE, Own
+        "Requests a second that a service with -j enable lets in whose sources are not verified; those beyond are challenged. With \
+         more than half of the connection table in use, all are."
+    synproxy_source_rate 0..=MAX_RATE, Own
+        "Requests a second of a verified source (an IPv4 address, or the first 64 bits of an IPv6 one) that need no challenge; 0 is \
+         any number."
     toa 0..=2, Own
         "By a TCP option, FullNAT tells real servers who the client is: 0: no; 1: with the end of the handshake and the first data; \
          2: with the request for the connection, too."
@@ -281,7 +288,7 @@ mod tests {
             let name = SysctlName::parse(name).unwrap_or_else(|sentence| panic!("{sentence}"));
             assert!(!matches!(name, SysctlName::Kept(Sysctl { kind: Kind::Own, .. })));
         }
-        assert_eq!(SysctlName::all().count(), kernels.split_whitespace().count() + 5);
+        assert_eq!(SysctlName::all().count(), kernels.split_whitespace().count() + 7);
         let noted: Vec<&str> = SYSCTLS
             .iter()
             .filter(|sysctl| SysctlName::Kept(sysctl).note().is_some())

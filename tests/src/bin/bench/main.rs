@@ -32,8 +32,9 @@ const FULL: Effort = Effort { rounds: 7, packets: 400_000, seconds: 0.7 };
 const QUICK: Effort = Effort { rounds: 1, packets: 40_000, seconds: 0.2 };
 
 /// What can be measured by itself.
-const PARTS: [&str; 5] = ["packets", "schedulers", "table", "commands", "throughput"];
-const USAGE: &str = "usage: bench [--quick] [--only packets|schedulers|table|commands|throughput] [--json FILE]";
+const PARTS: [&str; 6] = ["packets", "schedulers", "challenges", "table", "commands", "throughput"];
+const USAGE: &str =
+    "usage: bench [--quick] [--only packets|schedulers|challenges|table|commands|throughput] [--json FILE]";
 
 fn main() -> ExitCode {
     match run() {
@@ -66,6 +67,9 @@ fn run() -> Result<()> {
         if wants("schedulers") {
             connections::new(&mut report, effort.rounds)?;
             picks::measure(&mut report, effort.rounds)?;
+        }
+        if wants("challenges") {
+            connections::challenged(&mut report, effort.rounds)?;
         }
         if wants("table") {
             connections::table(&mut report, 4.0 * effort.seconds)?;

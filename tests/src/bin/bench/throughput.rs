@@ -30,20 +30,32 @@ const BATCH: u32 = 64;
 const GENERATOR_CPU: usize = 0;
 const DIRECTOR_CPU: usize = 1;
 
-/// A director at work: its name, how it is set up, where frames are sent.
+/// A director at work: its name, how it is set up, what is sent, and where.
 struct Contender {
     name: &'static str,
     set_up: fn(&Testbed) -> Result<()>,
+    kind: Kind,
     to: fn() -> SocketAddr,
 }
 
-const CONTENDERS: [Contender; 6] = [
-    Contender { name: "nat, native", set_up: |bed| ours(bed, "native", "-m"), to: virt },
-    Contender { name: "dr, native", set_up: |bed| ours(bed, "native", "-g"), to: virt },
-    Contender { name: "ipip, native", set_up: |bed| ours(bed, "native", "-i"), to: virt },
-    Contender { name: "nat, tc", set_up: |bed| ours(bed, "tc", "-m"), to: virt },
-    Contender { name: "kernel's forwarding", set_up: |_| Ok(()), to: || SocketAddr::new(SERVER.of(false), 80) },
-    Contender { name: "nftables dnat", set_up: nftables, to: virt },
+const fn contender(name: &'static str, set_up: fn(&Testbed) -> Result<()>) -> Contender {
+    Contender { name, set_up, kind: Kind::Datagram, to: virt }
+}
+
+const fn flood(name: &'static str, set_up: fn(&Testbed) -> Result<()>) -> Contender {
+    Contender { kind: Kind::Syn, ..contender(name, set_up) }
+}
+
+/// A flood's frames come back, as challenges.
+const CONTENDERS: [Contender; 8] = [
+    contender("nat, native", |bed| ours(bed, "native", "-m")),
+    contender("dr, native", |bed| ours(bed, "native", "-g")),
+    contender("ipip, native", |bed| ours(bed, "native", "-i")),
+    contender("nat, tc", |bed| ours(bed, "tc", "-m")),
+    flood("challenge, native", |bed| challenging(bed, "native")),
+    flood("challenge, tc", |bed| challenging(bed, "tc")),
+    Contender { to: || SocketAddr::new(SERVER.of(false), 80), ..contender("kernel's forwarding", |_| Ok(())) },
+    contender("nftables dnat", nftables),
 ];
 
 fn virt() -> SocketAddr {
@@ -55,6 +67,12 @@ fn ours(bed: &Testbed, mode: &str, option: &str) -> Result<()> {
     bed.director.lvsadm(&format!("-A -u {} -s rr", virt()))?;
     bed.director.lvsadm(&format!("-a -u {} -r {}:80 {option}", virt(), SERVER.of(false)))?;
     Ok(())
+}
+
+fn challenging(bed: &Testbed, mode: &str) -> Result<()> {
+    bed.director.lvsadm(&format!("attach --mode {mode}"))?;
+    bed.director.lvsadm("sysctl synproxy_rate=0")?;
+    bed.director.lvsadm(&format!("-A -t {} -s rr -j enable", virt())).map(drop)
 }
 
 fn nftables(bed: &Testbed) -> Result<()> {
@@ -96,13 +114,14 @@ impl Lane {
             Ok(port)
         })?;
         let mut sink = load()?;
-        let arrived = PerCpuArray::try_from(sink.take_map("ARRIVED").context("no map ARRIVED")?)?;
+        let arrives_at = if contender.kind == Kind::Syn { &mut generator } else { &mut sink };
+        let arrived = PerCpuArray::try_from(arrives_at.take_map("ARRIVED").context("no map ARRIVED")?)?;
         bed.servers.enter(|| {
             program(&mut sink, "sink")?.attach_to_if_index(fixtures::port("eth0")?.index, XdpMode::Driver)?;
             Ok(())
         })?;
         let poller = poll_in_a_thread(&bed)?;
-        let run = flows::run(Kind::Datagram, (bed.front.mac, CLIENT_MAC), client(false, 1), (contender.to)(), 1)?;
+        let run = flows::run(contender.kind, (bed.front.mac, CLIENT_MAC), client(false, 1), (contender.to)(), 1)?;
         Ok(Lane { name: contender.name, run, port, generator, setting, sink: arrived, _sink: sink, poller, bed })
     }
 
@@ -192,7 +211,7 @@ pub fn measure(report: &mut Report, rounds: usize, seconds: f64) -> Result<()> {
         }
         let medians: Vec<(f64, f64)> = results.iter_mut().map(|(r, t)| (median(r), median(t))).collect();
         let nftables = medians[medians.len() - 1];
-        report.section(&format!("UDP through a director, {flows} flows"), "× nftables");
+        report.section(&format!("a director's packets, {flows} flows"), "× nftables");
         for (lane, (rate, time)) in lanes.iter().zip(&medians) {
             let name = |what: &str| format!("{}, {flows} flows{what}", lane.name);
             report.add("throughput", name(""), *rate, "Mpps", Some(rate / nftables.0));
