@@ -2,6 +2,7 @@
 //!
 //! Figures of a busy machine vary; only ratios within one run say anything. What is compared is measured in turns.
 
+mod challenges;
 mod commands;
 mod connections;
 mod flows;
@@ -69,7 +70,7 @@ fn run() -> Result<()> {
             picks::measure(&mut report, effort.rounds)?;
         }
         if wants("challenges") {
-            connections::challenged(&mut report, effort.rounds)?;
+            challenges::measure(&mut report, effort.rounds)?;
         }
         if wants("table") {
             connections::table(&mut report, 4.0 * effort.seconds)?;
