@@ -344,6 +344,11 @@ fn serve(cluster: &Cluster, tier: &str, mode: &str, addresses: &[IpAddr]) -> Vec
     let director = &cluster.director;
     director.lvsadm(&format!("attach --mode {tier} --conns 20000")).unwrap();
     director.lvsadm("sysctl synproxy_rate=0").unwrap();
+    if mode == "--fullnat" {
+        for local in ["192.168.122.100", "2001:db8:b::100"] {
+            director.lvsadm(&format!("--add-laddr -z {local}")).unwrap();
+        }
+    }
     let services: Vec<_> = addresses.iter().map(|address| SocketAddr::new(*address, 80)).collect();
     for service in &services {
         director.lvsadm(&format!("-A -t {service} -s rr -j enable")).unwrap();
@@ -368,10 +373,12 @@ fn serves(cluster: &Cluster, to: SocketAddr) {
 
 #[test]
 fn real_clients_are_served() {
-    for (tier, offloads) in [("native", Offloads::Off), ("tc", Offloads::On)] {
+    for (tier, mode, offloads) in
+        [("native", "-m", Offloads::Off), ("tc", "-m", Offloads::On), ("native", "--fullnat", Offloads::Off)]
+    {
         let cluster = Cluster::new(Layout { servers: 1, offloads, ..Layout::default() }).unwrap();
         cluster.director.sysctl(&["net/ipv4/ip_forward=1", "net/ipv6/conf/all/forwarding=1"]).unwrap();
-        for to in serve(&cluster, tier, "-m", &[VIP, VIP6]) {
+        for to in serve(&cluster, tier, mode, &[VIP, VIP6]) {
             serves(&cluster, to);
         }
         // The director is its own client: nobody else can be that.
