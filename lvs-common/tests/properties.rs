@@ -183,6 +183,33 @@ proptest! {
     }
 
     #[test]
+    fn rosters_lead_to_the_same_picks_as_lists(
+        dests in prop::collection::vec((weight(), 0..9u32, 0..9u32, prop::bool::weighted(0.2)), 0..60),
+        keys in prop::collection::vec(any::<(u8, [u32; 2])>(), 1..8)
+    ) {
+        for scheduler in ["lc", "wlc", "sed", "nq", "fo", "ovf", "twos", "lblc", "lblcr"] {
+            let weights: Vec<u32> = dests.iter().map(|dest| dest.0).collect();
+            let [mut listed, mut rostered] = [false, true].map(|rostered| {
+                let mut service = Service { rostered, ..Service::new(scheduler, &weights) };
+                for (server, (_, active, inactive, overloaded)) in service.servers.iter_mut().zip(&dests) {
+                    (server.active, server.inactive, server.overloaded) = (*active, *inactive, *overloaded);
+                }
+                service
+            });
+            for (virt, random) in &keys {
+                let virt = Address::v4([192, 0, 2, virt % 4]);
+                let key = PickKey { virt, random: *random, ..PickKey::default() };
+                let (dest, other) = (listed.pick(&key), rostered.pick(&key));
+                prop_assert_eq!(dest, other, "{}", scheduler);
+                if dest != 0 {
+                    listed.bind_active(dest);
+                    rostered.bind_active(dest);
+                }
+            }
+        }
+    }
+
+    #[test]
     fn tables_have_no_empty_slot(weights in prop::collection::vec(0..200u32, 1..300)) {
         let dests = table_dests(&weights);
         let mut slots = [0; sh::BUCKETS];

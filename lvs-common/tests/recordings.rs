@@ -46,8 +46,8 @@ fn packets(variant: &str, i: usize) -> (u8, Vec<(Direction, u8)>) {
     }
 }
 
-fn replay(run: &Run) {
-    let mut service = Service::new("none", &[]);
+fn replay(run: &Run, rostered: bool) {
+    let mut service = Service { rostered, ..Service::new("none", &[]) };
     for command in &run.commands {
         service.command(command);
     }
@@ -88,5 +88,8 @@ fn every_pick_is_the_kernels() {
     let recording = include_str!("golden/sched.jsonl");
     let runs: Vec<Run> = recording.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(runs.len(), 203);
-    runs.iter().for_each(replay);
+    for run in &runs {
+        replay(run, false);
+        replay(run, true);
+    }
 }

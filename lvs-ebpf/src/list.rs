@@ -6,13 +6,14 @@ use aya_ebpf::helpers::generated::bpf_loop;
 use lvs_common::{
     abi::{DestId, Destination, ServiceId},
     sched::{
-        Candidate, Destinations, Table, Walk,
+        Candidate, Destinations, OneByOne, Table, Visit, Walk,
         locality::{Entry, Locality},
+        roster,
     },
 };
 
 use crate::{
-    maps::{LOCALITY, LocalityKey, TABLES},
+    maps::{DESTS, LOCALITY, LocalityKey, ROSTERS, TABLES},
     track::Dest,
 };
 
@@ -23,6 +24,8 @@ pub struct List {
     pub count: u32,
     pub service: ServiceId,
     pub epoch: u64,
+    /// First part of its roster, 0 if it has none.
+    pub roster: u32,
 }
 
 impl Destinations for List {
@@ -40,12 +43,9 @@ impl Destinations for List {
     fn get(&self, id: DestId) -> Option<Candidate> {
         let dest = Dest::get(id, self.epoch)?;
         let config = dest.config();
-        // SAFETY: an element of the map; counts are read as wholes.
-        let (connections, overloaded) = unsafe {
-            ((&raw const (*dest.it).connections).read_volatile(), (&raw const (*dest.it).overloaded).read_volatile())
-        };
+        let (connections, overloaded) = load(dest.it);
         let (active, inactive) = Destination::split(connections);
-        Some(Candidate { id, weight: config.weight, active, inactive, overloaded: overloaded != 0, next: config.next })
+        Some(Candidate { id, weight: config.weight, active, inactive, overloaded, next: config.next })
     }
 
     #[inline(always)]
@@ -64,6 +64,42 @@ impl Destinations for List {
         // SAFETY: the callback is this program's own and gets the structure it expects.
         unsafe { bpf_loop(steps, step::<W> as *mut c_void, (&raw mut turn).cast(), 0) };
     }
+
+    #[inline(always)]
+    fn show<V: Visit>(&self, visit: V) -> V {
+        if self.roster == 0 {
+            return OneByOne::show(self, visit);
+        }
+        let mut reading = Reading { part: self.roster, visit };
+        // A roster has no more parts than the list has destinations.
+        // SAFETY: the callback is this program's own and gets the structure it expects.
+        unsafe { bpf_loop(self.count, read::<V> as *mut c_void, (&raw mut reading).cast(), 0) };
+        reading.visit
+    }
+}
+
+/// A destination's connections, and whether it is overloaded.
+#[inline(always)]
+fn load(dest: *const Destination) -> (u64, bool) {
+    // SAFETY: an element of the map; both are read as wholes.
+    unsafe {
+        let (connections, overloaded) = (&raw const (*dest).connections, &raw const (*dest).overloaded);
+        (connections.read_volatile(), overloaded.read_volatile() != 0)
+    }
+}
+
+struct Reading<V> {
+    part: u32,
+    visit: V,
+}
+
+/// Reads one part of a roster: the callback of `bpf_loop`.
+extern "C" fn read<V: Visit>(_: u64, reading: *mut c_void) -> i64 {
+    // SAFETY: `show` passed it.
+    let reading = unsafe { &mut *reading.cast::<Reading<V>>() };
+    let Some(part) = ROSTERS.get(reading.part) else { return 1 };
+    reading.part = part.next;
+    roster::show(part, |id| DESTS.get_ptr(id).map(load), &mut reading.visit) as i64
 }
 
 struct Turn<'a, W> {

@@ -7,8 +7,8 @@ use aya_ebpf::{
 };
 use lvs_common::abi::{
     Address, Bucket, Connection, Counters, DEVICE_SLOTS, Destination, Device, EngineData, EngineKey, FwmarkKey,
-    LOCAL_ADDRESSES, LocalAddress, MARK_RULES, MarkRule, PortKey, Ports, Rates, Service, ServiceId, ServiceKey,
-    Settings, Watch,
+    LOCAL_ADDRESSES, LocalAddress, MARK_RULES, MarkRule, PortKey, Ports, Rates, RosterPart, Service, ServiceId,
+    ServiceKey, Settings, Watch,
 };
 
 use lvs_common::{challenge::Verified, defence::Met, sched::locality::Entry};
@@ -67,6 +67,11 @@ pub static MARKS: Array<MarkRule, { 2 * MARK_RULES as usize }, MMAP> = Array::ne
 /// Bucket tables of dh, sh and mh, by [`ServiceConfig::table`](lvs_common::abi::ServiceConfig).
 #[btf_map]
 pub static TABLES: ArrayOfMaps<Array<u32, 1, { INNER | MMAP }>, 2> = ArrayOfMaps::new();
+
+/// What schedulers that look at every destination of a long list read, by
+/// [`ServiceConfig::roster`](lvs_common::abi::ServiceConfig).
+#[btf_map]
+pub static ROSTERS: Array<RosterPart, 2, MMAP> = Array::new();
 
 /// What lblc and lblcr remember of destination addresses.
 #[btf_map]

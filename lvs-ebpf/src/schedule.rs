@@ -212,7 +212,13 @@ pub fn pick<P: Packet>(packet: P) -> i32 {
             // SAFETY: a helper without arguments.
             r.key.random = unsafe { [bpf_get_prandom_u32(), bpf_get_prandom_u32()] };
         }
-        let list = List { head: config.head, count: config.dest_count, service: service.id, epoch: r.epoch };
+        let list = List {
+            head: config.head,
+            count: config.dest_count,
+            service: service.id,
+            epoch: r.epoch,
+            roster: config.roster,
+        };
         let lifetime = match config.scheduler == Scheduler::Lblc as u8 {
             true => settings.sysctls.lblc_expiration,
             false => settings.sysctls.lblcr_expiration,

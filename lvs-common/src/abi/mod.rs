@@ -11,6 +11,7 @@ mod idle;
 mod local;
 mod mark;
 mod next_hop;
+mod roster;
 mod service;
 mod settings;
 mod statistics;
@@ -23,12 +24,13 @@ pub use idle::*;
 pub use local::*;
 pub use mark::*;
 pub use next_hop::*;
+pub use roster::*;
 pub use service::*;
 pub use settings::*;
 pub use statistics::*;
 
 /// Version of the layout of all pinned maps together.
-pub const LAYOUT_VERSION: u32 = 4;
+pub const LAYOUT_VERSION: u32 = 5;
 
 /// Index of a destination in the `DESTS` map. 0 is never a destination: it means "none".
 pub type DestId = u32;

@@ -120,8 +120,8 @@ pub struct ServiceConfig {
     /// Inner map of `TABLES` with this service's local addresses for FullNAT, behind
     /// [`POOL_HEAD`](super::POOL_HEAD); 0 is the default pool, which is that of service 0.
     pub locals: u32,
-    /// Always 0.
-    pub pad2: u32,
+    /// First part of its roster in `ROSTERS`, for a scheduler that looks at every destination of a long list; 0 is none.
+    pub roster: u32,
     /// The service's own timeouts in seconds for TCP established, TCP FIN-WAIT and UDP; 0 is the global one.
     pub timeouts: [u32; 3],
     /// The scheduler's word of state, changed by packets (rr, wrr): see `sched`.

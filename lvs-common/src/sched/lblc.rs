@@ -1,22 +1,19 @@
 //! Locality-based least connections: an address stays with one destination until that is overloaded. The address is the
 //! packet's destination, so this suits firewall-mark services in front of caches.
 
-use super::{Candidate, Destinations, PickKey, Walk, locality::Entry, locality::Locality, locality::SET, scan};
+use super::{Candidate, Destinations, PickKey, Visit, locality::Entry, locality::Locality, locality::SET, scan};
 use crate::abi::DestId;
 
 /// Looks for a destination that is less than half full.
 struct Idle {
-    at: DestId,
     found: bool,
 }
 
-impl Walk for Idle {
+impl Visit for Idle {
     #[inline(always)]
-    fn step<D: Destinations + ?Sized>(&mut self, list: &D) -> bool {
-        let Some(dest) = list.get(self.at) else { return true };
+    fn visit(&mut self, dest: &Candidate) -> bool {
         self.found = (dest.active as u64).wrapping_mul(2) < dest.weight as u64;
-        self.at = dest.next;
-        self.found || self.at == 0
+        self.found
     }
 }
 
@@ -24,12 +21,7 @@ impl Walk for Idle {
 /// half of its own.
 #[inline(always)]
 pub(super) fn crowded<D: Destinations + ?Sized>(list: &D, active: u32, weight: u32) -> bool {
-    if active <= weight {
-        return false;
-    }
-    let mut idle = Idle { at: list.head(), found: false };
-    list.walk(list.count(), &mut idle);
-    idle.found
+    active > weight && list.show(Idle { found: false }).found
 }
 
 /// Whether a remembered destination still serves. Thresholds do not count.

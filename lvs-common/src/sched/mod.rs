@@ -2,7 +2,8 @@
 //!
 //! Every list is newest-first, and every tie goes to the destination that comes first, as in IPVS. Lists may be long and
 //! the BPF verifier does not follow long loops, so a scheduler is a [`Walk`]: a small struct that looks at one
-//! destination a step. The data plane runs its steps through the `bpf_loop` helper, tests through a plain loop.
+//! destination a step. The data plane runs its steps through the `bpf_loop` helper, tests through a plain loop. One that
+//! looks at every destination in turn is a [`Visit`]: long lists show it those from a [`roster`].
 //!
 //! rr and wrr go on from where the last pick left off. That place is one 64-bit word: a pick takes the word and returns
 //! the new one, and the caller makes the pick count by a compare-and-exchange of the word, so that concurrent
@@ -15,6 +16,7 @@ pub mod lblcr;
 pub mod locality;
 pub mod mh;
 pub mod overload;
+pub mod roster;
 pub mod rr;
 pub mod scan;
 pub mod sh;
@@ -78,6 +80,46 @@ pub trait Destinations {
 
     /// Calls [`Walk::step`] until it returns `true`, at most `steps` times.
     fn walk<W: Walk>(&self, steps: u32, walk: &mut W);
+
+    /// Shows the destinations to `visit` in the order of the list, until it returns `true`; what has become of it. Those
+    /// of weight 0 may be left out, and [`Candidate::next`] may be 0.
+    #[inline(always)]
+    fn show<V: Visit>(&self, visit: V) -> V {
+        OneByOne::show(self, visit)
+    }
+}
+
+/// A look at every destination of a list.
+pub trait Visit {
+    /// Looks at one; `true` ends it.
+    fn visit(&mut self, dest: &Candidate) -> bool;
+}
+
+/// A look at every destination as a walk along the list.
+pub struct OneByOne<V> {
+    at: DestId,
+    visit: V,
+}
+
+impl<V: Visit> OneByOne<V> {
+    /// What has become of `visit` when it was shown the destinations.
+    #[inline(always)]
+    pub fn show<D: Destinations + ?Sized>(list: &D, visit: V) -> V {
+        let mut walk = OneByOne { at: list.head(), visit };
+        if walk.at != 0 {
+            list.walk(list.count(), &mut walk);
+        }
+        walk.visit
+    }
+}
+
+impl<V: Visit> Walk for OneByOne<V> {
+    #[inline(always)]
+    fn step<D: Destinations + ?Sized>(&mut self, list: &D) -> bool {
+        let Some(dest) = list.get(self.at) else { return true };
+        self.at = dest.next;
+        self.visit.visit(&dest) || self.at == 0
+    }
 }
 
 /// One bounded loop of a scheduler.

@@ -2,7 +2,7 @@
 
 use core::marker::PhantomData;
 
-use super::{Candidate, Destinations, Walk, lighter};
+use super::{Candidate, Destinations, Visit, lighter};
 use crate::abi::DestId;
 
 /// What a scheduler calls the best destination.
@@ -22,7 +22,9 @@ pub trait Preference {
     /// The destination's load, in whatever the scheduler counts.
     fn load(dest: &Candidate) -> u64;
 
-    /// Whether a destination with this load and weight is better than the best so far; equals are not.
+    /// Whether a destination with this load and weight is better than the best so far; equals are not. Whatever may be
+    /// picked is better than nothing, which has weight 0 and the greatest load: in [`lighter`]'s products too, as that
+    /// load times a weight, wrapping, is not 0.
     fn beats(load: u64, weight: u32, best: &Best) -> bool;
 }
 
@@ -38,38 +40,32 @@ pub struct Best {
 }
 
 struct Scan<P> {
-    at: DestId,
     best: Best,
     preference: PhantomData<P>,
 }
 
-impl<P: Preference> Walk for Scan<P> {
+impl<P: Preference> Visit for Scan<P> {
     #[inline(always)]
-    fn step<D: Destinations + ?Sized>(&mut self, list: &D) -> bool {
-        let Some(dest) = list.get(self.at) else { return true };
-        if P::admits(&dest) {
-            let load = P::load(&dest);
-            let decides = P::decides(&dest);
-            if decides || self.best.id == 0 || P::beats(load, dest.weight, &self.best) {
-                self.best = Best { id: self.at, weight: dest.weight, load };
-            }
-            if decides {
-                return true;
-            }
+    fn visit(&mut self, dest: &Candidate) -> bool {
+        if !P::admits(dest) {
+            return false;
         }
-        self.at = dest.next;
-        self.at == 0
+        let load = P::load(dest);
+        let decides = P::decides(dest);
+        if decides || P::beats(load, dest.weight, &self.best) {
+            self.best = Best { id: dest.id, weight: dest.weight, load };
+        }
+        decides
     }
 }
 
 /// The best destination of the list, 0 if none is admitted.
 #[inline(always)]
 pub fn best<P: Preference, D: Destinations + ?Sized>(list: &D) -> DestId {
-    let mut scan = Scan::<P> { at: list.head(), best: Best::default(), preference: PhantomData };
-    if scan.at != 0 {
-        list.walk(list.count(), &mut scan);
-    }
-    scan.best.id
+    let mut scan = Scan::<P> { best: Best::default(), preference: PhantomData };
+    // Not as a part of the whole: that would be a constant, which programs are not to have.
+    scan.best.load = u64::MAX;
+    list.show(scan).best.id
 }
 
 /// Least connections: the smallest overhead, whatever the weights.

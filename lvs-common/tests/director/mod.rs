@@ -9,13 +9,13 @@ use std::{
 };
 
 use lvs_common::{
-    abi::{Address, DestId, SCHEDULERS, Scheduler, ServiceConfig, service_flags},
+    abi::{Address, DestId, RosterEntry, SCHEDULERS, Scheduler, ServiceConfig, service_flags},
     sched::{
-        self, Candidate, Destinations, Pick, PickKey, TableDest, Walk,
+        self, Candidate, Destinations, OneByOne, Pick, PickKey, TableDest, Visit, Walk,
         change::{self, Change},
         dh,
         locality::{Entry, Locality},
-        mh, overload, sh,
+        mh, overload, roster, sh,
     },
     state::{self, Direction, TCP, UDP, tcp},
 };
@@ -41,6 +41,13 @@ pub struct Server {
     pub configured: bool,
 }
 
+impl Server {
+    /// Its connections as the data plane packs them, and whether it is overloaded.
+    fn load(&self) -> (u64, bool) {
+        (u64::from(self.active) << 32 | u64::from(self.inactive), self.overloaded)
+    }
+}
+
 /// A service.
 #[derive(Default)]
 pub struct Service {
@@ -55,6 +62,8 @@ pub struct Service {
     pub templates: HashMap<Address, DestId>,
     /// Steps that walks have taken.
     pub steps: Cell<u32>,
+    /// Whether schedulers that look at every destination read a roster, whatever the list's length.
+    pub rostered: bool,
 }
 
 impl Destinations for Service {
@@ -90,6 +99,28 @@ impl Destinations for Service {
                 return;
             }
         }
+    }
+
+    fn show<V: Visit>(&self, mut visit: V) -> V {
+        if !self.rostered {
+            return OneByOne::show(self, visit);
+        }
+        let server = |id: DestId| self.servers.get((id as usize).wrapping_sub(1));
+        let entry = |id: &DestId| RosterEntry { id: *id, weight: server(*id).unwrap().weight };
+        let entries: Vec<RosterEntry> = self.order.iter().map(entry).filter(|entry| entry.weight != 0).collect();
+        // Places in no order.
+        let places: Vec<u32> = (1..=roster::parts(entries.len()) as u32).map(|at| 1 + at * 73 % 1009).collect();
+        let parts: HashMap<u32, _> = roster::build(1, &entries, &places).collect();
+        // Slot 0 of the destinations is there, and none.
+        let load = |id| Some(server(id).map_or((0, false), Server::load));
+        let mut at = places.first().copied();
+        while let Some(part) = at.and_then(|at| parts.get(&at)) {
+            at = Some(part.next);
+            if roster::show(part, load, &mut visit) {
+                break;
+            }
+        }
+        visit
     }
 }
 

@@ -105,6 +105,7 @@ impl PlaneDirector {
             return Ok(());
         }
         self.plane.build_tables(&mut self.slots)?;
+        self.plane.build_rosters();
         self.plane.switch();
         let gone = std::mem::take(&mut self.gone);
         for id in &gone {
@@ -158,6 +159,7 @@ impl Director for PlaneDirector {
             (after.head, after.dest_count) = (before.head, before.dest_count);
             (after.table, after.sched_state, after.locals) = (before.table, before.sched_state, before.locals);
             (after.weight_gcd, after.weight_max) = (before.weight_gcd, before.weight_max);
+            after.roster = before.roster;
             check_count(after.scheduler, after.dest_count)?;
             plane.change_service(id, |config| *config = after);
             let flags = convert::dest_flags(&after);

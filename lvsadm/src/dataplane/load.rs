@@ -18,6 +18,7 @@ use super::bpffs::Directory;
 use super::log::LogLevel;
 use super::pod::Pod;
 use super::refusal::refused;
+use super::rosters;
 
 /// The data plane's object.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lvs"));
@@ -183,6 +184,7 @@ fn create(loading: &Loading) -> Result<Ebpf> {
         .map_max_entries("FWMARKS", sizes.services)
         .map_max_entries("TABLES", sizes.services)
         .map_max_entries("DESTS", sizes.destinations)
+        .map_max_entries("ROSTERS", rosters::places(sizes.destinations))
         .map_max_entries("DEST_RATES", sizes.destinations)
         .map_max_entries("COUNTERS", sizes.destinations * cpus)
         .map_max_entries("ONCE4", cpus)

@@ -19,6 +19,7 @@ mod marks;
 mod plane;
 mod pod;
 mod refusal;
+mod rosters;
 mod services;
 mod slots;
 mod syscall;

@@ -10,7 +10,8 @@ use aya::maps::{HashMap, Map, MapData, MapError, PerCpuArray};
 use aya_obj::generated::bpf_map_type;
 use lvs_common::abi::{
     Bucket, Connection, Counters, DestConfig, DestId, Destination, Device, EngineData, EngineKey, FwmarkKey, Idle,
-    LocalAddress, MarkRule, Rates, Service, ServiceConfig, ServiceId, ServiceKey, Settings, Switch, Watch, dest_flags,
+    LocalAddress, MarkRule, Rates, RosterPart, Service, ServiceConfig, ServiceId, ServiceKey, Settings, Switch, Watch,
+    dest_flags,
 };
 
 use lvs_common::exit::EXITS;
@@ -49,9 +50,12 @@ pub struct Plane {
     pub(super) fwmarks: HashMap<MapData, Pod<FwmarkKey>, ServiceId>,
     pub(super) locals: Mapped<LocalAddress>,
     devices: Mapped<Device>,
+    pub(super) rosters: Mapped<RosterPart>,
     tables: MapData,
     /// Services whose scheduler's table has to be built before the next switch.
     pub(super) tables_due: BTreeSet<ServiceId>,
+    /// Services whose roster may have to be built before.
+    pub(super) rosters_due: BTreeSet<ServiceId>,
     /// While changes are staged, so that their epoch is the next one: how many slots of services and destinations were
     /// used before.
     staging: Option<(u32, u32)>,
@@ -100,8 +104,10 @@ impl Plane {
             service4: hash(&path, "SERVICE4")?,
             service6: hash(&path, "SERVICE6")?,
             fwmarks: hash(&path, "FWMARKS")?,
+            rosters: Mapped::open(&path.join("ROSTERS"))?,
             tables: MapData::from_pin(path.join("TABLES")).context("cannot open map TABLES")?,
             tables_due: BTreeSet::new(),
+            rosters_due: BTreeSet::new(),
             directory,
             staging: None,
         };
@@ -165,6 +171,7 @@ impl Plane {
     /// Forgets everything staged.
     pub fn abandon(&mut self) -> Result<()> {
         self.tables_due.clear();
+        self.rosters_due.clear();
         let Some((services, dests)) = self.staging.take() else { return Ok(()) };
         self.recover()?;
         // The slots beyond were never in force.

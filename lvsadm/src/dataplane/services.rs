@@ -12,6 +12,7 @@ use super::convert;
 use super::mapped::{field, put};
 use super::plane::{Plane, absent};
 use super::pod::Pod;
+use super::rosters;
 use super::slots::Slots;
 use crate::director::{Error, Result};
 use crate::rules::{Service, ServiceKey};
@@ -164,13 +165,16 @@ impl Plane {
         ids
     }
 
-    /// Stages what follows for the scheduler from a change of a service or its destinations, but for its table: see
-    /// [`Self::build_tables`].
+    /// Stages what follows for the scheduler from a change of a service or its destinations, but for its table and its
+    /// roster: see [`Self::build_tables`] and [`Self::build_rosters`].
     pub fn refresh(&mut self, id: ServiceId, what: Change) {
         let scheduler = self.service_config(id).scheduler;
         let hashes = matches!(scheduler, DH | SH | MH);
         if hashes {
             self.tables_due.insert(id);
+        }
+        if rosters::scans(scheduler) {
+            self.rosters_due.insert(id);
         }
         let weights = (scheduler == WRR).then(|| self.weights(id, what));
         self.change_service(id, |config| {
@@ -180,6 +184,7 @@ impl Plane {
             if !hashes {
                 config.table = 0;
             }
+            config.roster = 0;
             config.sched_state = change::state(config, config.sched_state, what);
         });
     }

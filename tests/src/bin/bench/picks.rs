@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use anyhow::{Context, Result, ensure};
 use aya::maps::{Array, MapData, ProgramArray};
 use aya::programs::ProgramFd;
-use lvs_common::abi::{Destination, SCHEDULERS, Scheduler};
+use lvs_common::abi::{Destination, SCHEDULERS};
 use tests::fixtures::{CLIENT_MAC, SERVER, Testbed, pins, vip, xdp_verdict};
 
 use crate::connections::{SERVERS, pinned};
@@ -23,22 +23,43 @@ const BATCH: u64 = 8192;
 /// Number of the program that opens an IPv4 connection, among those reached by tail call.
 const OPEN4: u32 = 16;
 
-/// The service of a scheduler with the `n`th number of servers; that of no scheduler has none.
-fn service(scheduler: usize, n: usize) -> SocketAddr {
-    SocketAddr::new(vip(false), 3000 + (scheduler * SERVERS.len() + n) as u16)
+/// A scheduler with weights that it is measured with.
+struct Case {
+    name: &'static str,
+    scheduler: &'static str,
+    /// Weight of the server with a port.
+    weight: fn(u16) -> u32,
+}
+
+/// Every scheduler, and wrr where it is slowest: most of its picks pass all servers but one.
+fn cases() -> Vec<Case> {
+    let alike = |(name, _)| Case { name, scheduler: name, weight: |port| 50 + u32::from(port) % 50 };
+    let one_heavy =
+        Case { name: "wrr, one heavy", scheduler: "wrr", weight: |port| if port == 1 { 1_000_000 } else { 1 } };
+    SCHEDULERS.into_iter().filter(|(name, _)| *name != NONE).map(alike).chain([one_heavy]).collect()
+}
+
+/// The scheduler that picks nobody.
+const NONE: &str = "none";
+
+/// The service of a case with the `n`th number of servers.
+fn service(case: usize, n: usize) -> SocketAddr {
+    SocketAddr::new(vip(false), 3000 + (case * SERVERS.len() + n) as u16)
+}
+
+/// The service of no scheduler.
+fn unscheduled() -> SocketAddr {
+    SocketAddr::new(vip(false), 2999)
 }
 
 fn rules() -> Vec<String> {
-    let mut rules = Vec::new();
-    for (s, (name, scheduler)) in SCHEDULERS.iter().enumerate() {
+    let mut rules = vec![format!("-A -t {} -s {NONE}", unscheduled())];
+    for (c, Case { scheduler, weight, .. }) in cases().iter().enumerate() {
         for (n, servers) in SERVERS.iter().enumerate() {
-            rules.push(format!("-A -t {} -s {name}", service(s, n)));
-            if *scheduler != Scheduler::None {
-                let weight = |port| 50 + port % 50;
-                let server =
-                    |port| format!("-a -t {} -r {}:{port} -m -w {}", service(s, n), SERVER.of(false), weight(port));
-                rules.extend((1..=*servers).map(server));
-            }
+            rules.push(format!("-A -t {} -s {scheduler}", service(c, n)));
+            let server =
+                |port| format!("-a -t {} -r {}:{port} -m -w {}", service(c, n), SERVER.of(false), weight(port));
+            rules.extend((1..=*servers).map(server));
         }
     }
     rules
@@ -49,7 +70,7 @@ fn load() -> Result<()> {
     const CONNECTIONS: usize = std::mem::offset_of!(Destination, connections) / 8;
     let mut dests: Array<_, [u64; size_of::<Destination>() / 8]> = pinned("DESTS")?.try_into()?;
     let servers: u32 = SERVERS.iter().map(|servers| u32::from(*servers)).sum();
-    for id in 1..=(SCHEDULERS.len() as u32 - 1) * servers {
+    for id in 1..=cases().len() as u32 * servers {
         let (active, inactive) = (u64::from(1 + id * 7 % 40), u64::from(id * 13 % 300));
         let mut dest = dests.get(&id, 0)?;
         dest[CONNECTIONS] = active << 32 | inactive;
@@ -75,28 +96,28 @@ pub fn measure(report: &mut Report, rounds: usize) -> Result<()> {
         let (ours, end) = (descriptor(&programs.xdp)?, wrapper.floor("floor_drop")?);
         load()?;
         end_at_opening(&end)?;
-        let mut time = |scheduler, n| {
+        let mut time = |to| {
             let macs = (testbed.front.mac, CLIENT_MAC);
-            let run = flows::run(Kind::Syn, macs, client(false, 100), service(scheduler, n), MANY)?;
+            let run = flows::run(Kind::Syn, macs, client(false, 100), to, MANY)?;
             let timing = wrapper.time(&ours, &run, testbed.front, BATCH)?;
             ensure!(timing.verdict == xdp_verdict::DROP, "a pick: verdict {}", timing.verdict);
             Ok(timing.ns)
         };
-        let none = SCHEDULERS.iter().position(|(_, scheduler)| *scheduler == Scheduler::None).context("no `none`")?;
-        let mut times = vec![vec![Vec::new(); SERVERS.len()]; SCHEDULERS.len()];
+        let cases = cases();
+        let mut times = vec![vec![Vec::new(); SERVERS.len()]; cases.len()];
         for _ in 0..rounds {
-            for (scheduler, times) in times.iter_mut().enumerate().filter(|(scheduler, _)| *scheduler != none) {
+            for (case, times) in times.iter_mut().enumerate() {
                 for (n, times) in times.iter_mut().enumerate() {
-                    let base = time(none, 0)?;
-                    times.push(time(scheduler, n)? - base);
+                    let base = time(unscheduled())?;
+                    times.push(time(service(case, n))? - base);
                 }
             }
         }
         let columns = SERVERS.map(|servers| format!("{servers} servers"));
         let mut grid = report.grid("pick", "XDP, net ns per pick", &columns, "ns");
-        for (scheduler, times) in times.iter_mut().enumerate().filter(|(scheduler, _)| *scheduler != none) {
+        for (case, times) in cases.iter().zip(&mut times) {
             let row: Vec<f64> = times.iter_mut().map(|times| median(times)).collect();
-            grid.row(SCHEDULERS[scheduler].0, &row);
+            grid.row(case.name, &row);
         }
         Ok(())
     })
