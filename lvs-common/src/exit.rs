@@ -48,6 +48,7 @@ exits! {
     DropTooBig "drop-too-big" "dropped: too big for the next hop, and not to be fragmented",
     DropNoRoute "drop-no-route" "dropped: no route to the real server or client",
     DropMalformed "drop-malformed" "dropped: headers that contradict themselves",
+    DropUntranslatable "drop-untranslatable" "dropped: IP options, extension headers or an ICMP error that the other family has not",
     DropInternal "drop-internal" "dropped: a helper of the kernel failed",
 }
 
@@ -70,7 +71,8 @@ impl Exit {
             | Exit::DropForged
             | Exit::DropTtl
             | Exit::DropTooBig
-            | Exit::DropMalformed => 2,
+            | Exit::DropMalformed
+            | Exit::DropUntranslatable => 2,
             Exit::IcmpSent => 3,
             Exit::NotFirst | Exit::Local | Exit::Reply | Exit::Bypass | Exit::IcmpForwarded | Exit::Verified => 4,
             Exit::Nat

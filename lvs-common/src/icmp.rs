@@ -1,11 +1,12 @@
 //! ICMP errors (RFC 792, RFC 4443): which they are, and what one about a tunnel says of the packet inside.
 
-use crate::wire::{icmp, protocol};
+use crate::{
+    cross::LEAST_MTU6,
+    wire::{icmp, protocol},
+};
 
 /// Least MTU of IPv4 (RFC 791).
 const LEAST_MTU4: u32 = 68;
-/// Least MTU of IPv6 (RFC 8200 §5).
-const LEAST_MTU6: u32 = 1280;
 /// ICMPv6 types below are errors (RFC 4443 §2.1).
 const V6_INFORMATIONAL: u8 = 128;
 /// First byte of VXLAN's flags: the VNI is valid (RFC 7348).

@@ -9,6 +9,7 @@ pub mod abi;
 pub mod bench;
 pub mod challenge;
 pub mod checksum;
+pub mod cross;
 pub mod defence;
 pub mod each;
 pub mod estimator;

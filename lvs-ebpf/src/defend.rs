@@ -102,7 +102,7 @@ where
     let Some(connection) = <Table as Store<A>>::connection(&Table, at) else { return 1 };
     // SAFETY: elements of maps.
     let (c, epoch) = unsafe { (&*connection, (*t.settings).epoch) };
-    if c.controlled != 0 || c.kind == conn_kind::ALIAS || c.state & conn_flags::DEAD != 0 {
+    if c.controlled != 0 || conn_kind::is_alias(c.kind) || c.state & conn_flags::DEAD != 0 {
         return 0;
     }
     let template = c.kind == conn_kind::TEMPLATE;

@@ -81,7 +81,7 @@ where
     let c = unsafe { &*connection };
     let dest = e.dest;
     // An alias goes with its connection.
-    if c.dest != dest || c.kind == conn_kind::ALIAS {
+    if c.dest != dest || conn_kind::is_alias(c.kind) {
         return 0;
     }
     if c.kind == conn_kind::TEMPLATE {

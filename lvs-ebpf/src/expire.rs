@@ -162,7 +162,7 @@ where
     let Some(connection) = <Table as Store<A>>::connection(&Table, at) else { return 1 };
     // SAFETY: an element of the map.
     let c = unsafe { &mut *connection };
-    if c.kind == conn_kind::ALIAS {
+    if conn_kind::is_alias(c.kind) {
         fullnat::collect(at, c);
         return 0;
     }

@@ -407,6 +407,46 @@ pub fn lvs_challenge6(ctx: TcContext) -> i32 {
 }
 
 #[classifier]
+pub fn lvs_cross4(ctx: TcContext) -> i32 {
+    fullnat::cross::forward::<V4, V6>(tc(&ctx))
+}
+
+#[classifier]
+pub fn lvs_cross6(ctx: TcContext) -> i32 {
+    fullnat::cross::forward::<V6, V4>(tc(&ctx))
+}
+
+#[classifier]
+pub fn lvs_cross_reply4(ctx: TcContext) -> i32 {
+    fullnat::cross::answer::<V4, V6>(tc(&ctx))
+}
+
+#[classifier]
+pub fn lvs_cross_reply6(ctx: TcContext) -> i32 {
+    fullnat::cross::answer::<V6, V4>(tc(&ctx))
+}
+
+#[classifier]
+pub fn lvs_cross_icmp4(ctx: TcContext) -> i32 {
+    icmp::cross::run::<V4, V6>(tc(&ctx))
+}
+
+#[classifier]
+pub fn lvs_cross_icmp6(ctx: TcContext) -> i32 {
+    icmp::cross::run::<V6, V4>(tc(&ctx))
+}
+
+#[classifier]
+pub fn lvs_crossed_icmp4(ctx: TcContext) -> i32 {
+    icmp::cross::crossed::<V4>(tc(&ctx))
+}
+
+#[classifier]
+pub fn lvs_crossed_icmp6(ctx: TcContext) -> i32 {
+    icmp::cross::crossed::<V6>(tc(&ctx))
+}
+
+#[classifier]
 pub fn lvs_log(ctx: TcContext) -> i32 {
     log::run(tc(&ctx))
 }

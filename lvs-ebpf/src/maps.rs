@@ -153,9 +153,9 @@ pub const PAYLOAD: usize = 16384;
 
 /// Programs reached by tail call, by [`Tail`](crate::tail::Tail).
 #[btf_map]
-pub static XDP_PROGRAMS: ProgramArray<48> = ProgramArray::new();
+pub static XDP_PROGRAMS: ProgramArray<64> = ProgramArray::new();
 #[btf_map]
-pub static TC_PROGRAMS: ProgramArray<48> = ProgramArray::new();
+pub static TC_PROGRAMS: ProgramArray<64> = ProgramArray::new();
 
 /// Sources that have answered a challenge, by [`source`](lvs_common::challenge::source).
 #[btf_map]

@@ -8,6 +8,7 @@ use lvs_common::{
 
 use crate::{
     count,
+    fullnat::cross::alias::Crosses,
     maps::{FOUND4, FOUND6},
     packet::{L3, Packet},
 };
@@ -100,6 +101,25 @@ impl<A> Parsed<A> {
         }
     }
 
+    /// The packet as one of the other family that has no addresses yet, and may be fragmented.
+    #[inline(always)]
+    pub fn crossed<B: IpAddress>(&self) -> Parsed<B> {
+        Parsed {
+            source: B::default(),
+            destination: B::default(),
+            source_port: self.source_port,
+            destination_port: self.destination_port,
+            protocol: self.protocol,
+            carried: self.carried,
+            flags: self.flags,
+            ttl: self.ttl,
+            tos: self.tos,
+            df: false,
+            length: self.length.wrapping_sub((self.l4() - L3) as u32).wrapping_add(B::HEADER as u32),
+            l4: L3 + B::HEADER,
+        }
+    }
+
     /// Whether the packet has ports of its own to rewrite.
     #[inline(always)]
     pub fn has_ports(&self) -> bool {
@@ -108,7 +128,7 @@ impl<A> Parsed<A> {
 }
 
 /// An address family as the data plane sees it.
-pub trait Family: IpAddress {
+pub trait Family: IpAddress + Crosses {
     /// Reads the network header at `at`. A packet that is `quoted`, in an ICMP error, may be a first fragment.
     fn network<P: Packet>(packet: P, at: usize, quoted: bool) -> Result<Parsed<Self>, Stray>;
 

@@ -121,6 +121,8 @@ pub fn keeps<A: Queued>(at: u32, c: &mut Connection<A>, now: u64) -> bool {
         && c.protocol == protocol::TCP
         && old & (conn_flags::STATE | conn_flags::RESETTING | conn_flags::DEAD) == tcp::ESTABLISHED as u32
         && !matches!(c.forward, BYPASS | LOCAL)
+        // Its ends are told in different families, which one packet cannot carry.
+        && !c.is_crossed()
         && Numbers::of(c.engine).is_some();
     if !wanted || !A::push(&Waiting { at, pad: 0, seen: now }) {
         return false;

@@ -92,6 +92,22 @@ pub enum Tail {
     Challenge4 = 41,
     /// The same for IPv6.
     Challenge6 = 42,
+    /// Forwards a client's IPv4 packet to a real server of IPv6 (FullNAT, TC only).
+    Cross4 = 43,
+    /// Forwards a client's IPv6 packet to a real server of IPv4 (FullNAT, TC only).
+    Cross6 = 44,
+    /// Makes a real server's IPv4 packet one for a client of IPv6 (FullNAT, TC only).
+    CrossReply4 = 45,
+    /// Makes a real server's IPv6 packet one for a client of IPv4 (FullNAT, TC only).
+    CrossReply6 = 46,
+    /// IPv4 ICMP errors about connections between families (TC only).
+    CrossIcmp4 = 47,
+    /// ICMPv6 errors about connections between families (TC only).
+    CrossIcmp6 = 48,
+    /// Sends an IPv4 ICMP error that was one of ICMPv6 to the client (TC only).
+    CrossedIcmp4 = 49,
+    /// Sends an ICMPv6 error that was one of IPv4 to the client (TC only).
+    CrossedIcmp6 = 50,
 }
 
 /// Jumps; returns only if the program array has no such program.

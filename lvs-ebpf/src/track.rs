@@ -469,11 +469,12 @@ where
     // SAFETY: an element of the map.
     let state = atomics::exchange32(unsafe { &raw mut (*c).state }, conn_flags::DEAD);
     let is_template = entry.kind == conn_kind::TEMPLATE;
-    if let Some(dest) = Dest::get(entry.dest, epoch) {
-        unbind(&dest, state, is_template);
-    }
+    // While the destination is bound, its slot has the real server's address.
     if entry.local_id != 0 {
         fullnat::forget(at, c);
+    }
+    if let Some(dest) = Dest::get(entry.dest, epoch) {
+        unbind(&dest, state, is_template);
     }
     if is_template && entry.engine != 0 {
         // It may never have been entered, for want of room.

@@ -86,6 +86,7 @@ pub struct Balanced {
     pub cluster: Cluster,
     mode: Mode,
     arms: Arms,
+    crossed: bool,
 }
 
 /// How many real servers there are.
@@ -106,7 +107,7 @@ impl Balanced {
                 _ => drop(server.lvsadm(&format!("real-server {} --vip {VIP} {VIP6}", mode.real_server))?),
             }
         }
-        let balanced = Balanced { cluster, mode, arms };
+        let balanced = Balanced { cluster, mode, arms, crossed };
         if mode.is_fullnat() {
             for local in LOCALS {
                 balanced.cluster.director.lvsadm(&format!("--add-laddr -z {local}"))?;
@@ -152,8 +153,7 @@ impl Balanced {
         let is_hidden = self.mode.is_fullnat() && (self.mode.real_server.is_empty() || protocol == Protocol::Udp);
         match (self.arms, vip) {
             // Who does not read the packets' option sees the director.
-            (_, IpAddr::V4(_)) if is_hidden => LOCALS[0],
-            (_, IpAddr::V6(_)) if is_hidden => LOCALS[1],
+            (_, vip) if is_hidden => LOCALS[usize::from(vip.is_ipv4() == self.crossed)],
             (_, IpAddr::V6(_)) => "2001:db8:a::1",
             (Arms::One, _) => "10.20.0.1",
             (Arms::Two | Arms::Trunk, _) => "10.10.10.1",

@@ -4,7 +4,7 @@
 //! entry `b * WAYS + way` of the connection array. Packets find a connection by its tag and compare only entries
 //! whose tag matches, so a miss costs one line and a hit two. See `table` for the logic.
 
-use super::{DestId, NextHop};
+use super::{DestId, IpAddress, NextHop};
 
 /// Connections a bucket holds.
 pub const WAYS: u32 = 16;
@@ -36,6 +36,15 @@ pub mod conn_kind {
     /// The other side of a FullNAT connection, by which replies find it: local address and port stand for the client, the
     /// real server for the virtual side, and `control` is the connection's entry plus 1. It goes with the connection.
     pub const ALIAS: u8 = 2;
+    /// An alias in the table of the real server's family, of a connection in that of its client's: `control` is an entry of
+    /// the other table.
+    pub const CROSSED: u8 = 3;
+
+    /// Whether an entry of this kind stands for the other side of a connection.
+    #[inline(always)]
+    pub const fn is_alias(kind: u8) -> bool {
+        kind >= ALIAS
+    }
 }
 
 /// Bits of [`Connection::state`] above the state's number (the low 8 bits).
@@ -94,7 +103,7 @@ pub struct Connection<A> {
     pub fwmark: u32,
     /// Real server's address, if of the same family (else see the destination).
     pub real: A,
-    /// Local address of FullNAT.
+    /// Local address of FullNAT, if of the same family (else see `local_id`).
     pub local: A,
     /// Real server's port.
     pub real_port: u16,
@@ -113,6 +122,14 @@ pub struct Connection<A> {
     pub first: u32,
     /// Always 0.
     pub pad2: u32,
+}
+
+impl<A: IpAddress> Connection<A> {
+    /// Whether FullNAT leads to a real server of the other family: the entry has neither its address nor the local one.
+    #[inline(always)]
+    pub fn is_crossed(&self) -> bool {
+        self.local_id != 0 && self.local == A::default()
+    }
 }
 
 /// Key of `ENGINES`: a template that a persistence engine keyed.

@@ -170,6 +170,7 @@ pub mod icmp {
     pub const V6_UNREACHABLE: u8 = 1;
     pub const V6_TOO_BIG: u8 = 2;
     pub const V6_TIME_EXCEEDED: u8 = 3;
+    pub const V6_PARAMETER: u8 = 4;
     pub const V6_CODE_PORT: u8 = 4;
 }
 

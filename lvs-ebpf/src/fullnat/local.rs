@@ -14,7 +14,7 @@ use lvs_common::{
 use crate::{
     atomics,
     kernel_loop::KernelLoop,
-    maps::{FRESH, LOCALS, PORTS, TABLES},
+    maps::{DESTS, FRESH, LOCALS, PORTS, TABLES},
     service::Found,
 };
 
@@ -192,7 +192,11 @@ fn begin(key: &PortKey) -> Option<*mut Ports> {
 /// Gives back the port that a connection holds. A function of its own, as connections are taken out in many places.
 #[inline(never)]
 pub fn give_back<A: IpAddress>(c: &Connection<A>) {
-    release(c.local_id, c.local_port, c.real.widen(), c.real_port, c.protocol);
+    let real = match c.is_crossed() {
+        true => DESTS.get(c.dest).map_or(Address::default(), |dest| dest.address),
+        false => c.real.widen(),
+    };
+    release(c.local_id, c.local_port, real, c.real_port, c.protocol);
 }
 
 /// Gives a port back.

@@ -1,5 +1,6 @@
 //! FullNAT: both addresses are translated, so the real server answers the director, whatever its routes.
 
+pub mod cross;
 pub mod local;
 pub mod open;
 pub mod toa;
@@ -25,6 +26,7 @@ use crate::{
     tail::{Tail, jump},
     track::{self, Dest, Table},
 };
+use cross::of_family;
 use translate::Ends;
 
 /// Goes on with the program for a packet of connection `at`.
@@ -76,7 +78,9 @@ where
 {
     // SAFETY: an element of the map.
     let c = unsafe { &*c };
-    if c.alias != 0 {
+    if c.is_crossed() {
+        A::take_alias(at, c);
+    } else if c.alias != 0 {
         remove_own_alias(at, c);
     }
     local::give_back(c);
@@ -90,17 +94,17 @@ where
     Table: Store<A>,
 {
     let hash = track::hash(c.local, c.local_port, c.protocol);
-    remove_alias::<A>(c.alias.wrapping_sub(1), main, hash, Some(main / WAYS));
+    remove_alias::<A>((c.alias.wrapping_sub(1), conn_kind::ALIAS), main, hash, Some(main / WAYS));
 }
 
-/// Takes the alias of connection `main` out; `held` is the bucket that is locked already. If its bucket is locked for long by
-/// another CPU, the sweep does it.
+/// Takes the alias of connection `main` out, an entry and its kind; `held` is the bucket of the same table that is locked
+/// already. If its bucket is locked for long by another CPU, the sweep does it.
 #[inline(always)]
-fn remove_alias<A: Family>(alias: u32, main: u32, hash: Hash, held: Option<u32>)
+fn remove_alias<A: Family>((alias, kind): (u32, u8), main: u32, hash: Hash, held: Option<u32>)
 where
     Table: Store<A>,
 {
-    let is_it = |a: &Connection<A>| a.kind == conn_kind::ALIAS && a.control == main.wrapping_add(1);
+    let is_it = |a: &Connection<A>| a.kind == kind && a.control == main.wrapping_add(1);
     if !table::remove_beside(&Table, alias, hash, held, is_it) {
         track::sooner::<A>(alias, track::jiffies());
     }
@@ -113,11 +117,18 @@ where
     Table: Store<A>,
 {
     let main = alias.control.wrapping_sub(1);
-    let Some(connection) = <Table as Store<A>>::connection(&Table, main) else { return };
-    // SAFETY: an element of the map.
-    let (state, theirs) = unsafe { ((*connection).state, (*connection).alias) };
-    if theirs != at.wrapping_add(1) || state & conn_flags::DEAD != 0 {
-        remove_alias::<A>(at, main, track::hash(alias.client, alias.client_port, alias.protocol), None);
+    let is_lost = match alias.kind {
+        conn_kind::CROSSED => A::is_lost(at, alias),
+        _ => {
+            let Some(connection) = <Table as Store<A>>::connection(&Table, main) else { return };
+            // SAFETY: an element of the map.
+            let c = unsafe { &*connection };
+            c.alias != at.wrapping_add(1) || c.is_crossed() || c.state & conn_flags::DEAD != 0
+        }
+    };
+    if is_lost {
+        let hash = track::hash(alias.client, alias.client_port, alias.protocol);
+        remove_alias::<A>((at, alias.kind), main, hash, None);
     }
 }
 
@@ -130,6 +141,9 @@ where
     let Some((p, settings, at, connection)) = left::<A>() else { return P::PASS };
     // SAFETY: an element of the map.
     let c = unsafe { &*connection };
+    if c.is_crossed() {
+        return if P::COMPLETE { jump(packet, of_family::<A>(Tail::Cross4, Tail::Cross6)) } else { P::PASS };
+    }
     let Some(dest) = Dest::get(c.dest, settings.epoch) else { return P::PASS };
     let now = track::jiffies();
     let tells = begins(packet, p, settings, connection);
@@ -237,6 +251,9 @@ where
     let Some((p, settings, at, connection)) = left::<A>() else { return P::PASS };
     // SAFETY: an element of the map.
     let c = unsafe { &*connection };
+    if c.kind == conn_kind::CROSSED {
+        return if P::COMPLETE { jump(packet, of_family::<A>(Tail::CrossReply4, Tail::CrossReply6)) } else { P::PASS };
+    }
     let Some(dest) = Dest::get(c.dest, settings.epoch) else { return P::PASS };
     let now = track::jiffies();
     let to = c.client.widen();

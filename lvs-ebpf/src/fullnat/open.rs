@@ -8,6 +8,7 @@ use lvs_common::{
 };
 
 use super::{
+    cross::of_family,
     local::{self, Wanted},
     toa,
 };
@@ -23,7 +24,7 @@ use crate::{
 };
 
 /// Jiffies of an alias: it goes with its connection, and not by itself.
-const FOREVER: u32 = u32::MAX;
+pub const FOREVER: u32 = u32::MAX;
 
 /// The program that takes an address and port for what `schedule::open` has drafted.
 #[inline(always)]
@@ -35,32 +36,34 @@ where
     let Some(r) = schedule::request() else { return P::PASS };
     let Some(service) = service::Found::get(r.service, r.epoch) else { return P::PASS };
     let Some(dest) = Dest::get(r.dest, r.epoch) else { return P::PASS };
+    // SAFETY: an element of the map.
+    let (real, family) = unsafe { ((*dest.it).address, (*dest.it).family) };
+    let is_crossed = family != A::FAMILY;
     if is_local::<P, A>(packet, &dest, track::jiffies()) {
+        if is_crossed {
+            // Its stack would take the other family's packet from no device at all.
+            return count::drop(packet, Exit::DropNoRoute);
+        }
         // The director's own server answers through the director whatever its client's address is.
         // SAFETY: this CPU's own draft.
         unsafe { (*draft).forward = Forward::Masq as u8 };
     } else {
         // SAFETY: this CPU's own draft.
-        let (real, real_port, protocol) = unsafe { ((*draft).real.widen(), (*draft).real_port, (*draft).protocol) };
-        let wanted = Wanted { service: &service, settings, v4: v4::<A>(), protocol, real_port, real };
+        let (real_port, protocol) = unsafe { ((*draft).real_port, (*draft).protocol) };
+        let wanted = Wanted { service: &service, settings, v4: family == AF_INET, protocol, real_port, real };
         let claimed = match local::claim(&wanted) {
             Ok(claimed) => claimed,
             Err(exit) => return count::drop(packet, exit),
         };
         // SAFETY: this CPU's own draft.
         unsafe {
-            (*draft).local = A::narrow(claimed.address);
+            (*draft).local = if is_crossed { A::default() } else { A::narrow(claimed.address) };
             (*draft).local_port = claimed.port;
             (*draft).local_id = claimed.id;
             (*draft).first = first::<P, A>(packet, p);
         }
     }
-    jump(packet, if v4::<A>() { Tail::Enter4 } else { Tail::Enter6 })
-}
-
-/// Whether the packet is one of IPv4.
-const fn v4<A: Family>() -> bool {
-    A::FAMILY == AF_INET
+    jump(packet, of_family::<A>(Tail::Enter4, Tail::Enter6))
 }
 
 /// Whether the real server is the director itself.
@@ -83,20 +86,23 @@ where
     let Some(service) = service::Found::get(r.service, r.epoch) else { return P::PASS };
     let Some(dest) = Dest::get(r.dest, r.epoch) else { return P::PASS };
     let now = track::jiffies();
-    // SAFETY: this CPU's own draft.
-    let local = unsafe { (*draft).local_id };
+    // SAFETY: this CPU's own draft, and an element of a map.
+    let (local, is_crossed, real) = unsafe { ((*draft).local_id, (*draft).is_crossed(), &(*dest.it).address) };
     let at = match schedule::enter(p, draft, now) {
         Ok(at) => at,
         Err(error) => {
             // SAFETY: as above.
             let d = unsafe { &*draft };
-            local::release(local, d.local_port, d.real.widen(), d.real_port, d.protocol);
+            local::release(local, d.local_port, *real, d.real_port, d.protocol);
             return count::drop(packet, schedule::refusal(error));
         }
     };
-    if local != 0
-        && let Err(exit) = add_alias(draft, at)
-    {
+    let alias = match (local, is_crossed) {
+        (0, _) => Ok(()),
+        (_, false) => add_alias(draft, at),
+        (_, true) => A::add_alias(draft, at, real),
+    };
+    if let Err(exit) = alias {
         // Whoever takes the connection out gives the port back.
         if let Some(connection) = <Table as Store<A>>::connection(&Table, at) {
             track::bind(&dest, false);

@@ -6,7 +6,7 @@ use core::hint::black_box;
 use aya_ebpf::helpers::generated::{bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_store_bytes};
 use lvs_common::{
     abi::{AF_INET, Address, Connection, IpAddress, Settings},
-    checksum,
+    checksum, cross,
     exit::Exit,
     fullnat::{Segment, Telling, each_toa, segment_size, telling},
     table::Store,
@@ -151,9 +151,11 @@ fn add<A: Family>(packet: TcPacket, p: &Parsed<A>, c: &Connection<A>) -> bool {
     let length = p.length as usize;
     let behind = length.wrapping_sub(p.l4() - L3 + HEADER);
     let Some(route) = ROUTES.get(count::cpu()) else { return false };
+    let mtu = route.hop.mtu as u32;
+    let mtu = if c.is_crossed() { cross::room(A::FAMILY == AF_INET, mtu) } else { mtu } as usize;
     // What is to be cut, or was put together, would have it in one piece and too long a piece.
     let whole = packet.segment() == 0 && note::largest(packet) == 0;
-    let fits = length + more <= route.hop.mtu as usize && behind <= PAYLOAD && options <= behind;
+    let fits = length + more <= mtu && behind <= PAYLOAD && options <= behind;
     if !whole || !fits || HEADER + options + more > LONGEST {
         return false;
     }

@@ -3,13 +3,14 @@
 //! An error travels against the packet that it quotes: one about a reply comes from the client's side and goes to the real
 //! server, one about a client's packet comes from the server's side and goes to the client.
 
+pub mod cross;
 mod translate;
 pub mod tunnel;
 
 use core::hint::black_box;
 
 use lvs_common::{
-    abi::{AF_INET, Settings},
+    abi::{AF_INET, Settings, conn_kind},
     exit::Exit,
     icmp,
     state::sctp,
@@ -143,16 +144,23 @@ where
         return count::pass(packet, Exit::NotOurs);
     }
     let now = track::jiffies();
-    if virt && let Some((_, connection)) = track::of_client(&report.about) {
+    if virt && let Some((at, connection)) = track::of_client(&report.about) {
         // SAFETY: an element of the map.
         let c = unsafe { &*connection };
         if !track::expired(c, now) {
+            if c.is_crossed() {
+                return cross::go_on::<A>(packet, at);
+            }
             return translate::to_server(packet, report, settings, c, now);
         }
     }
-    if reply && let Some((_, connection)) = track::of_server(&report.about) {
+    if reply && let Some((at, connection)) = track::of_server(&report.about) {
         // SAFETY: an element of the map.
-        return translate::to_client(packet, report, settings, unsafe { &*connection }, now);
+        let c = unsafe { &*connection };
+        if c.kind == conn_kind::CROSSED {
+            return cross::go_on::<A>(packet, at);
+        }
+        return translate::to_client(packet, report, settings, c, now);
     }
     if report.about.protocol != protocol::UDP && report.about.protocol != 0 || !reply {
         return unknown(packet, report, settings);

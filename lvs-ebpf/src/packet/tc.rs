@@ -3,14 +3,15 @@
 use aya_ebpf::{
     bindings::{
         __sk_buff, BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L3_IPV6, BPF_F_ADJ_ROOM_ENCAP_L4_GRE,
-        BPF_F_ADJ_ROOM_ENCAP_L4_UDP, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, TC_ACT_OK, TC_ACT_SHOT, bpf_fib_lookup,
+        BPF_F_ADJ_ROOM_ENCAP_L4_UDP, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM, TC_ACT_OK, TC_ACT_SHOT,
+        bpf_fib_lookup,
     },
     helpers::generated::{
-        bpf_check_mtu, bpf_fib_lookup as fib_lookup, bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_change_tail,
-        bpf_skb_pull_data, bpf_tail_call,
+        bpf_check_mtu, bpf_fib_lookup as fib_lookup, bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_change_proto,
+        bpf_skb_change_tail, bpf_skb_pull_data, bpf_skb_store_bytes, bpf_tail_call,
     },
 };
-use lvs_common::wire::protocol;
+use lvs_common::wire::{Ethernet, ethertype, protocol};
 
 use super::Packet;
 use crate::maps::TC_PROGRAMS;
@@ -63,6 +64,29 @@ impl TcPacket {
     pub fn set_served(self) {
         // SAFETY: as above; a field that may be written.
         unsafe { (*self.0).tc_index = SERVED }
+    }
+
+    /// Makes the packet one of the other family, with room for a network header in place of the old one, and of its
+    /// Ethernet header one that says so. Segments that it is to be cut into keep their size.
+    #[inline(always)]
+    pub fn change_family(self, v6: bool) -> bool {
+        let to = if v6 { ethertype::IPV6 } else { ethertype::IPV4 };
+        // SAFETY: a helper call with a valid context.
+        if unsafe { bpf_skb_change_proto(self.0, to, 0) } != 0 {
+            return false;
+        }
+        let Some(ethernet) = self.at::<Ethernet>(0) else { return false };
+        // SAFETY: checked by `at`.
+        unsafe { (*ethernet).ethertype = to }
+        true
+    }
+
+    /// Writes a header, in whose place there was something else; a sum over the packet that a device has told stays true.
+    #[inline(always)]
+    pub fn store<T>(self, at: usize, header: &T) -> bool {
+        let (from, length) = ((header as *const T).cast(), size_of::<T>() as u32);
+        // SAFETY: a helper call with a valid context.
+        unsafe { bpf_skb_store_bytes(self.0, at as u32, from, length, BPF_F_RECOMPUTE_CSUM as u64) == 0 }
     }
 }
 

@@ -306,7 +306,7 @@ impl Director for PlaneDirector {
 
     fn set_locals(&mut self, service: Option<&ServiceKey>, addresses: &[IpAddr]) -> Result<()> {
         let id = service.map_or(Ok(DEFAULT), |service| self.find(service))?;
-        addresses.iter().try_for_each(|address| check::local_address(service, *address))?;
+        addresses.iter().try_for_each(|address| check::local_address(*address))?;
         self.pooled = true;
         self.change(|plane, slots| plane.write_pool(id, addresses, slots))
     }

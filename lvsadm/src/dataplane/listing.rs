@@ -1,6 +1,7 @@
 //! What the maps tell: services, destinations, counters, connections.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 
 use lvs_common::abi::{
     Bucket, Connection as Entry, Counters, DestId, Destination as Slot, EngineKey, IpAddress, Rates as Averages,
@@ -105,9 +106,18 @@ impl Plane {
             client: (convert::ip(c.client.widen(), family), u16::from_be(c.client_port)),
             virt: (convert::ip(c.virt.widen(), family), port(c.virt_port)),
             real: (convert::ip(real, real_family), port(c.real_port)),
-            local: (c.local_id != 0).then(|| (convert::ip(c.local.widen(), family), u16::from_be(c.local_port))),
+            local: (c.local_id != 0).then(|| (self.local_of(c), u16::from_be(c.local_port))),
             engine: (c.engine != 0).then(|| (PersistenceEngine::Sip, self.engine_text(at, family))),
         }
+    }
+
+    /// The local address of a connection, which is of its real server's family.
+    fn local_of<A: IpAddress>(&self, c: &Entry<A>) -> IpAddr {
+        if !c.is_crossed() {
+            return convert::ip(c.local.widen(), A::FAMILY);
+        }
+        let local = self.locals.get(c.local_id.min(self.locals.count() - 1));
+        convert::ip(local.address, local.family as u8)
     }
 
     /// What a persistence engine keyed a template with, as text.
@@ -131,7 +141,7 @@ pub fn each<A: Copy>(buckets: &Mapped<Bucket>, connections: &Mapped<Entry<A>>, m
             }
             let at = b * WAYS + way;
             let connection = connections.get(at);
-            if connection.state & conn_flags::DEAD == 0 && connection.kind != conn_kind::ALIAS {
+            if connection.state & conn_flags::DEAD == 0 && !conn_kind::is_alias(connection.kind) {
                 visit(at, &connection);
             }
         }

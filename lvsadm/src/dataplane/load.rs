@@ -23,7 +23,7 @@ use super::refusal::refused;
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lvs"));
 
 /// Tail-called programs in the order of their indices (`Tail` of the data plane): XDP's and TC's names.
-const TAILS: [(Option<&str>, Option<&str>); 43] = [
+const TAILS: [(Option<&str>, Option<&str>); 51] = [
     (Some("lvs_xdp6"), Some("lvs_tc6")),
     (Some("lvs_xdp_new4"), Some("lvs_new4")),
     (Some("lvs_xdp_new6"), Some("lvs_new6")),
@@ -67,6 +67,14 @@ const TAILS: [(Option<&str>, Option<&str>); 43] = [
     (None, Some("lvs_reset6")),
     (Some("lvs_xdp_challenge4"), Some("lvs_challenge4")),
     (Some("lvs_xdp_challenge6"), Some("lvs_challenge6")),
+    (None, Some("lvs_cross4")),
+    (None, Some("lvs_cross6")),
+    (None, Some("lvs_cross_reply4")),
+    (None, Some("lvs_cross_reply6")),
+    (None, Some("lvs_cross_icmp4")),
+    (None, Some("lvs_cross_icmp6")),
+    (None, Some("lvs_crossed_icmp4")),
+    (None, Some("lvs_crossed_icmp6")),
 ];
 
 /// Programs that later calls need, and so are pinned: those that are attached to devices, the one whose log is followed, and

@@ -17,8 +17,6 @@ pub enum Error {
     OutOfRange,
     /// `EINVAL`: not a meaningful configuration, or an address that is not unicast.
     Invalid,
-    /// `EAFNOSUPPORT`: not for this address family.
-    Family,
     /// `EPERM`: not allowed.
     Permission,
     /// `ENOMEM`: no room, in memory or in a table.
@@ -72,7 +70,6 @@ impl Error {
                 "A local address is one that a host can have: not multicast, loopback, ..."
             }
             (Error::Invalid, _) => "Invalid operation.  Possibly wrong module version, address not unicast, ...",
-            (Error::Family, _) => "Operation not supported with specified address family",
             (Error::Permission, _) => "Permission denied (you must be root)",
             (Error::NoMemory, _) => "Memory allocation problem",
             (Error::Other(message), _) => return Cow::Owned(message.clone()),
@@ -88,7 +85,6 @@ impl Error {
             Error::NoService => libc::ESRCH,
             Error::OutOfRange => libc::ERANGE,
             Error::Invalid => libc::EINVAL,
-            Error::Family => libc::EAFNOSUPPORT,
             Error::Permission => libc::EPERM,
             Error::NoMemory => libc::ENOMEM,
             Error::Os(number) => *number,

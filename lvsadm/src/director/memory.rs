@@ -203,7 +203,7 @@ impl Director for MemoryDirector {
 
     fn set_locals(&mut self, service: Option<&ServiceKey>, addresses: &[IpAddr]) -> Result<()> {
         service.map_or(Ok(0), |service| self.position(service))?;
-        addresses.iter().try_for_each(|address| check::local_address(service, *address))?;
+        addresses.iter().try_for_each(|address| check::local_address(*address))?;
         let (v4, v6): (Vec<IpAddr>, Vec<IpAddr>) = addresses.iter().partition(|address| address.is_ipv4());
         self.locals.insert(service.copied(), [v4, v6].concat());
         Ok(())

@@ -361,8 +361,8 @@ impl<'a> Draft<'a> {
 
     fn destination(self) -> Result<Destination, Failure> {
         let mut key = self.destination_key()?;
-        let tunneled = self.forward == Forward::Tunnel;
-        if Family::of(key.address) != self.family && !tunneled {
+        let may_differ = matches!(self.forward, Forward::Tunnel | Forward::FullNat);
+        if Family::of(key.address) != self.family && !may_differ {
             return Failure::usage("Different address family is allowed only for tunneling servers");
         }
         // Packets reach the real server as they are, so the port is theirs whatever was said.

@@ -12,7 +12,8 @@ const GREATEST: u32 = i32::MAX as u32;
 
 /// Whether a destination can belong to a service at all, before anything is looked up; checked for edits too.
 pub fn destination(service: &ServiceKey, destination: &Destination) -> Result<(), Error> {
-    if destination.family() != service.family() && destination.forward != Forward::Tunnel {
+    let may_differ = matches!(destination.forward, Forward::Tunnel | Forward::FullNat);
+    if destination.family() != service.family() && !may_differ {
         return Err(Error::Invalid);
     }
     if destination.weight > GREATEST || destination.lower > destination.upper {
@@ -39,10 +40,7 @@ pub fn real_server_address(address: IpAddr) -> Result<(), Error> {
 }
 
 /// Whether an address can be a local address of a service, or of the default pool.
-pub fn local_address(service: Option<&ServiceKey>, address: IpAddr) -> Result<(), Error> {
-    if service.is_some_and(|service| service.family() != Family::of(address)) {
-        return Err(Error::Family);
-    }
+pub fn local_address(address: IpAddr) -> Result<(), Error> {
     if address.is_loopback() { Err(Error::Invalid) } else { real_server_address(address) }
 }
 

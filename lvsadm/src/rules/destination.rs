@@ -55,7 +55,7 @@ impl Destination {
         Destination { key, forward, weight: 1, upper: 0, lower: 0, tunnel: Tunnel::default() }
     }
 
-    /// Address family of the real server, which differs from the service's in tunnels only.
+    /// Address family of the real server, which differs from the service's in tunnels and FullNAT only.
     pub fn family(&self) -> Family {
         Family::of(self.key.address)
     }

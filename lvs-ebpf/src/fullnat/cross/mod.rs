@@ -1,0 +1,171 @@
+//! FullNAT between families: a client of IPv6 and a real server of IPv4, or the other way round (RFC 7915, with the state of
+//! RFC 6146 that FullNAT has anyway). Only in TC, where the kernel changes a packet's family; XDP hands such packets up.
+//!
+//! The connection is one of its client's family, and what goes to the real server becomes one of the other family last of
+//! all. A reply is found by an alias in the table of its own family. It becomes a packet of the client's family first, one
+//! without addresses, and from there on takes the way of all replies.
+
+pub mod alias;
+mod translate;
+
+use lvs_common::{
+    abi::{AF_INET, Address, Connection},
+    cross,
+    exit::Exit,
+    table::Store,
+};
+
+use super::{begins, left, toa, translate::Ends};
+use crate::{
+    count, deliver, fragment,
+    maps::{HITS, LOCALS},
+    note,
+    packet::{L3, Packet, TcPacket},
+    parse::{Family, Parsed},
+    pipeline, reject,
+    tail::{Tail, jump},
+    track::{self, Dest, Table},
+};
+pub use translate::{apply, write};
+
+/// Whether a family is IPv4.
+#[inline(always)]
+pub const fn v4<A: Family>() -> bool {
+    A::FAMILY == AF_INET
+}
+
+/// The program of a family: of IPv4 or IPv6.
+#[inline(always)]
+pub const fn of_family<A: Family>(four: Tail, six: Tail) -> Tail {
+    if v4::<A>() { four } else { six }
+}
+
+/// Whether the transport header follows the network header at once.
+#[inline(always)]
+fn is_bare<A: Family>(p: &Parsed<A>) -> bool {
+    p.l4() == L3 + A::HEADER
+}
+
+/// The ends of a connection's packets to its real server.
+#[inline(always)]
+pub fn ends<A>(c: &Connection<A>, dest: &Dest) -> Option<Ends<Address>> {
+    let local = LOCALS.get(c.local_id)?;
+    // SAFETY: an element of the map.
+    let real = unsafe { (*dest.it).address };
+    Some(Ends { source: (local.address, c.local_port), destination: (real, c.real_port) })
+}
+
+/// How long the fragments of a packet may be that was put together from such of `largest` bytes at most in the other family.
+#[inline(always)]
+fn longest(largest: u32, mtu: u32) -> u32 {
+    if largest == 0 || largest > mtu { mtu } else { largest }
+}
+
+/// Serves a client's packet of family `A` for a real server of family `B`.
+#[inline(always)]
+pub fn forward<A: Family + 'static, B: Family>(packet: TcPacket) -> i32
+where
+    Table: Store<A>,
+{
+    let Some((p, settings, at, connection)) = left::<A>() else { return TcPacket::PASS };
+    // SAFETY: an element of the map.
+    let c = unsafe { &*connection };
+    let Some(dest) = Dest::get(c.dest, settings.epoch) else { return TcPacket::PASS };
+    let now = track::jiffies();
+    let tells = begins(packet, p, settings, connection);
+    // The program for options comes back here.
+    let is_first_time = !note::are_options_done(packet);
+    if is_first_time {
+        pipeline::seen(packet, p, settings, at, connection, &dest, now);
+    }
+    if !is_bare(p) {
+        return count::drop(packet, Exit::DropUntranslatable);
+    }
+    // SAFETY: an element of the map.
+    let (to, family, cache) = unsafe { (&(*dest.it).address, (*dest.it).family, &raw mut (*dest.it).hop) };
+    let Some(route) = deliver::scratch() else { return count::drop(packet, Exit::DropInternal) };
+    if !deliver::cached(cache, now, route) && !deliver::look_up(packet, cache, family, to, now, route) || route.local {
+        return count::drop(packet, Exit::DropNoRoute);
+    }
+    let own = packet.device() == 0;
+    if p.ttl <= 1 && !own {
+        return reject::time_exceeded::<TcPacket, A>(packet, 0, 0);
+    }
+    if tells && is_first_time {
+        return jump(packet, of_family::<A>(Tail::Tell4, Tail::Tell6));
+    }
+    let mtu = route.hop.mtu as u32;
+    let (room, largest) = (cross::room(v4::<A>(), mtu), note::largest(packet));
+    let fits = match largest {
+        0 => deliver::fits(packet, p.length, A::HEADER as u32 + 20, room),
+        largest => largest <= room,
+    };
+    if !fits && !cross::may_be_cut(v4::<A>(), p.length, p.df) {
+        return reject::too_big::<TcPacket, A>(packet, cross::told(v4::<A>(), mtu, toa::added(c, settings)), 0, 0);
+    }
+    let Some(ends) = ends(c, &dest) else { return count::drop(packet, Exit::DropInternal) };
+    if !apply::<A, B>(packet, p, &ends, !own) {
+        return count::drop(packet, Exit::DropInternal);
+    }
+    if largest != 0 || !fits {
+        count::note(Exit::FullNat);
+        return fragment::split(packet, dest.id, longest(largest, mtu));
+    }
+    count::leave(packet, Exit::FullNat, deliver::send_tc(packet, route))
+}
+
+/// Makes a real server's packet of family `A` one for a client of family `B`, and goes on with it as with any reply.
+#[inline(always)]
+pub fn answer<A: Family + 'static, B: Family>(packet: TcPacket) -> i32
+where
+    Table: Store<A> + Store<B>,
+{
+    let Some((p, settings, at, entry)) = left::<A>() else { return TcPacket::PASS };
+    // SAFETY: an element of the map.
+    let Some((main, connection)) = alias::connection::<A, B>(at, unsafe { &*entry }) else { return TcPacket::PASS };
+    // SAFETY: as above.
+    let (c, cache) = unsafe { (&*connection, &raw mut (*connection).reply_hop) };
+    let Some(dest) = Dest::get(c.dest, settings.epoch) else { return TcPacket::PASS };
+    if !is_bare(p) {
+        return count::drop(packet, Exit::DropUntranslatable);
+    }
+    let Some(route) = deliver::scratch() else { return count::drop(packet, Exit::DropInternal) };
+    let (to, now) = (c.client.widen(), track::jiffies());
+    if !deliver::cached(cache, now, route) && !deliver::look_up(packet, cache, B::FAMILY, &to, now, route) {
+        return count::drop(packet, Exit::DropNoRoute);
+    }
+    if !route.local {
+        // What the real server is told, it is told in its own family.
+        if p.ttl <= 1 {
+            return reject::time_exceeded::<TcPacket, A>(packet, dest.id, 0);
+        }
+        let mtu = route.hop.mtu as u32;
+        let (room, largest) = (cross::room(v4::<A>(), mtu), note::largest(packet));
+        let fits = match largest {
+            0 => deliver::fits(packet, p.length, A::HEADER as u32 + 20, room),
+            largest => largest <= room,
+        };
+        if !fits && !cross::may_be_cut(v4::<A>(), p.length, p.df) {
+            return reject::too_big::<TcPacket, A>(packet, cross::told(v4::<A>(), mtu, 0), dest.id, 0);
+        }
+        if largest != 0 || !fits {
+            // It leaves in fragments.
+            note::set_largest(packet, longest(largest, mtu));
+        }
+    }
+    let nowhere = Ends {
+        source: (Address::default(), p.source_port),
+        destination: (Address::default(), p.destination_port),
+    };
+    if !apply::<A, B>(packet, p, &nowhere, false) {
+        return count::drop(packet, Exit::DropInternal);
+    }
+    let Some(hit) = HITS.get_ptr_mut(count::cpu()) else { return TcPacket::DROP };
+    // SAFETY: this CPU's own element.
+    unsafe { hit.write(main) };
+    if !B::leave(&p.crossed()) {
+        return TcPacket::DROP;
+    }
+    jump(packet, of_family::<B>(Tail::FullNatReply4, Tail::FullNatReply6));
+    TcPacket::DROP
+}
