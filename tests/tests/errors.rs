@@ -30,16 +30,18 @@ const EMPTY: u16 = 55;
 enum Mode {
     Nat,
     FullNat,
+    /// FullNAT to a real server of the other family.
+    Crossed,
 }
 
-const MODES: [Mode; 2] = [Mode::Nat, Mode::FullNat];
+const MODES: [Mode; 3] = [Mode::Nat, Mode::FullNat, Mode::Crossed];
 
 impl Mode {
     /// Options of `lvsadm -a`.
     fn option(self) -> &'static str {
         match self {
             Mode::Nat => "-m",
-            Mode::FullNat => "--fullnat",
+            Mode::FullNat | Mode::Crossed => "--fullnat",
         }
     }
 
@@ -48,8 +50,23 @@ impl Mode {
         match (self, vip) {
             (Mode::Nat, IpAddr::V4(_)) => "10.10.10.1",
             (Mode::Nat, IpAddr::V6(_)) => "2001:db8:a::1",
-            (Mode::FullNat, IpAddr::V4(_)) => "192.168.122.100",
-            (Mode::FullNat, IpAddr::V6(_)) => "2001:db8:b::100",
+            (Mode::FullNat, IpAddr::V4(_)) | (Mode::Crossed, IpAddr::V6(_)) => "192.168.122.100",
+            (Mode::FullNat, IpAddr::V6(_)) | (Mode::Crossed, IpAddr::V4(_)) => "2001:db8:b::100",
+        }
+    }
+
+    /// The real server.
+    fn real(self, vip: IpAddr) -> IpAddr {
+        let real = if vip.is_ipv4() != (self == Mode::Crossed) { "192.168.123.101" } else { "2001:db8:c::101" };
+        real.parse().expect("an address")
+    }
+
+    /// The longest of the client's packets where the real server's may have 1500 bytes.
+    fn longest(self, vip: IpAddr) -> u32 {
+        match (self, vip) {
+            (Mode::Nat | Mode::FullNat, _) => 1500,
+            (Mode::Crossed, IpAddr::V4(_)) => 1480,
+            (Mode::Crossed, IpAddr::V6(_)) => 1520,
         }
     }
 }
@@ -111,9 +128,9 @@ impl Chain {
             "route add default via 2001:db8:c::1",
         ])?;
         let mut servers = vec![Server::http(server, LIVE, "server")?];
-        for (vip, real) in [(VIP, "192.168.123.101"), (VIP6, "2001:db8:c::101")] {
-            let real: IpAddr = real.parse()?;
-            if mode == Mode::FullNat {
+        for vip in [VIP, VIP6] {
+            let real = mode.real(vip);
+            if mode != Mode::Nat {
                 director.lvsadm(&format!("--add-laddr -z {}", mode.client(vip)))?;
             }
             servers.push(Server::udp(server, real, LIVE, "server")?);
@@ -228,7 +245,7 @@ fn the_path_mtu_is_told_by_the_service() {
             // From here on the director knows its neighbours: fragments do not wait until it has asked for them.
             chain.client().probe(service, 64, 10).context("a short datagram")?;
             let fate = chain.client().probe(service, 64, 2900).context("a datagram")?;
-            expect(fate, Fate::Reported { error: Errno::EMSGSIZE, by: vip, mtu: 1500 })?;
+            expect(fate, Fate::Reported { error: Errno::EMSGSIZE, by: vip, mtu: mode.longest(vip) })?;
             // The client knows now, and sends fragments.
             let Fate::Answered(answer) = chain.client().probe(service, 64, 2900).context("the next one")? else {
                 anyhow::bail!("the next one was not answered");
@@ -237,11 +254,12 @@ fn the_path_mtu_is_told_by_the_service() {
             chain.hosts.iter().try_for_each(Namespace::forget_routes)?;
             // TCP finds out in both directions.
             chain.transfers(service)?;
-            let mtu = match (mode, vip) {
-                (Mode::Nat, _) => 1500,
-                (Mode::FullNat, IpAddr::V4(_)) => 1500 - 8,
-                (Mode::FullNat, IpAddr::V6(_)) => 1500 - 20,
+            let told = match (mode, vip) {
+                (Mode::Nat, _) => 0,
+                (_, IpAddr::V4(_)) => 8,
+                (_, IpAddr::V6(_)) => 20,
             };
+            let mtu = mode.longest(vip) - told;
             let route = chain.hosts[0].run(&format!("ip route get {vip}"))?;
             ensure!(route.contains(&format!(" mtu {mtu} ")), "not {mtu}: {route}");
             Ok(())
@@ -261,15 +279,34 @@ fn real_servers_are_told_what_fits_toward_clients() {
             .ip(&["route add 10.10.10.10/32 via 10.10.10.254 advmss 2900", "route del 2001:db8:a::10/128"])
             .unwrap();
         chain.hosts[0].ip(&["route add 2001:db8:a::10/128 via 2001:db8:a::fe advmss 2900"]).unwrap();
-        let check = |vip| {
+        let check = |vip: IpAddr| {
             chain.hosts.iter().try_for_each(Namespace::forget_routes)?;
             chain.transfers(SocketAddr::new(vip, LIVE))?;
             let route = chain.hosts[3].run(&format!("ip route get {}", mode.client(vip)))?;
-            ensure!(route.contains(" mtu 1500 "), "{route}");
+            // What the client takes, in the real server's family.
+            let mtu = 3000 - mode.longest(vip);
+            ensure!(route.contains(&format!(" mtu {mtu} ")), "not {mtu}: {route}");
             Ok(())
         };
         chain.each(check).unwrap_or_else(|error| panic!("{mode:?}: {error:#}"));
     }
+}
+
+/// The narrow place is behind the router, which tells the director, and that the client.
+#[test]
+fn a_router_s_path_mtu_is_told_in_the_client_s_family() {
+    let chain = Chain::new(Mode::Crossed).unwrap();
+    chain.set_mtu(0, 3000).unwrap();
+    chain.set_mtu(1, 3000).unwrap();
+    let check = |vip: IpAddr| {
+        let service = SocketAddr::new(vip, LIVE);
+        chain.hosts.iter().try_for_each(Namespace::forget_routes)?;
+        let fate = chain.client().probe(service, 64, 2900).context("a datagram")?;
+        expect(fate, Fate::Reported { error: Errno::EMSGSIZE, by: vip, mtu: Mode::Crossed.longest(vip) })?;
+        chain.hosts.iter().try_for_each(Namespace::forget_routes)?;
+        chain.transfers(service)
+    };
+    chain.each(check).unwrap();
 }
 
 /// Tunnels by the options of their destinations, and their headers' bytes behind the outer IP header.

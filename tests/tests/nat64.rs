@@ -63,7 +63,7 @@ fn connections_are_listed_and_end() {
         // A real server that is taken out keeps its connections until they are ended.
         let (v4, v6) = balanced.cluster.server_addresses(1);
         let server = SocketAddr::new(if vip.is_ipv4() { v6 } else { v4 }, 80);
-        director.lvsadm(&format!("drain -t {service} -r {server} --timeout 0 --force")).unwrap();
+        director.lvsadm(&format!("drain -t {service} -r {server} --timeout 0 --reset")).unwrap();
         let rest = director.connections().unwrap();
         assert_eq!(rest.len(), 1, "{rest:?}");
         // Idle ones expire.
