@@ -66,12 +66,24 @@ impl Echo {
         translated: bool,
         set_up: impl Fn(&Namespace) -> Result<()>,
     ) -> Result<Self> {
+        Self::between(site, options, translated, false, set_up)
+    }
+
+    /// The same; `crossed`: the real server is of the other family.
+    fn between(
+        site: Site,
+        options: [&str; 2],
+        translated: bool,
+        crossed: bool,
+        set_up: impl Fn(&Namespace) -> Result<()>,
+    ) -> Result<Self> {
         let cluster = Cluster::new(Layout { site, servers: 1, ..Layout::default() })?;
         cluster.director.sysctl(&["net/ipv4/ip_forward=1", "net/ipv6/conf/all/forwarding=1"])?;
         set_up(&cluster.servers[0])?;
         let mut servers = Vec::new();
         let (v4, v6) = cluster.server_addresses(1);
-        for ((vip, real), options) in [(VIP, v4), (VIP6, v6)].into_iter().zip(options) {
+        let (behind4, behind6) = if crossed { (v6, v4) } else { (v4, v6) };
+        for ((vip, real), options) in [(VIP, behind4), (VIP6, behind6)].into_iter().zip(options) {
             let (service, server) = (SocketAddr::new(vip, 53), SocketAddr::new(real, 53));
             cluster.director.lvsadm(&format!("-A -u {service} -s rr"))?;
             cluster.director.lvsadm(&format!("-a -u {service} -r {server} {options}"))?;
@@ -119,6 +131,21 @@ impl Echo {
 fn nat() {
     let echo = Echo::new(Site::BehindDirector, ["-m", "-m"], true, |_| Ok(())).unwrap();
     echo.each(|vip, client| echo.serves(vip, client)).unwrap();
+}
+
+/// Fragments of one family come in, and such of the other one leave.
+#[test]
+fn fullnat_between_families() {
+    let echo = Echo::between(Site::Remote, ["--fullnat", "--fullnat"], true, true, |_| Ok(())).unwrap();
+    for local in ["192.168.122.100", "2001:db8:b::100"] {
+        echo.cluster.director.lvsadm(&format!("--add-laddr -z {local}")).unwrap();
+    }
+    echo.each(|vip, client| {
+        // What the tier before taught them.
+        echo.cluster.servers[0].forget_routes()?;
+        echo.serves(vip, client)
+    })
+    .unwrap();
 }
 
 #[test]

@@ -1,12 +1,13 @@
 //! FullNAT between families: clients of IPv6 and real servers of IPv4, and the other way round.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use tests::balanced::{Balanced, FULLNAT, FULLNAT_TOA, TIERS, check};
 use tests::eventually;
-use tests::topology::{Arms, Datagrams, Origin, Session, VIP, VIP6};
+use tests::topology::{Arms, CLIENT, CLIENT6, Namespace, Origin, PacketSocket, Session, VIP, VIP6};
 
 #[test]
 fn both_ways() {
@@ -74,4 +75,78 @@ fn connections_are_listed_and_end() {
         eventually("they expire", || director.connections().unwrap().is_empty());
         assert_eq!(in_use(&balanced).unwrap(), [0, 0]);
     }
+}
+
+/// A socket of a host's, connected.
+fn socket(host: &Namespace, from: SocketAddr, to: SocketAddr) -> Result<UdpSocket> {
+    host.enter(|| {
+        let socket = UdpSocket::bind(from)?;
+        socket.connect(to)?;
+        Ok(socket)
+    })
+}
+
+/// A client that is gone tells the real server so, in the real server's family.
+#[test]
+fn real_servers_are_told_of_clients_that_are_gone() {
+    let balanced = Balanced::new(FULLNAT, Arms::Two, true).unwrap();
+    balanced.carry_by(TIERS[0]).unwrap();
+    let cluster = &balanced.cluster;
+    for (vip, client) in [(VIP, CLIENT), (VIP6, CLIENT6)] {
+        let service = SocketAddr::new(vip, 53);
+        let (v4, v6) = cluster.server_addresses(1);
+        let real = SocketAddr::new(if vip.is_ipv4() { v6 } else { v4 }, 53);
+        let server = cluster.servers[0].enter(|| Ok(UdpSocket::bind(real)?)).unwrap();
+        server.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        // One of the two real servers gets it, the other has nobody there.
+        let mut asked = None;
+        for _ in 0..2 {
+            let asking = socket(&cluster.client, SocketAddr::new(client, 0), service).unwrap();
+            asking.send(b"please").unwrap();
+            let mut buffer = [0; 64];
+            server.set_read_timeout(Some(Duration::from_millis(if asked.is_some() { 1 } else { 3000 }))).unwrap();
+            if let Ok((length, from)) = server.recv_from(&mut buffer) {
+                assert_eq!(&buffer[..length], b"please");
+                assert_eq!(from.ip().to_string(), local(vip));
+                asked = Some(from);
+            }
+        }
+        let from = asked.expect("no request came");
+        let wire = PacketSocket::open(&cluster.servers[0], "eth0").unwrap();
+        server.connect(from).unwrap();
+        server.send(b"too late").unwrap();
+        // Type and code of an unreachable port, and in what is quoted the answer as the real server sent it.
+        let (head, kind) = if real.is_ipv4() { (14 + 20, [3, 3]) } else { (14 + 40, [1, 4]) };
+        let is_it = |frame: &[u8]| frame.get(head..head + 2) == Some(&kind);
+        let frame = wire.receive(Duration::from_secs(10), is_it).unwrap().expect("the real server is told nothing");
+        let quoted = &frame[head + 8 + head - 14..];
+        let port = |at: usize| u16::from_be_bytes([quoted[at], quoted[at + 1]]);
+        assert_eq!((port(0), port(2)), (53, from.port()));
+        // Its kernel takes it for what it is.
+        let refused = server.recv(&mut [0; 64]).unwrap_err();
+        assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused, "{refused}");
+    }
+}
+
+/// A service by mark leads to the other family too.
+#[test]
+fn marked_traffic_is_balanced() {
+    let balanced = Balanced::new(FULLNAT, Arms::Two, true).unwrap();
+    balanced.carry_by(TIERS[0]).unwrap();
+    let director = &balanced.cluster.director;
+    director.lvsadm("-C").unwrap();
+    for (vip, six, mark) in [(VIP, "", 4), (VIP6, "-6", 6)] {
+        director.lvsadm(&format!("mark add --mark {mark} --to {vip}")).unwrap();
+        director.lvsadm(&format!("-A -f {mark} {six} -s rr")).unwrap();
+        for number in 1..=2 {
+            let (v4, v6) = balanced.cluster.server_addresses(number);
+            let server = SocketAddr::new(if vip.is_ipv4() { v6 } else { v4 }, 0);
+            director.lvsadm(&format!("-a -f {mark} {six} -r {server} --fullnat")).unwrap();
+        }
+        let spread = balanced.cluster.client().spread(SocketAddr::new(vip, 80), 4).unwrap();
+        assert_eq!(spread.into_values().collect::<Vec<_>>(), [2, 2]);
+    }
+    // The rules are saved and restored as they are.
+    let saved = director.lvsadm("-Sn").unwrap();
+    assert!(saved.contains("--fullnat"), "{saved}");
 }

@@ -60,8 +60,7 @@ where
         let about = &report.about;
         // What `crossed` puts in is the virtual address and the client, wherever the error came from.
         let nowhere = |port| (Address::default(), port);
-        let way =
-            Way { source: nowhere(about.source_port), destination: nowhere(about.destination_port), ttl: p.ttl };
+        let way = Way { source: nowhere(about.source_port), destination: nowhere(about.destination_port), ttl: p.ttl };
         return match translate::<A, B>(packet, report, &way) {
             Ok(()) => {
                 if let Some(hit) = HITS.get_ptr_mut(count::cpu()) {
@@ -165,9 +164,7 @@ fn translate<A: Reported, B: Reported>(packet: TcPacket, report: &Report<A>, way
         && write::<B>(packet, L3, &head, &way.source.0, &way.destination.0)
         && packet.store(at, &icmp)
         && write::<B>(packet, behind, &inner, &way.destination.0, &way.source.0)
-        && unsafe {
-            bpf_skb_store_bytes(packet.0, (behind + B::HEADER) as u32, quoted.cast(), length, 0) == 0
-        };
+        && unsafe { bpf_skb_store_bytes(packet.0, (behind + B::HEADER) as u32, quoted.cast(), length, 0) == 0 };
     if done && sum::<B>(packet, at, payload, way) { Ok(()) } else { Err(Exit::DropInternal) }
 }
 
@@ -175,11 +172,8 @@ fn translate<A: Reported, B: Reported>(packet: TcPacket, report: &Report<A>, way
 #[inline(always)]
 fn sum<B: Reported>(packet: TcPacket, at: usize, length: u32, way: &Way) -> bool {
     let Some(sum) = checksum::sum(packet.0, at as u32, at as u32 + length) else { return false };
-    let pseudo = if v4::<B>() {
-        0
-    } else {
-        checksum::pseudo(way.source.0.0, way.destination.0.0, protocol::ICMPV6, length)
-    };
+    let pseudo =
+        if v4::<B>() { 0 } else { checksum::pseudo(way.source.0.0, way.destination.0.0, protocol::ICMPV6, length) };
     let Some(h) = packet.at::<Icmp>(at) else { return false };
     // SAFETY: checked by `at`.
     unsafe { (*h).check = !lvs_common::checksum::fold(sum + pseudo) }

@@ -153,10 +153,8 @@ where
             note::set_largest(packet, longest(largest, mtu));
         }
     }
-    let nowhere = Ends {
-        source: (Address::default(), p.source_port),
-        destination: (Address::default(), p.destination_port),
-    };
+    let nowhere =
+        Ends { source: (Address::default(), p.source_port), destination: (Address::default(), p.destination_port) };
     if !apply::<A, B>(packet, p, &nowhere, false) {
         return count::drop(packet, Exit::DropInternal);
     }
