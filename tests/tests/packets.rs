@@ -116,7 +116,7 @@ fn atomics_return_what_was_there() {
 #[test]
 fn fullnat_fills_in_a_missing_checksum() {
     let testbed = director().unwrap();
-    let number = MODES.iter().position(|mode| mode.shape == Shape::FullNat).unwrap();
+    let number = MODES.iter().position(|mode| mode.shape == Shape::FullNat { crossed: false }).unwrap();
     let (client, service) = (SocketAddr::new(CLIENTS.of(false), 30_000), fixtures::service(number, false));
     let packet = |from: SocketAddr, to: SocketAddr, ttl, segment: &[u8]| {
         frame::ip(from.ip(), to.ip(), 0, ttl, frame::UDP, segment)

@@ -29,6 +29,8 @@ pub fn concerns<A: IpAddress>(p: &Parsed<A>, settings: &Settings, c: &Connection
     A::FAMILY == AF_INET
         && p.carried == protocol::UDP
         && settings.sysctls.uoa != 0
+        // IPv6 has no place for it.
+        && !c.is_crossed()
         && (c.in_packets < settings.sysctls.uoa || p.l4() != L3 + HEADER)
 }
 
