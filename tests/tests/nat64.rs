@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use serde_json::json;
 use tests::balanced::{Balanced, FULLNAT, FULLNAT_TOA, TIERS, check};
 use tests::eventually;
