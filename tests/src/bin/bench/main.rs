@@ -10,6 +10,7 @@ mod latency;
 mod picks;
 mod report;
 mod throughput;
+mod translation;
 mod wrapper;
 
 use std::path::PathBuf;
@@ -64,6 +65,7 @@ fn run() -> Result<()> {
     pinned_to(1, || {
         if wants("packets") {
             latency::steady(&mut report, effort.rounds, effort.packets)?;
+            translation::measure(&mut report, (effort.packets / 40) as usize)?;
         }
         if wants("schedulers") {
             connections::new(&mut report, effort.rounds)?;
