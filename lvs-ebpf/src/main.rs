@@ -17,6 +17,7 @@ mod end;
 mod engine;
 mod estimate;
 mod expire;
+mod fate;
 mod fragment;
 mod fullnat;
 mod icmp;

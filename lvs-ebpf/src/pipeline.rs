@@ -393,6 +393,7 @@ where
     let largest = note::largest(packet);
     // A packet of the director's own, the real server being itself, is on its way to the client already.
     let own = packet.device() == 0;
+    let mut fits = true;
     if !own {
         // SAFETY: as above.
         let cache: *mut NextHop = unsafe { &raw mut (*connection).reply_hop };
@@ -405,7 +406,7 @@ where
                 return reject::time_exceeded::<TcPacket, A>(packet, dest.id, 0);
             }
             let mtu = route.hop.mtu as u32;
-            let fits = match largest {
+            fits = match largest {
                 0 => deliver::fits(packet, p.length, (p.l4() - L3) as u32 + 20, mtu),
                 largest => largest <= mtu,
             };
@@ -418,10 +419,9 @@ where
     if !nat::apply(packet, p, Side::Source, c.virt, c.virt_port, !own && !route.local) {
         return count::drop(packet, Exit::DropInternal);
     }
-    if largest != 0 && !own && !route.local {
-        let most = route.hop.mtu as u32;
+    if (largest != 0 || !fits) && !own && !route.local {
         count::note(Exit::NatReply);
-        return fragment::split(packet, 0, if largest > most { most } else { largest });
+        return fragment::split(packet, 0, if fits { largest } else { route.hop.mtu as u32 });
     }
     let verdict = match (own, route.local) {
         (true, _) => TcPacket::PASS,

@@ -17,6 +17,7 @@ use lvs_common::{
 use crate::{
     atomics, bypass, challenge, count,
     engine::{self, Engine},
+    fate::{self, Fate},
     list::{List, Memory, Slots},
     log,
     maps::{ARRIVALS, ONCE4, ONCE6, REQUESTS},
@@ -48,7 +49,7 @@ where
     }
     let now = track::jiffies();
     if let Some((at, connection)) = track::of_client(p) {
-        match existing(p, settings, at, connection, now) {
+        match fate::of(p, settings, at, connection, now) {
             Fate::Live if P::COMPLETE => {
                 note::settle(packet);
                 return jump(packet, pipeline::<A>());
@@ -387,76 +388,6 @@ impl Drafted for [u32; 4] {
     fn draft() -> Option<*mut Connection<[u32; 4]>> {
         ONCE6.get_ptr_mut(count::cpu())
     }
-}
-
-/// What becomes of a packet's existing connection.
-enum Fate {
-    /// It takes the packet.
-    Live,
-    /// The packet is dropped.
-    Drop,
-    /// The packet may open a new one.
-    Gone,
-}
-
-/// Decides whether an existing connection takes the packet, in IPVS's order.
-#[inline(always)]
-fn existing<A: Family>(p: &Parsed<A>, settings: &Settings, at: u32, connection: *mut Connection<A>, now: u64) -> Fate
-where
-    Table: Store<A>,
-{
-    // SAFETY: an element of the map.
-    let c = unsafe { &*connection };
-    let epoch = settings.epoch;
-    if bypass::is(c) {
-        return if track::expired(c, now) { take_out(at, connection, epoch) } else { Fate::Live };
-    }
-    let Some(dest) = Dest::get(c.dest, epoch) else { return Fate::Drop };
-    if track::expired(c, now) && c.controlled == 0 {
-        return take_out(at, connection, epoch);
-    }
-    let renew = settings.sysctls.expire_nodest_conn != 0;
-    // One that was made a moment ago for this very packet is not opened again.
-    if p.opens() && c.in_packets != 0 {
-        let again = renew && dest.config().weight == 0 || c.control == 0 && may_reuse(c, p, settings);
-        if again && c.controlled == 0 {
-            return take_out(at, connection, epoch);
-        }
-    }
-    if track::moves_on(c, &dest, settings) {
-        return take_out(at, connection, epoch);
-    }
-    match (dest.available(), renew) {
-        (true, _) => Fate::Live,
-        (false, true) => take_out(at, connection, epoch),
-        (false, false) => Fate::Drop,
-    }
-}
-
-#[inline(always)]
-fn take_out<A: Family>(at: u32, connection: *mut Connection<A>, epoch: u64) -> Fate
-where
-    Table: Store<A>,
-{
-    track::remove(at, connection, epoch, |_| true);
-    Fate::Gone
-}
-
-/// Whether a new request may replace a connection in this state (`conn_reuse_mode`).
-#[inline(always)]
-fn may_reuse<A>(c: &Connection<A>, p: &Parsed<A>, settings: &Settings) -> bool {
-    let mode = settings.sysctls.conn_reuse_mode;
-    let state = (c.state & conn_flags::STATE) as u8;
-    mode != 0
-        && match p.protocol {
-            protocol::TCP => {
-                state == tcp::TIME_WAIT
-                    || state == tcp::CLOSE
-                    || mode & 2 != 0 && state == tcp::FIN_WAIT && c.state & conn_flags::NO_OUTPUT != 0
-            }
-            protocol::SCTP => state == sctp::CLOSED,
-            _ => false,
-        }
 }
 
 /// Whether a packet may open a connection.

@@ -125,12 +125,33 @@ impl Echo {
         }
         Ok(())
     }
+
+    /// Answers that do not fit the link to the client, and may be cut.
+    fn cuts_answers(&self) -> Result<()> {
+        const NARROW: usize = 1400;
+        for host in [&self.cluster.client, &self.cluster.director] {
+            host.ip(&[format!("link set eth0 mtu {NARROW}")])?;
+        }
+        let socket = socket(&self.cluster.client, SocketAddr::new(CLIENT, 0))?;
+        for length in [10, NARROW, 1460] {
+            socket.send_to(&contents(length), SocketAddr::new(VIP, 53))?;
+            let answer = receive(&socket).with_context(|| format!("{length} bytes"))?;
+            ensure!(answer == [&b"re:"[..], &contents(length)].concat(), "a wrong answer of {} bytes", answer.len());
+        }
+        [&self.cluster.client, &self.cluster.director].iter().try_for_each(|host| host.ip(&["link set eth0 mtu 1500"]))
+    }
+}
+
+/// Has a real server's IPv4 packets be ones that may be cut on their way.
+fn may_be_cut(server: &Namespace) -> Result<()> {
+    server.sysctl(&["net/ipv4/ip_no_pmtu_disc=1"])
 }
 
 #[test]
 fn nat() {
-    let echo = Echo::new(Site::BehindDirector, ["-m", "-m"], true, |_| Ok(())).unwrap();
+    let echo = Echo::new(Site::BehindDirector, ["-m", "-m"], true, may_be_cut).unwrap();
     echo.each(|vip, client| echo.serves(vip, client)).unwrap();
+    echo.each(|_, _| echo.cuts_answers()).unwrap();
 }
 
 /// Fragments of one family come in, and such of the other one leave.
@@ -150,11 +171,12 @@ fn fullnat_between_families() {
 
 #[test]
 fn fullnat() {
-    let echo = Echo::new(Site::Remote, ["--fullnat", "--fullnat"], true, |_| Ok(())).unwrap();
+    let echo = Echo::new(Site::Remote, ["--fullnat", "--fullnat"], true, may_be_cut).unwrap();
     for local in ["192.168.122.100", "2001:db8:b::100"] {
         echo.cluster.director.lvsadm(&format!("--add-laddr -z {local}")).unwrap();
     }
     echo.each(|vip, client| echo.serves(vip, client)).unwrap();
+    echo.each(|_, _| echo.cuts_answers()).unwrap();
 }
 
 #[test]

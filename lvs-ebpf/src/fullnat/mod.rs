@@ -284,13 +284,13 @@ where
     if !deliver::cached(cache, now, route) && !deliver::look_up(packet, cache, A::FAMILY, &to, now, route) {
         return count::drop(packet, Exit::DropNoRoute);
     }
-    let largest = note::largest(packet);
+    let (mtu, largest) = (route.hop.mtu as u32, note::largest(packet));
+    let mut fits = true;
     if !route.local {
         if p.ttl <= 1 {
             return reject::time_exceeded::<P, A>(packet, dest.id, 0);
         }
-        let mtu = route.hop.mtu as u32;
-        let fits = match largest {
+        fits = match largest {
             0 => deliver::fits(packet, p.length, (p.l4() - L3) as u32 + 20, mtu),
             largest => largest <= mtu,
         };
@@ -302,10 +302,9 @@ where
     if !translate::apply(packet, p, &ends, !route.local) {
         return count::drop(packet, Exit::DropInternal);
     }
-    if largest != 0 && !route.local {
+    if (largest != 0 || !fits) && !route.local {
         count::note(Exit::FullNatReply);
-        let most = route.hop.mtu as u32;
-        return fragment::split(packet, 0, if largest > most { most } else { largest });
+        return fragment::split(packet, 0, if fits { largest } else { mtu });
     }
     let verdict = if route.local { deliver::send_local(packet) } else { deliver::send_tc(packet, route) };
     count::leave(packet, Exit::FullNatReply, verdict)
