@@ -280,11 +280,13 @@ where
         r.template = 0;
     }
     write(draft, p, &service, Some(&dest), r.template, now);
-    if is_once(p, &service) {
+    let is_fullnat = dest.config().forward == Forward::FullNat as u8;
+    // By FullNAT, nothing leads back without a connection.
+    if is_once(p, &service) && !is_fullnat {
         count::connection(dest.id);
         return jump(packet, if A::HEADER == 20 { Tail::Once4 } else { Tail::Once6 });
     }
-    if dest.config().forward == Forward::FullNat as u8 {
+    if is_fullnat {
         return jump(packet, if A::HEADER == 20 { Tail::Claim4 } else { Tail::Claim6 });
     }
     enter_and_go(packet, p, draft, &service, &dest, r, now)

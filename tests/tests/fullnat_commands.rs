@@ -9,7 +9,7 @@ use std::process::Stdio;
 use anyhow::Result;
 use serde_json::{Value, json};
 use tests::eventually;
-use tests::topology::{CLIENT, Cluster, Layout, Namespace, Offloads, Origin, Session, Site, VIP, lvsadm_path};
+use tests::topology::{CLIENT, Cluster, Layout, Namespace, Offloads, Origin, Server, Session, Site, VIP, lvsadm_path};
 
 const WEB: &str = "192.0.2.10:80";
 
@@ -268,6 +268,26 @@ fn what_is_listed_of_connections() {
     assert_eq!(stage.pool(), pool([("198.51.100.1", 1)]));
     eventually("it has expired", || stage.pool() == pool([("198.51.100.1", 0)]));
     assert!(stage.0.director.connections().unwrap().is_empty());
+}
+
+/// One-packet scheduling would leave answers without a way back: FullNAT has connections all the same.
+#[test]
+fn one_packet_scheduling_is_none() {
+    let stage = Stage::new("-s rr").unwrap();
+    stage.lvsadm("-P -z 198.51.100.1");
+    let _servers: Vec<Server> = (1..=2)
+        .map(|number| Server::udp(&stage.0.servers[number - 1], stage.real(number).ip(), 53, "dns").unwrap())
+        .collect();
+    let service = SocketAddr::new(VIP, 53);
+    stage.lvsadm(&format!("-A -u {service} -s rr -o"));
+    for number in 1..=2 {
+        stage.lvsadm(&format!("-a -u {service} -r {}:53 --fullnat", stage.real(number).ip()));
+    }
+    for (tier, length) in [("native", 100), ("tc", 1000)] {
+        stage.lvsadm(&format!("attach --mode {tier}"));
+        let answer = stage.0.client().datagram(service, length).unwrap();
+        assert_eq!(answer, format!("dns 198.51.100.1 {length}\n"), "{tier}");
+    }
 }
 
 /// Persistence, thresholds, weights, `drain` and the deletion of a real server.

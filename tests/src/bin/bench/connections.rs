@@ -44,7 +44,7 @@ fn rules() -> Vec<String> {
 }
 
 /// Requests of clients that nobody has seen, `flows` of them.
-fn requests(testbed: &Testbed, to: SocketAddr, flows: u32) -> Result<Run> {
+pub fn requests(testbed: &Testbed, to: SocketAddr, flows: u32) -> Result<Run> {
     flows::run(Kind::Syn, (testbed.front.mac, CLIENT_MAC), client(false, 100), to, flows)
 }
 

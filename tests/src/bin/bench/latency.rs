@@ -4,12 +4,16 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use anyhow::{Context, Result, ensure};
 use aya::programs::ProgramFd;
+use etherparse::TcpHeader;
 use lvs_common::bench::Run;
-use tests::fixtures::{self, CLIENT_MAC, DIRECTOR, MODES, Port, SERVER, SERVER_MAC, Shape, Testbed, xdp_verdict};
+use tests::fixtures::frame::{self, TCP};
+use tests::fixtures::{
+    self, CLIENT_MAC, DIRECTOR, LOCAL, MODES, Port, Programs, SERVER, SERVER_MAC, Shape, Testbed, xdp_verdict,
+};
 
 use crate::flows::{self, Kind};
 use crate::report::Report;
-use crate::wrapper::{Wrapper, descriptor, median};
+use crate::wrapper::{self, Wrapper, descriptor, median};
 
 /// Flows of the cases with many.
 pub const MANY: u32 = 65_536;
@@ -44,6 +48,7 @@ pub fn steady(report: &mut Report, rounds: usize, packets: u64) -> Result<()> {
         let floors = cases.len();
         cases.extend(not_ours(&testbed, &ours)?);
         cases.extend(known(&testbed, &ours)?);
+        cases.extend(fullnat(&testbed, programs, &ours)?);
         let times = interleaved(&mut wrapper, &mut cases, rounds, packets)?;
         let reference = |name: &str| {
             let at = cases.iter().position(|case| case.name == name);
@@ -186,6 +191,50 @@ fn known(testbed: &Testbed, ours: &ProgramFd) -> Result<Vec<Case>> {
                         grows: false,
                     });
                 }
+            }
+        }
+    }
+    Ok(cases)
+}
+
+/// Packets of FullNAT's connections, both ways, when the real server has been told its client. Where replies go to is known
+/// when they are open.
+fn fullnat(testbed: &Testbed, programs: &Programs, ours: &ProgramFd) -> Result<Vec<Case>> {
+    let number = MODES.iter().position(|mode| mode.shape == Shape::FullNat).context("no such mode")?;
+    let mut cases = Vec::new();
+    for v6 in [false, true] {
+        for (opens, kind, name) in [(Kind::Syn, Kind::Ack, "tcp"), (Kind::Datagram, Kind::Datagram, "udp")] {
+            let macs = (testbed.front.mac, CLIENT_MAC);
+            let (from, to) = (client(v6, number), fixtures::service(number, v6));
+            let opener = flows::run(opens, macs, from, to, 1)?;
+            let opened = programs.run_tc(testbed.front, wrapper::frame(&opener))?.frame;
+            let port_at = 14 + if v6 { 40 } else { 20 };
+            let port = opened.get(port_at..port_at + 2).context("a frame without a port")?;
+            let local = SocketAddr::new(LOCAL.of(v6), u16::from_be_bytes(port.try_into()?));
+            let server = SocketAddr::new(SERVER.of(v6), to.port());
+            let back = (testbed.back.mac, SERVER_MAC);
+            if kind == Kind::Ack {
+                let mut header = TcpHeader::new(server.port(), local.port(), 1, 65535);
+                // Some of the data that follows the request for the connection.
+                (header.ack, header.acknowledgment_number) = (true, 1100);
+                let segment = frame::segment(&header, server.ip(), local.ip(), b"");
+                let packet = frame::ip(server.ip(), local.ip(), 0, 64, TCP, &segment);
+                programs.run_tc(testbed.back, &frame::ethernet(back.0, back.1, &packet))?;
+            }
+            let sides = [
+                ("fullnat", testbed.front, flows::run(kind, macs, from, to, 1)?),
+                ("fullnat reply", testbed.back, flows::run(kind, back, server, local, 1)?),
+            ];
+            for (side, port, run) in sides {
+                cases.push(Case {
+                    name: format!("{side} {} {name}", family(v6)),
+                    program: ours.try_clone()?,
+                    run,
+                    opener: None,
+                    port,
+                    verdict: xdp_verdict::REDIRECT,
+                    grows: false,
+                });
             }
         }
     }

@@ -8,6 +8,7 @@ mod connections;
 mod flows;
 mod latency;
 mod picks;
+mod ports;
 mod report;
 mod throughput;
 mod translation;
@@ -34,9 +35,9 @@ const FULL: Effort = Effort { rounds: 7, packets: 400_000, seconds: 0.7 };
 const QUICK: Effort = Effort { rounds: 1, packets: 40_000, seconds: 0.2 };
 
 /// What can be measured by itself.
-const PARTS: [&str; 6] = ["packets", "schedulers", "challenges", "table", "commands", "throughput"];
+const PARTS: [&str; 7] = ["packets", "schedulers", "ports", "challenges", "table", "commands", "throughput"];
 const USAGE: &str =
-    "usage: bench [--quick] [--only packets|schedulers|challenges|table|commands|throughput] [--json FILE]";
+    "usage: bench [--quick] [--only packets|schedulers|ports|challenges|table|commands|throughput] [--json FILE]";
 
 fn main() -> ExitCode {
     match run() {
@@ -73,6 +74,9 @@ fn run() -> Result<()> {
         }
         if wants("challenges") {
             challenges::measure(&mut report, effort.rounds)?;
+        }
+        if wants("ports") {
+            ports::new(&mut report, effort.rounds)?;
         }
         if wants("table") {
             connections::table(&mut report, 4.0 * effort.seconds)?;
