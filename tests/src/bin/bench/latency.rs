@@ -200,7 +200,8 @@ fn known(testbed: &Testbed, ours: &ProgramFd) -> Result<Vec<Case>> {
 /// Packets of FullNAT's connections, both ways, when the real server has been told its client. Where replies go to is known
 /// when they are open.
 fn fullnat(testbed: &Testbed, programs: &Programs, ours: &ProgramFd) -> Result<Vec<Case>> {
-    let number = MODES.iter().position(|mode| mode.shape == Shape::FullNat).context("no such mode")?;
+    let number =
+        MODES.iter().position(|mode| mode.shape == Shape::FullNat { crossed: false }).context("no such mode")?;
     let mut cases = Vec::new();
     for v6 in [false, true] {
         for (opens, kind, name) in [(Kind::Syn, Kind::Ack, "tcp"), (Kind::Datagram, Kind::Datagram, "udp")] {
