@@ -9,7 +9,7 @@ use lvs_common::{
     exit::Exit,
     persist,
     sched::{self, PickKey},
-    state::{sctp, tcp},
+    state::sctp,
     table::{self, InsertError, Store},
     wire::{protocol, tcp_flags},
 };
