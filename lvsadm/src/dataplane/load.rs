@@ -91,6 +91,9 @@ const FILL: u32 = WAYS * 3 / 4;
 /// Verified sources that are remembered at least: of fewer, the kernel's lists for each CPU would forget the newest.
 const LEAST_VERIFIED: u32 = 1 << 14;
 
+/// Chunks of local ports there is room for at least; beyond, as many as connections, of which each is in one.
+const LEAST_PORTS: u32 = 1 << 16;
+
 /// How much the tables hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sizes {
@@ -185,6 +188,7 @@ fn create(loading: &Loading) -> Result<Ebpf> {
         .map_max_entries("CONNS4", entries)
         .map_max_entries("CONNS6", entries)
         .map_max_entries("VERIFIED", sizes.connections.max(LEAST_VERIFIED))
+        .map_max_entries("PORTS", sizes.connections.max(LEAST_PORTS))
         .map_max_entries("SERVICES", sizes.services)
         .map_max_entries("SERVICE_RATES", sizes.services)
         .map_max_entries("SERVICE4", sizes.services)
