@@ -2,12 +2,16 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
+use std::thread::available_parallelism;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
 use crate::process::{announce, as_root, host_cargo, is_root};
 use crate::{build, deb, setup};
+
+/// How many tests of a program run at a time.
+const THREADS: &str = "RUST_TEST_THREADS";
 
 /// `cargo xtask test`.
 pub fn run(filter: Option<&str>) -> Result<()> {
@@ -21,6 +25,10 @@ pub fn run(filter: Option<&str>) -> Result<()> {
     cargo.args(["test", "--no-fail-fast"]).args(filter).env("LVSADM", build::lvsadm());
     if let Some(runner) = runner {
         cargo.env(runner_variable(), runner);
+    }
+    if std::env::var_os(THREADS).is_none() {
+        // Half of the time they wait for something.
+        cargo.env(THREADS, (available_parallelism()?.get() * 2).to_string());
     }
     let (passed, summary) = watch(&mut cargo)?;
     let took = begin.elapsed().as_secs();
