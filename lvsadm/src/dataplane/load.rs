@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
+use std::thread::sleep;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use aya::maps::{Array, Map, MapData, ProgramArray};
@@ -291,19 +293,27 @@ fn write_settings(object: &mut Ebpf) -> Result<()> {
     Array::<_, Pod<Settings>>::try_from(map)?.set(0, Pod(settings), 0).context("cannot write the settings")
 }
 
+/// How often the sweep's timer is started, and how long is waited in between: the kernel takes a timer's memory in a way that
+/// waits for nothing (since Linux 6.18 not even for a lock), so there may be none at the moment.
+const START_TRIES: u32 = 100;
+const START_PAUSE: Duration = Duration::from_millis(10);
+
 /// Starts the sweep's timer, which goes on by itself.
 fn start(object: &mut Ebpf) -> Result<()> {
     let program: &SchedClassifier =
         object.program("lvs_start").context("the object has no program lvs_start")?.try_into()?;
     // Any frame will do: the program does not look at it.
     let frame = [0u8; 64];
-    let result = program
-        .test_run(TestRunOptions { data_in: Some(&frame), repeat: 1, ..Default::default() })
-        .context("cannot start the sweep")?;
-    if result.return_value != 0 {
-        bail!("cannot start the sweep: the kernel's timer says {}", result.return_value as i32);
+    let mut answer = 0;
+    for _ in 0..START_TRIES {
+        let options = TestRunOptions { data_in: Some(&frame), repeat: 1, ..Default::default() };
+        answer = program.test_run(options).context("cannot start the sweep")?.return_value as i32;
+        if answer == 0 {
+            return Ok(());
+        }
+        sleep(START_PAUSE);
     }
-    Ok(())
+    bail!("cannot start the sweep: the kernel's timer says {answer}")
 }
 
 /// Pins maps and entry programs into a new directory.
