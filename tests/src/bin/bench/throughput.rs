@@ -23,8 +23,9 @@ use crate::latency::client;
 use crate::report::Report;
 use crate::wrapper::{Shared, frame, load, median, program};
 
-/// Frames of one system call, and of one batch in it.
-const FRAMES: u32 = 1 << 14;
+/// Frames of one system call, and of one batch in it. Each call ends with a wait for the kernel's RCU, in which nothing is
+/// sent: few, long calls.
+const FRAMES: u32 = 1 << 20;
 const BATCH: u32 = 64;
 /// Where frames are made, and where the director works.
 const GENERATOR_CPU: usize = 0;
