@@ -1,9 +1,9 @@
 //! Last stage: the next hop, and out.
 
-use core::mem::zeroed;
+use core::{mem::zeroed, ptr::null_mut};
 
 use aya_ebpf::{
-    bindings::{TC_ACT_REDIRECT, bpf_fib_lookup, bpf_redir_neigh, xdp_action},
+    bindings::{__sk_buff, TC_ACT_REDIRECT, bpf_fib_lookup, bpf_redir_neigh, xdp_action, xdp_md},
     helpers::generated::{bpf_redirect, bpf_redirect_neigh},
 };
 use lvs_common::{
@@ -14,7 +14,7 @@ use lvs_common::{
 use crate::{
     count,
     maps::{FIBS, ROUTES},
-    packet::{Packet, device},
+    packet::{Packet, TcPacket, XdpPacket, device},
     params,
 };
 
@@ -29,9 +29,6 @@ const FIB_NO_NEIGHBOUR: i64 = 7;
 const FIB_WITH_SOURCE: u32 = 1 << 4;
 /// `BPF_F_INGRESS`.
 const INGRESS: u64 = 1;
-
-// SAFETY: plain integers.
-const NO_PARAMS: bpf_fib_lookup = unsafe { zeroed() };
 
 /// What a route look-up found.
 #[derive(Clone, Copy)]
@@ -71,12 +68,51 @@ pub fn scratch() -> Option<&'static mut Route> {
 }
 
 /// Looks up the route to `to`, an address of `family`.
-#[inline(never)]
+#[inline(always)]
 pub fn route<P: Packet>(packet: P, family: u8, to: &Address, now: u64, route: &mut Route) -> bool {
+    look_up(packet, null_mut(), family, to, now, route)
+}
+
+/// Looks a route up and remembers its hop.
+#[inline(always)]
+pub fn look_up<P: Packet>(
+    packet: P,
+    cache: *mut NextHop,
+    family: u8,
+    to: &Address,
+    now: u64,
+    route: &mut Route,
+) -> bool {
+    route.gateway = *to;
+    route.family = family;
+    packet.look_up(route, cache, now) != 0
+}
+
+/// Of global linkage, as [`advance`](crate::advance)'s are: `look_up` of a tier, `route` telling where to.
+macro_rules! look_up {
+    ($name:ident, $context:ty, $packet:expr) => {
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        pub extern "C" fn $name(context: *mut $context, route: *mut Route, cache: *mut NextHop, now: u64) -> u32 {
+            if route.is_null() {
+                return 0;
+            }
+            // SAFETY: this CPU's own element; a program takes one reference and lends it.
+            find($packet(context), unsafe { &mut *route }, cache, now) as u32
+        }
+    };
+}
+
+look_up!(look_up_xdp, xdp_md, XdpPacket);
+look_up!(look_up_tc, __sk_buff, TcPacket);
+
+#[inline(always)]
+fn find<P: Packet>(packet: P, route: &mut Route, cache: *mut NextHop, now: u64) -> bool {
+    let (to, family) = (route.gateway, route.family);
     let Some(params) = FIBS.get_ptr_mut(count::cpu()) else { return false };
     // SAFETY: this CPU's own element, of which a program takes one reference.
     let params = unsafe { &mut *params };
-    *params = NO_PARAMS;
+    clear(params);
     params.family = family;
     params.ifindex = LOOPBACK;
     // Any length makes the kernel tell the MTU.
@@ -88,7 +124,7 @@ pub fn route<P: Packet>(packet: P, family: u8, to: &Address, now: u64, route: &m
     }
     let flags = if params::fib_source() != 0 { FIB_WITH_SOURCE } else { 0 };
     let result = packet.fib(params, flags);
-    *route = Route { gateway: *to, family, ..Route::NONE };
+    *route = Route { gateway: to, family, ..Route::NONE };
     if result == FIB_NOT_FORWARDED {
         route.local = true;
         return true;
@@ -130,7 +166,30 @@ pub fn route<P: Packet>(packet: P, family: u8, to: &Address, now: u64, route: &m
             route.hop.flags |= hop_flags::NO_TX;
         }
     }
+    if !cache.is_null() {
+        // SAFETY: an element of a map; the seal goes last.
+        unsafe {
+            (&raw mut (*cache).checked).write_volatile(0);
+            (*cache).ifindex = route.hop.ifindex;
+            copy_mac(&route.hop.destination, &raw mut (*cache).destination);
+            copy_mac(&route.hop.source, &raw mut (*cache).source);
+            (*cache).mtu = route.hop.mtu;
+            (*cache).flags = route.hop.flags;
+            (&raw mut (*cache).checked).write_volatile(route.hop.checked);
+        }
+    }
     true
+}
+
+/// Zeroes the parameters, by words: of more than a few the compiler makes a call, of whose loop the verifier follows each turn.
+#[inline(always)]
+fn clear(params: &mut bpf_fib_lookup) {
+    const WORDS: usize = size_of::<bpf_fib_lookup>() / 8;
+    let words = (&raw mut *params).cast::<u64>();
+    for word in 0..WORDS {
+        // SAFETY: a word of it, of plain integers.
+        unsafe { words.add(word).write_volatile(0) }
+    }
 }
 
 /// MTU of a device: the kernel does not tell the route's where there is no neighbour yet.
@@ -149,34 +208,6 @@ fn fresh(cache: *mut NextHop, now: u64) -> Option<NextHop> {
     // Odd like `checked`, which would else lie ahead of an even clock.
     let age = (now as u32 | 1).wrapping_sub(copy.checked);
     if copy.checked != 0 && copy.checked == seal && age <= params::hz() { Some(copy) } else { None }
-}
-
-/// Looks a route up and remembers its hop.
-#[inline(always)]
-pub fn look_up<P: Packet>(
-    packet: P,
-    cache: *mut NextHop,
-    family: u8,
-    to: &Address,
-    now: u64,
-    found: &mut Route,
-) -> bool {
-    if !route(packet, family, to, now, found) {
-        return false;
-    }
-    if !found.local {
-        // SAFETY: an element of a map; the seal goes last.
-        unsafe {
-            (&raw mut (*cache).checked).write_volatile(0);
-            (*cache).ifindex = found.hop.ifindex;
-            copy_mac(&found.hop.destination, &raw mut (*cache).destination);
-            copy_mac(&found.hop.source, &raw mut (*cache).source);
-            (*cache).mtu = found.hop.mtu;
-            (*cache).flags = found.hop.flags;
-            (&raw mut (*cache).checked).write_volatile(found.hop.checked);
-        }
-    }
-    true
 }
 
 /// The cached hop, looked up anew if it is older than a second, for XDP: `None` where the packet has to go up (no

@@ -2,11 +2,12 @@
 
 use lvs_common::{
     abi::IpAddress,
-    state::{sctp, tcp},
+    state::sctp,
     wire::{Ipv4, Ipv6, Ipv6Fragment, Sctp, Tcp, Udp, fragment, protocol, tcp_flags},
 };
 
 use crate::{
+    advance::Advances,
     count,
     fullnat::cross::alias::Crosses,
     maps::{FOUND4, FOUND6},
@@ -61,16 +62,6 @@ impl<A> Parsed<A> {
     #[inline(always)]
     pub fn l4(&self) -> usize {
         self.l4 & OFFSETS
-    }
-
-    /// The event for the connection's state machine.
-    #[inline(always)]
-    pub fn event(&self) -> u8 {
-        match self.protocol {
-            protocol::TCP => tcp::event(self.flags),
-            protocol::SCTP => sctp::event(self.flags, None),
-            _ => 0,
-        }
     }
 
     /// Whether the packet asks for a new connection: TCP SYN, SCTP INIT.
@@ -128,7 +119,7 @@ impl<A> Parsed<A> {
 }
 
 /// An address family as the data plane sees it.
-pub trait Family: IpAddress + Crosses {
+pub trait Family: IpAddress + Crosses + Advances {
     /// Reads the network header at `at`. A packet that is `quoted`, in an ICMP error, may be a first fragment.
     fn network<P: Packet>(packet: P, at: usize, quoted: bool) -> Result<Parsed<Self>, Stray>;
 

@@ -4,12 +4,13 @@
 use lvs_common::{
     abi::{Connection, Forward, IpAddress, NextHop, Settings, conn_flags, settings_flags},
     exit::Exit,
-    state::{Direction, sctp, tcp},
+    state::{sctp, tcp},
     table::Store,
     wire::protocol,
 };
 
 use crate::{
+    advance::advance,
     bypass, count, deliver, fragment, fullnat, note,
     packet::{L3, Packet, TcPacket, XdpPacket},
     parse::{Family, Parsed, Stray},
@@ -305,7 +306,7 @@ pub fn seen<P: Packet, A: Family>(
 ) where
     Table: Store<A>,
 {
-    track::advance(at, connection, dest, None, p.event(), settings, now);
+    advance(at, connection, Some(dest), (p, false), settings, now);
     // SAFETY: an element of the map; a lost count between two CPUs of one connection does not matter.
     unsafe { (*connection).in_packets = (*connection).in_packets.wrapping_add(1) };
     count::packet_in(dest.id, p.length);
@@ -454,7 +455,7 @@ pub fn heard<A: Family>(
 ) where
     Table: Store<A>,
 {
-    track::advance(at, connection, dest, Some(Direction::Output), p.event(), settings, now);
+    advance(at, connection, Some(dest), (p, true), settings, now);
     if dest.available() {
         count::packet_out(dest.id, p.length);
     }

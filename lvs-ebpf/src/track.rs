@@ -8,10 +8,8 @@ use lvs_common::{
         Bucket, Connection, DestConfig, DestId, Destination, EngineKey, Forward, IpAddress, Settings, WAYS, conn_flags,
         conn_kind, dest_flags, settings_flags,
     },
-    defence,
     each::Each,
     sched::overload,
-    state::{self, Direction},
     table::{self, Hash, Store},
     watch,
     wire::protocol,
@@ -23,7 +21,6 @@ use crate::{
     maps::{BUCKETS4, BUCKETS6, CONNS4, CONNS6, DESTS, ENGINES, SETTINGS, WATCH},
     params,
     parse::{Family, Parsed},
-    service,
 };
 
 /// Times a CPU tries to take a bucket's lock: about a microsecond, many times what its holder needs.
@@ -243,9 +240,14 @@ impl Dest {
             return None;
         }
         let it = DESTS.get_ptr_mut(id)?;
+        Some(Dest { id, it, config: Dest::in_force(it, epoch) })
+    }
+
+    /// The copy of a destination's configuration that is in force at `epoch`.
+    #[inline(always)]
+    pub fn in_force(it: *mut Destination, epoch: u64) -> *const DestConfig {
         // SAFETY: an element of the map; which copy is a bit.
-        let config = unsafe { (&raw const (*it).config).cast::<DestConfig>().add((*it).switch.copy(epoch) & 1) };
-        Some(Dest { id, it, config })
+        unsafe { (&raw const (*it).config).cast::<DestConfig>().add((*it).switch.copy(epoch) & 1) }
     }
 
     /// Its configuration.
@@ -275,119 +277,6 @@ pub fn moves_on<A>(c: &Connection<A>, dest: &Dest, settings: &Settings) -> bool 
     settings.sysctls.expire_udp_conn != 0
         && c.protocol == protocol::UDP
         && (!dest.available() || dest.config().weight == 0 && c.control == 0)
-}
-
-/// What a packet does to its connection: state, accounting at the destination, timeout, time of the last packet.
-#[inline(always)]
-pub fn advance<A: Family>(
-    at: u32,
-    c: *mut Connection<A>,
-    dest: &Dest,
-    direction: Option<Direction>,
-    event: u8,
-    settings: &Settings,
-    now: u64,
-) where
-    Table: Store<A>,
-{
-    let own = own_timeouts(dest, settings.epoch);
-    if let Some((old, new)) = step(at, c, direction, event, settings, own, now) {
-        account(dest.it, old, new);
-    }
-}
-
-/// [`advance`] without the accounting: the state word before and after, if this packet changed it. `own` are the service's
-/// timeouts.
-#[inline(always)]
-pub fn step<A: Family>(
-    at: u32,
-    c: *mut Connection<A>,
-    direction: Option<Direction>,
-    event: u8,
-    settings: &Settings,
-    own: [u32; 3],
-    now: u64,
-) -> Option<(u32, u32)>
-where
-    Table: Store<A>,
-{
-    // SAFETY: an element of the map; single fields are read and written as wholes.
-    unsafe {
-        let old = (&raw const (*c).state).read_volatile();
-        if old & conn_flags::DEAD != 0 {
-            return None;
-        }
-        let protocol = (*c).protocol;
-        let direction = direction.unwrap_or(Direction::from_client(old));
-        let number = (old & conn_flags::STATE) as u8;
-        let next = state::next(protocol, direction, event, number, defence::works(settings.sysctls.secure_tcp));
-        let mut new = (old & !conn_flags::STATE) | next as u32;
-        if matches!(direction, Direction::Output) {
-            new &= !conn_flags::NO_OUTPUT;
-        }
-        let assures = (*c).control != 0 && old & conn_flags::ASSURED == 0 && state::assures(protocol, direction, next);
-        if assures {
-            new |= conn_flags::ASSURED;
-        }
-        if state::is_active(protocol, next) {
-            new &= !conn_flags::INACTIVE;
-        } else {
-            new |= conn_flags::INACTIVE;
-        }
-        let seconds = state::timeout(protocol, next, &settings.timeouts, own);
-        let timeout = seconds.wrapping_mul(params::hz());
-        // If it fails, somebody else's change came first: it was one packet's and so is this.
-        let changed = new != old && atomics::compare_exchange32(&raw mut (*c).state, old, new).is_ok();
-        if assures && changed {
-            assure::<A>((*c).control - 1);
-        }
-        let before = (*c).timeout;
-        if before != timeout {
-            (*c).timeout = timeout;
-            if timeout < before {
-                sooner::<A>(at, now + timeout as u64);
-            }
-        }
-        if (*c).last_seen != now {
-            (*c).last_seen = now;
-        }
-        if changed { Some((old, new)) } else { None }
-    }
-}
-
-/// Tells a template that one of its connections was established.
-#[inline(always)]
-fn assure<A: Family>(at: u32)
-where
-    Table: Store<A>,
-{
-    if let Some(template) = <Table as Store<A>>::connection(&Table, at) {
-        // SAFETY: an element of the map.
-        atomics::fetch_or32(unsafe { &raw mut (*template).state }, conn_flags::ASSURED);
-    }
-}
-
-/// The timeouts of a destination's service, if it has its own.
-#[inline(always)]
-fn own_timeouts(dest: &Dest, epoch: u64) -> [u32; 3] {
-    if dest.config().flags & dest_flags::OWN_TIMEOUTS == 0 {
-        return [0; 3];
-    }
-    // SAFETY: an element of the map.
-    service::Found::get(unsafe { (*dest.it).service }, epoch).map_or([0; 3], |service| service.config().timeouts)
-}
-
-/// Moves a connection between active and inactive at its destination.
-#[inline(always)]
-fn account(dest: *mut Destination, old: u32, new: u32) {
-    const ONE_ACTIVE: u64 = (1 << 32) - 1;
-    let change = match (old & conn_flags::INACTIVE != 0, new & conn_flags::INACTIVE != 0) {
-        (true, false) => ONE_ACTIVE,
-        (false, true) => ONE_ACTIVE.wrapping_neg(),
-        _ => return,
-    };
-    // SAFETY: an element of the map.
-    atomics::fetch_add64(unsafe { &raw mut (*dest).connections }, change);
 }
 
 /// Has the bucket of entry `at` swept at `due` at the latest.
