@@ -21,6 +21,7 @@ mod expire;
 mod fate;
 mod fragment;
 mod fullnat;
+mod give_back;
 mod icmp;
 mod kernel_loop;
 mod list;

@@ -9,7 +9,8 @@ use lvs_common::{
 use crate::{
     advance::Advances,
     count,
-    fullnat::cross::alias::Crosses,
+    fullnat::{cross::alias::Crosses, forget::Aliased},
+    give_back::GivesBack,
     maps::{FOUND4, FOUND6},
     packet::{L3, Packet},
 };
@@ -119,7 +120,7 @@ impl<A> Parsed<A> {
 }
 
 /// An address family as the data plane sees it.
-pub trait Family: IpAddress + Crosses + Advances {
+pub trait Family: IpAddress + Advances + Aliased + Crosses + GivesBack {
     /// Reads the network header at `at`. A packet that is `quoted`, in an ICMP error, may be a first fragment.
     fn network<P: Packet>(packet: P, at: usize, quoted: bool) -> Result<Parsed<Self>, Stray>;
 

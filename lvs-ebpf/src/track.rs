@@ -5,12 +5,12 @@ use core::ffi::c_void;
 use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_loop};
 use lvs_common::{
     abi::{
-        Bucket, Connection, DestConfig, DestId, Destination, EngineKey, Forward, IpAddress, Settings, WAYS, conn_flags,
-        conn_kind, dest_flags, settings_flags,
+        Bucket, Connection, DestConfig, DestId, Destination, Forward, IpAddress, Settings, WAYS, conn_kind, dest_flags,
+        settings_flags,
     },
     each::Each,
     sched::overload,
-    table::{self, Hash, Store},
+    table::{self, Hash, PROBES, Store},
     watch,
     wire::protocol,
 };
@@ -18,7 +18,7 @@ use lvs_common::{
 use crate::{
     atomics, fullnat,
     kernel_loop::KernelLoop,
-    maps::{BUCKETS4, BUCKETS6, CONNS4, CONNS6, DESTS, ENGINES, SETTINGS, WATCH},
+    maps::{BUCKETS4, BUCKETS6, CONNS4, CONNS6, DESTS, SETTINGS, WATCH},
     params,
     parse::{Family, Parsed},
 };
@@ -39,11 +39,21 @@ impl Table {
         if atomics::exchange32(unsafe { &raw mut (*bucket).lock }, 1) == 0 {
             return true;
         }
-        let mut waiting = Waiting { bucket, taken: 0 };
-        // SAFETY: the callback gets the structure it expects.
-        unsafe { bpf_loop(LOCK_TRIES, try_again as *mut c_void, (&raw mut waiting).cast(), 0) };
-        waiting.taken != 0
+        wait(bucket) != 0
     }
+}
+
+/// Tries to take a bucket's lock for a while. Of global linkage, as [`advance`](crate::advance)'s are.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn wait(bucket: *mut Bucket) -> u32 {
+    if bucket.is_null() {
+        return 0;
+    }
+    let mut waiting = Waiting { bucket, taken: 0 };
+    // SAFETY: the callback gets the structure it expects.
+    unsafe { bpf_loop(LOCK_TRIES, try_again as *mut c_void, (&raw mut waiting).cast(), 0) };
+    waiting.taken
 }
 
 /// A CPU that waits for a bucket's lock, in a loop of the kernel's: the verifier would follow each turn of our own.
@@ -68,7 +78,7 @@ impl Each for Table {
 }
 
 macro_rules! store {
-    ($address:ty, $buckets:ident, $connections:ident, $count:ident) => {
+    ($address:ty, $buckets:ident, $connections:ident, $count:ident, $roomy:ident, $pass_by:ident) => {
         impl Store<$address> for Table {
             #[inline(always)]
             fn buckets(&self) -> u32 {
@@ -97,14 +107,8 @@ macro_rules! store {
             }
             #[inline(always)]
             fn sooner(&self, bucket: *mut Bucket, due: u64) {
-                // SAFETY: a bucket of the map.
-                let field = unsafe { &raw mut (*bucket).due };
-                for _ in 0..DUE_TRIES {
-                    // SAFETY: as above.
-                    let old = unsafe { field.read_volatile() };
-                    if old <= due || atomics::compare_exchange64(field, old, due).is_ok() {
-                        return;
-                    }
+                if !lower_due(bucket, due) {
+                    keep_lowering(bucket, due);
                 }
             }
             #[inline(always)]
@@ -112,12 +116,55 @@ macro_rules! store {
                 // SAFETY: a bucket of the map.
                 atomics::fetch_add32(unsafe { &raw mut (*bucket).lock }, 0);
             }
+            #[inline(always)]
+            fn roomy(&self, hash: Hash) -> Option<u32> {
+                let choice = $roomy(hash.0);
+                if choice < PROBES { Some(choice) } else { None }
+            }
+            #[inline(always)]
+            fn pass_by(&self, hash: Hash, probe: u32, amount: u32) {
+                $pass_by(hash.0, probe, amount);
+            }
+        }
+
+        // Of global linkage, as [`advance`](crate::advance)'s are.
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn $roomy(hash: u64) -> u32 {
+            table::roomy::<$address, Table>(&Table, Hash(hash)).unwrap_or(PROBES)
+        }
+
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn $pass_by(hash: u64, probe: u32, amount: u32) -> u32 {
+            table::pass_by::<$address, Table>(&Table, Hash(hash), probe, amount);
+            0
         }
     };
 }
 
-store!(u32, BUCKETS4, CONNS4, buckets4);
-store!([u32; 4], BUCKETS6, CONNS6, buckets6);
+store!(u32, BUCKETS4, CONNS4, buckets4, roomy4, pass_by4);
+store!([u32; 4], BUCKETS6, CONNS6, buckets6, roomy6, pass_by6);
+
+/// Lowers a bucket's time to `due` if it is later, unless another CPU changes it at this moment.
+#[inline(always)]
+fn lower_due(bucket: *mut Bucket, due: u64) -> bool {
+    // SAFETY: a bucket of the map.
+    let field = unsafe { &raw mut (*bucket).due };
+    // SAFETY: as above.
+    let old = unsafe { field.read_volatile() };
+    old <= due || atomics::compare_exchange64(field, old, due).is_ok()
+}
+
+/// Tries that a number of times. Of global linkage, as [`advance`](crate::advance)'s are.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn keep_lowering(bucket: *mut Bucket, due: u64) -> u32 {
+    if !bucket.is_null() {
+        let _ = (0..DUE_TRIES).any(|_| lower_due(bucket, due));
+    }
+    0
+}
 
 /// The settings.
 #[inline(always)]
@@ -308,27 +355,6 @@ pub fn bind(dest: &Dest, template: bool) {
     }
 }
 
-/// Takes a connection's count from its destination, whatever its state.
-#[inline(always)]
-pub fn unbind(dest: &Dest, state: u32, template: bool) {
-    // SAFETY: an element of the map.
-    unsafe {
-        if template {
-            atomics::fetch_add32(&raw mut (*dest.it).persistent, u32::MAX);
-            return;
-        }
-        let one: u64 = if state & conn_flags::INACTIVE != 0 { 1 } else { 1 << 32 };
-        let before = atomics::fetch_add64(&raw mut (*dest.it).connections, one.wrapping_neg());
-        if (&raw const (*dest.it).overloaded).read_volatile() != 0 {
-            let (active, inactive) = Destination::split(before.wrapping_sub(one));
-            let config = dest.config();
-            if overload::unbind_clears(active.wrapping_add(inactive), config.lower, config.upper) {
-                (&raw mut (*dest.it).overloaded).write_volatile(0);
-            }
-        }
-    }
-}
-
 /// Takes a connection out of the table and gives back everything it held. `at` is its entry; nothing happens if it is
 /// not (or no longer) `dead`.
 #[inline(always)]
@@ -342,37 +368,8 @@ where
     table::remove(&Table, at, h, |entry| {
         let gone = dead(entry);
         if gone {
-            give_back(at, c, entry, epoch);
+            A::give_back(at, c, epoch);
         }
         gone
     })
-}
-
-/// Gives back what a connection held that is being taken out.
-#[inline(always)]
-fn give_back<A: Family>(at: u32, c: *mut Connection<A>, entry: &Connection<A>, epoch: u64)
-where
-    Table: Store<A>,
-{
-    // From here on no packet that still holds the entry can move its count.
-    // SAFETY: an element of the map.
-    let state = atomics::exchange32(unsafe { &raw mut (*c).state }, conn_flags::DEAD);
-    let is_template = entry.kind == conn_kind::TEMPLATE;
-    // While the destination is bound, its slot has the real server's address.
-    if entry.local_id != 0 {
-        fullnat::forget(at, c);
-    }
-    if let Some(dest) = Dest::get(entry.dest, epoch) {
-        unbind(&dest, state, is_template);
-    }
-    if is_template && entry.engine != 0 {
-        // It may never have been entered, for want of room.
-        let _ = ENGINES.remove(EngineKey { entry: at, family: A::FAMILY as u32 });
-    }
-    if entry.control != 0
-        && let Some(template) = <Table as Store<A>>::connection(&Table, entry.control - 1)
-    {
-        // SAFETY: an element of the map.
-        atomics::fetch_add32(unsafe { &raw mut (*template).controlled }, u32::MAX);
-    }
 }
