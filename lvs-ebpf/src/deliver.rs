@@ -3,7 +3,7 @@
 use core::{mem::zeroed, ptr::null_mut};
 
 use aya_ebpf::{
-    bindings::{__sk_buff, TC_ACT_REDIRECT, bpf_fib_lookup, bpf_redir_neigh, xdp_action, xdp_md},
+    bindings::{__sk_buff, TC_ACT_REDIRECT, bpf_redir_neigh, xdp_action, xdp_md},
     helpers::generated::{bpf_redirect, bpf_redirect_neigh},
 };
 use lvs_common::{
@@ -43,17 +43,6 @@ pub struct Route {
     pub local: bool,
 }
 
-impl Route {
-    /// No route yet.
-    pub const NONE: Route = Route {
-        hop: NextHop { ifindex: 0, checked: 0, destination: [0; 6], source: [0; 6], mtu: 0, flags: 0 },
-        gateway: Address([0; 4]),
-        family: 0,
-        source: Address([0; 4]),
-        local: false,
-    };
-}
-
 /// This CPU's place for a route: the stack has none left.
 #[inline(always)]
 pub fn scratch() -> Option<&'static mut Route> {
@@ -63,7 +52,6 @@ pub fn scratch() -> Option<&'static mut Route> {
     // A hop from the cache fills in nothing but the hop.
     route.local = false;
     route.family = 0;
-    route.source = Address([0; 4]);
     Some(route)
 }
 
@@ -113,6 +101,8 @@ fn find<P: Packet>(packet: P, route: &mut Route, cache: *mut NextHop, now: u64) 
     // SAFETY: this CPU's own element, of which a program takes one reference.
     let params = unsafe { &mut *params };
     clear(params);
+    clear(&mut route.hop);
+    clear(&mut route.source);
     params.family = family;
     params.ifindex = LOOPBACK;
     // Any length makes the kernel tell the MTU.
@@ -124,7 +114,6 @@ fn find<P: Packet>(packet: P, route: &mut Route, cache: *mut NextHop, now: u64) 
     }
     let flags = if params::fib_source() != 0 { FIB_WITH_SOURCE } else { 0 };
     let result = packet.fib(params, flags);
-    *route = Route { gateway: to, family, ..Route::NONE };
     if result == FIB_NOT_FORWARDED {
         route.local = true;
         return true;
@@ -181,13 +170,12 @@ fn find<P: Packet>(packet: P, route: &mut Route, cache: *mut NextHop, now: u64) 
     true
 }
 
-/// Zeroes the parameters, by words: of more than a few the compiler makes a call, of whose loop the verifier follows each turn.
+/// Zeroes integers, by words: of more than a few bytes the compiler makes a call, of whose loop the verifier follows each turn.
 #[inline(always)]
-fn clear(params: &mut bpf_fib_lookup) {
-    const WORDS: usize = size_of::<bpf_fib_lookup>() / 8;
-    let words = (&raw mut *params).cast::<u64>();
-    for word in 0..WORDS {
-        // SAFETY: a word of it, of plain integers.
+fn clear<T>(integers: &mut T) {
+    let words = (&raw mut *integers).cast::<u32>();
+    for word in 0..size_of::<T>() / 4 {
+        // SAFETY: a word of it; all of them are plain integers.
         unsafe { words.add(word).write_volatile(0) }
     }
 }
@@ -243,8 +231,9 @@ pub fn cached(cache: *mut NextHop, now: u64, route: &mut Route) -> bool {
 /// Whether the kernel told the route's source address.
 #[inline(always)]
 pub fn has_source(route: &Route) -> bool {
+    // A hop from the cache comes without.
     let s = route.source.0;
-    s[0] | s[1] | s[2] | s[3] != 0
+    route.family != 0 && s[0] | s[1] | s[2] | s[3] != 0
 }
 
 /// Sends an XDP frame whose headers are done to `hop`.

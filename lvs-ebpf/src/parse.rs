@@ -181,9 +181,14 @@ pub trait Family: IpAddress + Advances + Aliased + Crosses + GivesBack {
 /// Reads the transport header's part.
 #[inline(always)]
 fn transport<P: Packet, A>(packet: P, parsed: &mut Parsed<A>) -> Result<(), Stray> {
-    parsed.protocol = parsed.carried;
+    let carried = parsed.carried;
+    if P::COMPLETE {
+        parsed.protocol = carried;
+    } else {
+        parsed.carried = parsed.protocol;
+    }
     let short = if P::COMPLETE { Stray::NotOurs } else { Stray::Complicated };
-    match parsed.carried {
+    match carried {
         protocol::TCP => {
             let Some(h) = packet.at::<Tcp>(parsed.l4) else { return Err(short) };
             // SAFETY: checked by `at`.
@@ -221,6 +226,14 @@ fn transport<P: Packet, A>(packet: P, parsed: &mut Parsed<A>) -> Result<(), Stra
     Ok(())
 }
 
+/// The protocol, read once more for XDP, where [`transport`] goes on with it: what it has compared is a known number to the
+/// verifier, which would follow everything behind once for each protocol. What TC parses is read from memory.
+#[inline(always)]
+fn read_again<P: Packet>(protocol: &u8) -> u8 {
+    // SAFETY: a reference.
+    if P::COMPLETE { 0 } else { unsafe { (&raw const *protocol).read_volatile() } }
+}
+
 /// Bytes of headers that TC makes linear before it reads: Ethernet, the longest IPv4 header or IPv6 with some
 /// extensions, TCP.
 const LINEAR: usize = L3 + 60 + 20;
@@ -255,7 +268,7 @@ impl Family for u32 {
             destination: h.destination,
             source_port: 0,
             destination_port: 0,
-            protocol: 0,
+            protocol: read_again::<P>(&h.protocol),
             carried: h.protocol,
             flags: 0,
             ttl: h.ttl,
@@ -291,7 +304,7 @@ impl Family for [u32; 4] {
             destination: h.destination,
             source_port: 0,
             destination_port: 0,
-            protocol: 0,
+            protocol: read_again::<P>(&h.next_header),
             carried: h.next_header,
             flags: 0,
             ttl: h.hop_limit,
