@@ -1,9 +1,9 @@
 //! Last stage: the next hop, and out.
 
-use core::{mem::zeroed, ptr::null_mut};
+use core::ptr::null_mut;
 
 use aya_ebpf::{
-    bindings::{__sk_buff, TC_ACT_REDIRECT, bpf_redir_neigh, xdp_action, xdp_md},
+    bindings::{__sk_buff, TC_ACT_REDIRECT, bpf_redir_neigh, bpf_redir_neigh__bindgen_ty_1, xdp_action, xdp_md},
     helpers::generated::{bpf_redirect, bpf_redirect_neigh},
 };
 use lvs_common::{
@@ -71,7 +71,7 @@ pub fn look_up<P: Packet>(
     now: u64,
     route: &mut Route,
 ) -> bool {
-    route.gateway = *to;
+    route.gateway = copy(to);
     route.family = family;
     packet.look_up(route, cache, now) != 0
 }
@@ -96,7 +96,7 @@ look_up!(look_up_tc, __sk_buff, TcPacket);
 
 #[inline(always)]
 fn find<P: Packet>(packet: P, route: &mut Route, cache: *mut NextHop, now: u64) -> bool {
-    let (to, family) = (route.gateway, route.family);
+    let (to, family) = (copy(&route.gateway), route.family);
     let Some(params) = FIBS.get_ptr_mut(count::cpu()) else { return false };
     // SAFETY: this CPU's own element, of which a program takes one reference.
     let params = unsafe { &mut *params };
@@ -127,19 +127,19 @@ fn find<P: Packet>(packet: P, route: &mut Route, cache: *mut NextHop, now: u64) 
         if params.family == AF_INET {
             route.gateway = Address([params.__bindgen_anon_4.ipv4_dst, 0, 0, 0]);
         } else {
-            route.gateway = Address(params.__bindgen_anon_4.ipv6_dst);
+            route.gateway = copy(&Address(params.__bindgen_anon_4.ipv6_dst));
         }
         if flags != 0 {
             if family == AF_INET {
                 route.source = Address([params.__bindgen_anon_3.ipv4_src, 0, 0, 0]);
             } else {
-                route.source = Address(params.__bindgen_anon_3.ipv6_src);
+                route.source = copy(&Address(params.__bindgen_anon_3.ipv6_src));
             }
         }
         route.hop.ifindex = params.ifindex;
         route.hop.checked = (now as u32) | 1;
-        route.hop.destination = params.dmac;
-        route.hop.source = params.smac;
+        copy_mac(&params.dmac, &mut route.hop.destination);
+        copy_mac(&params.smac, &mut route.hop.source);
         if result == FIB_SUCCESS {
             route.hop.mtu = params.__bindgen_anon_1.mtu_result;
             route.hop.flags |= hop_flags::NEIGHBOUR;
@@ -177,6 +177,18 @@ fn clear<T>(integers: &mut T) {
     for word in 0..size_of::<T>() / 4 {
         // SAFETY: a word of it; all of them are plain integers.
         unsafe { words.add(word).write_volatile(0) }
+    }
+}
+
+/// A copy of an address, by words for the same reason.
+#[inline(always)]
+pub fn copy(address: &Address) -> Address {
+    let words = (&raw const address.0).cast::<u32>();
+    // SAFETY: the four words of a reference.
+    unsafe {
+        let first = [words.read_volatile(), words.add(1).read_volatile()];
+        let last = [words.add(2).read_volatile(), words.add(3).read_volatile()];
+        Address([first[0], first[1], last[0], last[1]])
     }
 }
 
@@ -262,9 +274,9 @@ unsafe fn copy_mac(from: *const [u8; 6], to: *mut [u8; 6]) {
     // SAFETY: the caller's.
     unsafe {
         let halves = [from.read(), from.add(1).read(), from.add(2).read()];
-        to.write(halves[0]);
-        to.add(1).write(halves[1]);
-        to.add(2).write(halves[2]);
+        to.write_volatile(halves[0]);
+        to.add(1).write_volatile(halves[1]);
+        to.add(2).write_volatile(halves[2]);
     }
 }
 
@@ -281,14 +293,9 @@ pub fn send_tc<P: Packet>(packet: P, route: &Route) -> i32 {
             return bpf_redirect(route.hop.ifindex, 0) as i32;
         }
     }
-    // SAFETY: plain integers.
-    let mut to: bpf_redir_neigh = unsafe { zeroed() };
-    to.nh_family = route.family as u32;
-    if route.family == AF_INET {
-        to.__bindgen_anon_1.ipv4_nh = route.gateway.0[0];
-    } else {
-        to.__bindgen_anon_1.ipv6_nh = route.gateway.0;
-    }
+    // An IPv4 address stands in the first word.
+    let gateway = bpf_redir_neigh__bindgen_ty_1 { ipv6_nh: copy(&route.gateway).0 };
+    let mut to = bpf_redir_neigh { nh_family: route.family as u32, __bindgen_anon_1: gateway };
     // SAFETY: a helper call; the kernel is told the structure's size.
     unsafe { bpf_redirect_neigh(route.hop.ifindex, &mut to, size_of::<bpf_redir_neigh>() as i32, 0) as i32 }
 }
@@ -300,8 +307,8 @@ pub fn send_local<P: Packet>(packet: P) -> i32 {
     let Some(ethernet) = packet.at::<Ethernet>(0) else { return P::DROP };
     // SAFETY: checked by `at`; lo's address is all 0.
     unsafe {
-        (*ethernet).destination = [0; 6];
-        (*ethernet).source = [0; 6];
+        copy_mac(&[0; 6], &raw mut (*ethernet).destination);
+        copy_mac(&[0; 6], &raw mut (*ethernet).source);
     }
     // SAFETY: a helper call.
     match unsafe { bpf_redirect(LOOPBACK, INGRESS) as i32 } {

@@ -271,6 +271,13 @@ where
 const MASQ: u8 = Forward::Masq as u8;
 const FULLNAT: u8 = Forward::FullNat as u8;
 
+/// The mode of a connection, a [`Forward`] as its number. Read each time: see [`Outer::new`](crate::rewrite::tunnel::Outer::new).
+#[inline(always)]
+pub fn mode<A>(c: *mut Connection<A>) -> u8 {
+    // SAFETY: an element of the map.
+    unsafe { (&raw const (*c).forward).read_volatile() }
+}
+
 /// A destination with the copy of its configuration that is in force.
 #[derive(Clone, Copy)]
 pub struct Dest {
