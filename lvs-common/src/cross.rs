@@ -54,7 +54,7 @@ pub const fn may_be_cut(v4: bool, length: u32, df: bool) -> bool {
 pub const fn header4(outline: &Outline, source: u32, destination: u32, id: u16) -> Ipv4 {
     let length = outline.payload + 20;
     let (id, field) = if length > FRAGMENTED { (0, fragment::DF) } else { (id, 0) };
-    let header = Ipv4 {
+    Ipv4 {
         version_ihl: 0x45,
         tos: outline.tos,
         length: (length as u16).to_be(),
@@ -65,15 +65,8 @@ pub const fn header4(outline: &Outline, source: u32, destination: u32, id: u16) 
         check: 0,
         source,
         destination,
-    };
-    let sum = u16::from_ne_bytes([0x45, outline.tos]) as u64
-        + header.length as u64
-        + id as u64
-        + field as u64
-        + u16::from_ne_bytes([outline.ttl, outline.protocol]) as u64
-        + source as u64
-        + destination as u64;
-    Ipv4 { check: !checksum::fold(sum), ..header }
+    }
+    .sealed()
 }
 
 /// The IPv6 header for a payload.

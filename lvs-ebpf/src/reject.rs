@@ -179,7 +179,7 @@ fn write4(packet: TcPacket, from: &Address, to: &Address, kind: u32, rest: u32, 
     else {
         return false;
     };
-    let mut ip = Ipv4 {
+    let ip = Ipv4 {
         version_ihl: 0x45,
         tos: TOS,
         length: ((HEADERS4 + quoted) as u16).to_be(),
@@ -190,14 +190,8 @@ fn write4(packet: TcPacket, from: &Address, to: &Address, kind: u32, rest: u32, 
         check: 0,
         source: from.0[0],
         destination: to.0[0],
-    };
-    let sum = u16::from_ne_bytes([ip.version_ihl, ip.tos]) as u64
-        + ip.length as u64
-        + ip.id as u64
-        + u16::from_ne_bytes([ip.ttl, ip.protocol]) as u64
-        + ip.source as u64
-        + ip.destination as u64;
-    ip.check = !checksum::fold(sum);
+    }
+    .sealed();
     // SAFETY: checked by `at`.
     unsafe {
         (*ethernet).ethertype = ethertype::IPV4;

@@ -40,7 +40,7 @@ pub fn tcp<A: IpAddress>(from: (A, u16), to: (A, u16), numbers: [u32; 2], flags:
 /// The IPv4 header around it. It is never fragmented, so it needs no identification (RFC 6864 §4.1).
 #[inline(always)]
 pub fn ipv4(source: u32, destination: u32) -> Ipv4 {
-    let mut ip = Ipv4 {
+    Ipv4 {
         version_ihl: 0x45,
         length: (size_of::<Ipv4>() as u16 + HEADER as u16).to_be(),
         fragment: fragment::DF,
@@ -49,15 +49,8 @@ pub fn ipv4(source: u32, destination: u32) -> Ipv4 {
         source,
         destination,
         ..Ipv4::default()
-    };
-    let sum = u16::from_ne_bytes([ip.version_ihl, 0]) as u64
-        + ip.length as u64
-        + ip.fragment as u64
-        + u16::from_ne_bytes([ip.ttl, ip.protocol]) as u64
-        + ip.source as u64
-        + ip.destination as u64;
-    ip.check = !checksum::fold(sum);
-    ip
+    }
+    .sealed()
 }
 
 /// The IPv6 header around it.

@@ -5,6 +5,8 @@
 //! `network-types`' structs, whose fields are byte arrays). Packets begin 14 bytes after an aligned address at best, so
 //! the structs are `packed(2)`.
 
+use crate::checksum;
+
 /// EtherTypes, in network byte order.
 pub mod ethertype {
     /// IPv4.
@@ -58,6 +60,21 @@ pub struct Ipv4 {
     pub check: u16,
     pub source: u32,
     pub destination: u32,
+}
+
+impl Ipv4 {
+    /// The header with its checksum, which is none of what it is made from.
+    #[inline(always)]
+    pub const fn sealed(self) -> Self {
+        let sum = u16::from_ne_bytes([self.version_ihl, self.tos]) as u64
+            + self.length as u64
+            + self.id as u64
+            + self.fragment as u64
+            + u16::from_ne_bytes([self.ttl, self.protocol]) as u64
+            + self.source as u64
+            + self.destination as u64;
+        Ipv4 { check: !checksum::fold(sum), ..self }
+    }
 }
 
 /// Bits of [`Ipv4::fragment`], in network byte order.

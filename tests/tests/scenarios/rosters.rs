@@ -1,7 +1,7 @@
 //! Schedulers that look at every destination, of lists that have a roster: every pick of the data plane is that of the
 //! scheduler on the plain list, through all changes of the list.
 
-#[path = "../../lvs-common/tests/director/mod.rs"]
+#[path = "../../../lvs-common/tests/director/mod.rs"]
 mod director;
 
 use std::collections::BTreeSet;

@@ -9,7 +9,7 @@ use std::process::Stdio;
 
 use tests::topology::{Namespace, lvsadm_path};
 
-#[path = "../../lvsadm/tests/common/recorded.rs"]
+#[path = "../../../lvsadm/tests/common/recorded.rs"]
 mod recorded;
 
 use recorded::{Answer, repeat};

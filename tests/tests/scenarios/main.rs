@@ -1,0 +1,41 @@
+//! What a director does, one file for each thing that is proven. They are one program, so that the tests of all files run
+//! beside each other: most of their time goes into waiting and into the verifier.
+
+mod apply;
+mod commands;
+mod compat;
+mod defence;
+mod demo;
+mod differential;
+mod drain;
+mod errors;
+mod flood;
+mod forwarding;
+mod fragments;
+mod fullnat;
+mod fullnat_commands;
+mod fullnat_forged;
+mod fullnat_host;
+mod fullnat_ports;
+mod fullnat_toa;
+mod interfaces;
+mod ldirectord;
+mod lifecycle;
+mod load;
+mod local;
+mod machine_readable;
+mod marks;
+mod names;
+mod nat64;
+mod object;
+mod package;
+mod packets;
+mod persistence;
+mod real_server;
+mod recorded_commands;
+mod resets;
+mod rosters;
+mod socket_options;
+mod timeouts;
+mod toa;
+mod uoa;
