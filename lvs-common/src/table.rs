@@ -15,7 +15,7 @@ use crate::each::Each;
 const RESERVE: u32 = 12;
 
 /// Buckets that a connection may stand in: its two choices, and those behind the second.
-const PROBES: u32 = 8;
+pub const PROBES: u32 = 8;
 
 /// Access to one family's table. Pointers stay valid as long as the table; `None` only for an index out of range.
 pub trait Store<A>: Each {
@@ -35,6 +35,22 @@ pub trait Store<A>: Each {
     fn sooner(&self, bucket: *mut Bucket, due: u64);
     /// Orders the stores before it before those after it, for readers without the lock.
     fn barrier(&self, bucket: *mut Bucket);
+    /// [`roomy`], which a store may keep in a place of its own: it is asked rarely.
+    #[inline(always)]
+    fn roomy(&self, hash: Hash) -> Option<u32>
+    where
+        Self: Sized,
+    {
+        roomy(self, hash)
+    }
+    /// [`pass_by`], in the same way.
+    #[inline(always)]
+    fn pass_by(&self, hash: Hash, probe: u32, amount: u32)
+    where
+        Self: Sized,
+    {
+        pass_by(self, hash, probe, amount);
+    }
 }
 
 /// Hash of a client's side of a connection.
@@ -243,7 +259,7 @@ pub fn insert<A, S: Store<A>>(
     if !store.lock(first) {
         return Err(InsertError::Busy);
     }
-    let result = insert_locked(store, hash, due, matches, fill);
+    let result = insert_locked(store, hash, first, due, matches, fill);
     store.unlock(first);
     result
 }
@@ -252,6 +268,7 @@ pub fn insert<A, S: Store<A>>(
 fn insert_locked<A, S: Store<A>>(
     store: &S,
     hash: Hash,
+    first: *mut Bucket,
     due: u64,
     matches: impl Fn(&Connection<A>) -> bool,
     fill: impl FnOnce(*mut Connection<A>),
@@ -259,7 +276,9 @@ fn insert_locked<A, S: Store<A>>(
     if let Some(at) = search(store, hash, &matches) {
         return Err(InsertError::Exists(at));
     }
-    let probe = roomy(store, hash).ok_or(InsertError::Full)?;
+    // SAFETY: a bucket of the store.
+    let has_room = unsafe { (&raw const (*first).used).read_volatile() } < RESERVE;
+    let probe = if has_room { 0 } else { store.roomy(hash).ok_or(InsertError::Full)? };
     let index = hash.choice(probe, store.buckets());
     let bucket = store.bucket(index).ok_or(InsertError::Full)?;
     if probe == 0 || index == hash.first(store.buckets()) {
@@ -270,7 +289,7 @@ fn insert_locked<A, S: Store<A>>(
     }
     let result = place(store, hash, due, index, bucket, fill);
     if result.is_ok() {
-        pass_by(store, hash, probe, 1);
+        store.pass_by(hash, probe, 1);
     }
     store.unlock(bucket);
     result
@@ -279,7 +298,7 @@ fn insert_locked<A, S: Store<A>>(
 /// The choice that a connection goes to: the first, unless that is nearly full and the second emptier; the next one with
 /// room if both are full.
 #[inline(always)]
-fn roomy<A, S: Store<A>>(store: &S, hash: Hash) -> Option<u32> {
+pub fn roomy<A, S: Store<A>>(store: &S, hash: Hash) -> Option<u32> {
     let (mut first, mut choice) = (0, None);
     store.each(PROBES, &mut |probe| {
         let Some(bucket) = store.bucket(hash.choice(probe, store.buckets())) else { return true };
@@ -302,7 +321,7 @@ fn roomy<A, S: Store<A>>(store: &S, hash: Hash) -> Option<u32> {
 
 /// Counts `amount` overflows at the buckets before choice `probe`.
 #[inline(always)]
-fn pass_by<A, S: Store<A>>(store: &S, hash: Hash, probe: u32, amount: u32) {
+pub fn pass_by<A, S: Store<A>>(store: &S, hash: Hash, probe: u32, amount: u32) {
     store.each(PROBES, &mut move |passed| {
         if passed >= probe {
             return true;
@@ -375,7 +394,7 @@ pub fn remove_beside<A, S: Store<A>>(
         store.unlock(bucket);
     }
     if gone && index != hash.first(store.buckets()) {
-        pass_by(store, hash, probe_of(store, hash, index), u32::MAX);
+        store.pass_by(hash, probe_of(store, hash, index), u32::MAX);
     }
     gone
 }

@@ -8,6 +8,7 @@ use lvs_common::{
 };
 
 use crate::{
+    advance::advance,
     count, deliver, fragment, note,
     packet::{L3, Packet, TcPacket},
     parse::{Family, Parsed},
@@ -63,7 +64,7 @@ where
     if !fits && p.df {
         return reject::too_big::<TcPacket, A>(packet, mtu, 0, 0);
     }
-    track::step(at, connection, None, p.event(), settings, [0; 3], now);
+    advance(at, connection, None, (p, false), settings, now);
     // SAFETY: an element of the map; a lost count between two CPUs of one connection does not matter.
     unsafe { (*connection).in_packets = (*connection).in_packets.wrapping_add(1) };
     if !rewrite::lower_ttl::<TcPacket, A>(packet) {

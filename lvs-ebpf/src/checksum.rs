@@ -59,15 +59,23 @@ extern "C" fn add_chunk(index: u64, context: *mut c_void) -> i64 {
 
 /// The sum of the bytes from `at` to `end` of a packet, `None` if the packet is not that long. `at` counts as an even
 /// position.
-#[inline(never)]
+#[inline(always)]
 pub fn sum(skb: *mut __sk_buff, at: u32, end: u32) -> Option<u64> {
-    let scratch = SCRATCH.get_ptr_mut(count::cpu())?;
+    let sum = sum_bytes(skb, at, end);
+    if sum < 0 { None } else { Some(sum as u64) }
+}
+
+/// That of [`sum`], or a negative number; of global linkage, as [`advance`](crate::advance)'s are.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn sum_bytes(skb: *mut __sk_buff, at: u32, end: u32) -> i64 {
+    let Some(scratch) = SCRATCH.get_ptr_mut(count::cpu()) else { return -1 };
     // SAFETY: this CPU's own element.
     let buffer = unsafe { (&raw mut (*scratch).payload).cast() };
     let mut s = Summing { skb, start: at, end, sum: 0, buffer };
     // SAFETY: the callback gets the structure it expects.
     unsafe { bpf_loop(65536 / CHUNK, add_chunk as *mut c_void, (&raw mut s).cast(), 0) };
-    if s.sum < 0 { None } else { Some(s.sum as u64) }
+    s.sum
 }
 
 /// The sum of a pseudo header.
@@ -126,8 +134,9 @@ pub fn fill_gre<P: Packet>(packet: P, at: usize, length: u32) -> bool {
 }
 
 /// [`checksum::crc32c_difference`] with its steps in a loop of the kernel's, which the verifier follows once.
+#[unsafe(no_mangle)]
 #[inline(never)]
-pub fn crc32c_difference(old: u32, new: u32, after: u32) -> u32 {
+pub extern "C" fn crc32c_difference(old: u32, new: u32, after: u32) -> u32 {
     let mut c = Shifting { remainder: old ^ new, after };
     // SAFETY: the callback gets the structure it expects.
     unsafe { bpf_loop(checksum::CRC32C_STEPS, shift as *mut c_void, (&raw mut c).cast(), 0) };

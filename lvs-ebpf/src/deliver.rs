@@ -1,9 +1,9 @@
 //! Last stage: the next hop, and out.
 
-use core::mem::zeroed;
+use core::ptr::null_mut;
 
 use aya_ebpf::{
-    bindings::{TC_ACT_REDIRECT, bpf_fib_lookup, bpf_redir_neigh, xdp_action},
+    bindings::{__sk_buff, TC_ACT_REDIRECT, bpf_redir_neigh, bpf_redir_neigh__bindgen_ty_1, xdp_action, xdp_md},
     helpers::generated::{bpf_redirect, bpf_redirect_neigh},
 };
 use lvs_common::{
@@ -14,7 +14,7 @@ use lvs_common::{
 use crate::{
     count,
     maps::{FIBS, ROUTES},
-    packet::{Packet, device},
+    packet::{Packet, TcPacket, XdpPacket, device},
     params,
 };
 
@@ -30,9 +30,6 @@ const FIB_WITH_SOURCE: u32 = 1 << 4;
 /// `BPF_F_INGRESS`.
 const INGRESS: u64 = 1;
 
-// SAFETY: plain integers.
-const NO_PARAMS: bpf_fib_lookup = unsafe { zeroed() };
-
 /// What a route look-up found.
 #[derive(Clone, Copy)]
 pub struct Route {
@@ -46,17 +43,6 @@ pub struct Route {
     pub local: bool,
 }
 
-impl Route {
-    /// No route yet.
-    pub const NONE: Route = Route {
-        hop: NextHop { ifindex: 0, checked: 0, destination: [0; 6], source: [0; 6], mtu: 0, flags: 0 },
-        gateway: Address([0; 4]),
-        family: 0,
-        source: Address([0; 4]),
-        local: false,
-    };
-}
-
 /// This CPU's place for a route: the stack has none left.
 #[inline(always)]
 pub fn scratch() -> Option<&'static mut Route> {
@@ -66,17 +52,57 @@ pub fn scratch() -> Option<&'static mut Route> {
     // A hop from the cache fills in nothing but the hop.
     route.local = false;
     route.family = 0;
-    route.source = Address([0; 4]);
     Some(route)
 }
 
 /// Looks up the route to `to`, an address of `family`.
-#[inline(never)]
+#[inline(always)]
 pub fn route<P: Packet>(packet: P, family: u8, to: &Address, now: u64, route: &mut Route) -> bool {
+    look_up(packet, null_mut(), family, to, now, route)
+}
+
+/// Looks a route up and remembers its hop.
+#[inline(always)]
+pub fn look_up<P: Packet>(
+    packet: P,
+    cache: *mut NextHop,
+    family: u8,
+    to: &Address,
+    now: u64,
+    route: &mut Route,
+) -> bool {
+    route.gateway = copy(to);
+    route.family = family;
+    packet.look_up(route, cache, now) != 0
+}
+
+/// Of global linkage, as [`advance`](crate::advance)'s are: `look_up` of a tier, `route` telling where to.
+macro_rules! look_up {
+    ($name:ident, $context:ty, $packet:expr) => {
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        pub extern "C" fn $name(context: *mut $context, route: *mut Route, cache: *mut NextHop, now: u64) -> u32 {
+            if route.is_null() {
+                return 0;
+            }
+            // SAFETY: this CPU's own element; a program takes one reference and lends it.
+            find($packet(context), unsafe { &mut *route }, cache, now) as u32
+        }
+    };
+}
+
+look_up!(look_up_xdp, xdp_md, XdpPacket);
+look_up!(look_up_tc, __sk_buff, TcPacket);
+
+#[inline(always)]
+fn find<P: Packet>(packet: P, route: &mut Route, cache: *mut NextHop, now: u64) -> bool {
+    let (to, family) = (copy(&route.gateway), route.family);
     let Some(params) = FIBS.get_ptr_mut(count::cpu()) else { return false };
     // SAFETY: this CPU's own element, of which a program takes one reference.
     let params = unsafe { &mut *params };
-    *params = NO_PARAMS;
+    clear(params);
+    clear(&mut route.hop);
+    clear(&mut route.source);
     params.family = family;
     params.ifindex = LOOPBACK;
     // Any length makes the kernel tell the MTU.
@@ -88,7 +114,6 @@ pub fn route<P: Packet>(packet: P, family: u8, to: &Address, now: u64, route: &m
     }
     let flags = if params::fib_source() != 0 { FIB_WITH_SOURCE } else { 0 };
     let result = packet.fib(params, flags);
-    *route = Route { gateway: *to, family, ..Route::NONE };
     if result == FIB_NOT_FORWARDED {
         route.local = true;
         return true;
@@ -102,19 +127,19 @@ pub fn route<P: Packet>(packet: P, family: u8, to: &Address, now: u64, route: &m
         if params.family == AF_INET {
             route.gateway = Address([params.__bindgen_anon_4.ipv4_dst, 0, 0, 0]);
         } else {
-            route.gateway = Address(params.__bindgen_anon_4.ipv6_dst);
+            route.gateway = copy(&Address(params.__bindgen_anon_4.ipv6_dst));
         }
         if flags != 0 {
             if family == AF_INET {
                 route.source = Address([params.__bindgen_anon_3.ipv4_src, 0, 0, 0]);
             } else {
-                route.source = Address(params.__bindgen_anon_3.ipv6_src);
+                route.source = copy(&Address(params.__bindgen_anon_3.ipv6_src));
             }
         }
         route.hop.ifindex = params.ifindex;
         route.hop.checked = (now as u32) | 1;
-        route.hop.destination = params.dmac;
-        route.hop.source = params.smac;
+        copy_mac(&params.dmac, &mut route.hop.destination);
+        copy_mac(&params.smac, &mut route.hop.source);
         if result == FIB_SUCCESS {
             route.hop.mtu = params.__bindgen_anon_1.mtu_result;
             route.hop.flags |= hop_flags::NEIGHBOUR;
@@ -130,7 +155,41 @@ pub fn route<P: Packet>(packet: P, family: u8, to: &Address, now: u64, route: &m
             route.hop.flags |= hop_flags::NO_TX;
         }
     }
+    if !cache.is_null() {
+        // SAFETY: an element of a map; the seal goes last.
+        unsafe {
+            (&raw mut (*cache).checked).write_volatile(0);
+            (*cache).ifindex = route.hop.ifindex;
+            copy_mac(&route.hop.destination, &raw mut (*cache).destination);
+            copy_mac(&route.hop.source, &raw mut (*cache).source);
+            (*cache).mtu = route.hop.mtu;
+            (*cache).flags = route.hop.flags;
+            (&raw mut (*cache).checked).write_volatile(route.hop.checked);
+        }
+    }
     true
+}
+
+/// Zeroes integers, by words: of more than a few bytes the compiler makes a call, of whose loop the verifier follows each turn.
+#[inline(always)]
+fn clear<T>(integers: &mut T) {
+    let words = (&raw mut *integers).cast::<u32>();
+    for word in 0..size_of::<T>() / 4 {
+        // SAFETY: a word of it; all of them are plain integers.
+        unsafe { words.add(word).write_volatile(0) }
+    }
+}
+
+/// A copy of an address, by words for the same reason.
+#[inline(always)]
+pub fn copy(address: &Address) -> Address {
+    let words = (&raw const address.0).cast::<u32>();
+    // SAFETY: the four words of a reference.
+    unsafe {
+        let first = [words.read_volatile(), words.add(1).read_volatile()];
+        let last = [words.add(2).read_volatile(), words.add(3).read_volatile()];
+        Address([first[0], first[1], last[0], last[1]])
+    }
 }
 
 /// MTU of a device: the kernel does not tell the route's where there is no neighbour yet.
@@ -149,34 +208,6 @@ fn fresh(cache: *mut NextHop, now: u64) -> Option<NextHop> {
     // Odd like `checked`, which would else lie ahead of an even clock.
     let age = (now as u32 | 1).wrapping_sub(copy.checked);
     if copy.checked != 0 && copy.checked == seal && age <= params::hz() { Some(copy) } else { None }
-}
-
-/// Looks a route up and remembers its hop.
-#[inline(always)]
-pub fn look_up<P: Packet>(
-    packet: P,
-    cache: *mut NextHop,
-    family: u8,
-    to: &Address,
-    now: u64,
-    found: &mut Route,
-) -> bool {
-    if !route(packet, family, to, now, found) {
-        return false;
-    }
-    if !found.local {
-        // SAFETY: an element of a map; the seal goes last.
-        unsafe {
-            (&raw mut (*cache).checked).write_volatile(0);
-            (*cache).ifindex = found.hop.ifindex;
-            copy_mac(&found.hop.destination, &raw mut (*cache).destination);
-            copy_mac(&found.hop.source, &raw mut (*cache).source);
-            (*cache).mtu = found.hop.mtu;
-            (*cache).flags = found.hop.flags;
-            (&raw mut (*cache).checked).write_volatile(found.hop.checked);
-        }
-    }
-    true
 }
 
 /// The cached hop, looked up anew if it is older than a second, for XDP: `None` where the packet has to go up (no
@@ -212,8 +243,9 @@ pub fn cached(cache: *mut NextHop, now: u64, route: &mut Route) -> bool {
 /// Whether the kernel told the route's source address.
 #[inline(always)]
 pub fn has_source(route: &Route) -> bool {
+    // A hop from the cache comes without.
     let s = route.source.0;
-    s[0] | s[1] | s[2] | s[3] != 0
+    route.family != 0 && s[0] | s[1] | s[2] | s[3] != 0
 }
 
 /// Sends an XDP frame whose headers are done to `hop`.
@@ -242,9 +274,9 @@ unsafe fn copy_mac(from: *const [u8; 6], to: *mut [u8; 6]) {
     // SAFETY: the caller's.
     unsafe {
         let halves = [from.read(), from.add(1).read(), from.add(2).read()];
-        to.write(halves[0]);
-        to.add(1).write(halves[1]);
-        to.add(2).write(halves[2]);
+        to.write_volatile(halves[0]);
+        to.add(1).write_volatile(halves[1]);
+        to.add(2).write_volatile(halves[2]);
     }
 }
 
@@ -261,14 +293,9 @@ pub fn send_tc<P: Packet>(packet: P, route: &Route) -> i32 {
             return bpf_redirect(route.hop.ifindex, 0) as i32;
         }
     }
-    // SAFETY: plain integers.
-    let mut to: bpf_redir_neigh = unsafe { zeroed() };
-    to.nh_family = route.family as u32;
-    if route.family == AF_INET {
-        to.__bindgen_anon_1.ipv4_nh = route.gateway.0[0];
-    } else {
-        to.__bindgen_anon_1.ipv6_nh = route.gateway.0;
-    }
+    // An IPv4 address stands in the first word.
+    let gateway = bpf_redir_neigh__bindgen_ty_1 { ipv6_nh: copy(&route.gateway).0 };
+    let mut to = bpf_redir_neigh { nh_family: route.family as u32, __bindgen_anon_1: gateway };
     // SAFETY: a helper call; the kernel is told the structure's size.
     unsafe { bpf_redirect_neigh(route.hop.ifindex, &mut to, size_of::<bpf_redir_neigh>() as i32, 0) as i32 }
 }
@@ -280,8 +307,8 @@ pub fn send_local<P: Packet>(packet: P) -> i32 {
     let Some(ethernet) = packet.at::<Ethernet>(0) else { return P::DROP };
     // SAFETY: checked by `at`; lo's address is all 0.
     unsafe {
-        (*ethernet).destination = [0; 6];
-        (*ethernet).source = [0; 6];
+        copy_mac(&[0; 6], &raw mut (*ethernet).destination);
+        copy_mac(&[0; 6], &raw mut (*ethernet).source);
     }
     // SAFETY: a helper call.
     match unsafe { bpf_redirect(LOOPBACK, INGRESS) as i32 } {

@@ -6,6 +6,7 @@
 #![feature(core_intrinsics)]
 #![allow(missing_docs, reason = "a program has no public interface; items are documented where they need it")]
 
+mod advance;
 mod atomics;
 mod bypass;
 mod challenge;
@@ -20,6 +21,7 @@ mod expire;
 mod fate;
 mod fragment;
 mod fullnat;
+mod give_back;
 mod icmp;
 mod kernel_loop;
 mod list;

@@ -2,13 +2,15 @@
 
 use lvs_common::{
     abi::IpAddress,
-    state::{sctp, tcp},
+    state::sctp,
     wire::{Ipv4, Ipv6, Ipv6Fragment, Sctp, Tcp, Udp, fragment, protocol, tcp_flags},
 };
 
 use crate::{
+    advance::Advances,
     count,
-    fullnat::cross::alias::Crosses,
+    fullnat::{cross::alias::Crosses, forget::Aliased},
+    give_back::GivesBack,
     maps::{FOUND4, FOUND6},
     packet::{L3, Packet},
 };
@@ -61,16 +63,6 @@ impl<A> Parsed<A> {
     #[inline(always)]
     pub fn l4(&self) -> usize {
         self.l4 & OFFSETS
-    }
-
-    /// The event for the connection's state machine.
-    #[inline(always)]
-    pub fn event(&self) -> u8 {
-        match self.protocol {
-            protocol::TCP => tcp::event(self.flags),
-            protocol::SCTP => sctp::event(self.flags, None),
-            _ => 0,
-        }
     }
 
     /// Whether the packet asks for a new connection: TCP SYN, SCTP INIT.
@@ -128,7 +120,7 @@ impl<A> Parsed<A> {
 }
 
 /// An address family as the data plane sees it.
-pub trait Family: IpAddress + Crosses {
+pub trait Family: IpAddress + Advances + Aliased + Crosses + GivesBack {
     /// Reads the network header at `at`. A packet that is `quoted`, in an ICMP error, may be a first fragment.
     fn network<P: Packet>(packet: P, at: usize, quoted: bool) -> Result<Parsed<Self>, Stray>;
 
@@ -189,9 +181,14 @@ pub trait Family: IpAddress + Crosses {
 /// Reads the transport header's part.
 #[inline(always)]
 fn transport<P: Packet, A>(packet: P, parsed: &mut Parsed<A>) -> Result<(), Stray> {
-    parsed.protocol = parsed.carried;
+    let carried = parsed.carried;
+    if P::COMPLETE {
+        parsed.protocol = carried;
+    } else {
+        parsed.carried = parsed.protocol;
+    }
     let short = if P::COMPLETE { Stray::NotOurs } else { Stray::Complicated };
-    match parsed.carried {
+    match carried {
         protocol::TCP => {
             let Some(h) = packet.at::<Tcp>(parsed.l4) else { return Err(short) };
             // SAFETY: checked by `at`.
@@ -229,6 +226,14 @@ fn transport<P: Packet, A>(packet: P, parsed: &mut Parsed<A>) -> Result<(), Stra
     Ok(())
 }
 
+/// The protocol, read once more for XDP, where [`transport`] goes on with it: what it has compared is a known number to the
+/// verifier, which would follow everything behind once for each protocol. What TC parses is read from memory.
+#[inline(always)]
+fn read_again<P: Packet>(protocol: &u8) -> u8 {
+    // SAFETY: a reference.
+    if P::COMPLETE { 0 } else { unsafe { (&raw const *protocol).read_volatile() } }
+}
+
 /// Bytes of headers that TC makes linear before it reads: Ethernet, the longest IPv4 header or IPv6 with some
 /// extensions, TCP.
 const LINEAR: usize = L3 + 60 + 20;
@@ -263,7 +268,7 @@ impl Family for u32 {
             destination: h.destination,
             source_port: 0,
             destination_port: 0,
-            protocol: 0,
+            protocol: read_again::<P>(&h.protocol),
             carried: h.protocol,
             flags: 0,
             ttl: h.ttl,
@@ -299,7 +304,7 @@ impl Family for [u32; 4] {
             destination: h.destination,
             source_port: 0,
             destination_port: 0,
-            protocol: 0,
+            protocol: read_again::<P>(&h.next_header),
             carried: h.next_header,
             flags: 0,
             ttl: h.hop_limit,

@@ -4,12 +4,13 @@
 use lvs_common::{
     abi::{Connection, Forward, IpAddress, NextHop, Settings, conn_flags, settings_flags},
     exit::Exit,
-    state::{Direction, sctp, tcp},
+    state::{sctp, tcp},
     table::Store,
     wire::protocol,
 };
 
 use crate::{
+    advance::advance,
     bypass, count, deliver, fragment, fullnat, note,
     packet::{L3, Packet, TcPacket, XdpPacket},
     parse::{Family, Parsed, Stray},
@@ -172,21 +173,20 @@ where
     Table: Store<A>,
 {
     // SAFETY: elements of maps; what other CPUs change is read as wholes.
-    let (c, to, family) = unsafe { (&*connection, &(*dest.it).address, (*dest.it).family) };
+    let (c, to, family, source) = unsafe { (&*connection, &(*dest.it).address, (*dest.it).family, &(*dest.it).source) };
     // SAFETY: as above.
     let cache = unsafe { &raw mut (*dest.it).hop };
-    let mode = c.forward;
-    let is_tunnel = mode == Forward::Tunnel as u8;
-    let changes_port = mode == Forward::Masq as u8 && c.real_port != p.destination_port;
-    // SAFETY: as above.
-    let source = unsafe { &(*dest.it).source };
+    let mode = track::mode(connection);
     if !P::COMPLETE {
         let df = p.df && A::HEADER == 20 && settings.sysctls.pmtu_disc != 0;
-        let outer = Outer::new(dest.config(), family, source, to, df);
-        let overhead = if is_tunnel { outer.overhead() } else { 0 };
-        let served = mode == Forward::Masq as u8 || mode == Forward::Route as u8 || is_tunnel && !outer.summed();
-        let translatable = mode != Forward::Masq as u8 || nat::possible(packet, p, changes_port);
-        if !served || p.ttl <= 1 || !translatable {
+        let outer = || Outer::new(dest.config, family, source, to, df);
+        let (served, overhead) = match mode {
+            MASQ => (nat::possible(packet, p, c.real_port != p.destination_port), 0),
+            ROUTE => (true, 0),
+            TUNNEL => (!outer().summed(), outer().overhead()),
+            _ => (false, 0),
+        };
+        if !served || p.ttl <= 1 {
             return P::PASS;
         }
         let Some(hop) = deliver::hop(packet, cache, family, to, now) else { return P::PASS };
@@ -194,7 +194,9 @@ where
             return P::PASS;
         }
         seen(packet, p, settings, at, connection, dest, now);
-        if !modify(packet, p, Some(c), is_tunnel, &outer, true, true) {
+        // Mode and tunnel are read again: the verifier would follow the rest once for each.
+        let mode = track::mode(connection);
+        if !modify(packet, p, Some(c).filter(|_| mode == MASQ), mode == TUNNEL, outer, true, true) {
             return count::drop(packet, Exit::DropInternal);
         }
         return count::leave(packet, done(mode), deliver::send_xdp(packet, &hop));
@@ -204,7 +206,7 @@ where
     if mode == Forward::Local as u8 {
         return count::pass(packet, Exit::Local);
     }
-    if is_tunnel {
+    if mode == TUNNEL {
         // A program of its own: both ways together are more paths than the verifier follows.
         note::set_dest(packet, dest.id);
         return jump(packet, if A::HEADER == 20 { Tail::Encapsulate4 } else { Tail::Encapsulate6 });
@@ -220,9 +222,9 @@ pub fn tunnel<A: Family + 'static>(packet: TcPacket) -> i32 {
     send::<TcPacket, A, true>(packet, p, settings, None, &dest, track::jiffies())
 }
 
-/// Rewrites and sends a client's packet in TC, through a `TUNNEL` or not.
+/// Rewrites and sends a client's packet in TC, through a tunnel or not.
 #[inline(always)]
-fn send<P: Packet, A: Family, const TUNNEL: bool>(
+fn send<P: Packet, A: Family, const IS_TUNNEL: bool>(
     packet: P,
     p: &Parsed<A>,
     settings: &Settings,
@@ -230,21 +232,21 @@ fn send<P: Packet, A: Family, const TUNNEL: bool>(
     dest: &Dest,
     now: u64,
 ) -> i32 {
-    let mode = c.map_or(Forward::Tunnel as u8, |c| c.forward);
+    let mode = c.map_or(TUNNEL, |c| c.forward);
     // SAFETY: elements of maps; what other CPUs change is read as wholes.
     let (to, family, source) = unsafe { (&(*dest.it).address, (*dest.it).family, &(*dest.it).source) };
     // SAFETY: as above.
     let cache = unsafe { &raw mut (*dest.it).hop };
     // Without path-MTU discovery tunnels may be fragmented; an IPv6 packet says nothing about fragments of an IPv4 one.
-    let refuse = p.df && !(TUNNEL && settings.sysctls.pmtu_disc == 0);
-    let outer = Outer::new(dest.config(), family, source, to, refuse && A::HEADER == 20);
-    let overhead = if TUNNEL { outer.overhead() } else { 0 };
+    let refuse = p.df && !(IS_TUNNEL && settings.sysctls.pmtu_disc == 0);
+    let outer = || Outer::new(dest.config, family, source, to, refuse && A::HEADER == 20);
+    let overhead = if IS_TUNNEL { outer().overhead() } else { 0 };
     let Some(route) = deliver::scratch() else { return count::drop(packet, Exit::DropInternal) };
     if !deliver::cached(cache, now, route) && !deliver::look_up(packet, cache, family, to, now, route) {
         return count::drop(packet, Exit::DropNoRoute);
     }
     if route.local {
-        if mode == Forward::Masq as u8 && !modify(packet, p, c, false, &outer, false, true) {
+        if mode == MASQ && !modify(packet, p, c, false, outer, false, true) {
             return count::drop(packet, Exit::DropInternal);
         }
         return count::pass(packet, Exit::Local);
@@ -266,11 +268,11 @@ fn send<P: Packet, A: Family, const TUNNEL: bool>(
         return reject::too_big::<P, A>(packet, mtu, 0, own);
     }
     let whole = if largest == 0 { fits } else { p.length + overhead <= largest };
-    if TUNNEL && deliver::has_source(route) {
+    if IS_TUNNEL && deliver::has_source(route) {
         // SAFETY: an element of the map; the same value from everybody.
-        unsafe { (*dest.it).source = route.source };
+        unsafe { (*dest.it).source = deliver::copy(&route.source) };
     }
-    if !modify(packet, p, c, TUNNEL, &outer, packet.device() != 0, whole) {
+    if !modify(packet, p, c.filter(|_| mode == MASQ), IS_TUNNEL, outer, packet.device() != 0, whole) {
         return count::drop(packet, Exit::DropInternal);
     }
     if !whole {
@@ -280,11 +282,14 @@ fn send<P: Packet, A: Family, const TUNNEL: bool>(
     count::leave(packet, done(mode), deliver::send_tc(packet, route))
 }
 
+/// Modes by number, for patterns.
+const MASQ: u8 = Forward::Masq as u8;
+const ROUTE: u8 = Forward::Route as u8;
+const TUNNEL: u8 = Forward::Tunnel as u8;
+
 /// The exit of a mode.
 #[inline(always)]
 fn done(mode: u8) -> Exit {
-    const ROUTE: u8 = Forward::Route as u8;
-    const TUNNEL: u8 = Forward::Tunnel as u8;
     match mode {
         ROUTE => Exit::Route,
         TUNNEL => Exit::Tunnel,
@@ -305,30 +310,28 @@ pub fn seen<P: Packet, A: Family>(
 ) where
     Table: Store<A>,
 {
-    track::advance(at, connection, dest, None, p.event(), settings, now);
+    advance(at, connection, Some(dest), (p, false), settings, now);
     // SAFETY: an element of the map; a lost count between two CPUs of one connection does not matter.
     unsafe { (*connection).in_packets = (*connection).in_packets.wrapping_add(1) };
     count::packet_in(dest.id, p.length);
     reset::record(packet, p, settings, connection);
 }
 
-/// What the mode changes in a packet to the real server.
+/// What the mode changes in a packet to the real server; `translated` is the connection of one that is.
 #[inline(always)]
-fn modify<P: Packet, A: Family>(
+fn modify<'a, P: Packet, A: Family>(
     packet: P,
     p: &Parsed<A>,
-    c: Option<&Connection<A>>,
+    translated: Option<&Connection<A>>,
     is_tunnel: bool,
-    outer: &Outer<'_>,
+    outer: impl Fn() -> Outer<'a>,
     lower: bool,
     whole: bool,
 ) -> bool {
-    if let Some(c) = c
-        && c.forward == Forward::Masq as u8
-    {
+    if let Some(c) = translated {
         return nat::apply(packet, p, Side::Destination, c.real, c.real_port, lower);
     }
-    (!lower || rewrite::lower_ttl::<P, A>(packet)) && (!is_tunnel || tunnel::apply(packet, p, outer, whole))
+    (!lower || rewrite::lower_ttl::<P, A>(packet)) && (!is_tunnel || tunnel::apply(packet, p, &outer(), whole))
 }
 
 /// Serves a real server's packet of a connection in XDP.
@@ -454,7 +457,7 @@ pub fn heard<A: Family>(
 ) where
     Table: Store<A>,
 {
-    track::advance(at, connection, dest, Some(Direction::Output), p.event(), settings, now);
+    advance(at, connection, Some(dest), (p, true), settings, now);
     if dest.available() {
         count::packet_out(dest.id, p.length);
     }

@@ -5,14 +5,12 @@ use core::ffi::c_void;
 use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_loop};
 use lvs_common::{
     abi::{
-        Bucket, Connection, DestConfig, DestId, Destination, EngineKey, Forward, IpAddress, Settings, WAYS, conn_flags,
-        conn_kind, dest_flags, settings_flags,
+        Bucket, Connection, DestConfig, DestId, Destination, Forward, IpAddress, Settings, WAYS, conn_kind, dest_flags,
+        settings_flags,
     },
-    defence,
     each::Each,
     sched::overload,
-    state::{self, Direction},
-    table::{self, Hash, Store},
+    table::{self, Hash, PROBES, Store},
     watch,
     wire::protocol,
 };
@@ -20,10 +18,9 @@ use lvs_common::{
 use crate::{
     atomics, fullnat,
     kernel_loop::KernelLoop,
-    maps::{BUCKETS4, BUCKETS6, CONNS4, CONNS6, DESTS, ENGINES, SETTINGS, WATCH},
+    maps::{BUCKETS4, BUCKETS6, CONNS4, CONNS6, DESTS, SETTINGS, WATCH},
     params,
     parse::{Family, Parsed},
-    service,
 };
 
 /// Times a CPU tries to take a bucket's lock: about a microsecond, many times what its holder needs.
@@ -42,11 +39,21 @@ impl Table {
         if atomics::exchange32(unsafe { &raw mut (*bucket).lock }, 1) == 0 {
             return true;
         }
-        let mut waiting = Waiting { bucket, taken: 0 };
-        // SAFETY: the callback gets the structure it expects.
-        unsafe { bpf_loop(LOCK_TRIES, try_again as *mut c_void, (&raw mut waiting).cast(), 0) };
-        waiting.taken != 0
+        wait(bucket) != 0
     }
+}
+
+/// Tries to take a bucket's lock for a while. Of global linkage, as [`advance`](crate::advance)'s are.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn wait(bucket: *mut Bucket) -> u32 {
+    if bucket.is_null() {
+        return 0;
+    }
+    let mut waiting = Waiting { bucket, taken: 0 };
+    // SAFETY: the callback gets the structure it expects.
+    unsafe { bpf_loop(LOCK_TRIES, try_again as *mut c_void, (&raw mut waiting).cast(), 0) };
+    waiting.taken
 }
 
 /// A CPU that waits for a bucket's lock, in a loop of the kernel's: the verifier would follow each turn of our own.
@@ -71,7 +78,7 @@ impl Each for Table {
 }
 
 macro_rules! store {
-    ($address:ty, $buckets:ident, $connections:ident, $count:ident) => {
+    ($address:ty, $buckets:ident, $connections:ident, $count:ident, $roomy:ident, $pass_by:ident) => {
         impl Store<$address> for Table {
             #[inline(always)]
             fn buckets(&self) -> u32 {
@@ -100,14 +107,8 @@ macro_rules! store {
             }
             #[inline(always)]
             fn sooner(&self, bucket: *mut Bucket, due: u64) {
-                // SAFETY: a bucket of the map.
-                let field = unsafe { &raw mut (*bucket).due };
-                for _ in 0..DUE_TRIES {
-                    // SAFETY: as above.
-                    let old = unsafe { field.read_volatile() };
-                    if old <= due || atomics::compare_exchange64(field, old, due).is_ok() {
-                        return;
-                    }
+                if !lower_due(bucket, due) {
+                    keep_lowering(bucket, due);
                 }
             }
             #[inline(always)]
@@ -115,12 +116,55 @@ macro_rules! store {
                 // SAFETY: a bucket of the map.
                 atomics::fetch_add32(unsafe { &raw mut (*bucket).lock }, 0);
             }
+            #[inline(always)]
+            fn roomy(&self, hash: Hash) -> Option<u32> {
+                let choice = $roomy(hash.0);
+                if choice < PROBES { Some(choice) } else { None }
+            }
+            #[inline(always)]
+            fn pass_by(&self, hash: Hash, probe: u32, amount: u32) {
+                $pass_by(hash.0, probe, amount);
+            }
+        }
+
+        // Of global linkage, as [`advance`](crate::advance)'s are.
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn $roomy(hash: u64) -> u32 {
+            table::roomy::<$address, Table>(&Table, Hash(hash)).unwrap_or(PROBES)
+        }
+
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn $pass_by(hash: u64, probe: u32, amount: u32) -> u32 {
+            table::pass_by::<$address, Table>(&Table, Hash(hash), probe, amount);
+            0
         }
     };
 }
 
-store!(u32, BUCKETS4, CONNS4, buckets4);
-store!([u32; 4], BUCKETS6, CONNS6, buckets6);
+store!(u32, BUCKETS4, CONNS4, buckets4, roomy4, pass_by4);
+store!([u32; 4], BUCKETS6, CONNS6, buckets6, roomy6, pass_by6);
+
+/// Lowers a bucket's time to `due` if it is later, unless another CPU changes it at this moment.
+#[inline(always)]
+fn lower_due(bucket: *mut Bucket, due: u64) -> bool {
+    // SAFETY: a bucket of the map.
+    let field = unsafe { &raw mut (*bucket).due };
+    // SAFETY: as above.
+    let old = unsafe { field.read_volatile() };
+    old <= due || atomics::compare_exchange64(field, old, due).is_ok()
+}
+
+/// Tries that a number of times. Of global linkage, as [`advance`](crate::advance)'s are.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn keep_lowering(bucket: *mut Bucket, due: u64) -> u32 {
+    if !bucket.is_null() {
+        let _ = (0..DUE_TRIES).any(|_| lower_due(bucket, due));
+    }
+    0
+}
 
 /// The settings.
 #[inline(always)]
@@ -227,6 +271,13 @@ where
 const MASQ: u8 = Forward::Masq as u8;
 const FULLNAT: u8 = Forward::FullNat as u8;
 
+/// The mode of a connection, a [`Forward`] as its number. Read each time: see [`Outer::new`](crate::rewrite::tunnel::Outer::new).
+#[inline(always)]
+pub fn mode<A>(c: *mut Connection<A>) -> u8 {
+    // SAFETY: an element of the map.
+    unsafe { (&raw const (*c).forward).read_volatile() }
+}
+
 /// A destination with the copy of its configuration that is in force.
 #[derive(Clone, Copy)]
 pub struct Dest {
@@ -243,9 +294,14 @@ impl Dest {
             return None;
         }
         let it = DESTS.get_ptr_mut(id)?;
+        Some(Dest { id, it, config: Dest::in_force(it, epoch) })
+    }
+
+    /// The copy of a destination's configuration that is in force at `epoch`.
+    #[inline(always)]
+    pub fn in_force(it: *mut Destination, epoch: u64) -> *const DestConfig {
         // SAFETY: an element of the map; which copy is a bit.
-        let config = unsafe { (&raw const (*it).config).cast::<DestConfig>().add((*it).switch.copy(epoch) & 1) };
-        Some(Dest { id, it, config })
+        unsafe { (&raw const (*it).config).cast::<DestConfig>().add((*it).switch.copy(epoch) & 1) }
     }
 
     /// Its configuration.
@@ -277,119 +333,6 @@ pub fn moves_on<A>(c: &Connection<A>, dest: &Dest, settings: &Settings) -> bool 
         && (!dest.available() || dest.config().weight == 0 && c.control == 0)
 }
 
-/// What a packet does to its connection: state, accounting at the destination, timeout, time of the last packet.
-#[inline(always)]
-pub fn advance<A: Family>(
-    at: u32,
-    c: *mut Connection<A>,
-    dest: &Dest,
-    direction: Option<Direction>,
-    event: u8,
-    settings: &Settings,
-    now: u64,
-) where
-    Table: Store<A>,
-{
-    let own = own_timeouts(dest, settings.epoch);
-    if let Some((old, new)) = step(at, c, direction, event, settings, own, now) {
-        account(dest.it, old, new);
-    }
-}
-
-/// [`advance`] without the accounting: the state word before and after, if this packet changed it. `own` are the service's
-/// timeouts.
-#[inline(always)]
-pub fn step<A: Family>(
-    at: u32,
-    c: *mut Connection<A>,
-    direction: Option<Direction>,
-    event: u8,
-    settings: &Settings,
-    own: [u32; 3],
-    now: u64,
-) -> Option<(u32, u32)>
-where
-    Table: Store<A>,
-{
-    // SAFETY: an element of the map; single fields are read and written as wholes.
-    unsafe {
-        let old = (&raw const (*c).state).read_volatile();
-        if old & conn_flags::DEAD != 0 {
-            return None;
-        }
-        let protocol = (*c).protocol;
-        let direction = direction.unwrap_or(Direction::from_client(old));
-        let number = (old & conn_flags::STATE) as u8;
-        let next = state::next(protocol, direction, event, number, defence::works(settings.sysctls.secure_tcp));
-        let mut new = (old & !conn_flags::STATE) | next as u32;
-        if matches!(direction, Direction::Output) {
-            new &= !conn_flags::NO_OUTPUT;
-        }
-        let assures = (*c).control != 0 && old & conn_flags::ASSURED == 0 && state::assures(protocol, direction, next);
-        if assures {
-            new |= conn_flags::ASSURED;
-        }
-        if state::is_active(protocol, next) {
-            new &= !conn_flags::INACTIVE;
-        } else {
-            new |= conn_flags::INACTIVE;
-        }
-        let seconds = state::timeout(protocol, next, &settings.timeouts, own);
-        let timeout = seconds.wrapping_mul(params::hz());
-        // If it fails, somebody else's change came first: it was one packet's and so is this.
-        let changed = new != old && atomics::compare_exchange32(&raw mut (*c).state, old, new).is_ok();
-        if assures && changed {
-            assure::<A>((*c).control - 1);
-        }
-        let before = (*c).timeout;
-        if before != timeout {
-            (*c).timeout = timeout;
-            if timeout < before {
-                sooner::<A>(at, now + timeout as u64);
-            }
-        }
-        if (*c).last_seen != now {
-            (*c).last_seen = now;
-        }
-        if changed { Some((old, new)) } else { None }
-    }
-}
-
-/// Tells a template that one of its connections was established.
-#[inline(always)]
-fn assure<A: Family>(at: u32)
-where
-    Table: Store<A>,
-{
-    if let Some(template) = <Table as Store<A>>::connection(&Table, at) {
-        // SAFETY: an element of the map.
-        atomics::fetch_or32(unsafe { &raw mut (*template).state }, conn_flags::ASSURED);
-    }
-}
-
-/// The timeouts of a destination's service, if it has its own.
-#[inline(always)]
-fn own_timeouts(dest: &Dest, epoch: u64) -> [u32; 3] {
-    if dest.config().flags & dest_flags::OWN_TIMEOUTS == 0 {
-        return [0; 3];
-    }
-    // SAFETY: an element of the map.
-    service::Found::get(unsafe { (*dest.it).service }, epoch).map_or([0; 3], |service| service.config().timeouts)
-}
-
-/// Moves a connection between active and inactive at its destination.
-#[inline(always)]
-fn account(dest: *mut Destination, old: u32, new: u32) {
-    const ONE_ACTIVE: u64 = (1 << 32) - 1;
-    let change = match (old & conn_flags::INACTIVE != 0, new & conn_flags::INACTIVE != 0) {
-        (true, false) => ONE_ACTIVE,
-        (false, true) => ONE_ACTIVE.wrapping_neg(),
-        _ => return,
-    };
-    // SAFETY: an element of the map.
-    atomics::fetch_add64(unsafe { &raw mut (*dest).connections }, change);
-}
-
 /// Has the bucket of entry `at` swept at `due` at the latest.
 #[inline(always)]
 pub fn sooner<A: Family>(at: u32, due: u64)
@@ -419,27 +362,6 @@ pub fn bind(dest: &Dest, template: bool) {
     }
 }
 
-/// Takes a connection's count from its destination, whatever its state.
-#[inline(always)]
-pub fn unbind(dest: &Dest, state: u32, template: bool) {
-    // SAFETY: an element of the map.
-    unsafe {
-        if template {
-            atomics::fetch_add32(&raw mut (*dest.it).persistent, u32::MAX);
-            return;
-        }
-        let one: u64 = if state & conn_flags::INACTIVE != 0 { 1 } else { 1 << 32 };
-        let before = atomics::fetch_add64(&raw mut (*dest.it).connections, one.wrapping_neg());
-        if (&raw const (*dest.it).overloaded).read_volatile() != 0 {
-            let (active, inactive) = Destination::split(before.wrapping_sub(one));
-            let config = dest.config();
-            if overload::unbind_clears(active.wrapping_add(inactive), config.lower, config.upper) {
-                (&raw mut (*dest.it).overloaded).write_volatile(0);
-            }
-        }
-    }
-}
-
 /// Takes a connection out of the table and gives back everything it held. `at` is its entry; nothing happens if it is
 /// not (or no longer) `dead`.
 #[inline(always)]
@@ -453,37 +375,8 @@ where
     table::remove(&Table, at, h, |entry| {
         let gone = dead(entry);
         if gone {
-            give_back(at, c, entry, epoch);
+            A::give_back(at, c, epoch);
         }
         gone
     })
-}
-
-/// Gives back what a connection held that is being taken out.
-#[inline(always)]
-fn give_back<A: Family>(at: u32, c: *mut Connection<A>, entry: &Connection<A>, epoch: u64)
-where
-    Table: Store<A>,
-{
-    // From here on no packet that still holds the entry can move its count.
-    // SAFETY: an element of the map.
-    let state = atomics::exchange32(unsafe { &raw mut (*c).state }, conn_flags::DEAD);
-    let is_template = entry.kind == conn_kind::TEMPLATE;
-    // While the destination is bound, its slot has the real server's address.
-    if entry.local_id != 0 {
-        fullnat::forget(at, c);
-    }
-    if let Some(dest) = Dest::get(entry.dest, epoch) {
-        unbind(&dest, state, is_template);
-    }
-    if is_template && entry.engine != 0 {
-        // It may never have been entered, for want of room.
-        let _ = ENGINES.remove(EngineKey { entry: at, family: A::FAMILY as u32 });
-    }
-    if entry.control != 0
-        && let Some(template) = <Table as Store<A>>::connection(&Table, entry.control - 1)
-    {
-        // SAFETY: an element of the map.
-        atomics::fetch_add32(unsafe { &raw mut (*template).controlled }, u32::MAX);
-    }
 }

@@ -7,7 +7,10 @@ pub mod sctp;
 pub mod tcp;
 pub mod udp;
 
-use crate::abi::{Timeouts, conn_flags};
+use crate::{
+    abi::{Timeouts, conn_flags},
+    wire::tcp_flags,
+};
 
 /// IP protocol number of TCP.
 pub const TCP: u8 = 6;
@@ -116,6 +119,24 @@ pub fn timeout(protocol: u8, state: u8, timeouts: &Timeouts, overrides: [u32; 3]
     if own != 0 { own } else { global }
 }
 
+/// What a packet of an established connection nearly always finds and leaves: state and [`conn_flags::INACTIVE`] of the state
+/// word, and the timeout in seconds, if the service has none of its own. `flags` are TCP's, or the first chunk's type for SCTP.
+/// `None` for a packet that [`next`] has to be asked about.
+#[inline(always)]
+pub fn kept(protocol: u8, flags: u8, timeouts: &Timeouts) -> Option<(u32, u32)> {
+    const DECISIVE: u8 = tcp_flags::SYN | tcp_flags::FIN | tcp_flags::RST | tcp_flags::ACK;
+    match protocol {
+        TCP if flags & DECISIVE == tcp_flags::ACK => {
+            Some((tcp::ESTABLISHED as u32, timeouts.tcp[tcp::ESTABLISHED as usize]))
+        }
+        SCTP if sctp::chunk::is_of_data(flags) => {
+            Some((sctp::ESTABLISHED as u32, timeouts.sctp[sctp::ESTABLISHED as usize]))
+        }
+        TCP | SCTP => None,
+        _ => Some((udp::NORMAL as u32 | conn_flags::INACTIVE, timeouts.udp)),
+    }
+}
+
 /// The state's name in a connection list. `state` is the whole state word, as a template's `ASSURED` is a flag there.
 pub fn name(protocol: u8, state: u32, template: bool) -> &'static str {
     let number = (state & conn_flags::STATE) as usize;
@@ -143,6 +164,24 @@ mod tests {
         assert_eq!(timeout(TCP, tcp::SYN_RECV, &global, own), 60);
         assert_eq!(timeout(SCTP, sctp::ESTABLISHED, &global, own), 900);
         assert_eq!(timeout(TCP, tcp::ESTABLISHED, &global, [0; 3]), 900);
+    }
+
+    #[test]
+    fn what_is_kept_is_what_the_tables_keep() {
+        let timeouts = Timeouts::default();
+        for (protocol, flags) in [TCP, UDP, SCTP].into_iter().flat_map(|protocol| (0..=255).map(move |f| (protocol, f)))
+        {
+            let Some((word, seconds)) = kept(protocol, flags, &timeouts) else { continue };
+            let state = (word & conn_flags::STATE) as u8;
+            let event = if protocol == TCP { tcp::event(flags) } else { sctp::event(flags, None) };
+            for direction in [Direction::Input, Direction::Output, Direction::InputOnly] {
+                assert_eq!(next(protocol, direction, event, state, false), state);
+                assert_eq!(next(protocol, direction, event, state, true), state);
+            }
+            assert_eq!(is_active(protocol, state), word & conn_flags::INACTIVE == 0);
+            assert_eq!(timeout(protocol, state, &timeouts, [0; 3]), seconds);
+        }
+        assert!(kept(TCP, tcp_flags::ACK, &timeouts).is_some() && kept(SCTP, sctp::chunk::SACK, &timeouts).is_some());
     }
 
     #[test]

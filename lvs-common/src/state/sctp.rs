@@ -73,11 +73,13 @@ pub const EVENT_ABORT: u8 = 9;
 /// How many events there are.
 const EVENTS: usize = 10;
 
-/// Chunk types (RFC 9260, section 3.2) that have an event of their own.
+/// Chunk types (RFC 9260, section 3.2): those that move data, and those that have an event of their own.
 #[allow(missing_docs, reason = "the names are the RFC's")]
 pub mod chunk {
+    pub const DATA: u8 = 0;
     pub const INIT: u8 = 1;
     pub const INIT_ACK: u8 = 2;
+    pub const SACK: u8 = 3;
     pub const ABORT: u8 = 6;
     pub const SHUTDOWN: u8 = 7;
     pub const SHUTDOWN_ACK: u8 = 8;
@@ -85,6 +87,12 @@ pub mod chunk {
     pub const COOKIE_ECHO: u8 = 10;
     pub const COOKIE_ACK: u8 = 11;
     pub const SHUTDOWN_COMPLETE: u8 = 14;
+
+    /// Whether a packet that begins with such a chunk moves data.
+    #[inline(always)]
+    pub const fn is_of_data(first: u8) -> bool {
+        matches!(first, DATA | SACK)
+    }
 }
 
 /// Whether [`event`] depends on the chunk behind a first one of this type.

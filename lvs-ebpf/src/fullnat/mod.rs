@@ -1,6 +1,7 @@
 //! FullNAT: both addresses are translated, so the real server answers the director, whatever its routes.
 
 pub mod cross;
+pub mod forget;
 pub mod local;
 pub mod open;
 pub mod toa;
@@ -8,10 +9,10 @@ mod translate;
 mod uoa;
 
 use lvs_common::{
-    abi::{AF_INET, Connection, NextHop, Settings, WAYS, conn_flags, conn_kind},
+    abi::{AF_INET, Connection, NextHop, Settings, conn_kind},
     exit::Exit,
     fullnat::{Telling, answered, asked, telling, told},
-    table::{self, Hash, Store},
+    table::Store,
     wire::tcp_flags,
 };
 
@@ -27,6 +28,7 @@ use crate::{
     track::{self, Dest, Table},
 };
 use cross::of_family;
+pub use forget::{collect, forget};
 use translate::Ends;
 
 /// Goes on with the program for a packet of connection `at`.
@@ -67,69 +69,6 @@ where
     let connection = <Table as Store<A>>::connection(&Table, main)?;
     // SAFETY: as above.
     if unsafe { (*connection).alias } == at.wrapping_add(1) { Some((main, connection)) } else { None }
-}
-
-/// Gives back what connection `at` held, which is being taken out of the table under its bucket's lock: its alias and its
-/// port.
-#[inline(always)]
-pub fn forget<A: Family>(at: u32, c: *mut Connection<A>)
-where
-    Table: Store<A>,
-{
-    // SAFETY: an element of the map.
-    let c = unsafe { &*c };
-    if c.is_crossed() {
-        A::take_alias(at, c);
-    } else if c.alias != 0 {
-        remove_own_alias(at, c);
-    }
-    local::give_back(c);
-}
-
-/// Takes the alias of connection `main` out, whose bucket is locked. A function of its own, as connections are taken out in
-/// many places.
-#[inline(never)]
-fn remove_own_alias<A: Family>(main: u32, c: &Connection<A>)
-where
-    Table: Store<A>,
-{
-    let hash = track::hash(c.local, c.local_port, c.protocol);
-    remove_alias::<A>((c.alias.wrapping_sub(1), conn_kind::ALIAS), main, hash, Some(main / WAYS));
-}
-
-/// Takes the alias of connection `main` out, an entry and its kind; `held` is the bucket of the same table that is locked
-/// already. If its bucket is locked for long by another CPU, the sweep does it.
-#[inline(always)]
-fn remove_alias<A: Family>((alias, kind): (u32, u8), main: u32, hash: Hash, held: Option<u32>)
-where
-    Table: Store<A>,
-{
-    let is_it = |a: &Connection<A>| a.kind == kind && a.control == main.wrapping_add(1);
-    if !table::remove_beside(&Table, alias, hash, held, is_it) {
-        track::sooner::<A>(alias, track::jiffies());
-    }
-}
-
-/// Takes alias `at` out if its connection is gone: what `forget` could not do.
-#[inline(always)]
-pub fn collect<A: Family>(at: u32, alias: &Connection<A>)
-where
-    Table: Store<A>,
-{
-    let main = alias.control.wrapping_sub(1);
-    let is_lost = match alias.kind {
-        conn_kind::CROSSED => A::is_lost(at, alias),
-        _ => {
-            let Some(connection) = <Table as Store<A>>::connection(&Table, main) else { return };
-            // SAFETY: an element of the map.
-            let c = unsafe { &*connection };
-            c.alias != at.wrapping_add(1) || c.is_crossed() || c.state & conn_flags::DEAD != 0
-        }
-    };
-    if is_lost {
-        let hash = track::hash(alias.client, alias.client_port, alias.protocol);
-        remove_alias::<A>((at, alias.kind), main, hash, None);
-    }
 }
 
 /// Serves a client's packet of a live connection to an available destination.

@@ -4,7 +4,9 @@ mod tc;
 mod xdp;
 
 use aya_ebpf::bindings::{__sk_buff, bpf_fib_lookup};
-use lvs_common::wire::Ethernet;
+use lvs_common::{abi::NextHop, wire::Ethernet};
+
+use crate::deliver::Route;
 
 pub use tc::TcPacket;
 pub use xdp::{XdpPacket, device};
@@ -51,6 +53,8 @@ pub trait Packet: Copy {
     fn strip(self, options: u32, length: u32) -> bool;
     /// The kernel's FIB look-up: its return code, or a negative error.
     fn fib(self, params: &mut bpf_fib_lookup, flags: u32) -> i64;
+    /// [`deliver::look_up`](crate::deliver::look_up) of this tier, `route` telling where to; 0 without a route.
+    fn look_up(self, route: &mut Route, cache: *mut NextHop, now: u64) -> u32;
     /// The packet as the kernel's helpers for TC take it; null in XDP, where nothing reaches for it.
     fn skb(self) -> *mut __sk_buff;
     /// Leaves a word for a program that is jumped to.

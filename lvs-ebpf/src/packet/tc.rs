@@ -11,10 +11,16 @@ use aya_ebpf::{
         bpf_skb_change_tail, bpf_skb_pull_data, bpf_skb_store_bytes, bpf_tail_call,
     },
 };
-use lvs_common::wire::{Ethernet, ethertype, protocol};
+use lvs_common::{
+    abi::NextHop,
+    wire::{Ethernet, ethertype, protocol},
+};
 
 use super::Packet;
-use crate::maps::TC_PROGRAMS;
+use crate::{
+    deliver::{self, Route},
+    maps::TC_PROGRAMS,
+};
 
 /// `BPF_ADJ_ROOM_NET`.
 const ROOM_AFTER_L3: u32 = 0;
@@ -189,6 +195,11 @@ impl Packet for TcPacket {
     fn fib(self, params: &mut bpf_fib_lookup, flags: u32) -> i64 {
         // SAFETY: as above; the kernel is told the structure's size.
         unsafe { fib_lookup(self.0.cast(), params, size_of::<bpf_fib_lookup>() as i32, flags) }
+    }
+
+    #[inline(always)]
+    fn look_up(self, route: &mut Route, cache: *mut NextHop, now: u64) -> u32 {
+        deliver::look_up_tc(self.0, route, cache, now)
     }
 
     #[inline(always)]

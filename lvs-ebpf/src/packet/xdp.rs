@@ -7,13 +7,16 @@ use aya_ebpf::{
     },
 };
 use lvs_common::{
-    abi::{DEVICE_SLOTS, Device},
+    abi::{DEVICE_SLOTS, Device, NextHop},
     checksum,
     wire::Ethernet,
 };
 
 use super::Packet;
-use crate::maps::{DEVICES, XDP_PROGRAMS};
+use crate::{
+    deliver::{self, Route},
+    maps::{DEVICES, XDP_PROGRAMS},
+};
 
 /// See the module.
 #[derive(Clone, Copy)]
@@ -113,6 +116,11 @@ impl Packet for XdpPacket {
     fn fib(self, params: &mut bpf_fib_lookup, flags: u32) -> i64 {
         // SAFETY: as above; the kernel is told the structure's size.
         unsafe { fib_lookup(self.0.cast(), params, size_of::<bpf_fib_lookup>() as i32, flags) }
+    }
+
+    #[inline(always)]
+    fn look_up(self, route: &mut Route, cache: *mut NextHop, now: u64) -> u32 {
+        deliver::look_up_xdp(self.0, route, cache, now)
     }
 
     #[inline(always)]

@@ -59,17 +59,21 @@ impl<'a> Outer<'a> {
         }
     }
 
-    /// The tunnel of a destination with this configuration.
+    /// The tunnel of a destination with this configuration. Reads it each time: what has been compared is a known number to
+    /// the verifier, and it follows everything behind once for each number.
     #[inline(always)]
-    pub fn new(config: &DestConfig, family: u8, source: &'a Address, destination: &'a Address, df: bool) -> Self {
-        Outer {
-            kind: config.tunnel,
-            flags: config.tunnel_flags,
-            port: config.tunnel_port,
-            v6: family != AF_INET,
-            source,
-            destination,
-            df,
+    pub fn new(config: *const DestConfig, family: u8, source: &'a Address, destination: &'a Address, df: bool) -> Self {
+        // SAFETY: an element of the map, written by `lvsadm` only while it is not in force.
+        unsafe {
+            Outer {
+                kind: (&raw const (*config).tunnel).read_volatile(),
+                flags: (&raw const (*config).tunnel_flags).read_volatile(),
+                port: (&raw const (*config).tunnel_port).read_volatile(),
+                v6: family != AF_INET,
+                source,
+                destination,
+                df,
+            }
         }
     }
 }

@@ -8,7 +8,7 @@ use lvs_common::{
 };
 
 use crate::{
-    fullnat::{open::FOREVER, remove_alias},
+    fullnat::open::FOREVER,
     maps::LOCALS,
     parse::Family,
     schedule::{self, Drafted, copy},
@@ -113,8 +113,7 @@ where
     Ok(())
 }
 
-/// A function of its own, as `forget` is.
-#[inline(never)]
+#[inline(always)]
 fn take<B: Family>(main: u32, alias: u32)
 where
     Table: Store<B>,
@@ -123,5 +122,5 @@ where
     // SAFETY: an element of the map. If it is another's by now, so is its hash, and it is left alone.
     let hash = unsafe { track::hash((*entry).client, (*entry).client_port, (*entry).protocol) };
     // The lock that is held is one of the other table's.
-    remove_alias::<B>((alias, conn_kind::CROSSED), main, hash, None);
+    B::remove_alias(alias, conn_kind::CROSSED, main, hash, None);
 }
