@@ -95,7 +95,7 @@ const SEGMENT_SIZE: (u8, usize) = (2, 4);
 /// Shows `visit` each option with its place and length, until it returns `true`.
 #[inline(always)]
 fn walk<O: Options + ?Sized>(options: &O, turns: &impl Each, visit: &mut impl FnMut(usize, u8, usize) -> bool) {
-    let mut at = 0;
+    let mut at = options.first();
     turns.each(toa::OPTIONS as u32, &mut |_| {
         let Some((kind, length)) = toa::option(options, at) else { return true };
         if visit(at, kind, length) {

@@ -42,7 +42,8 @@ enum Place {
     Failed,
 }
 
-struct Scan {
+/// A search for the value: what is known behind a byte.
+pub struct Scan {
     place: Place,
     letters: u32,
     at: u32,
@@ -84,6 +85,12 @@ const fn is_word(byte: u8) -> bool {
 }
 
 impl Scan {
+    /// Before the first byte.
+    #[inline(always)]
+    pub const fn new(secret: u64) -> Self {
+        Scan { place: Place::Elsewhere, letters: 0, at: 0, length: 0, hash: secret | 1, domain: 0 }
+    }
+
     /// Takes the byte at `at`.
     #[inline(always)]
     fn step(&mut self, at: u32, byte: u8) {
@@ -150,10 +157,9 @@ const fn end_of_line(byte: u8) -> Place {
     if byte == b'\n' || byte == b'\r' { Place::LineStart } else { Place::Elsewhere }
 }
 
-/// Finds the Call-ID of a message of `length` bytes; `byte` tells each. The request line is no header.
+/// Finds the Call-ID of a message of `length` bytes with a new `scan`; `byte` tells each. The request line is no header.
 #[inline(always)]
-pub fn call_id(length: u32, secret: u64, each: impl Each, byte: impl Fn(u32) -> u8) -> Option<CallId> {
-    let mut scan = Scan { place: Place::Elsewhere, letters: 0, at: 0, length: 0, hash: secret | 1, domain: 0 };
+pub fn call_id(length: u32, scan: &mut Scan, each: impl Each, byte: impl Fn(u32) -> u8) -> Option<CallId> {
     each.each(length, &mut |at| {
         scan.step(at, byte(at));
         matches!(scan.place, Place::Done | Place::Failed)
@@ -176,7 +182,7 @@ mod tests {
 
     fn find(message: &str) -> Option<&str> {
         let bytes = message.as_bytes();
-        let found = call_id(bytes.len() as u32, 7, Plain, |at| bytes[at as usize])?;
+        let found = call_id(bytes.len() as u32, &mut Scan::new(7), Plain, |at| bytes[at as usize])?;
         Some(&message[found.at as usize..][..found.length as usize])
     }
 
@@ -219,7 +225,8 @@ mod tests {
     fn different_values_have_different_hashes() {
         let hash = |id: &str| {
             let message = format!("\nCall-ID: {id}\n");
-            call_id(message.len() as u32, 99, Plain, |at| message.as_bytes()[at as usize]).unwrap().hash
+            let byte = |at: u32| message.as_bytes()[at as usize];
+            call_id(message.len() as u32, &mut Scan::new(99), Plain, byte).unwrap().hash
         };
         let mut hashes: Vec<u64> = (0..10_000).map(|n| hash(&format!("{n}@host"))).collect();
         hashes.sort_unstable();
@@ -231,7 +238,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_scanned(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
-            if let Some(found) = call_id(bytes.len() as u32, 1, Plain, |at| bytes[at as usize]) {
+            if let Some(found) = call_id(bytes.len() as u32, &mut Scan::new(1), Plain, |at| bytes[at as usize]) {
                 prop_assert!(found.length >= 1 && found.length <= LONGEST);
                 prop_assert!(found.at + found.length <= bytes.len() as u32);
             }

@@ -74,6 +74,13 @@ const fn head(length: usize, port: u16) -> u32 {
 pub trait Options {
     /// `N` bytes from `at` on; `None` if they do not all belong to the options.
     fn bytes<const N: usize>(&self, at: usize) -> Option<[u8; N]>;
+
+    /// Where the first one is: at 0, which a reader may keep from the BPF verifier. That would follow a loop over the options
+    /// once more for each place that it can tell.
+    #[inline(always)]
+    fn first(&self) -> usize {
+        0
+    }
 }
 
 impl Options for [u8] {

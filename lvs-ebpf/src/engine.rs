@@ -4,7 +4,7 @@
 use aya_ebpf::helpers::generated::bpf_skb_load_bytes;
 use lvs_common::{
     abi::{EngineData, EngineKey, IpAddress},
-    sip::{self, CallId},
+    sip::{self, CallId, Scan},
     wire::protocol,
 };
 
@@ -23,7 +23,7 @@ const UDP_HEADER: u32 = 8;
 const LOOKED_AT: u32 = 4096;
 
 /// What an engine keys a template with.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 #[repr(C)]
 pub struct Engine {
     /// Hash of the text, 0 without one.
@@ -44,17 +44,20 @@ pub fn call_id<A: IpAddress>(packet: TcPacket, p: &Parsed<A>) -> Option<Engine> 
     let length = packet.length().checked_sub(begin)?;
     let length = (if length > LOOKED_AT { LOOKED_AT } else { length }).checked_sub(1)? & (LOOKED_AT - 1);
     let scratch = SCRATCH.get_ptr_mut(count::cpu())?;
-    // SAFETY: this CPU's own element, which is longer than what is loaded; a helper call with a valid context.
-    let text = unsafe {
+    // SAFETY: this CPU's own element, with room for the search behind the longest text; a helper call with a valid context. The
+    // search is there and not on the stack, so that the verifier does not tell one step of it from another.
+    let (text, scan) = unsafe {
         let text = (&raw mut (*scratch).payload).cast::<u8>();
         if bpf_skb_load_bytes(packet.0.cast(), begin, text.cast(), length + 1) != 0 {
             return None;
         }
-        text
+        let scan = text.add(LOOKED_AT as usize).cast::<Scan>();
+        scan.write(Scan::new(params::secret()));
+        (text, &mut *scan)
     };
     // SAFETY: the mask keeps within what was loaded or may have been.
     let byte = |at: u32| unsafe { text.add((at & (LOOKED_AT - 1)) as usize).read() };
-    let CallId { at, length, hash } = sip::call_id(length + 1, params::secret(), KernelLoop, byte)?;
+    let CallId { at, length, hash } = sip::call_id(length + 1, scan, KernelLoop, byte)?;
     Some(Engine { hash, at: begin.wrapping_add(at), length })
 }
 

@@ -3,14 +3,13 @@
 use lvs_common::{
     abi::{Connection, Settings, conn_flags},
     state::{sctp, tcp},
-    table::Store,
     wire::protocol,
 };
 
 use crate::{
     bypass,
     parse::{Family, Parsed},
-    track::{self, Dest, Table},
+    track::{self, Dest},
 };
 
 /// What becomes of a packet's existing connection.
@@ -19,51 +18,38 @@ pub enum Fate {
     Live,
     /// The packet is dropped.
     Drop,
-    /// The packet may open a new one.
-    Gone,
+    /// It is to be taken out, and the packet may open a new one.
+    Over,
 }
 
 /// Decides whether an existing connection takes the packet, in IPVS's order.
 #[inline(always)]
-pub fn of<A: Family>(p: &Parsed<A>, settings: &Settings, at: u32, connection: *mut Connection<A>, now: u64) -> Fate
-where
-    Table: Store<A>,
-{
+pub fn of<A: Family>(p: &Parsed<A>, settings: &Settings, connection: *mut Connection<A>, now: u64) -> Fate {
     // SAFETY: an element of the map.
     let c = unsafe { &*connection };
-    let epoch = settings.epoch;
     if bypass::is(c) {
-        return if track::expired(c, now) { take_out(at, connection, epoch) } else { Fate::Live };
+        return if track::expired(c, now) { Fate::Over } else { Fate::Live };
     }
-    let Some(dest) = Dest::get(c.dest, epoch) else { return Fate::Drop };
+    let Some(dest) = Dest::get(c.dest, settings.epoch) else { return Fate::Drop };
     if track::expired(c, now) && c.controlled == 0 {
-        return take_out(at, connection, epoch);
+        return Fate::Over;
     }
     let renew = settings.sysctls.expire_nodest_conn != 0;
     // One that was made a moment ago for this very packet is not opened again.
     if p.opens() && c.in_packets != 0 {
         let again = renew && dest.config().weight == 0 || c.control == 0 && may_reuse(c, p, settings);
         if again && c.controlled == 0 {
-            return take_out(at, connection, epoch);
+            return Fate::Over;
         }
     }
     if track::moves_on(c, &dest, settings) {
-        return take_out(at, connection, epoch);
+        return Fate::Over;
     }
     match (dest.available(), renew) {
         (true, _) => Fate::Live,
-        (false, true) => take_out(at, connection, epoch),
+        (false, true) => Fate::Over,
         (false, false) => Fate::Drop,
     }
-}
-
-#[inline(always)]
-fn take_out<A: Family>(at: u32, connection: *mut Connection<A>, epoch: u64) -> Fate
-where
-    Table: Store<A>,
-{
-    track::remove(at, connection, epoch, |_| true);
-    Fate::Gone
 }
 
 /// Whether a new request may replace a connection in this state (`conn_reuse_mode`).

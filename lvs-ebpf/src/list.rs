@@ -6,24 +6,27 @@ use aya_ebpf::helpers::generated::bpf_loop;
 use lvs_common::{
     abi::{DestId, Destination, ServiceId},
     sched::{
-        Candidate, Destinations, OneByOne, Table, Visit, Walk,
+        Candidate, Destinations, OneByOne, Table, Visit, Walk, lblc,
         locality::{Entry, Locality},
-        roster,
+        roster, scan,
     },
 };
 
 use crate::{
-    maps::{DESTS, LOCALITY, LocalityKey, ROSTERS, TABLES},
+    count,
+    maps::{DESTS, LOCALITY, LocalityKey, ROSTERS, SCRATCH, Scratch, TABLES},
     track::Dest,
 };
 
-/// The list of a service's configuration at one epoch.
+/// The list of a service's configuration at one epoch. Without padding, which Linux 6.1 takes for bytes of the stack that a
+/// function is given unwritten.
 #[derive(Clone, Copy)]
+#[repr(C)]
 pub struct List {
+    pub epoch: u64,
     pub head: DestId,
     pub count: u32,
     pub service: ServiceId,
-    pub epoch: u64,
     /// First part of its roster, 0 if it has none.
     pub roster: u32,
 }
@@ -59,10 +62,15 @@ impl Destinations for List {
     }
 
     #[inline(always)]
-    fn walk<W: Walk>(&self, steps: u32, walk: &mut W) {
-        let mut turn = Turn { list: *self, walk };
-        // SAFETY: the callback is this program's own and gets the structure it expects.
-        unsafe { bpf_loop(steps, step::<W> as *mut c_void, (&raw mut turn).cast(), 0) };
+    fn walk<W: Walk>(&self, steps: u32, walk: W) -> W {
+        let Some(place) = place::<W>() else { return walk };
+        let mut turn = Turn { list: self, walk: place };
+        // SAFETY: this CPU's own place; the callback is this program's own and gets the structure it expects.
+        unsafe {
+            place.write(walk);
+            bpf_loop(steps, step::<W> as *mut c_void, (&raw mut turn).cast(), 0);
+            place.read()
+        }
     }
 
     #[inline(always)]
@@ -70,12 +78,43 @@ impl Destinations for List {
         if self.roster == 0 {
             return OneByOne::show(self, visit);
         }
-        let mut reading = Reading { part: self.roster, visit };
+        let Some(place) = place::<V>() else { return visit };
+        let mut reading = Reading { part: self.roster, visit: place };
         // A roster has no more parts than the list has destinations.
-        // SAFETY: the callback is this program's own and gets the structure it expects.
-        unsafe { bpf_loop(self.count, read::<V> as *mut c_void, (&raw mut reading).cast(), 0) };
-        reading.visit
+        // SAFETY: as in `walk`.
+        unsafe {
+            place.write(visit);
+            bpf_loop(self.count, read::<V> as *mut c_void, (&raw mut reading).cast(), 0);
+            place.read()
+        }
     }
+
+    #[inline(always)]
+    fn best(&self, scheduler: u8) -> DestId {
+        best_of(self, scheduler as u32)
+    }
+
+    #[inline(always)]
+    fn has_idle(&self) -> bool {
+        has_idle(self) != 0
+    }
+}
+
+/// [`scan::best`]; of global linkage, so that the verifier follows it once, for any list, and not again behind each way that
+/// leads to it. Of the pointer it then only knows that it may be null.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn best_of(list: *const List, scheduler: u32) -> DestId {
+    // SAFETY: null or the caller's.
+    unsafe { list.as_ref() }.map_or(0, |list| scan::best(list, scheduler as u8))
+}
+
+/// [`lblc::has_idle`], likewise.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn has_idle(list: *const List) -> u32 {
+    // SAFETY: as above.
+    unsafe { list.as_ref() }.map_or(0, |list| lblc::has_idle(list) as u32)
 }
 
 /// A destination's connections, and whether it is overloaded.
@@ -88,30 +127,43 @@ fn load(dest: *const Destination) -> (u64, bool) {
     }
 }
 
+/// Where the turns of a loop keep what they change, one loop at a time: an element of a map, of whose bytes the verifier knows
+/// nothing. Of the stack's it does, and follows a turn once more for each combination of what it knows.
+#[inline(always)]
+fn place<T>() -> Option<*mut T> {
+    const { assert!(size_of::<T>() <= size_of::<Scratch>() && align_of::<T>() <= 8) };
+    SCRATCH.get_ptr_mut(count::cpu()).map(<*mut Scratch>::cast)
+}
+
 struct Reading<V> {
     part: u32,
-    visit: V,
+    visit: *mut V,
 }
 
 /// Reads one part of a roster: the callback of `bpf_loop`.
 extern "C" fn read<V: Visit>(_: u64, reading: *mut c_void) -> i64 {
-    // SAFETY: `show` passed it.
-    let reading = unsafe { &mut *reading.cast::<Reading<V>>() };
-    let Some(part) = ROSTERS.get(reading.part) else { return 1 };
-    reading.part = part.next;
-    roster::show(part, |id| DESTS.get_ptr(id).map(load), &mut reading.visit) as i64
+    // SAFETY: `show` passed it, with this CPU's own place.
+    let (at, visit) = unsafe {
+        let reading = &mut *reading.cast::<Reading<V>>();
+        (&mut reading.part, &mut *reading.visit)
+    };
+    let Some(part) = ROSTERS.get(*at) else { return 1 };
+    *at = part.next;
+    roster::show(part, |id| DESTS.get_ptr(id).map(load), visit) as i64
 }
 
 struct Turn<'a, W> {
-    list: List,
-    walk: &'a mut W,
+    list: &'a List,
+    walk: *mut W,
 }
 
 /// One turn of a walk: the callback of `bpf_loop`.
 extern "C" fn step<W: Walk>(_: u64, turn: *mut c_void) -> i64 {
-    // SAFETY: `walk` passed it.
-    let turn = unsafe { &mut *turn.cast::<Turn<'_, W>>() };
-    turn.walk.step(&turn.list) as i64
+    // SAFETY: `walk` passed it, with this CPU's own place.
+    unsafe {
+        let turn = &mut *turn.cast::<Turn<'_, W>>();
+        (*turn.walk).step(turn.list) as i64
+    }
 }
 
 /// A table of `TABLES`.
@@ -135,8 +187,9 @@ pub struct Memory {
 impl Locality for Memory {
     #[inline(always)]
     fn get(&self, address: &lvs_common::abi::Address) -> Option<Entry> {
-        // SAFETY: copied at once.
-        unsafe { LOCALITY.get(LocalityKey { address: *address, service: self.service }).copied() }
+        let entry = LOCALITY.get_ptr(LocalityKey { address: *address, service: self.service })?;
+        // SAFETY: an element of the map. Volatile, else the compiler has a function copy it.
+        Some(unsafe { entry.read_volatile() })
     }
 
     #[inline(always)]

@@ -49,14 +49,14 @@ where
     }
     let now = track::jiffies();
     if let Some((at, connection)) = track::of_client(p) {
-        match fate::of(p, settings, at, connection, now) {
+        match fate::of(p, settings, connection, now) {
             Fate::Live if P::COMPLETE => {
                 note::settle(packet);
                 return jump(packet, pipeline::<A>());
             }
             Fate::Drop if P::COMPLETE => return count::drop(packet, Exit::DropNoDestination),
             Fate::Live | Fate::Drop => return P::PASS,
-            Fate::Gone => {}
+            Fate::Over => drop(track::remove(at, connection, settings.epoch, |_| true)),
         }
     }
     match ask(packet, p, settings, now) {
@@ -142,7 +142,7 @@ where
     r.dest = 0;
     r.v6 = (A::HEADER > 20) as u32;
     let persistent = config.flags & service_flags::PERSISTENT != 0;
-    r.engine = Engine::default();
+    r.engine.hash = 0;
     if persistent && config.pe != 0 {
         if !P::COMPLETE {
             return Err(P::PASS);

@@ -1,7 +1,11 @@
 //! Locality-based least connections: an address stays with one destination until that is overloaded. The address is the
 //! packet's destination, so this suits firewall-mark services in front of caches.
 
-use super::{Candidate, Destinations, PickKey, Visit, locality::Entry, locality::Locality, locality::SET, scan};
+use super::{
+    Candidate, Destinations, PickKey, Visit,
+    locality::{self, Entry, Locality},
+    scan,
+};
 use crate::abi::DestId;
 
 /// Looks for a destination that is less than half full.
@@ -17,11 +21,17 @@ impl Visit for Idle {
     }
 }
 
+/// Whether a destination is less than half full.
+#[inline(always)]
+pub fn has_idle<D: Destinations + ?Sized>(list: &D) -> bool {
+    list.show(Idle { found: false }).found
+}
+
 /// Whether connections move away from `dest`: it has more active connections than its weight, and another has less than
 /// half of its own.
 #[inline(always)]
 pub(super) fn crowded<D: Destinations + ?Sized>(list: &D, active: u32, weight: u32) -> bool {
-    active > weight && list.show(Idle { found: false }).found
+    active > weight && list.has_idle()
 }
 
 /// Whether a remembered destination still serves. Thresholds do not count.
@@ -43,9 +53,9 @@ pub fn pick<D: Destinations + ?Sized, L: Locality>(list: &D, locality: &L, key: 
             return known;
         }
     }
-    let dest = scan::best::<scan::Wlc, D>(list);
+    let dest = list.best(scan::WLC);
     if dest != 0 {
-        let mut dests = [0; SET];
+        let mut dests = locality::empty();
         dests[0] = dest;
         locality.put(&key.virt, &Entry { used: key.now, changed: key.now, dests });
     }

@@ -3,7 +3,7 @@
 
 use super::{
     Destinations, PickKey, Walk, lblc, lighter,
-    locality::{Entry, Locality, SET},
+    locality::{self, Entry, Locality, SET},
     scan,
 };
 use crate::abi::DestId;
@@ -19,8 +19,8 @@ struct Member {
 }
 
 /// Looks at the members of a set.
-struct Members<'a> {
-    set: &'a [DestId; SET],
+struct Members {
+    set: [DestId; SET],
     position: u32,
     /// The least loaded one that is usable.
     least: Member,
@@ -28,7 +28,7 @@ struct Members<'a> {
     most: Member,
 }
 
-impl Walk for Members<'_> {
+impl Walk for Members {
     #[inline(always)]
     fn step<D: Destinations + ?Sized>(&mut self, list: &D) -> bool {
         let id = self.set.get(self.position as usize & (SET - 1)).copied().unwrap_or(0);
@@ -72,8 +72,8 @@ fn insert(set: &mut [DestId; SET], dest: DestId) -> bool {
     if set.contains(&dest) {
         return false;
     }
-    set.copy_within(..SET - 1, 1);
-    set[0] = dest;
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, _] = *set;
+    *set = [dest, a, b, c, d, e, f, g, h, i, j, k, l, m, n, o];
     true
 }
 
@@ -82,12 +82,11 @@ fn insert(set: &mut [DestId; SET], dest: DestId) -> bool {
 pub fn pick<D: Destinations + ?Sized, L: Locality>(list: &D, locality: &L, key: &PickKey) -> DestId {
     let mut entry = match locality.fresh(&key.virt, key.now) {
         Some(entry) => entry,
-        None => Entry { changed: key.now, ..Entry::default() },
+        None => Entry { used: key.now, changed: key.now, dests: locality::empty() },
     };
     entry.used = key.now;
-    let mut members = Members { set: &entry.dests, position: 0, least: Member::default(), most: Member::default() };
-    list.walk(SET as u32, &mut members);
-    let Members { least, most, .. } = members;
+    let members = Members { set: entry.dests, position: 0, least: Member::default(), most: Member::default() };
+    let Members { least, most, .. } = list.walk(SET as u32, members);
 
     let [_, second, ..] = entry.dests;
     if second != 0 && most.id != 0 && key.now > entry.changed.wrapping_add(locality.lifetime()) {
@@ -96,7 +95,7 @@ pub fn pick<D: Destinations + ?Sized, L: Locality>(list: &D, locality: &L, key: 
     }
     let mut dest = least.id;
     if dest == 0 || lblc::crowded(list, least.active, least.weight) {
-        dest = scan::best::<scan::Wlc, D>(list);
+        dest = list.best(scan::WLC);
         if dest != 0 && insert(&mut entry.dests, dest) {
             entry.changed = key.now;
         }

@@ -104,7 +104,5 @@ pub fn pick<D: Destinations + ?Sized, T: Table>(list: &D, table: T, flags: u32, 
     if found != 0 || flags & service_flags::SCHED1 == 0 {
         return found;
     }
-    let mut probe = Probe { table, value, offset: first, found: 0 };
-    list.walk(SLOTS as u32, &mut probe);
-    probe.found
+    list.walk(SLOTS as u32, Probe { table, value, offset: first, found: 0 }).found
 }

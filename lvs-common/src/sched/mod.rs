@@ -24,6 +24,7 @@ pub mod twos;
 pub mod wrr;
 
 use crate::abi::{Address, DestId, Scheduler, ServiceConfig};
+use scan::{FO, LC, NQ, OVF, SED, WLC};
 
 /// What a scheduler sees of a destination.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -78,14 +79,26 @@ pub trait Destinations {
     /// or belongs to another service.
     fn recall(&self, id: DestId) -> Option<Candidate>;
 
-    /// Calls [`Walk::step`] until it returns `true`, at most `steps` times.
-    fn walk<W: Walk>(&self, steps: u32, walk: &mut W);
+    /// Calls [`Walk::step`] until it returns `true`, at most `steps` times; what has become of `walk`.
+    fn walk<W: Walk>(&self, steps: u32, walk: W) -> W;
 
     /// Shows the destinations to `visit` in the order of the list, until it returns `true`; what has become of it. Those
     /// of weight 0 may be left out, and [`Candidate::next`] may be 0.
     #[inline(always)]
     fn show<V: Visit>(&self, visit: V) -> V {
         OneByOne::show(self, visit)
+    }
+
+    /// What [`scan::best`] finds. The data plane has it in a function that the BPF verifier follows once, for all that call it.
+    #[inline(always)]
+    fn best(&self, scheduler: u8) -> DestId {
+        scan::best(self, scheduler)
+    }
+
+    /// What [`lblc::has_idle`] finds; likewise.
+    #[inline(always)]
+    fn has_idle(&self) -> bool {
+        lblc::has_idle(self)
     }
 }
 
@@ -105,11 +118,8 @@ impl<V: Visit> OneByOne<V> {
     /// What has become of `visit` when it was shown the destinations.
     #[inline(always)]
     pub fn show<D: Destinations + ?Sized>(list: &D, visit: V) -> V {
-        let mut walk = OneByOne { at: list.head(), visit };
-        if walk.at != 0 {
-            list.walk(list.count(), &mut walk);
-        }
-        walk.visit
+        let walk = OneByOne { at: list.head(), visit };
+        if walk.at == 0 { walk.visit } else { list.walk(list.count(), walk).visit }
     }
 }
 
@@ -209,27 +219,16 @@ pub fn pick<D: Destinations, T: Table, L: locality::Locality>(
 ) -> Pick {
     const RR: u8 = Scheduler::Rr as u8;
     const WRR: u8 = Scheduler::Wrr as u8;
-    const LC: u8 = Scheduler::Lc as u8;
-    const WLC: u8 = Scheduler::Wlc as u8;
     const LBLC: u8 = Scheduler::Lblc as u8;
     const LBLCR: u8 = Scheduler::Lblcr as u8;
     const DH: u8 = Scheduler::Dh as u8;
     const SH: u8 = Scheduler::Sh as u8;
-    const SED: u8 = Scheduler::Sed as u8;
-    const NQ: u8 = Scheduler::Nq as u8;
-    const FO: u8 = Scheduler::Fo as u8;
-    const OVF: u8 = Scheduler::Ovf as u8;
     const MH: u8 = Scheduler::Mh as u8;
     const TWOS: u8 = Scheduler::Twos as u8;
     let dest = match config.scheduler {
         RR => return rr::pick(list, state),
         WRR => return wrr::pick(list, config, state),
-        LC => scan::best::<scan::Lc, D>(list),
-        WLC => scan::best::<scan::Wlc, D>(list),
-        SED => scan::best::<scan::Sed, D>(list),
-        NQ => scan::best::<scan::Nq, D>(list),
-        FO => scan::best::<scan::Fo, D>(list),
-        OVF => scan::best::<scan::Ovf, D>(list),
+        LC | WLC | SED | NQ | FO | OVF => list.best(config.scheduler),
         TWOS => twos::pick(list, key.random),
         DH => dh::pick(list, table, key),
         SH => sh::pick(list, table, config.flags, key),

@@ -30,11 +30,8 @@ impl Walk for Round {
 pub fn pick<D: Destinations + ?Sized>(list: &D, state: u64) -> Pick {
     let last = state as DestId;
     let at = if last == 0 { 0 } else { list.get(last).map_or(0, |dest| dest.next) };
-    let mut round = Round { at, found: 0 };
-    if list.head() != 0 {
-        list.walk(list.count(), &mut round);
-    }
-    Pick { dest: round.found, state: if round.found == 0 { state } else { round.found as u64 } }
+    let found = if list.head() == 0 { 0 } else { list.walk(list.count(), Round { at, found: 0 }).found };
+    Pick { dest: found, state: if found == 0 { state } else { found as u64 } }
 }
 
 /// The state after a destination was removed: if it was the one picked last, the one before it on the list takes its place.

@@ -3,7 +3,7 @@
 use core::marker::PhantomData;
 
 use super::{Candidate, Destinations, Visit, lighter};
-use crate::abi::DestId;
+use crate::abi::{DestId, Scheduler};
 
 /// What a scheduler calls the best destination.
 pub trait Preference {
@@ -59,9 +59,35 @@ impl<P: Preference> Visit for Scan<P> {
     }
 }
 
-/// The best destination of the list, 0 if none is admitted.
+/// The schedulers' numbers, for patterns.
+pub const LC: u8 = Scheduler::Lc as u8;
+/// See [`LC`].
+pub const WLC: u8 = Scheduler::Wlc as u8;
+/// See [`LC`].
+pub const SED: u8 = Scheduler::Sed as u8;
+/// See [`LC`].
+pub const NQ: u8 = Scheduler::Nq as u8;
+/// See [`LC`].
+pub const FO: u8 = Scheduler::Fo as u8;
+/// See [`LC`].
+pub const OVF: u8 = Scheduler::Ovf as u8;
+
+/// What one of these schedulers calls the best destination of the list, 0 if it admits none.
 #[inline(always)]
-pub fn best<P: Preference, D: Destinations + ?Sized>(list: &D) -> DestId {
+pub fn best<D: Destinations + ?Sized>(list: &D, scheduler: u8) -> DestId {
+    match scheduler {
+        LC => preferred::<Lc, D>(list),
+        WLC => preferred::<Wlc, D>(list),
+        SED => preferred::<Sed, D>(list),
+        NQ => preferred::<Nq, D>(list),
+        FO => preferred::<Fo, D>(list),
+        OVF => preferred::<Ovf, D>(list),
+        _ => 0,
+    }
+}
+
+#[inline(always)]
+fn preferred<P: Preference, D: Destinations + ?Sized>(list: &D) -> DestId {
     let mut scan = Scan::<P> { best: Best::default(), preference: PhantomData };
     // Not as a part of the whole: that would be a constant, which programs are not to have.
     scan.best.load = u64::MAX;

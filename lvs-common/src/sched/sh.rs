@@ -41,7 +41,5 @@ pub fn pick<D: Destinations + ?Sized, T: Table>(list: &D, table: T, flags: u32, 
     if found != 0 || flags & service_flags::SCHED1 == 0 {
         return found;
     }
-    let mut probe = Probe { table, bucket: bucket.wrapping_mul(2), found: 0 };
-    list.walk(BUCKETS as u32, &mut probe);
-    probe.found
+    list.walk(BUCKETS as u32, Probe { table, bucket: bucket.wrapping_mul(2), found: 0 }).found
 }

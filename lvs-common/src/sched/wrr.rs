@@ -55,17 +55,19 @@ const fn fallen(from: u32, limit: u32, fall: u32) -> u32 {
     from.wrapping_sub(short.wrapping_add(1).wrapping_mul(fall))
 }
 
+/// In this order those that begin as 0 are apart: the compiler would have a function write four in a row.
+#[repr(C)]
 struct Rounds {
     at: DestId,
+    found: DestId,
     threshold: u32,
+    /// The first of the heaviest usable destinations of the whole pass, and its weight.
+    heaviest: DestId,
+    weight: u32,
     /// Threshold of the first whole pass.
     next: u32,
     /// In the whole pass, no longer in the rest of the one that the last pick left.
     whole: bool,
-    found: DestId,
-    /// The first of the heaviest usable destinations of the whole pass, and its weight.
-    heaviest: DestId,
-    weight: u32,
 }
 
 impl Walk for Rounds {
@@ -110,7 +112,7 @@ pub fn pick<D: Destinations + ?Sized>(list: &D, config: &ServiceConfig, state: u
     if last != 0 {
         rounds.at = list.get(last).map_or(head, |dest| dest.next);
     }
-    list.walk(list.count().wrapping_mul(2).wrapping_add(1), &mut rounds);
+    let rounds = list.walk(list.count().wrapping_mul(2).wrapping_add(1), rounds);
 
     let new = if rounds.found != 0 {
         State { last: rounds.found, threshold: rounds.threshold }

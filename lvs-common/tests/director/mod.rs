@@ -92,13 +92,14 @@ impl Destinations for Service {
         Destinations::get(self, id)
     }
 
-    fn walk<W: Walk>(&self, steps: u32, walk: &mut W) {
+    fn walk<W: Walk>(&self, steps: u32, mut walk: W) -> W {
         for _ in 0..steps {
             self.steps.set(self.steps.get() + 1);
             if walk.step(self) {
-                return;
+                break;
             }
         }
+        walk
     }
 
     fn show<V: Visit>(&self, mut visit: V) -> V {
