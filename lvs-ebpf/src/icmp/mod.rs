@@ -18,6 +18,7 @@ use lvs_common::{
     wire::{Icmp, protocol, tcp_flags},
 };
 
+use self::translate::Replaced;
 use crate::{
     checksum, count,
     maps::{REPORTS4, REPORTS6},
@@ -66,7 +67,7 @@ impl<A> Report<A> {
 }
 
 /// A family whose errors are read.
-pub trait Reported: Family + 'static {
+pub trait Reported: Family + Replaced + 'static {
     /// This CPU's place for one: the stack has none left.
     fn report() -> Option<*mut Report<Self>>;
 }

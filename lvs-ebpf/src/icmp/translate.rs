@@ -1,5 +1,6 @@
 //! Errors that go on: to the real server as its packets do, or to the client as if the virtual address had sent them.
 
+use aya_ebpf::bindings::__sk_buff;
 use lvs_common::{
     abi::{AF_INET, Connection, Forward, Settings},
     checksum,
@@ -58,9 +59,9 @@ pub fn to_server<A: Reported>(
         return count::drop(packet, Exit::DropTooBig);
     }
     let done = if mode == Forward::Masq as u8 || mode == Forward::FullNat as u8 {
-        replace(packet, report, Side::Destination, c.real, c.real_port, lower)
+        replace(packet, Side::Destination, &c.real, c.real_port, lower)
             // To the real server everything comes from the director.
-            && (mode == Forward::Masq as u8 || replace(packet, report, Side::Source, c.local, c.local_port, false))
+            && (mode == Forward::Masq as u8 || replace(packet, Side::Source, &c.local, c.local_port, false))
     } else {
         (!lower || rewrite::lower_ttl::<TcPacket, A>(packet)) && (!is_tunnel || tunnel::apply(packet, p, &outer, true))
     };
@@ -106,9 +107,9 @@ pub fn to_client<A: Reported>(
             return count::drop(packet, Exit::DropTtl);
         }
     }
-    let done = replace(packet, report, Side::Source, c.virt, c.virt_port, !own && !route.local)
+    let done = replace(packet, Side::Source, &c.virt, c.virt_port, !own && !route.local)
         && (!is_fullnat
-            || replace(packet, report, Side::Destination, c.client, c.client_port, false)
+            || replace(packet, Side::Destination, &c.client, c.client_port, false)
                 && narrow(packet, report, fullnat::toa::added(c, settings)));
     if !done {
         return count::drop(packet, Exit::DropInternal);
@@ -142,10 +143,49 @@ fn narrow<A: Reported>(packet: TcPacket, r: &Report<A>, less: u32) -> bool {
     true
 }
 
+/// A family in whose errors addresses are replaced.
+pub trait Replaced: Sized {
+    /// See [`replace`]; `how` is 1 for the source, and 2 more to lower the TTL.
+    fn replace(skb: *mut __sk_buff, how: u32, address: &Self, port: u32) -> u32;
+}
+
+macro_rules! replaced {
+    ($address:ty, $name:ident) => {
+        impl Replaced for $address {
+            #[inline(always)]
+            fn replace(skb: *mut __sk_buff, how: u32, address: &Self, port: u32) -> u32 {
+                $name(skb, how, address, port)
+            }
+        }
+
+        /// Of global linkage, as [`advance`](crate::advance)'s are.
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn $name(skb: *mut __sk_buff, how: u32, address: *const $address, port: u32) -> u32 {
+            let Some(report) = <$address>::report() else { return 0 };
+            if address.is_null() {
+                return 0;
+            }
+            let side = if how & 1 != 0 { Side::Source } else { Side::Destination };
+            // SAFETY: this CPU's own element, and one of a map.
+            let (report, address) = unsafe { (&*report, *address) };
+            replace_in(TcPacket(skb), report, side, address, port as u16, how & 2 != 0) as u32
+        }
+    };
+}
+
+replaced!(u32, replace_in_error4);
+replaced!([u32; 4], replace_in_error6);
+
 /// Replaces address and port of one side of the error, and in the packet it quotes those of the other side. The quoted
 /// packet's transport checksum stays as it is: the quote is seldom long enough to judge it by.
 #[inline(always)]
-fn replace<A: Reported>(packet: TcPacket, r: &Report<A>, side: Side, address: A, port: u16, lower: bool) -> bool {
+fn replace<A: Reported>(packet: TcPacket, side: Side, address: &A, port: u16, lower: bool) -> bool {
+    A::replace(packet.0, (side == Side::Source) as u32 | (lower as u32) << 1, address, port as u32) != 0
+}
+
+#[inline(always)]
+fn replace_in<A: Reported>(packet: TcPacket, r: &Report<A>, side: Side, address: A, port: u16, lower: bool) -> bool {
     let (old_outer, old_inner, old_port, port_at) = match side {
         Side::Destination => (r.outer.destination, r.about.destination, r.about.destination_port, r.transport()),
         Side::Source => (r.outer.source, r.about.source, r.about.source_port, r.transport() + 2),
