@@ -1,10 +1,7 @@
 //! Packets of one family made packets of the other (RFC 7915), for FullNAT between a client and a real server of different
 //! families. Only what has neither options nor extension headers is translated.
 
-use crate::{
-    checksum,
-    wire::{Ipv4, Ipv6, fragment, icmp},
-};
+use crate::wire::{Ipv4, Ipv6, fragment, icmp};
 
 /// Bytes that an IPv6 header is longer than one of IPv4.
 pub const GROWTH: u32 = 20;
@@ -157,6 +154,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::checksum;
 
     #[test]
     fn sizes_differ_by_the_headers() {
