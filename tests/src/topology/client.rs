@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,9 @@ use anyhow::{Context, Result};
 
 use super::{Namespace, Origin, Session};
 use crate::text;
+
+/// Datagrams sent: ports in their order, below those that the kernel picks, are in no connection that an earlier one left.
+static PORTS: AtomicU16 = AtomicU16::new(0);
 
 /// A client in a namespace.
 #[derive(Clone, Copy)]
@@ -60,10 +64,11 @@ impl Client<'_> {
         })
     }
 
-    /// The answer to a datagram of `length` bytes, sent from a new socket.
+    /// The answer to a datagram of `length` bytes, sent from a port that none was sent from before.
     pub fn datagram(self, to: SocketAddr, length: usize) -> Result<String> {
         self.0.enter(|| {
-            let socket = UdpSocket::bind(if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" })?;
+            let port = 10_000 + PORTS.fetch_add(1, Ordering::Relaxed) % 20_000;
+            let socket = UdpSocket::bind((if to.is_ipv4() { "0.0.0.0" } else { "::" }, port))?;
             socket.set_read_timeout(Some(Duration::from_secs(5)))?;
             socket.connect(to)?;
             socket.send(&text(length))?;
