@@ -127,30 +127,38 @@ where
     Table: Store<A>,
 {
     // SAFETY: this CPU's own draft.
-    let (local, local_port, real, real_port, protocol) = unsafe {
-        let (local, local_port) = ((*draft).local, (*draft).local_port);
-        let (real, real_port) = ((*draft).real, (*draft).real_port);
-        (*draft).client = local;
-        (*draft).client_port = local_port;
-        (*draft).virt = real;
-        (*draft).virt_port = real_port;
+    unsafe {
+        (*draft).client = (*draft).local;
+        (*draft).client_port = (*draft).local_port;
+        (*draft).virt = (*draft).real;
+        (*draft).virt_port = (*draft).real_port;
         (*draft).kind = conn_kind::ALIAS;
         (*draft).timeout = FOREVER;
         (*draft).control = at.wrapping_add(1);
         (*draft).dest = 0;
-        (local, local_port, real, real_port, (*draft).protocol)
-    };
-    let same = |c: &Connection<A>| {
-        c.kind == conn_kind::ALIAS
-            && c.client == local
-            && c.client_port == local_port
-            && c.virt == real
-            && c.virt_port == real_port
-            && c.protocol == protocol
+    }
+    put::<A, A>(draft, at)
+}
+
+/// Puts an alias into the table of its family, and has connection `at` of its client's family know it.
+#[inline(always)]
+pub fn put<A: Drafted, B: Drafted>(alias: *const Connection<B>, at: u32) -> Result<(), Exit>
+where
+    Table: Store<A> + Store<B>,
+{
+    // SAFETY: this CPU's own draft. It is read where it is compared: what is on the stack counts twice, here and in the loop.
+    let a = unsafe { &*alias };
+    let same = |c: &Connection<B>| {
+        c.kind == a.kind
+            && c.client == a.client
+            && c.client_port == a.client_port
+            && c.virt == a.virt
+            && c.virt_port == a.virt_port
+            && c.protocol == a.protocol
     };
     // SAFETY: an entry of the table that nobody else can find yet.
-    let fill = |c: *mut Connection<A>| unsafe { copy(draft, c) };
-    let hash = track::hash(local, local_port, protocol);
+    let fill = |c: *mut Connection<B>| unsafe { copy(alias, c) };
+    let hash = track::hash(a.client, a.client_port, a.protocol);
     let (alias, _) = table::insert(&Table, hash, u64::MAX, same, fill).map_err(schedule::refusal)?;
     if let Some(connection) = <Table as Store<A>>::connection(&Table, at) {
         // SAFETY: an element of the map.

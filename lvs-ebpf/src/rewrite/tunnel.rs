@@ -3,7 +3,6 @@
 use aya_ebpf::helpers::generated::bpf_get_prandom_u32;
 use lvs_common::{
     abi::{AF_INET, Address, DestConfig, IpAddress, tunnel},
-    checksum,
     wire::{Ethernet, Ipv4, Ipv6, Udp, ethertype, fragment, protocol},
 };
 
@@ -138,14 +137,6 @@ fn write_v4<P: Packet, A>(packet: P, p: &Parsed<A>, outer: &Outer<'_>, l4: u8, l
     // RFC 6864: an identification is for packets that may be fragmented.
     // SAFETY: a helper without arguments.
     let (fragment, id) = if outer.df { (fragment::DF, 0) } else { (0, unsafe { bpf_get_prandom_u32() } as u16 | 1) };
-    let (source, destination) = (outer.source.0[0], outer.destination.0[0]);
-    let sum = u16::from_ne_bytes([0x45, tos]) as u64
-        + length as u64
-        + id as u64
-        + fragment as u64
-        + u16::from_ne_bytes([ttl, l4]) as u64
-        + source as u64
-        + destination as u64;
     // SAFETY: checked by `at`.
     unsafe {
         *h = Ipv4 {
@@ -156,10 +147,11 @@ fn write_v4<P: Packet, A>(packet: P, p: &Parsed<A>, outer: &Outer<'_>, l4: u8, l
             fragment,
             ttl,
             protocol: l4,
-            check: !checksum::fold(sum),
-            source,
-            destination,
-        };
+            check: 0,
+            source: outer.source.0[0],
+            destination: outer.destination.0[0],
+        }
+        .sealed();
     }
     true
 }

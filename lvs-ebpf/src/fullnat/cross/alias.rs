@@ -4,14 +4,14 @@
 use lvs_common::{
     abi::{Address, Connection, Forward, conn_flags, conn_kind},
     exit::Exit,
-    table::{self, Store},
+    table::Store,
 };
 
 use crate::{
-    fullnat::open::FOREVER,
+    fullnat::open::{self, FOREVER},
     maps::LOCALS,
     parse::Family,
-    schedule::{self, Drafted, copy},
+    schedule::Drafted,
     track::{self, Table},
 };
 
@@ -71,15 +71,13 @@ where
     // SAFETY: this CPU's own draft.
     let d = unsafe { &*draft };
     let (Some(local), Some(other)) = (LOCALS.get(d.local_id), B::draft()) else { return Err(Exit::DropInternal) };
-    let (local, real) = (B::narrow(local.address), B::narrow(*real));
-    let (local_port, real_port, protocol) = (d.local_port, d.real_port, d.protocol);
     // SAFETY: this CPU's own draft of the other family, which no packet at hand needs.
     unsafe {
-        (*other).client = local;
-        (*other).virt = real;
-        (*other).client_port = local_port;
-        (*other).virt_port = real_port;
-        (*other).protocol = protocol;
+        (*other).client = B::narrow(local.address);
+        (*other).virt = B::narrow(*real);
+        (*other).client_port = d.local_port;
+        (*other).virt_port = d.real_port;
+        (*other).protocol = d.protocol;
         (*other).kind = conn_kind::CROSSED;
         (*other).forward = Forward::FullNat as u8;
         (*other).last_seen = d.last_seen;
@@ -94,23 +92,7 @@ where
         (*other).alias = 0;
         (*other).local_id = 0;
     }
-    let same = |c: &Connection<B>| {
-        c.kind == conn_kind::CROSSED
-            && c.client == local
-            && c.client_port == local_port
-            && c.virt == real
-            && c.virt_port == real_port
-            && c.protocol == protocol
-    };
-    // SAFETY: an entry of the table that nobody else can find yet.
-    let fill = |c: *mut Connection<B>| unsafe { copy(other, c) };
-    let hash = track::hash(local, local_port, protocol);
-    let (alias, _) = table::insert(&Table, hash, u64::MAX, same, fill).map_err(schedule::refusal)?;
-    if let Some(connection) = <Table as Store<A>>::connection(&Table, at) {
-        // SAFETY: an element of the map.
-        unsafe { (&raw mut (*connection).alias).write_volatile(alias.wrapping_add(1)) };
-    }
-    Ok(())
+    open::put::<A, B>(other, at)
 }
 
 #[inline(always)]

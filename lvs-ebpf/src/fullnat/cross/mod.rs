@@ -61,6 +61,16 @@ fn longest(largest: u32, mtu: u32) -> u32 {
     if largest == 0 || largest > mtu { mtu } else { largest }
 }
 
+/// Whether a packet fits as one of the other family, and the largest of the fragments it came in, 0 if it came whole.
+#[inline(always)]
+fn fits<A: Family>(packet: TcPacket, p: &Parsed<A>, mtu: u32) -> (bool, u32) {
+    let (room, largest) = (cross::room(v4::<A>(), mtu), note::largest(packet));
+    match largest {
+        0 => (deliver::fits(packet, p.length, A::HEADER as u32 + 20, room), 0),
+        largest => (largest <= room, largest),
+    }
+}
+
 /// Serves a client's packet of family `A` for a real server of family `B`.
 #[inline(always)]
 pub fn forward<A: Family + 'static, B: Family>(packet: TcPacket) -> i32
@@ -95,11 +105,7 @@ where
         return jump(packet, of_family::<A>(Tail::Tell4, Tail::Tell6));
     }
     let mtu = route.hop.mtu as u32;
-    let (room, largest) = (cross::room(v4::<A>(), mtu), note::largest(packet));
-    let fits = match largest {
-        0 => deliver::fits(packet, p.length, A::HEADER as u32 + 20, room),
-        largest => largest <= room,
-    };
+    let (fits, largest) = fits(packet, p, mtu);
     if !fits && !cross::may_be_cut(v4::<A>(), p.length, p.df) {
         return reject::too_big::<TcPacket, A>(packet, cross::told(v4::<A>(), mtu, toa::added(c, settings)), 0, 0);
     }
@@ -140,11 +146,7 @@ where
             return reject::time_exceeded::<TcPacket, A>(packet, dest.id, 0);
         }
         let mtu = route.hop.mtu as u32;
-        let (room, largest) = (cross::room(v4::<A>(), mtu), note::largest(packet));
-        let fits = match largest {
-            0 => deliver::fits(packet, p.length, A::HEADER as u32 + 20, room),
-            largest => largest <= room,
-        };
+        let (fits, largest) = fits(packet, p, mtu);
         if !fits && !cross::may_be_cut(v4::<A>(), p.length, p.df) {
             return reject::too_big::<TcPacket, A>(packet, cross::told(v4::<A>(), mtu, 0), dest.id, 0);
         }
