@@ -1,13 +1,13 @@
 //! The destinations of a service as the schedulers see them.
 
-use core::ffi::c_void;
+use core::{ffi::c_void, mem::MaybeUninit};
 
 use aya_ebpf::helpers::generated::bpf_loop;
 use lvs_common::{
-    abi::{DestId, Destination, ServiceId},
+    abi::{Address, DestId, Destination, ServiceId},
     sched::{
         Candidate, Destinations, OneByOne, Table, Visit, Walk, lblc,
-        locality::{Entry, Locality},
+        locality::{Entry, Locality, is_fresh},
         roster, scan,
     },
 };
@@ -186,14 +186,27 @@ pub struct Memory {
 
 impl Locality for Memory {
     #[inline(always)]
-    fn get(&self, address: &lvs_common::abi::Address) -> Option<Entry> {
-        let entry = LOCALITY.get_ptr(LocalityKey { address: *address, service: self.service })?;
-        // SAFETY: an element of the map. Volatile, else the compiler has a function copy it.
-        Some(unsafe { entry.read_volatile() })
+    fn fresh(&self, address: &Address, now: u64) -> Option<Entry> {
+        let entry = LOCALITY.get_ptr_mut(LocalityKey { address: *address, service: self.service })?;
+        let mut copy = MaybeUninit::<Entry>::uninit();
+        let (from, to) = (entry.cast::<u64>(), copy.as_mut_ptr().cast::<u64>());
+        // SAFETY: an element of the map, and a copy of it. By words, as the compiler would have a function copy it. Should the
+        // map give the element to another address at the same moment, that is as good as used.
+        unsafe {
+            let used = &raw mut (*entry).used;
+            if !is_fresh(used.read_volatile(), self.lifetime, now) {
+                return None;
+            }
+            used.write_volatile(now);
+            for word in 0..size_of::<Entry>() / 8 {
+                to.add(word).write_volatile(from.add(word).read());
+            }
+            Some(copy.assume_init())
+        }
     }
 
     #[inline(always)]
-    fn put(&self, address: &lvs_common::abi::Address, entry: &Entry) {
+    fn put(&self, address: &Address, entry: &Entry) {
         // A full map evicts the entry unused for longest; without room the next connection picks anew.
         let _ = LOCALITY.insert(LocalityKey { address: *address, service: self.service }, entry, 0);
     }

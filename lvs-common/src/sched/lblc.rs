@@ -43,10 +43,8 @@ fn serves<D: Destinations + ?Sized>(list: &D, dest: &Candidate) -> bool {
 /// The address's destination if it still serves, else wlc's choice, which is remembered.
 #[inline(always)]
 pub fn pick<D: Destinations + ?Sized, L: Locality>(list: &D, locality: &L, key: &PickKey) -> DestId {
-    if let Some(mut entry) = locality.fresh(&key.virt, key.now) {
+    if let Some(entry) = locality.fresh(&key.virt, key.now) {
         let [known, ..] = entry.dests;
-        entry.used = key.now;
-        locality.put(&key.virt, &entry);
         if let Some(dest) = list.recall(known)
             && serves(list, &dest)
         {

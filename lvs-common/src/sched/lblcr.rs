@@ -84,23 +84,22 @@ pub fn pick<D: Destinations + ?Sized, L: Locality>(list: &D, locality: &L, key: 
         Some(entry) => entry,
         None => Entry { used: key.now, changed: key.now, dests: locality::empty() },
     };
-    entry.used = key.now;
     let members = Members { set: entry.dests, position: 0, least: Member::default(), most: Member::default() };
     let Members { least, most, .. } = list.walk(SET as u32, members);
 
+    let mut is_changed = false;
     let [_, second, ..] = entry.dests;
     if second != 0 && most.id != 0 && key.now > entry.changed.wrapping_add(locality.lifetime()) {
         remove(&mut entry.dests, most.position);
-        entry.changed = key.now;
+        is_changed = true;
     }
     let mut dest = least.id;
     if dest == 0 || lblc::crowded(list, least.active, least.weight) {
         dest = list.best(scan::WLC);
-        if dest != 0 && insert(&mut entry.dests, dest) {
-            entry.changed = key.now;
-        }
+        is_changed |= dest != 0 && insert(&mut entry.dests, dest);
     }
-    if entry.dests[0] != 0 {
+    if is_changed {
+        entry.changed = key.now;
         locality.put(&key.virt, &entry);
     }
     dest

@@ -30,8 +30,8 @@ pub fn empty() -> [DestId; SET] {
 
 /// The entries of a service.
 pub trait Locality {
-    /// The entry of an address.
-    fn get(&self, address: &Address) -> Option<Entry>;
+    /// The entry of an address, which is used `now`, unless it has not been for too long ([`is_fresh`]).
+    fn fresh(&self, address: &Address, now: u64) -> Option<Entry>;
 
     /// Stores the entry of an address. It may fail for want of room: the connection does not depend on it.
     fn put(&self, address: &Address, entry: &Entry);
@@ -39,14 +39,13 @@ pub trait Locality {
     /// How long an entry is good without being used, and a set stays as it is before its most loaded destination is taken
     /// out (`lblc_expiration`, `lblcr_expiration`), in the unit of [`PickKey::now`](super::PickKey::now).
     fn lifetime(&self) -> u64;
+}
 
-    /// The entry of an address, unless it has not been used for too long.
-    ///
-    /// IPVS's housekeeping forgets such entries half an hour later at most, and the least used of more than 16,384. Here
-    /// they are no longer found, and a full table forgets the entry unused for longest.
-    #[inline(always)]
-    fn fresh(&self, address: &Address, now: u64) -> Option<Entry> {
-        let entry = self.get(address)?;
-        if now > entry.used.wrapping_add(self.lifetime()) { None } else { Some(entry) }
-    }
+/// Whether an entry that was `used` last then is still good.
+///
+/// IPVS's housekeeping forgets those that are not half an hour later at most, and the least used of more than 16,384. Here
+/// they are no longer found, and a full table forgets the entry unused for longest.
+#[inline(always)]
+pub const fn is_fresh(used: u64, lifetime: u64, now: u64) -> bool {
+    now <= used.wrapping_add(lifetime)
 }

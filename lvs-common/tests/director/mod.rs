@@ -14,7 +14,7 @@ use lvs_common::{
         self, Candidate, Destinations, OneByOne, Pick, PickKey, TableDest, Visit, Walk,
         change::{self, Change},
         dh,
-        locality::{Entry, Locality},
+        locality::{Entry, Locality, is_fresh},
         mh, overload, roster, sh,
     },
     state::{self, Direction, TCP, UDP, tcp},
@@ -126,8 +126,11 @@ impl Destinations for Service {
 }
 
 impl Locality for Service {
-    fn get(&self, address: &Address) -> Option<Entry> {
-        self.entries.borrow().get(address).copied()
+    fn fresh(&self, address: &Address, now: u64) -> Option<Entry> {
+        let mut entries = self.entries.borrow_mut();
+        let entry = entries.get_mut(address).filter(|entry| is_fresh(entry.used, self.lifetime, now))?;
+        entry.used = now;
+        Some(*entry)
     }
 
     fn put(&self, address: &Address, entry: &Entry) {
