@@ -288,7 +288,7 @@ fn insert_locked<A, S: Store<A>>(
         return Err(InsertError::Busy);
     }
     let result = place(store, hash, due, index, bucket, fill);
-    if result.is_ok() {
+    if result.is_ok() && probe != 0 {
         store.pass_by(hash, probe, 1);
     }
     store.unlock(bucket);

@@ -181,9 +181,9 @@ where
         let df = p.df && A::HEADER == 20 && settings.sysctls.pmtu_disc != 0;
         let outer = || Outer::new(dest.config, family, source, to, df);
         let (served, overhead) = match mode {
-            MASQ => (nat::possible(packet, p, c.real_port != p.destination_port), 0),
-            ROUTE => (true, 0),
-            TUNNEL => (!outer().summed(), outer().overhead()),
+            Forward::MASQ => (nat::possible(packet, p, c.real_port != p.destination_port), 0),
+            Forward::ROUTE => (true, 0),
+            Forward::TUNNEL => (!outer().summed(), outer().overhead()),
             _ => (false, 0),
         };
         if !served || p.ttl <= 1 {
@@ -196,7 +196,7 @@ where
         seen(packet, p, settings, at, connection, dest, now);
         // Mode and tunnel are read again: the verifier would follow the rest once for each.
         let mode = track::mode(connection);
-        if !modify(packet, p, Some(c).filter(|_| mode == MASQ), mode == TUNNEL, outer, true, true) {
+        if !modify(packet, p, Some(c).filter(|_| mode == Forward::MASQ), mode == Forward::TUNNEL, outer, true, true) {
             return count::drop(packet, Exit::DropInternal);
         }
         return count::leave(packet, done(mode), deliver::send_xdp(packet, &hop));
@@ -206,7 +206,7 @@ where
     if mode == Forward::Local as u8 {
         return count::pass(packet, Exit::Local);
     }
-    if mode == TUNNEL {
+    if mode == Forward::TUNNEL {
         // A program of its own: both ways together are more paths than the verifier follows.
         note::set_dest(packet, dest.id);
         return jump(packet, if A::HEADER == 20 { Tail::Encapsulate4 } else { Tail::Encapsulate6 });
@@ -232,7 +232,7 @@ fn send<P: Packet, A: Family, const IS_TUNNEL: bool>(
     dest: &Dest,
     now: u64,
 ) -> i32 {
-    let mode = c.map_or(TUNNEL, |c| c.forward);
+    let mode = c.map_or(Forward::TUNNEL, |c| c.forward);
     // SAFETY: elements of maps; what other CPUs change is read as wholes.
     let (to, family, source) = unsafe { (&(*dest.it).address, (*dest.it).family, &(*dest.it).source) };
     // SAFETY: as above.
@@ -246,7 +246,7 @@ fn send<P: Packet, A: Family, const IS_TUNNEL: bool>(
         return count::drop(packet, Exit::DropNoRoute);
     }
     if route.local {
-        if mode == MASQ && !modify(packet, p, c, false, outer, false, true) {
+        if mode == Forward::MASQ && !modify(packet, p, c, false, outer, false, true) {
             return count::drop(packet, Exit::DropInternal);
         }
         return count::pass(packet, Exit::Local);
@@ -272,7 +272,7 @@ fn send<P: Packet, A: Family, const IS_TUNNEL: bool>(
         // SAFETY: an element of the map; the same value from everybody.
         unsafe { (*dest.it).source = deliver::copy(&route.source) };
     }
-    if !modify(packet, p, c.filter(|_| mode == MASQ), IS_TUNNEL, outer, packet.device() != 0, whole) {
+    if !modify(packet, p, c.filter(|_| mode == Forward::MASQ), IS_TUNNEL, outer, packet.device() != 0, whole) {
         return count::drop(packet, Exit::DropInternal);
     }
     if !whole {
@@ -282,17 +282,12 @@ fn send<P: Packet, A: Family, const IS_TUNNEL: bool>(
     count::leave(packet, done(mode), deliver::send_tc(packet, route))
 }
 
-/// Modes by number, for patterns.
-const MASQ: u8 = Forward::Masq as u8;
-const ROUTE: u8 = Forward::Route as u8;
-const TUNNEL: u8 = Forward::Tunnel as u8;
-
 /// The exit of a mode.
 #[inline(always)]
 fn done(mode: u8) -> Exit {
     match mode {
-        ROUTE => Exit::Route,
-        TUNNEL => Exit::Tunnel,
+        Forward::ROUTE => Exit::Route,
+        Forward::TUNNEL => Exit::Tunnel,
         _ => Exit::Nat,
     }
 }

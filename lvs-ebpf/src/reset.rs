@@ -236,13 +236,11 @@ where
         atomics::fetch_and32(unsafe { &raw mut (*connection).state }, !conn_flags::RESETTING);
         return;
     }
-    const MASQ: u8 = Forward::Masq as u8;
-    const FULLNAT: u8 = Forward::FullNat as u8;
     let (client, virt) = ((c.client, c.client_port), (c.virt, c.virt_port));
     // As the real server sends it, and as it comes by here.
     let (from, to) = match c.forward {
-        MASQ => ((c.real, c.real_port), client),
-        FULLNAT => ((c.real, c.real_port), (c.local, c.local_port)),
+        Forward::MASQ => ((c.real, c.real_port), client),
+        Forward::FULLNAT => ((c.real, c.real_port), (c.local, c.local_port)),
         _ => (virt, client),
     };
     // The client's comes second: it closes the connection.

@@ -259,17 +259,13 @@ where
             && c.client_port == p.destination_port
             && c.protocol == p.protocol
             && match (c.kind, c.forward) {
-                (conn_kind::CONNECTION, MASQ) => c.real == p.source && c.real_port == p.source_port,
-                (conn_kind::TEMPLATE, _) | (conn_kind::CONNECTION, FULLNAT) => false,
+                (conn_kind::CONNECTION, Forward::MASQ) => c.real == p.source && c.real_port == p.source_port,
+                (conn_kind::TEMPLATE, _) | (conn_kind::CONNECTION, Forward::FULLNAT) => false,
                 _ => c.virt == p.source && c.virt_port == p.source_port,
             }
     })?;
     fullnat::resolve(at, connection)
 }
-
-/// Modes by number, for patterns.
-const MASQ: u8 = Forward::Masq as u8;
-const FULLNAT: u8 = Forward::FullNat as u8;
 
 /// The mode of a connection, a [`Forward`] as its number. Read each time: see [`Outer::new`](crate::rewrite::tunnel::Outer::new).
 #[inline(always)]

@@ -18,6 +18,15 @@ pub enum Forward {
 }
 
 impl Forward {
+    /// [`Forward::Masq`] as its number, for patterns.
+    pub const MASQ: u8 = Forward::Masq as u8;
+    /// [`Forward::Tunnel`], likewise.
+    pub const TUNNEL: u8 = Forward::Tunnel as u8;
+    /// [`Forward::Route`], likewise.
+    pub const ROUTE: u8 = Forward::Route as u8;
+    /// [`Forward::FullNat`], likewise.
+    pub const FULLNAT: u8 = Forward::FullNat as u8;
+
     /// The mode of a number, `None` for one that is no mode.
     #[inline(always)]
     pub const fn from_u8(n: u8) -> Option<Self> {

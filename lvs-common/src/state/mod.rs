@@ -153,6 +153,7 @@ pub fn name(protocol: u8, state: u32, template: bool) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::protocol;
 
     #[test]
     fn a_service_overrides_three_timeouts_and_no_other() {
@@ -169,7 +170,9 @@ mod tests {
     #[test]
     fn what_is_kept_is_what_the_tables_keep() {
         let timeouts = Timeouts::default();
-        for (protocol, flags) in [TCP, UDP, SCTP].into_iter().flat_map(|protocol| (0..=255).map(move |f| (protocol, f)))
+        for (protocol, flags) in [TCP, UDP, SCTP, protocol::ESP, protocol::AH]
+            .into_iter()
+            .flat_map(|protocol| (0..=255).map(move |f| (protocol, f)))
         {
             let Some((word, seconds)) = kept(protocol, flags, &timeouts) else { continue };
             let state = (word & conn_flags::STATE) as u8;

@@ -73,7 +73,7 @@ fn thresholds_keep_connections_away() {
                     _ => sessions.push(session),
                 }
             }
-            ensure!(limited.len() == 4, "{options}: {} connections", limited.len());
+            ensure!(limited.len() == 4, "{options}: {} connections of {:?}", limited.len(), director.connections()?);
             // Each is reset, and its place in the table taken by a new one from the same port.
             while limited.len() > enough {
                 ensure!(open(&cluster, 0)?.ask()? == "rs2", "{options}: a connection beside {}", limited.len());
