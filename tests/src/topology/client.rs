@@ -11,8 +11,12 @@ use anyhow::{Context, Result};
 use super::{Namespace, Origin, Session};
 use crate::text;
 
-/// Datagrams sent: ports in their order, below those that the kernel picks, are in no connection that an earlier one left.
-static PORTS: AtomicU16 = AtomicU16::new(0);
+/// A port of clients that none had before, below those that the kernel picks. What a director or a real server remembers of
+/// an earlier client is not in the way of one that has it.
+pub fn fresh_port() -> u16 {
+    static TAKEN: AtomicU16 = AtomicU16::new(0);
+    10_000 + TAKEN.fetch_add(1, Ordering::Relaxed) % 20_000
+}
 
 /// A client in a namespace.
 #[derive(Clone, Copy)]
@@ -67,8 +71,7 @@ impl Client<'_> {
     /// The answer to a datagram of `length` bytes, sent from a port that none was sent from before.
     pub fn datagram(self, to: SocketAddr, length: usize) -> Result<String> {
         self.0.enter(|| {
-            let port = 10_000 + PORTS.fetch_add(1, Ordering::Relaxed) % 20_000;
-            let socket = UdpSocket::bind((if to.is_ipv4() { "0.0.0.0" } else { "::" }, port))?;
+            let socket = UdpSocket::bind((if to.is_ipv4() { "0.0.0.0" } else { "::" }, fresh_port()))?;
             socket.set_read_timeout(Some(Duration::from_secs(5)))?;
             socket.connect(to)?;
             socket.send(&text(length))?;

@@ -17,7 +17,7 @@ mod session;
 mod table;
 
 pub use cable::{Offloads, connect, set_offloads};
-pub use client::Client;
+pub use client::{Client, fresh_port};
 pub use cluster::{Arms, CLIENT, CLIENT6, Cluster, Layout, Site, TRUNK, VIP, VIP6};
 pub use control_group::ControlGroup;
 pub use namespace::{Namespace, is_root, lvs_compat_path, lvsadm_path};
