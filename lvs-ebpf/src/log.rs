@@ -15,10 +15,10 @@ use lvs_common::{
 };
 
 use crate::{
-    count,
+    exits,
     maps::LINES,
-    packet::{L3, Packet},
-    tail::{Tail, jump},
+    packet::access::{L3, Packet},
+    programs::{Tail, jump},
 };
 
 /// A line to be written.
@@ -70,7 +70,7 @@ pub fn opened<P: Packet>(packet: P, dest: DestId, next: Tail) -> i32 {
 /// Has a line written; returns only if it cannot.
 #[inline(always)]
 fn write<P: Packet>(packet: P, line: Line) {
-    if let Some(place) = LINES.get_ptr_mut(count::cpu()) {
+    if let Some(place) = LINES.get_ptr_mut(exits::cpu()) {
         // SAFETY: this CPU's own element.
         unsafe { place.write(line) };
         packet.tail_call(Tail::Log as u32);
@@ -80,7 +80,7 @@ fn write<P: Packet>(packet: P, line: Line) {
 /// The program that writes: the event's number, the device's, protocol, source and destination, the destination's number.
 #[inline(always)]
 pub fn run<P: Packet>(packet: P) -> i32 {
-    let Some(line) = LINES.get(count::cpu()) else { return P::PASS };
+    let Some(line) = LINES.get(exits::cpu()) else { return P::PASS };
     let line = *line;
     // SAFETY: checked by `at`.
     match packet.at::<Ethernet>(0).map_or(0, |h| unsafe { (*h).ethertype }) {

@@ -6,43 +6,18 @@
 #![feature(core_intrinsics)]
 #![allow(missing_docs, reason = "a program has no public interface; items are documented where they need it")]
 
-mod advance;
-mod atomics;
-mod bypass;
-mod challenge;
-mod checksum;
-mod count;
-mod defend;
-mod deliver;
-mod end;
-mod engine;
-mod estimate;
-mod expire;
-mod fate;
-mod fragment;
-mod fullnat;
-mod give_back;
-mod icmp;
-mod kernel_loop;
-mod list;
+mod egress;
+mod exits;
+mod forward;
+mod kernel;
 mod log;
 mod maps;
-mod mark;
-mod note;
-mod orphan;
 mod packet;
-mod params;
-mod parse;
-mod pipeline;
-mod reject;
-mod reset;
-mod rewrite;
-mod schedule;
-mod segment;
-mod service;
-mod tail;
-mod template;
-mod track;
+mod programs;
+mod rare;
+mod select;
+mod table;
+mod upkeep;
 
 use aya_ebpf::{
     EbpfContext as _,
@@ -53,8 +28,8 @@ use aya_ebpf::{
 use lvs_common::wire::{Ethernet, ethertype};
 
 use crate::{
-    packet::{Packet, TcPacket, XdpPacket},
-    tail::{Tail, jump},
+    packet::{access::Packet, tc::TcPacket, xdp::XdpPacket},
+    programs::{Tail, jump},
 };
 
 type V4 = u32;
@@ -71,7 +46,7 @@ fn ethertype_of<P: Packet>(packet: P) -> u16 {
 pub fn lvs_xdp(ctx: XdpContext) -> u32 {
     let packet = XdpPacket(ctx.ctx);
     let verdict = match ethertype_of(packet) {
-        ethertype::IPV4 => pipeline::run::<V4>(packet),
+        ethertype::IPV4 => forward::pipeline::run::<V4>(packet),
         ethertype::IPV6 => jump(packet, Tail::Ipv6),
         _ => XdpPacket::PASS,
     };
@@ -80,82 +55,82 @@ pub fn lvs_xdp(ctx: XdpContext) -> u32 {
 
 #[xdp]
 pub fn lvs_xdp6(ctx: XdpContext) -> u32 {
-    pipeline::run::<V6>(XdpPacket(ctx.ctx)) as u32
+    forward::pipeline::run::<V6>(XdpPacket(ctx.ctx)) as u32
 }
 
 #[xdp]
 pub fn lvs_xdp_new4(ctx: XdpContext) -> u32 {
-    schedule::run::<_, V4>(XdpPacket(ctx.ctx)) as u32
+    select::schedule::run::<_, V4>(XdpPacket(ctx.ctx)) as u32
 }
 
 #[xdp]
 pub fn lvs_xdp_new6(ctx: XdpContext) -> u32 {
-    schedule::run::<_, V6>(XdpPacket(ctx.ctx)) as u32
+    select::schedule::run::<_, V6>(XdpPacket(ctx.ctx)) as u32
 }
 
 #[xdp]
 pub fn lvs_xdp_pick(ctx: XdpContext) -> u32 {
-    schedule::pick(XdpPacket(ctx.ctx)) as u32
+    select::schedule::pick(XdpPacket(ctx.ctx)) as u32
 }
 
 #[xdp]
 pub fn lvs_xdp_open4(ctx: XdpContext) -> u32 {
-    schedule::open::<_, V4>(XdpPacket(ctx.ctx)) as u32
+    select::schedule::open::<_, V4>(XdpPacket(ctx.ctx)) as u32
 }
 
 #[xdp]
 pub fn lvs_xdp_open6(ctx: XdpContext) -> u32 {
-    schedule::open::<_, V6>(XdpPacket(ctx.ctx)) as u32
+    select::schedule::open::<_, V6>(XdpPacket(ctx.ctx)) as u32
 }
 
 #[xdp]
 pub fn lvs_xdp_claim4(ctx: XdpContext) -> u32 {
-    fullnat::open::claim::<_, V4>(XdpPacket(ctx.ctx)) as u32
+    forward::fullnat::open::claim::<_, V4>(XdpPacket(ctx.ctx)) as u32
 }
 
 #[xdp]
 pub fn lvs_xdp_claim6(ctx: XdpContext) -> u32 {
-    fullnat::open::claim::<_, V6>(XdpPacket(ctx.ctx)) as u32
+    forward::fullnat::open::claim::<_, V6>(XdpPacket(ctx.ctx)) as u32
 }
 
 #[xdp]
 pub fn lvs_xdp_enter4(ctx: XdpContext) -> u32 {
-    fullnat::open::enter::<_, V4>(XdpPacket(ctx.ctx)) as u32
+    forward::fullnat::open::enter::<_, V4>(XdpPacket(ctx.ctx)) as u32
 }
 
 #[xdp]
 pub fn lvs_xdp_enter6(ctx: XdpContext) -> u32 {
-    fullnat::open::enter::<_, V6>(XdpPacket(ctx.ctx)) as u32
+    forward::fullnat::open::enter::<_, V6>(XdpPacket(ctx.ctx)) as u32
 }
 
 #[xdp]
 pub fn lvs_xdp_fullnat4(ctx: XdpContext) -> u32 {
-    fullnat::forward::<_, V4>(XdpPacket(ctx.ctx)) as u32
+    forward::fullnat::serve::forward::<_, V4>(XdpPacket(ctx.ctx)) as u32
 }
 
 #[xdp]
 pub fn lvs_xdp_fullnat6(ctx: XdpContext) -> u32 {
-    fullnat::forward::<_, V6>(XdpPacket(ctx.ctx)) as u32
+    forward::fullnat::serve::forward::<_, V6>(XdpPacket(ctx.ctx)) as u32
 }
 
 #[xdp]
 pub fn lvs_xdp_fullnat_reply4(ctx: XdpContext) -> u32 {
-    fullnat::answer::<_, V4>(XdpPacket(ctx.ctx)) as u32
+    forward::fullnat::serve::answer::<_, V4>(XdpPacket(ctx.ctx)) as u32
 }
 
 #[xdp]
 pub fn lvs_xdp_fullnat_reply6(ctx: XdpContext) -> u32 {
-    fullnat::answer::<_, V6>(XdpPacket(ctx.ctx)) as u32
+    forward::fullnat::serve::answer::<_, V6>(XdpPacket(ctx.ctx)) as u32
 }
 
 #[xdp]
 pub fn lvs_xdp_challenge4(ctx: XdpContext) -> u32 {
-    challenge::run::<_, V4>(XdpPacket(ctx.ctx)) as u32
+    select::challenge::run::<_, V4>(XdpPacket(ctx.ctx)) as u32
 }
 
 #[xdp]
 pub fn lvs_xdp_challenge6(ctx: XdpContext) -> u32 {
-    challenge::run::<_, V6>(XdpPacket(ctx.ctx)) as u32
+    select::challenge::run::<_, V6>(XdpPacket(ctx.ctx)) as u32
 }
 
 #[xdp]
@@ -172,7 +147,7 @@ fn tc(ctx: &TcContext) -> TcPacket {
 /// Where TC begins, in both directions.
 #[inline(always)]
 fn enter(packet: TcPacket) -> i32 {
-    note::clear(packet);
+    packet::control_block::clear(packet);
     match ethertype_of(packet) {
         ethertype::IPV4 => jump(packet, Tail::Ipv4),
         ethertype::IPV6 => jump(packet, Tail::Ipv6),
@@ -201,252 +176,252 @@ pub fn lvs_egress(ctx: TcContext) -> i32 {
 
 #[classifier]
 pub fn lvs_tc4(ctx: TcContext) -> i32 {
-    pipeline::read::<V4>(tc(&ctx))
+    forward::pipeline::read::<V4>(tc(&ctx))
 }
 
 #[classifier]
 pub fn lvs_serve4(ctx: TcContext) -> i32 {
-    pipeline::serve_left::<V4>(tc(&ctx))
+    forward::pipeline::serve_left::<V4>(tc(&ctx))
 }
 
 #[classifier]
 pub fn lvs_serve6(ctx: TcContext) -> i32 {
-    pipeline::serve_left::<V6>(tc(&ctx))
+    forward::pipeline::serve_left::<V6>(tc(&ctx))
 }
 
 #[classifier]
 pub fn lvs_reply4(ctx: TcContext) -> i32 {
-    pipeline::answer::<V4>(tc(&ctx))
+    forward::pipeline::answer::<V4>(tc(&ctx))
 }
 
 #[classifier]
 pub fn lvs_reply6(ctx: TcContext) -> i32 {
-    pipeline::answer::<V6>(tc(&ctx))
+    forward::pipeline::answer::<V6>(tc(&ctx))
 }
 
 #[classifier]
 pub fn lvs_tunnel4(ctx: TcContext) -> i32 {
-    pipeline::tunnel::<V4>(tc(&ctx))
+    forward::pipeline::tunnel::<V4>(tc(&ctx))
 }
 
 #[classifier]
 pub fn lvs_tunnel6(ctx: TcContext) -> i32 {
-    pipeline::tunnel::<V6>(tc(&ctx))
+    forward::pipeline::tunnel::<V6>(tc(&ctx))
 }
 
 #[classifier]
 pub fn lvs_once4(ctx: TcContext) -> i32 {
-    schedule::once::<_, V4>(tc(&ctx))
+    select::schedule::once::<_, V4>(tc(&ctx))
 }
 
 #[classifier]
 pub fn lvs_once6(ctx: TcContext) -> i32 {
-    schedule::once::<_, V6>(tc(&ctx))
+    select::schedule::once::<_, V6>(tc(&ctx))
 }
 
 #[classifier]
 pub fn lvs_tc6(ctx: TcContext) -> i32 {
-    pipeline::read::<V6>(tc(&ctx))
+    forward::pipeline::read::<V6>(tc(&ctx))
 }
 
 #[classifier]
 pub fn lvs_new4(ctx: TcContext) -> i32 {
-    schedule::run::<_, V4>(tc(&ctx))
+    select::schedule::run::<_, V4>(tc(&ctx))
 }
 
 #[classifier]
 pub fn lvs_new6(ctx: TcContext) -> i32 {
-    schedule::run::<_, V6>(tc(&ctx))
+    select::schedule::run::<_, V6>(tc(&ctx))
 }
 
 #[classifier]
 pub fn lvs_pick(ctx: TcContext) -> i32 {
-    schedule::pick(tc(&ctx))
+    select::schedule::pick(tc(&ctx))
 }
 
 #[classifier]
 pub fn lvs_open4(ctx: TcContext) -> i32 {
-    schedule::open::<_, V4>(tc(&ctx))
+    select::schedule::open::<_, V4>(tc(&ctx))
 }
 
 #[classifier]
 pub fn lvs_open6(ctx: TcContext) -> i32 {
-    schedule::open::<_, V6>(tc(&ctx))
+    select::schedule::open::<_, V6>(tc(&ctx))
 }
 
 #[classifier]
 pub fn lvs_icmp4(ctx: TcContext) -> i32 {
-    icmp::run::<V4>(tc(&ctx))
+    rare::icmp::serve::run::<V4>(tc(&ctx))
 }
 
 #[classifier]
 pub fn lvs_icmp6(ctx: TcContext) -> i32 {
-    icmp::run::<V6>(tc(&ctx))
+    rare::icmp::serve::run::<V6>(tc(&ctx))
 }
 
 #[classifier]
 pub fn lvs_icmp_tunnel4(ctx: TcContext) -> i32 {
-    icmp::tunnel::run::<V4>(tc(&ctx))
+    rare::icmp::tunnel::run::<V4>(tc(&ctx))
 }
 
 #[classifier]
 pub fn lvs_icmp_tunnel6(ctx: TcContext) -> i32 {
-    icmp::tunnel::run::<V6>(tc(&ctx))
+    rare::icmp::tunnel::run::<V6>(tc(&ctx))
 }
 
 #[classifier]
 pub fn lvs_reject4(ctx: TcContext) -> i32 {
-    reject::run::<V4>(tc(&ctx))
+    rare::reject::run::<V4>(tc(&ctx))
 }
 
 #[classifier]
 pub fn lvs_reject6(ctx: TcContext) -> i32 {
-    reject::run::<V6>(tc(&ctx))
+    rare::reject::run::<V6>(tc(&ctx))
 }
 
 #[classifier]
 pub fn lvs_fragment4(ctx: TcContext) -> i32 {
-    fragment::assemble::run::<V4>(tc(&ctx))
+    rare::fragment::assemble::run::<V4>(tc(&ctx))
 }
 
 #[classifier]
 pub fn lvs_fragment6(ctx: TcContext) -> i32 {
-    fragment::assemble::run::<V6>(tc(&ctx))
+    rare::fragment::assemble::run::<V6>(tc(&ctx))
 }
 
 #[classifier]
 pub fn lvs_split(ctx: TcContext) -> i32 {
-    fragment::split::run(tc(&ctx))
+    rare::fragment::split::run(tc(&ctx))
 }
 
 #[classifier]
 pub fn lvs_bypass4(ctx: TcContext) -> i32 {
-    bypass::run::<V4>(tc(&ctx))
+    forward::bypass::run::<V4>(tc(&ctx))
 }
 
 #[classifier]
 pub fn lvs_bypass6(ctx: TcContext) -> i32 {
-    bypass::run::<V6>(tc(&ctx))
+    forward::bypass::run::<V6>(tc(&ctx))
 }
 
 #[classifier]
 pub fn lvs_claim4(ctx: TcContext) -> i32 {
-    fullnat::open::claim::<_, V4>(tc(&ctx))
+    forward::fullnat::open::claim::<_, V4>(tc(&ctx))
 }
 
 #[classifier]
 pub fn lvs_claim6(ctx: TcContext) -> i32 {
-    fullnat::open::claim::<_, V6>(tc(&ctx))
+    forward::fullnat::open::claim::<_, V6>(tc(&ctx))
 }
 
 #[classifier]
 pub fn lvs_enter4(ctx: TcContext) -> i32 {
-    fullnat::open::enter::<_, V4>(tc(&ctx))
+    forward::fullnat::open::enter::<_, V4>(tc(&ctx))
 }
 
 #[classifier]
 pub fn lvs_enter6(ctx: TcContext) -> i32 {
-    fullnat::open::enter::<_, V6>(tc(&ctx))
+    forward::fullnat::open::enter::<_, V6>(tc(&ctx))
 }
 
 #[classifier]
 pub fn lvs_tell4(ctx: TcContext) -> i32 {
-    fullnat::toa::tell::<V4>(tc(&ctx))
+    forward::fullnat::toa::tell::<V4>(tc(&ctx))
 }
 
 #[classifier]
 pub fn lvs_tell6(ctx: TcContext) -> i32 {
-    fullnat::toa::tell::<V6>(tc(&ctx))
+    forward::fullnat::toa::tell::<V6>(tc(&ctx))
 }
 
 #[classifier]
 pub fn lvs_room4(ctx: TcContext) -> i32 {
-    fullnat::toa::room::<V4>(tc(&ctx))
+    forward::fullnat::toa::room::<V4>(tc(&ctx))
 }
 
 #[classifier]
 pub fn lvs_room6(ctx: TcContext) -> i32 {
-    fullnat::toa::room::<V6>(tc(&ctx))
+    forward::fullnat::toa::room::<V6>(tc(&ctx))
 }
 
 #[classifier]
 pub fn lvs_reset4(ctx: TcContext) -> i32 {
-    reset::run::<V4>(tc(&ctx))
+    rare::reset::run::<V4>(tc(&ctx))
 }
 
 #[classifier]
 pub fn lvs_reset6(ctx: TcContext) -> i32 {
-    reset::run::<V6>(tc(&ctx))
+    rare::reset::run::<V6>(tc(&ctx))
 }
 
 #[classifier]
 pub fn lvs_fullnat4(ctx: TcContext) -> i32 {
-    fullnat::forward::<_, V4>(tc(&ctx))
+    forward::fullnat::serve::forward::<_, V4>(tc(&ctx))
 }
 
 #[classifier]
 pub fn lvs_fullnat6(ctx: TcContext) -> i32 {
-    fullnat::forward::<_, V6>(tc(&ctx))
+    forward::fullnat::serve::forward::<_, V6>(tc(&ctx))
 }
 
 #[classifier]
 pub fn lvs_fullnat_reply4(ctx: TcContext) -> i32 {
-    fullnat::answer::<_, V4>(tc(&ctx))
+    forward::fullnat::serve::answer::<_, V4>(tc(&ctx))
 }
 
 #[classifier]
 pub fn lvs_fullnat_reply6(ctx: TcContext) -> i32 {
-    fullnat::answer::<_, V6>(tc(&ctx))
+    forward::fullnat::serve::answer::<_, V6>(tc(&ctx))
 }
 
 #[classifier]
 pub fn lvs_challenge4(ctx: TcContext) -> i32 {
-    challenge::run::<_, V4>(tc(&ctx))
+    select::challenge::run::<_, V4>(tc(&ctx))
 }
 
 #[classifier]
 pub fn lvs_challenge6(ctx: TcContext) -> i32 {
-    challenge::run::<_, V6>(tc(&ctx))
+    select::challenge::run::<_, V6>(tc(&ctx))
 }
 
 #[classifier]
 pub fn lvs_cross4(ctx: TcContext) -> i32 {
-    fullnat::cross::forward::<V4, V6>(tc(&ctx))
+    forward::families::serve::forward::<V4, V6>(tc(&ctx))
 }
 
 #[classifier]
 pub fn lvs_cross6(ctx: TcContext) -> i32 {
-    fullnat::cross::forward::<V6, V4>(tc(&ctx))
+    forward::families::serve::forward::<V6, V4>(tc(&ctx))
 }
 
 #[classifier]
 pub fn lvs_cross_reply4(ctx: TcContext) -> i32 {
-    fullnat::cross::answer::<V4, V6>(tc(&ctx))
+    forward::families::serve::answer::<V4, V6>(tc(&ctx))
 }
 
 #[classifier]
 pub fn lvs_cross_reply6(ctx: TcContext) -> i32 {
-    fullnat::cross::answer::<V6, V4>(tc(&ctx))
+    forward::families::serve::answer::<V6, V4>(tc(&ctx))
 }
 
 #[classifier]
 pub fn lvs_cross_icmp4(ctx: TcContext) -> i32 {
-    icmp::cross::run::<V4, V6>(tc(&ctx))
+    rare::icmp::families::run::<V4, V6>(tc(&ctx))
 }
 
 #[classifier]
 pub fn lvs_cross_icmp6(ctx: TcContext) -> i32 {
-    icmp::cross::run::<V6, V4>(tc(&ctx))
+    rare::icmp::families::run::<V6, V4>(tc(&ctx))
 }
 
 #[classifier]
 pub fn lvs_crossed_icmp4(ctx: TcContext) -> i32 {
-    icmp::cross::crossed::<V4>(tc(&ctx))
+    rare::icmp::families::crossed::<V4>(tc(&ctx))
 }
 
 #[classifier]
 pub fn lvs_crossed_icmp6(ctx: TcContext) -> i32 {
-    icmp::cross::crossed::<V6>(tc(&ctx))
+    rare::icmp::families::crossed::<V6>(tc(&ctx))
 }
 
 #[classifier]
@@ -464,13 +439,13 @@ pub fn lvs_alive(_: SkLookupContext) -> u32 {
 /// Not attached anywhere: `lvsadm` runs it once to start the sweep.
 #[classifier]
 pub fn lvs_start(_: TcContext) -> i32 {
-    expire::start()
+    upkeep::expire::start()
 }
 
 /// Not attached anywhere: see the module.
 #[classifier]
 pub fn lvs_end(ctx: TcContext) -> i32 {
-    end::run(tc(&ctx))
+    upkeep::drain::run(tc(&ctx))
 }
 
 #[panic_handler]

@@ -14,12 +14,14 @@ use lvs_common::abi::{
 use lvs_common::{challenge::Verified, defence::Met, sched::locality::Entry};
 
 use crate::{
-    deliver::Route,
-    fragment::assemble::{Datagram, SLOTS},
-    icmp::Report,
+    egress::route::Route,
     log::Line,
-    parse::Parsed,
-    schedule::Request,
+    packet::parse::Parsed,
+    rare::{
+        fragment::assemble::{Datagram, SLOTS},
+        icmp::serve::Report,
+    },
+    select::schedule::Request,
 };
 
 /// `BPF_F_MMAPABLE`: `lvsadm` maps these arrays into its memory, so that a listing or a change of ten thousand
@@ -156,7 +158,7 @@ pub struct Scratch {
 /// Longest payload of a packet that is put together or cut: what a packet of the kernel's can grow to.
 pub const PAYLOAD: usize = 16384;
 
-/// Programs reached by tail call, by [`Tail`](crate::tail::Tail).
+/// Programs reached by tail call, by [`Tail`](crate::programs::Tail).
 #[btf_map]
 pub static XDP_PROGRAMS: ProgramArray<64> = ProgramArray::new();
 #[btf_map]

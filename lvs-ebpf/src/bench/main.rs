@@ -7,7 +7,7 @@
 #![feature(core_intrinsics)]
 #![allow(missing_docs, reason = "a program has no public interface; items are documented where they need it")]
 
-#[path = "../atomics.rs"]
+#[path = "../kernel/atomics.rs"]
 mod atomics;
 mod floor;
 mod frame;

@@ -16,10 +16,10 @@ use lvs_common::{
     wire::{Ethernet, ethertype, protocol},
 };
 
-use super::Packet;
 use crate::{
-    deliver::{self, Route},
+    egress::route::{self, Route},
     maps::TC_PROGRAMS,
+    packet::access::Packet,
 };
 
 /// `BPF_ADJ_ROOM_NET`.
@@ -199,7 +199,7 @@ impl Packet for TcPacket {
 
     #[inline(always)]
     fn look_up(self, route: &mut Route, cache: *mut NextHop, now: u64) -> u32 {
-        deliver::look_up_tc(self.0, route, cache, now)
+        route::look_up_tc(self.0, route, cache, now)
     }
 
     #[inline(always)]

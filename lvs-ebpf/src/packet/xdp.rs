@@ -12,10 +12,10 @@ use lvs_common::{
     wire::Ethernet,
 };
 
-use super::Packet;
 use crate::{
-    deliver::{self, Route},
+    egress::route::{self, Route},
     maps::{DEVICES, XDP_PROGRAMS},
+    packet::access::Packet,
 };
 
 /// See the module.
@@ -120,7 +120,7 @@ impl Packet for XdpPacket {
 
     #[inline(always)]
     fn look_up(self, route: &mut Route, cache: *mut NextHop, now: u64) -> u32 {
-        deliver::look_up_xdp(self.0, route, cache, now)
+        route::look_up_xdp(self.0, route, cache, now)
     }
 
     #[inline(always)]

@@ -1,0 +1,333 @@
+//! Last stage: the next hop, and out.
+
+use core::ptr::null_mut;
+
+use aya_ebpf::{
+    bindings::{__sk_buff, TC_ACT_REDIRECT, bpf_redir_neigh, bpf_redir_neigh__bindgen_ty_1, xdp_action, xdp_md},
+    helpers::generated::{bpf_redirect, bpf_redirect_neigh},
+};
+use lvs_common::{
+    abi::{AF_INET, Address, NextHop, device_flags, hop_flags},
+    wire::Ethernet,
+};
+
+use crate::{
+    exits,
+    kernel::params,
+    maps::{FIBS, ROUTES},
+    packet::{
+        access::Packet,
+        tc::TcPacket,
+        xdp::{XdpPacket, device},
+    },
+};
+
+/// `lo`'s index, the same in every network namespace. Looking a route up from `lo` asks for it as the host itself would,
+/// so that DR and TUN work on a host that forwards nothing else.
+pub const LOOPBACK: u32 = 1;
+/// `BPF_FIB_LKUP_RET_*`.
+const FIB_SUCCESS: i64 = 0;
+const FIB_NOT_FORWARDED: i64 = 4;
+const FIB_NO_NEIGHBOUR: i64 = 7;
+/// `BPF_FIB_LOOKUP_SRC`.
+const FIB_WITH_SOURCE: u32 = 1 << 4;
+/// `BPF_F_INGRESS`.
+const INGRESS: u64 = 1;
+
+/// What a route look-up found.
+#[derive(Clone, Copy)]
+pub struct Route {
+    pub hop: NextHop,
+    /// The gateway, or the destination itself.
+    pub gateway: Address,
+    /// The gateway's family: an IPv4 route may have an IPv6 gateway.
+    pub family: u8,
+    /// The source address the route prefers; all 0 if the kernel does not say.
+    pub source: Address,
+    pub local: bool,
+}
+
+/// This CPU's place for a route: the stack has none left.
+#[inline(always)]
+pub fn scratch() -> Option<&'static mut Route> {
+    let route = ROUTES.get_ptr_mut(exits::cpu())?;
+    // SAFETY: this CPU's own element, of which a program takes one reference.
+    let route = unsafe { &mut *route };
+    // A hop from the cache fills in nothing but the hop.
+    route.local = false;
+    route.family = 0;
+    Some(route)
+}
+
+/// Looks up the route to `to`, an address of `family`.
+#[inline(always)]
+pub fn route<P: Packet>(packet: P, family: u8, to: &Address, now: u64, route: &mut Route) -> bool {
+    look_up(packet, null_mut(), family, to, now, route)
+}
+
+/// Looks a route up and remembers its hop.
+#[inline(always)]
+pub fn look_up<P: Packet>(
+    packet: P,
+    cache: *mut NextHop,
+    family: u8,
+    to: &Address,
+    now: u64,
+    route: &mut Route,
+) -> bool {
+    route.gateway = copy(to);
+    route.family = family;
+    packet.look_up(route, cache, now) != 0
+}
+
+/// Of global linkage, as [`advance`](crate::table::advance)'s are: `look_up` of a tier, `route` telling where to.
+macro_rules! look_up {
+    ($name:ident, $context:ty, $packet:expr) => {
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        pub extern "C" fn $name(context: *mut $context, route: *mut Route, cache: *mut NextHop, now: u64) -> u32 {
+            if route.is_null() {
+                return 0;
+            }
+            // SAFETY: this CPU's own element; a program takes one reference and lends it.
+            find($packet(context), unsafe { &mut *route }, cache, now) as u32
+        }
+    };
+}
+
+look_up!(look_up_xdp, xdp_md, XdpPacket);
+look_up!(look_up_tc, __sk_buff, TcPacket);
+
+#[inline(always)]
+fn find<P: Packet>(packet: P, route: &mut Route, cache: *mut NextHop, now: u64) -> bool {
+    let (to, family) = (copy(&route.gateway), route.family);
+    let Some(params) = FIBS.get_ptr_mut(exits::cpu()) else { return false };
+    // SAFETY: this CPU's own element, of which a program takes one reference.
+    let params = unsafe { &mut *params };
+    clear(params);
+    clear(&mut route.hop);
+    clear(&mut route.source);
+    params.family = family;
+    params.ifindex = LOOPBACK;
+    // Any length makes the kernel tell the MTU.
+    params.__bindgen_anon_1.tot_len = 1;
+    if family == AF_INET {
+        params.__bindgen_anon_4.ipv4_dst = to.0[0];
+    } else {
+        params.__bindgen_anon_4.ipv6_dst = to.0;
+    }
+    let flags = if params::fib_source() != 0 { FIB_WITH_SOURCE } else { 0 };
+    let result = packet.fib(params, flags);
+    if result == FIB_NOT_FORWARDED {
+        route.local = true;
+        return true;
+    }
+    if result != FIB_SUCCESS && result != FIB_NO_NEIGHBOUR {
+        return false;
+    }
+    // SAFETY: the kernel filled the fields of the family asked for.
+    unsafe {
+        route.family = params.family;
+        if params.family == AF_INET {
+            route.gateway = Address([params.__bindgen_anon_4.ipv4_dst, 0, 0, 0]);
+        } else {
+            route.gateway = copy(&Address(params.__bindgen_anon_4.ipv6_dst));
+        }
+        if flags != 0 {
+            if family == AF_INET {
+                route.source = Address([params.__bindgen_anon_3.ipv4_src, 0, 0, 0]);
+            } else {
+                route.source = copy(&Address(params.__bindgen_anon_3.ipv6_src));
+            }
+        }
+        route.hop.ifindex = params.ifindex;
+        route.hop.checked = (now as u32) | 1;
+        copy_mac(&params.dmac, &mut route.hop.destination);
+        copy_mac(&params.smac, &mut route.hop.source);
+        if result == FIB_SUCCESS {
+            route.hop.mtu = params.__bindgen_anon_1.mtu_result;
+            route.hop.flags |= hop_flags::NEIGHBOUR;
+        } else {
+            route.hop.mtu = device_mtu(packet, params.ifindex);
+        }
+    }
+    if let Some(device) = device(route.hop.ifindex) {
+        if device.flags & device_flags::ACCEPTS_XDP != 0 {
+            route.hop.flags |= hop_flags::XDP;
+        }
+        if device.flags & device_flags::NO_TX != 0 {
+            route.hop.flags |= hop_flags::NO_TX;
+        }
+    }
+    if !cache.is_null() {
+        // SAFETY: an element of a map; the seal goes last.
+        unsafe {
+            (&raw mut (*cache).checked).write_volatile(0);
+            (*cache).ifindex = route.hop.ifindex;
+            copy_mac(&route.hop.destination, &raw mut (*cache).destination);
+            copy_mac(&route.hop.source, &raw mut (*cache).source);
+            (*cache).mtu = route.hop.mtu;
+            (*cache).flags = route.hop.flags;
+            (&raw mut (*cache).checked).write_volatile(route.hop.checked);
+        }
+    }
+    true
+}
+
+/// Zeroes integers, by words: of more than a few bytes the compiler makes a call, of whose loop the verifier follows each turn.
+#[inline(always)]
+fn clear<T>(integers: &mut T) {
+    const { assert!(size_of::<T>().is_multiple_of(4) && align_of::<T>() >= 4) };
+    let words = (&raw mut *integers).cast::<u32>();
+    for word in 0..size_of::<T>() / 4 {
+        // SAFETY: a word of it; all of them are plain integers.
+        unsafe { words.add(word).write_volatile(0) }
+    }
+}
+
+/// A copy of an address, by words for the same reason.
+#[inline(always)]
+pub fn copy(address: &Address) -> Address {
+    let words = (&raw const address.0).cast::<u32>();
+    // SAFETY: the four words of a reference.
+    unsafe {
+        let first = [words.read_volatile(), words.add(1).read_volatile()];
+        let last = [words.add(2).read_volatile(), words.add(3).read_volatile()];
+        Address([first[0], first[1], last[0], last[1]])
+    }
+}
+
+/// MTU of a device: the kernel does not tell the route's where there is no neighbour yet.
+#[inline(always)]
+fn device_mtu<P: Packet>(packet: P, ifindex: u32) -> u16 {
+    let mut mtu = 0u32;
+    packet.check_mtu(ifindex, &mut mtu);
+    mtu as u16
+}
+
+/// A copy of a cached hop that is at most a second old and was not being written.
+#[inline(always)]
+fn fresh(cache: *mut NextHop, now: u64) -> Option<NextHop> {
+    // SAFETY: an element of a map; a copy that another CPU was writing is noticed by its seal.
+    let (copy, seal) = unsafe { (cache.read_volatile(), (&raw const (*cache).checked).read_volatile()) };
+    // Odd like `checked`, which would else lie ahead of an even clock.
+    let age = (now as u32 | 1).wrapping_sub(copy.checked);
+    if copy.checked != 0 && copy.checked == seal && age <= params::hz() { Some(copy) } else { None }
+}
+
+/// The cached hop, looked up anew if it is older than a second, for XDP: `None` where the packet has to go up (no
+/// route, no neighbour, a device that takes no XDP frames).
+#[inline(always)]
+pub fn hop<P: Packet>(packet: P, cache: *mut NextHop, family: u8, to: &Address, now: u64) -> Option<NextHop> {
+    const USABLE: u16 = hop_flags::XDP | hop_flags::NEIGHBOUR;
+    let hop = match fresh(cache, now) {
+        Some(hop) => hop,
+        None => {
+            let found = scratch()?;
+            if !look_up(packet, cache, family, to, now, found) || found.local {
+                return None;
+            }
+            found.hop
+        }
+    };
+    if hop.flags & USABLE == USABLE { Some(hop) } else { None }
+}
+
+/// The cached hop for TC, if its neighbour is known.
+#[inline(always)]
+pub fn cached(cache: *mut NextHop, now: u64, route: &mut Route) -> bool {
+    match fresh(cache, now) {
+        Some(hop) if hop.flags & hop_flags::NEIGHBOUR != 0 => {
+            route.hop = hop;
+            true
+        }
+        _ => false,
+    }
+}
+
+/// Whether the kernel told the route's source address.
+#[inline(always)]
+pub fn has_source(route: &Route) -> bool {
+    // A hop from the cache comes without.
+    let s = route.source.0;
+    route.family != 0 && s[0] | s[1] | s[2] | s[3] != 0
+}
+
+/// Sends an XDP frame whose headers are done to `hop`.
+#[inline(always)]
+pub fn send_xdp<P: Packet>(packet: P, hop: &NextHop) -> i32 {
+    let Some(ethernet) = packet.at::<Ethernet>(0) else { return P::DROP };
+    // SAFETY: checked by `at`.
+    unsafe {
+        copy_mac(&hop.destination, &raw mut (*ethernet).destination);
+        copy_mac(&hop.source, &raw mut (*ethernet).source);
+    }
+    if hop.ifindex == packet.device() && hop.flags & hop_flags::NO_TX == 0 {
+        return xdp_action::XDP_TX as i32;
+    }
+    // SAFETY: a helper call.
+    unsafe { bpf_redirect(hop.ifindex, 0) as i32 }
+}
+
+/// Copies a MAC address, by halves of words: of six bytes the compiler makes a call.
+///
+/// # Safety
+/// Both are valid and begin at even addresses, as in frames and hops.
+#[inline(always)]
+unsafe fn copy_mac(from: *const [u8; 6], to: *mut [u8; 6]) {
+    let (from, to) = (from.cast::<u16>(), to.cast::<u16>());
+    // SAFETY: the caller's.
+    unsafe {
+        let halves = [from.read(), from.add(1).read(), from.add(2).read()];
+        to.write_volatile(halves[0]);
+        to.add(1).write_volatile(halves[1]);
+        to.add(2).write_volatile(halves[2]);
+    }
+}
+
+/// Sends a TC packet whose headers are done: straight to a neighbour that is known from the cache, else by the kernel's
+/// neighbour output, which resolves and confirms neighbours.
+#[inline(always)]
+pub fn send_tc<P: Packet>(packet: P, route: &Route) -> i32 {
+    if route.family == 0 {
+        let Some(ethernet) = packet.at::<Ethernet>(0) else { return P::DROP };
+        // SAFETY: checked by `at`; a helper call.
+        unsafe {
+            copy_mac(&route.hop.destination, &raw mut (*ethernet).destination);
+            copy_mac(&route.hop.source, &raw mut (*ethernet).source);
+            return bpf_redirect(route.hop.ifindex, 0) as i32;
+        }
+    }
+    // An IPv4 address stands in the first word.
+    let gateway = bpf_redir_neigh__bindgen_ty_1 { ipv6_nh: copy(&route.gateway).0 };
+    let mut to = bpf_redir_neigh { nh_family: route.family as u32, __bindgen_anon_1: gateway };
+    // SAFETY: a helper call; the kernel is told the structure's size.
+    unsafe { bpf_redirect_neigh(route.hop.ifindex, &mut to, size_of::<bpf_redir_neigh>() as i32, 0) as i32 }
+}
+
+/// Hands a packet to the director's own stack as if it came from the director: replies to a client that is the director
+/// itself come from an address of its own, which only `lo` may do.
+#[inline(always)]
+pub fn send_local<P: Packet>(packet: P) -> i32 {
+    let Some(ethernet) = packet.at::<Ethernet>(0) else { return P::DROP };
+    // SAFETY: checked by `at`; lo's address is all 0.
+    unsafe {
+        copy_mac(&[0; 6], &raw mut (*ethernet).destination);
+        copy_mac(&[0; 6], &raw mut (*ethernet).source);
+    }
+    // SAFETY: a helper call.
+    match unsafe { bpf_redirect(LOOPBACK, INGRESS) as i32 } {
+        TC_ACT_REDIRECT => TC_ACT_REDIRECT,
+        _ => P::DROP,
+    }
+}
+
+/// Whether an IP packet of `length` bytes, `headers` of them network and transport headers, can leave through a hop with
+/// this MTU; one that is to be cut into segments on the way out is judged by those.
+#[inline(always)]
+pub fn fits<P: Packet>(packet: P, length: u32, headers: u32, mtu: u32) -> bool {
+    match packet.segment() {
+        0 => length <= mtu,
+        segment => segment.wrapping_add(headers) <= mtu,
+    }
+}

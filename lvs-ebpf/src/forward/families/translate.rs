@@ -1,0 +1,78 @@
+//! A packet becomes one of the other family: its network header is written anew, its transport checksum updated.
+
+use aya_ebpf::helpers::generated::bpf_get_prandom_u32;
+use lvs_common::{
+    abi::{Address, IpAddress},
+    checksum,
+    cross::{self, Outline},
+    wire::protocol,
+};
+
+use crate::{
+    forward::{
+        families::serve::v4,
+        fullnat::translate::Ends,
+        nat::{self, TCP_CHECK, UDP_CHECK},
+    },
+    packet::{
+        access::{L3, Packet},
+        parse::{Family, Parsed},
+        tc::TcPacket,
+    },
+};
+
+/// Makes a packet of family `A` one of family `B` between these ends and, with `lower_ttl`, takes one from the TTL. The
+/// packet has a network header without options, and a transport header of its own. Pointers into it are void after it.
+#[inline(always)]
+pub fn apply<A: Family, B: Family>(packet: TcPacket, p: &Parsed<A>, ends: &Ends<Address>, lower_ttl: bool) -> bool {
+    let ((source, source_port), (destination, destination_port)) = (ends.source, ends.destination);
+    // The words that an IPv4 address has not add nothing.
+    let addresses = nat::address_difference(p.source.widen().0, source.0)
+        + nat::address_difference(p.destination.widen().0, destination.0);
+    let ports = checksum::difference(p.source_port as u32, source_port as u32)
+        + checksum::difference(p.destination_port as u32, destination_port as u32);
+    // What IPv4 may do without, IPv6 may not (RFC 8200, section 8.1).
+    let is_filled = p.carried == protocol::UDP
+        && nat::is_unsummed(packet, p.l4())
+        && crate::packet::checksum::fill_udp(packet, p, addresses + ports);
+    if !packet.change_family(!v4::<B>()) {
+        return false;
+    }
+    let l4 = L3 + B::HEADER;
+    let done = match p.carried {
+        protocol::TCP => packet.update_l4(l4 + TCP_CHECK, addresses, ports, false),
+        protocol::UDP => is_filled || packet.update_l4(l4 + UDP_CHECK, addresses, ports, true),
+        protocol::SCTP => nat::update_sctp(packet, &p.crossed::<B>(), source_port, destination_port),
+        _ => true,
+    };
+    if !done {
+        return false;
+    }
+    if p.has_ports() {
+        let Some(fields) = packet.at::<[u16; 2]>(l4) else { return false };
+        // SAFETY: checked by `at`.
+        unsafe { *fields = [source_port, destination_port] }
+    }
+    let ttl = p.ttl.wrapping_sub(lower_ttl as u8);
+    let outline =
+        Outline { tos: p.tos, ttl, protocol: p.carried, payload: p.length.wrapping_sub((p.l4() - L3) as u32) };
+    write::<B>(packet, L3, &outline, &source, &destination)
+}
+
+/// Writes a network header of family `B` at `at`.
+#[inline(always)]
+pub fn write<B: IpAddress>(
+    packet: TcPacket,
+    at: usize,
+    outline: &Outline,
+    source: &Address,
+    destination: &Address,
+) -> bool {
+    if B::HEADER == 20 {
+        // SAFETY: a helper without arguments.
+        let id = unsafe { bpf_get_prandom_u32() } as u16;
+        packet.store(at, &cross::header4(outline, source.0[0], destination.0[0], id))
+    } else {
+        packet.store(at, &cross::header6(outline, source.0, destination.0))
+    }
+}

@@ -1,0 +1,313 @@
+//! TCP options: the client's address for the real server, and room for it in what the client sends. Only in TC, and apart
+//! from the established flow: XDP hands up the few packets that this is about.
+
+use core::hint::black_box;
+
+use aya_ebpf::helpers::generated::{bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_store_bytes};
+use lvs_common::{
+    abi::{AF_INET, Address, Connection, IpAddress, Settings},
+    checksum, cross,
+    exit::Exit,
+    fullnat::{Segment, Telling, each_toa, segment_size, telling},
+    table::Store,
+    toa::{self, LENGTH4, LENGTH6, Options},
+    wire::{Ipv4, Ipv6, Tcp, protocol},
+};
+
+use crate::{
+    exits,
+    forward::{
+        fullnat::{serve::left, uoa},
+        nat::TCP_CHECK,
+    },
+    kernel::loops::KernelLoop,
+    maps::{PAYLOAD, ROUTES, SCRATCH},
+    packet::{
+        access::{L3, Packet},
+        control_block,
+        parse::{Family, Parsed},
+        tc::TcPacket,
+    },
+    programs::{Tail, jump},
+    table::track::Table,
+};
+
+/// Bytes of a TCP header before its options.
+const HEADER: usize = size_of::<Tcp>();
+/// Bytes of the longest TCP header.
+const LONGEST: usize = 60;
+/// Two bytes of padding, and an option for timestamps: what most segments have, and nothing else.
+const TIMESTAMPS: [u8; 4] = [1, 1, 8, 10];
+
+/// A TCP packet's segment; `None` for other packets.
+#[inline(always)]
+pub fn segment<P: Packet, A>(packet: P, p: &Parsed<A>) -> Option<Segment> {
+    if p.carried != protocol::TCP {
+        return None;
+    }
+    let h = packet.at::<Tcp>(p.l4())?;
+    // SAFETY: checked by `at`.
+    let h = unsafe { *h };
+    let length = header(&h);
+    let is_plain = match length {
+        HEADER => true,
+        // SAFETY: checked by `at`.
+        32 => packet.at::<[u8; 4]>(p.l4() + HEADER).is_some_and(|word| unsafe { *word } == TIMESTAMPS),
+        _ => false,
+    };
+    Some(Segment {
+        flags: h.flags,
+        sequence: u32::from_be(h.sequence),
+        acknowledgment: u32::from_be(h.acknowledgment),
+        has_data: p.length as usize > p.l4() - L3 + length,
+        is_plain,
+    })
+}
+
+/// Bytes of a TCP header.
+#[inline(always)]
+fn header(h: &Tcp) -> usize {
+    (h.offset >> 4) as usize * 4
+}
+
+/// What follows a header's first twenty bytes, copied to where the verifier lets one look at any place of it.
+pub struct Copy {
+    bytes: *mut u8,
+    /// Bytes of options.
+    options: usize,
+}
+
+impl Options for Copy {
+    #[inline(always)]
+    fn bytes<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
+        let at = at & 63;
+        if at + N > self.options {
+            return None;
+        }
+        // SAFETY: within the scratch; bytes have no alignment.
+        Some(unsafe { *(self.bytes.add(at) as *const [u8; N]) })
+    }
+
+    #[inline(always)]
+    fn first(&self) -> usize {
+        // SAFETY: within the scratch, behind any copy. What is read from a map's memory the verifier knows nothing of.
+        unsafe {
+            let place = self.bytes.add(PAYLOAD).cast::<u64>();
+            place.write_volatile(0);
+            place.read_volatile() as usize
+        }
+    }
+}
+
+impl Copy {
+    /// Copies `length` bytes from `from` on, up to [`PAYLOAD`] of them, of which `options` are options.
+    #[inline(always)]
+    pub fn from(packet: TcPacket, from: usize, length: usize, options: usize) -> Option<Self> {
+        let scratch = SCRATCH.get_ptr_mut(exits::cpu())?;
+        // SAFETY: this CPU's own element, which is longer than any masked length; a helper call with a valid context.
+        unsafe {
+            let bytes = (&raw mut (*scratch).payload).cast::<u8>();
+            if length != 0 && bpf_skb_load_bytes(packet.0.cast(), from as u32, bytes.cast(), masked(length)) != 0 {
+                return None;
+            }
+            Some(Copy { bytes, options })
+        }
+    }
+}
+
+/// A length from 1 to [`PAYLOAD`], in a form that the verifier reads so, and that the compiler, which knows it is one, keeps.
+#[inline(always)]
+fn masked(length: usize) -> u32 {
+    (black_box(length as u32).wrapping_sub(1) & (PAYLOAD as u32 - 1)) + 1
+}
+
+/// Bytes that a connection's packets may get longer by on their way to the real server.
+#[inline(always)]
+pub fn added<A: IpAddress>(c: &Connection<A>, settings: &Settings) -> u32 {
+    if c.protocol != protocol::TCP || settings.sysctls.toa == 0 {
+        0
+    } else if A::FAMILY == AF_INET {
+        LENGTH4 as u32
+    } else {
+        LENGTH6 as u32
+    }
+}
+
+/// The program for a client's packet: tells the real server the client, or takes away what the client pretends to be.
+#[inline(always)]
+pub fn tell<A: Family + 'static>(packet: TcPacket) -> i32
+where
+    Table: Store<A>,
+{
+    control_block::options_done(packet);
+    let to = if A::FAMILY == AF_INET { Tail::FullNat4 } else { Tail::FullNat6 };
+    let Some((p, settings, _, connection)) = left::<A>() else { return TcPacket::PASS };
+    // SAFETY: an element of the map.
+    let c = unsafe { &*connection };
+    let Some(segment) = segment(packet, p) else { return uoa::tell(packet, p, settings, c, to) };
+    let wanted = telling(c.told, settings.sysctls.toa, c.first, &segment);
+    // Not even behind the director's own: nobody is to wonder which of two counts.
+    if !segment.is_plain && !clean(packet, p) {
+        return exits::drop(packet, Exit::DropInternal);
+    }
+    if wanted == Telling::Tell {
+        exits::note(if add(packet, p, c) { Exit::Told } else { Exit::Untold });
+    }
+    jump(packet, to)
+}
+
+/// Adds the option in front of the others, if there is room for it.
+#[inline(always)]
+fn add<A: Family>(packet: TcPacket, p: &Parsed<A>, c: &Connection<A>) -> bool {
+    let Some(h) = packet.at::<Tcp>(p.l4()) else { return false };
+    // SAFETY: checked by `at`.
+    let options = header(unsafe { &*h }).wrapping_sub(HEADER);
+    let more = if A::FAMILY == AF_INET { LENGTH4 } else { LENGTH6 };
+    let length = p.length as usize;
+    let behind = length.wrapping_sub(p.l4() - L3 + HEADER);
+    let Some(route) = ROUTES.get(exits::cpu()) else { return false };
+    let mtu = route.hop.mtu as u32;
+    let mtu = if c.is_crossed() { cross::room(A::FAMILY == AF_INET, mtu) } else { mtu } as usize;
+    // What is to be cut, or was put together, would have it in one piece and too long a piece.
+    let whole = packet.segment() == 0 && control_block::largest(packet) == 0;
+    let fits = length + more <= mtu && behind <= PAYLOAD && options <= behind;
+    if !whole || !fits || HEADER + options + more > LONGEST {
+        return false;
+    }
+    let Some(copy) = Copy::from(packet, p.l4() + HEADER, behind, options) else { return false };
+    let from = (p.l4() + HEADER) as u32;
+    // SAFETY: helper calls with a valid context; the copy is as long as it is masked to be.
+    unsafe {
+        // What stands behind the packet, to fill up a short frame, goes.
+        if bpf_skb_change_tail(packet.0, (L3 + length + more) as u32, 0) != 0 {
+            return false;
+        }
+        if behind != 0 && bpf_skb_store_bytes(packet.0, from + more as u32, copy.bytes.cast(), masked(behind), 0) != 0 {
+            return false;
+        }
+    }
+    write(packet, p, c.client.widen(), c.client_port, more) && lengthen(packet, p, more)
+}
+
+/// Writes the option, and what of the TCP header follows from it.
+#[inline(always)]
+fn write<A: IpAddress>(packet: TcPacket, p: &Parsed<A>, client: Address, port: u16, more: usize) -> bool {
+    let Address(address) = client;
+    let mut change = 0;
+    if A::FAMILY == AF_INET {
+        let Some(option) = packet.at::<[u32; LENGTH4 / 4]>(p.l4() + HEADER) else { return false };
+        let words = toa::option4(address[0], port);
+        change += words[0] as u64 + words[1] as u64;
+        // SAFETY: checked by `at`; a header begins at an even place, which is enough where this runs.
+        unsafe { option.write_unaligned(words) };
+    } else {
+        let Some(option) = packet.at::<[u32; LENGTH6 / 4]>(p.l4() + HEADER) else { return false };
+        let words = toa::option6(address, port);
+        change += words[0] as u64 + words[1] as u64 + words[2] as u64 + words[3] as u64 + words[4] as u64;
+        // SAFETY: as above.
+        unsafe { option.write_unaligned(words) };
+    }
+    let Some(h) = packet.at::<Tcp>(p.l4()) else { return false };
+    // SAFETY: checked by `at`.
+    unsafe {
+        let before = u16::from_ne_bytes([(*h).offset, (*h).flags]);
+        (*h).offset = (*h).offset.wrapping_add((more as u8 / 4) << 4);
+        change += checksum::difference(before as u32, u16::from_ne_bytes([(*h).offset, (*h).flags]) as u32);
+    }
+    let before = p.length as usize - (p.l4() - L3);
+    let length = |bytes: usize| (bytes as u16).to_be() as u32;
+    // The length is in the pseudo header.
+    let pseudo = checksum::difference(length(before), length(before + more));
+    packet.update_l4(p.l4() + TCP_CHECK, pseudo, change, false)
+}
+
+/// Makes the network header one of a packet that is `more` bytes longer, and has the pipeline know.
+#[inline(always)]
+fn lengthen<A: Family>(packet: TcPacket, p: &Parsed<A>, more: usize) -> bool {
+    if A::FAMILY == AF_INET {
+        let Some(h) = packet.at::<Ipv4>(L3) else { return false };
+        // SAFETY: checked by `at`.
+        unsafe {
+            let (before, after) = ((*h).length, u16::from_be((*h).length).wrapping_add(more as u16).to_be());
+            (*h).length = after;
+            (*h).check = checksum::update((*h).check, checksum::difference(before as u32, after as u32));
+        }
+    } else {
+        let Some(h) = packet.at::<Ipv6>(L3) else { return false };
+        // SAFETY: checked by `at`.
+        unsafe { (*h).payload_length = u16::from_be((*h).payload_length).wrapping_add(more as u16).to_be() };
+    }
+    let mut longer = *p;
+    longer.length += more as u32;
+    A::leave(&longer)
+}
+
+/// Replaces every TOA of the packet by padding.
+#[inline(always)]
+fn clean<A: Family>(packet: TcPacket, p: &Parsed<A>) -> bool {
+    let Some(options) = options(packet, p) else { return true };
+    let mut done = true;
+    each_toa(&options, &KernelLoop, &mut |at, length| {
+        // A word that the compiler does not know: else it would have a function write the bytes.
+        let padding = [black_box(u32::from_ne_bytes([1; 4])); LENGTH6 / 4];
+        let mut change = 0;
+        let mut word = 0;
+        while word < LENGTH6 {
+            if word < length {
+                let old = options.bytes::<4>(at + word).unwrap_or_default();
+                change += checksum::difference(u32::from_ne_bytes(old), u32::from_ne_bytes([1; 4]));
+            }
+            word += 4;
+        }
+        let change = if at & 1 == 0 { change } else { checksum::shifted(change) };
+        let place = (p.l4() + HEADER + (at & 63)) as u32;
+        let length = if length == LENGTH4 { LENGTH4 } else { LENGTH6 } as u32;
+        // SAFETY: a helper call with a valid context.
+        let stored = unsafe { bpf_skb_store_bytes(packet.0, place, padding.as_ptr().cast(), length, 0) == 0 };
+        done &= stored && packet.update_l4(p.l4() + TCP_CHECK, 0, change, false);
+    });
+    done
+}
+
+/// The packet's options, copied; `None` if it has none.
+#[inline(always)]
+fn options<A>(packet: TcPacket, p: &Parsed<A>) -> Option<Copy> {
+    let h = packet.at::<Tcp>(p.l4())?;
+    // SAFETY: checked by `at`.
+    let options = header(unsafe { &*h }).wrapping_sub(HEADER);
+    if options == 0 || options > LONGEST - HEADER {
+        return None;
+    }
+    Copy::from(packet, p.l4() + HEADER, options, options)
+}
+
+/// The program for a real server's SYN: the client is told a segment size that leaves room for the option.
+#[inline(always)]
+pub fn room<A: Family + 'static>(packet: TcPacket) -> i32
+where
+    Table: Store<A>,
+{
+    control_block::options_done(packet);
+    let to = if A::FAMILY == AF_INET { Tail::FullNatReply4 } else { Tail::FullNatReply6 };
+    let Some((p, ..)) = left::<A>() else { return TcPacket::PASS };
+    let more = if A::FAMILY == AF_INET { LENGTH4 } else { LENGTH6 } as u16;
+    if let Some((at, size)) = options(packet, p).and_then(|options| segment_size(&options, &KernelLoop))
+        && size > more
+        && !replace(packet, p, at, size.to_be(), (size - more).to_be())
+    {
+        return exits::drop(packet, Exit::DropInternal);
+    }
+    jump(packet, to)
+}
+
+/// Replaces a word among the options, in network order.
+#[inline(always)]
+fn replace<A>(packet: TcPacket, p: &Parsed<A>, at: usize, before: u16, after: u16) -> bool {
+    let at = at & 63;
+    let change = checksum::difference(before as u32, after as u32);
+    let change = if at & 1 == 0 { change } else { checksum::shifted(change) };
+    let place = (p.l4() + HEADER + at) as u32;
+    // SAFETY: a helper call with a valid context.
+    let stored = unsafe { bpf_skb_store_bytes(packet.0, place, (&raw const after).cast(), 2, 0) == 0 };
+    stored && packet.update_l4(p.l4() + TCP_CHECK, 0, change, false)
+}

@@ -1,0 +1,81 @@
+//! What FullNAT changes in a packet: addresses and ports of both sides, checksums updated incrementally.
+
+use lvs_common::{
+    abi::{AF_INET, IpAddress},
+    checksum,
+    wire::{Ipv4, Ipv6, protocol},
+};
+
+use crate::{
+    forward::nat::{self, TCP_CHECK, UDP_CHECK},
+    packet::{
+        access::{L3, Packet},
+        parse::Parsed,
+    },
+};
+
+/// The new ends of a packet: address and port, in network order.
+pub struct Ends<A> {
+    pub source: (A, u16),
+    pub destination: (A, u16),
+}
+
+/// Replaces addresses and ports and, with `lower_ttl`, takes one from the TTL. Pointers into the packet are void after it.
+#[inline(always)]
+pub fn apply<P: Packet, A: IpAddress>(packet: P, p: &Parsed<A>, ends: &Ends<A>, lower_ttl: bool) -> bool {
+    let (source, source_port) = ends.source;
+    let (destination, destination_port) = ends.destination;
+    let addresses = nat::address_difference(p.source, source) + nat::address_difference(p.destination, destination);
+    let ports = checksum::difference(p.source_port as u32, source_port as u32)
+        + checksum::difference(p.destination_port as u32, destination_port as u32);
+    let done = match p.carried {
+        protocol::TCP => packet.update_l4(p.l4() + TCP_CHECK, addresses, ports, false),
+        protocol::UDP if P::COMPLETE && nat::is_unsummed(packet, p.l4()) => {
+            crate::packet::checksum::fill_udp(packet, p, addresses + ports)
+        }
+        protocol::UDP => packet.update_l4(p.l4() + UDP_CHECK, addresses, ports, true),
+        protocol::SCTP => !P::COMPLETE || nat::update_sctp(packet, p, source_port, destination_port),
+        _ => true,
+    };
+    if !done {
+        return false;
+    }
+    if p.has_ports() {
+        let Some(fields) = packet.at::<[u16; 2]>(p.l4()) else { return false };
+        // SAFETY: checked by `at`.
+        unsafe { *fields = [source_port, destination_port] }
+    }
+    replace(packet, source, destination, addresses, lower_ttl)
+}
+
+/// Writes the new addresses and the TTL into the network header.
+#[inline(always)]
+fn replace<P: Packet, A: IpAddress>(packet: P, source: A, destination: A, change: u64, lower_ttl: bool) -> bool {
+    let (source, destination) = (source.widen().0, destination.widen().0);
+    if A::FAMILY == AF_INET {
+        let Some(h) = packet.at::<Ipv4>(L3) else { return false };
+        // SAFETY: checked by `at`.
+        unsafe {
+            let (old, mut change) = ((*h).ttl, change);
+            if lower_ttl {
+                let new = old.wrapping_sub(1);
+                change += checksum::difference(old as u32, new as u32);
+                (*h).ttl = new;
+            }
+            (*h).source = source[0];
+            (*h).destination = destination[0];
+            (*h).check = checksum::update((*h).check, change);
+        }
+    } else {
+        let Some(h) = packet.at::<Ipv6>(L3) else { return false };
+        // SAFETY: checked by `at`.
+        unsafe {
+            (*h).source = source;
+            (*h).destination = destination;
+            if lower_ttl {
+                (*h).hop_limit = (*h).hop_limit.wrapping_sub(1);
+            }
+        }
+    }
+    true
+}

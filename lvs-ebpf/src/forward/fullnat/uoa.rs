@@ -1,0 +1,93 @@
+//! The client's address for real servers of UDP, as an option of the IPv4 header (UOA). Only in TC, and off by default.
+
+use aya_ebpf::{bindings::bpf_adj_room_mode::BPF_ADJ_ROOM_NET, helpers::generated::bpf_skb_adjust_room};
+use lvs_common::{
+    abi::{AF_INET, Connection, IpAddress, Settings},
+    checksum,
+    exit::Exit,
+    uoa::{self, LENGTH, OPTIONS},
+    wire::{Ipv4, protocol},
+};
+
+use crate::{
+    exits,
+    forward::fullnat::toa::Copy,
+    kernel::loops::KernelLoop,
+    maps::ROUTES,
+    packet::{
+        access::{L3, Packet},
+        control_block,
+        parse::{Family, Parsed},
+        tc::TcPacket,
+    },
+    programs::{Tail, jump},
+};
+
+/// Bytes of an IPv4 header before its options.
+const HEADER: usize = size_of::<Ipv4>();
+
+/// Whether a client's packet has to do with it: it is among the first of its connection, or has options of its own.
+#[inline(always)]
+pub fn concerns<A: IpAddress>(p: &Parsed<A>, settings: &Settings, c: &Connection<A>) -> bool {
+    A::FAMILY == AF_INET
+        && p.carried == protocol::UDP
+        && settings.sysctls.uoa != 0
+        // IPv6 has no place for it.
+        && !c.is_crossed()
+        && (c.in_packets < settings.sysctls.uoa || p.l4() != L3 + HEADER)
+}
+
+/// Tells the real server the client, or drops what a client says itself: all that it says is from an address that is trusted.
+/// The packet has been counted.
+#[inline(always)]
+pub fn tell<A: Family>(packet: TcPacket, p: &Parsed<A>, settings: &Settings, c: &Connection<A>, next: Tail) -> i32 {
+    if A::FAMILY != AF_INET {
+        return jump(packet, next);
+    }
+    let options = p.l4().wrapping_sub(L3 + HEADER);
+    if options != 0 && options <= OPTIONS {
+        let Some(copy) = Copy::from(packet, L3 + HEADER, options, options) else {
+            return exits::drop(packet, Exit::DropInternal);
+        };
+        if uoa::is_among(&copy, &KernelLoop) {
+            return exits::drop(packet, Exit::DropForged);
+        }
+    }
+    if c.in_packets <= settings.sysctls.uoa {
+        exits::note(if add(packet, p, c, options) { Exit::Told } else { Exit::Untold });
+    }
+    jump(packet, next)
+}
+
+/// Adds the option in front of the others, if there is room for it.
+#[inline(always)]
+fn add<A: Family>(packet: TcPacket, p: &Parsed<A>, c: &Connection<A>, options: usize) -> bool {
+    let Some(route) = ROUTES.get(exits::cpu()) else { return false };
+    // What is to be cut would have it in every piece, and what was put together too long a piece.
+    let whole = packet.segment() == 0 && control_block::largest(packet) == 0;
+    if !whole || options + LENGTH > OPTIONS || p.length as usize + LENGTH > route.hop.mtu as usize {
+        return false;
+    }
+    // SAFETY: a helper call with a valid context: the room is behind the header's first twenty bytes.
+    if unsafe { bpf_skb_adjust_room(packet.0, LENGTH as i32, BPF_ADJ_ROOM_NET, 0) } != 0 {
+        return false;
+    }
+    let words = uoa::option(c.client.widen().0[0], c.client_port);
+    let Some(option) = packet.at::<[u32; LENGTH / 4]>(L3 + HEADER) else { return false };
+    // SAFETY: checked by `at`; a header begins at an even place, which is enough where this runs.
+    unsafe { option.write_unaligned(words) };
+    let Some(h) = packet.at::<Ipv4>(L3) else { return false };
+    // SAFETY: checked by `at`.
+    unsafe {
+        let first = |h: *mut Ipv4| u16::from_ne_bytes([(*h).version_ihl, (*h).tos]) as u32;
+        let (before, old_length) = (first(h), (*h).length);
+        (*h).version_ihl = (*h).version_ihl.wrapping_add(LENGTH as u8 / 4);
+        (*h).length = u16::from_be(old_length).wrapping_add(LENGTH as u16).to_be();
+        let change = checksum::difference(before, first(h))
+            + checksum::difference(old_length as u32, (*h).length as u32)
+            + words[0] as u64
+            + words[1] as u64;
+        (*h).check = checksum::update((*h).check, change);
+    }
+    A::leave(&p.deepened(LENGTH))
+}

@@ -1,0 +1,172 @@
+//! NAT: one address and port of the packet are replaced, checksums updated incrementally.
+
+use lvs_common::{
+    abi::{AF_INET, Address, IpAddress},
+    checksum,
+    wire::{Ipv4, Ipv6, Sctp, protocol},
+};
+
+use crate::packet::{
+    access::{L3, Packet},
+    parse::Parsed,
+};
+
+/// Which side of the packet is replaced.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    Source,
+    Destination,
+}
+
+/// Offset of the checksum in TCP's header.
+pub const TCP_CHECK: usize = 16;
+/// Offset of the checksum in UDP's header.
+pub const UDP_CHECK: usize = 6;
+
+/// What replacing an address adds to a sum.
+#[inline(always)]
+pub fn address_difference<A: IpAddress>(old: A, new: A) -> u64 {
+    let (Address(old), Address(new)) = (old.widen(), new.widen());
+    let first = checksum::difference(old[0], new[0]);
+    if A::FAMILY == AF_INET {
+        return first;
+    }
+    first
+        + checksum::difference(old[1], new[1])
+        + checksum::difference(old[2], new[2])
+        + checksum::difference(old[3], new[3])
+}
+
+/// Whether [`apply`] can do it in this tier: what needs the whole payload, only TC can.
+#[inline(always)]
+pub fn possible<P: Packet, A>(packet: P, p: &Parsed<A>, port_changes: bool) -> bool {
+    match p.carried {
+        // Leaves with a checksum, as from IPVS: there is none to update.
+        protocol::UDP => {
+            P::COMPLETE
+                || match packet.at::<u16>(p.l4() + UDP_CHECK) {
+                    // SAFETY: checked by `at`.
+                    Some(check) => unsafe { *check != 0 },
+                    None => false,
+                }
+        }
+        protocol::SCTP => P::COMPLETE || !port_changes,
+        _ => true,
+    }
+}
+
+/// Replaces address and port of one side and, with `lower_ttl`, takes one from the TTL. Pointers into the packet are
+/// void after it.
+#[inline(always)]
+pub fn apply<P: Packet, A: IpAddress>(
+    packet: P,
+    p: &Parsed<A>,
+    side: Side,
+    address: A,
+    port: u16,
+    lower_ttl: bool,
+) -> bool {
+    let (old_address, old_port) = match side {
+        Side::Source => (p.source, p.source_port),
+        Side::Destination => (p.destination, p.destination_port),
+    };
+    let addresses = address_difference(old_address, address);
+    let ports = if old_port == port { 0 } else { checksum::difference(old_port as u32, port as u32) };
+    let done = match p.carried {
+        protocol::TCP => packet.update_l4(p.l4() + TCP_CHECK, addresses, ports, false),
+        protocol::UDP => {
+            if P::COMPLETE && is_unsummed(packet, p.l4()) {
+                crate::packet::checksum::fill_udp(packet, p, addresses + ports)
+            } else {
+                packet.update_l4(p.l4() + UDP_CHECK, addresses, ports, true)
+            }
+        }
+        protocol::SCTP => {
+            let (from, to) = match side {
+                Side::Source => (port, p.destination_port),
+                Side::Destination => (p.source_port, port),
+            };
+            old_port == port || !P::COMPLETE || update_sctp(packet, p, from, to)
+        }
+        _ => true,
+    };
+    if !done {
+        return false;
+    }
+    if p.has_ports() && old_port != port {
+        let offset = match side {
+            Side::Source => p.l4(),
+            Side::Destination => p.l4() + 2,
+        };
+        let Some(field) = packet.at::<u16>(offset) else { return false };
+        // SAFETY: checked by `at`.
+        unsafe { *field = port }
+    }
+    replace_address(packet, side, address, addresses, lower_ttl)
+}
+
+/// Whether a UDP packet has no checksum.
+#[inline(always)]
+pub fn is_unsummed<P: Packet>(packet: P, l4: usize) -> bool {
+    // SAFETY: checked by `at`.
+    packet.at::<u16>(l4 + UDP_CHECK).is_some_and(|check| unsafe { *check == 0 })
+}
+
+/// Writes the new address and the TTL into the network header.
+#[inline(always)]
+pub fn replace_address<P: Packet, A: IpAddress>(
+    packet: P,
+    side: Side,
+    address: A,
+    change: u64,
+    lower_ttl: bool,
+) -> bool {
+    let Address(words) = address.widen();
+    if A::FAMILY == AF_INET {
+        let Some(h) = packet.at::<Ipv4>(L3) else { return false };
+        // SAFETY: checked by `at`.
+        unsafe {
+            let mut change = change;
+            match side {
+                Side::Source => (*h).source = words[0],
+                Side::Destination => (*h).destination = words[0],
+            }
+            if lower_ttl {
+                let ttl = (*h).ttl;
+                change += checksum::difference(ttl as u32, ttl.wrapping_sub(1) as u32);
+                (*h).ttl = ttl.wrapping_sub(1);
+            }
+            (*h).check = checksum::update((*h).check, change);
+        }
+    } else {
+        let Some(h) = packet.at::<Ipv6>(L3) else { return false };
+        // SAFETY: checked by `at`.
+        unsafe {
+            match side {
+                Side::Source => (*h).source = words,
+                Side::Destination => (*h).destination = words,
+            }
+            if lower_ttl {
+                (*h).hop_limit = (*h).hop_limit.wrapping_sub(1);
+            }
+        }
+    }
+    true
+}
+
+/// Updates SCTP's CRC32c for changed ports.
+#[inline(always)]
+pub fn update_sctp<P: Packet, A>(packet: P, p: &Parsed<A>, source: u16, destination: u16) -> bool {
+    let Some(h) = packet.at::<Sctp>(p.l4()) else { return false };
+    let header = (p.l4() - L3) as u32;
+    // SAFETY: checked by `at`.
+    unsafe {
+        let old = u32::from_le_bytes(*(&raw const (*h).source).cast::<[u8; 4]>());
+        let ([a, b], [c, d]) = (source.to_ne_bytes(), destination.to_ne_bytes());
+        let new = u32::from_le_bytes([a, b, c, d]);
+        let after = p.length.wrapping_sub(header).wrapping_sub(4);
+        let change = crate::packet::checksum::crc32c_difference(old, new, after);
+        (*h).check = (u32::from_le((*h).check) ^ change).to_le();
+    }
+    true
+}

@@ -1,0 +1,247 @@
+//! Tunnels: the packet travels inside an outer one to the real server.
+
+use aya_ebpf::helpers::generated::bpf_get_prandom_u32;
+use lvs_common::{
+    abi::{AF_INET, Address, DestConfig, IpAddress, tunnel},
+    wire::{Ethernet, Ipv4, Ipv6, Udp, ethertype, fragment, protocol},
+};
+
+use crate::packet::{
+    access::{L3, Packet},
+    parse::Parsed,
+};
+
+/// VXLAN header: flags with the I bit, VNI 0 (RFC 7348).
+const VXLAN_FLAGS: u32 = 0x0800_0000u32.to_be();
+/// Range of GUE's and VXLAN's source ports (RFC 6335's dynamic ports).
+const PORT_BASE: u16 = 49152;
+/// GRE's checksum-present bit (RFC 2784).
+const GRE_CSUM: u16 = 0x8000u16.to_be();
+
+/// An outer packet to be.
+#[derive(Clone, Copy)]
+pub struct Outer<'a> {
+    pub kind: u8,
+    pub flags: u8,
+    /// Destination port of GUE and VXLAN, network order.
+    pub port: u16,
+    /// Whether the outer header is IPv6.
+    pub v6: bool,
+    pub source: &'a Address,
+    pub destination: &'a Address,
+    /// IPv4: copied from the inner packet, unless `pmtu_disc` is off.
+    pub df: bool,
+}
+
+impl<'a> Outer<'a> {
+    /// Bytes between the Ethernet header and the packet, all headers of the tunnel.
+    #[inline(always)]
+    pub fn overhead(&self) -> u32 {
+        let ip = if self.v6 { 40 } else { 20 };
+        ip + match self.kind {
+            tunnel::GUE => 8 + 4,
+            tunnel::GRE if self.flags & tunnel::CSUM != 0 => 8,
+            tunnel::GRE => 4,
+            tunnel::VXLAN => 8 + 8 + 14,
+            _ => 0,
+        }
+    }
+
+    /// Whether the headers include a checksum over the payload, which only TC can make.
+    #[inline(always)]
+    pub fn summed(&self) -> bool {
+        match self.kind {
+            // Remote checksum offload is for packets whose own checksum is still to be made; the others go summed.
+            tunnel::GUE => self.flags & (tunnel::CSUM | tunnel::REMCSUM) != 0,
+            tunnel::GRE => self.flags & tunnel::CSUM != 0,
+            _ => false,
+        }
+    }
+
+    /// The tunnel of a destination with this configuration. Reads it each time: what has been compared is a known number to
+    /// the verifier, and it follows everything behind once for each number.
+    #[inline(always)]
+    pub fn new(config: *const DestConfig, family: u8, source: &'a Address, destination: &'a Address, df: bool) -> Self {
+        // SAFETY: an element of the map, written by `lvsadm` only while it is not in force.
+        unsafe {
+            Outer {
+                kind: (&raw const (*config).tunnel).read_volatile(),
+                flags: (&raw const (*config).tunnel_flags).read_volatile(),
+                port: (&raw const (*config).tunnel_port).read_volatile(),
+                v6: family != AF_INET,
+                source,
+                destination,
+                df,
+            }
+        }
+    }
+}
+
+/// Outer TOS of an inner one: ECN copied, except that CE becomes ECT(0) (RFC 3168 §9.1.1's full-functionality option).
+#[inline(always)]
+fn outer_tos(tos: u8) -> u8 {
+    match tos & 3 {
+        3 => (tos & !3) | 2,
+        _ => tos,
+    }
+}
+
+/// A port that is the same for all packets of a flow and spreads flows.
+#[inline(always)]
+fn flow_port<A: IpAddress>(p: &Parsed<A>) -> u16 {
+    let (a, b) = p.source.words();
+    let mix = (a ^ b.rotate_left(9) ^ p.source_port as u32).wrapping_mul(0x9e37_79b1);
+    ((mix >> 18) as u16 | PORT_BASE).to_be()
+}
+
+/// Wraps the packet, whose TTL has been lowered, into `outer`. Pointers into the packet are void after it.
+///
+/// `whole`: it fits the next hop and need not be cut.
+#[inline(always)]
+pub fn apply<P: Packet, A: IpAddress>(packet: P, p: &Parsed<A>, outer: &Outer<'_>, whole: bool) -> bool {
+    let overhead = outer.overhead() as usize;
+    let inner_v4 = A::FAMILY == AF_INET;
+    let l4 = match outer.kind {
+        tunnel::GUE | tunnel::VXLAN => protocol::UDP,
+        tunnel::GRE => protocol::GRE,
+        _ if inner_v4 => protocol::IPIP,
+        _ => protocol::IPV6,
+    };
+    if !packet.encapsulate(overhead, outer.v6, l4, !whole) {
+        return false;
+    }
+    let Some(ethernet) = packet.at::<Ethernet>(0) else { return false };
+    // SAFETY: checked by `at`.
+    unsafe { (*ethernet).ethertype = if outer.v6 { ethertype::IPV6 } else { ethertype::IPV4 } }
+    let ip = if outer.v6 { 40 } else { 20 };
+    let length = p.length.wrapping_add(overhead as u32);
+    let written =
+        if outer.v6 { write_v6(packet, p, outer, l4, length) } else { write_v4(packet, p, outer, l4, length) };
+    if !written {
+        return false;
+    }
+    match outer.kind {
+        tunnel::GUE => write_gue(packet, p, outer, L3 + ip, length - ip as u32, inner_v4),
+        tunnel::GRE => write_gre(packet, outer, L3 + ip, length - ip as u32, inner_v4),
+        tunnel::VXLAN => write_vxlan(packet, p, outer, L3 + ip, length - ip as u32, inner_v4),
+        _ => true,
+    }
+}
+
+#[inline(always)]
+fn write_v4<P: Packet, A>(packet: P, p: &Parsed<A>, outer: &Outer<'_>, l4: u8, length: u32) -> bool {
+    let Some(h) = packet.at::<Ipv4>(L3) else { return false };
+    let tos = outer_tos(p.tos);
+    let ttl = p.ttl.wrapping_sub(1);
+    let length = (length as u16).to_be();
+    // RFC 6864: an identification is for packets that may be fragmented.
+    // SAFETY: a helper without arguments.
+    let (fragment, id) = if outer.df { (fragment::DF, 0) } else { (0, unsafe { bpf_get_prandom_u32() } as u16 | 1) };
+    // SAFETY: checked by `at`.
+    unsafe {
+        *h = Ipv4 {
+            version_ihl: 0x45,
+            tos,
+            length,
+            id,
+            fragment,
+            ttl,
+            protocol: l4,
+            check: 0,
+            source: outer.source.0[0],
+            destination: outer.destination.0[0],
+        }
+        .sealed();
+    }
+    true
+}
+
+#[inline(always)]
+fn write_v6<P: Packet, A>(packet: P, p: &Parsed<A>, outer: &Outer<'_>, l4: u8, length: u32) -> bool {
+    let Some(h) = packet.at::<Ipv6>(L3) else { return false };
+    // SAFETY: checked by `at`.
+    unsafe {
+        *h = Ipv6 {
+            version: (6 << 28 | (outer_tos(p.tos) as u32) << 20).to_be(),
+            payload_length: (length.wrapping_sub(40) as u16).to_be(),
+            next_header: l4,
+            hop_limit: p.ttl.wrapping_sub(1),
+            source: outer.source.0,
+            destination: outer.destination.0,
+        };
+    }
+    true
+}
+
+#[inline(always)]
+fn write_udp<P: Packet>(packet: P, at: usize, source: u16, port: u16, length: u32) -> bool {
+    let Some(h) = packet.at::<Udp>(at) else { return false };
+    // SAFETY: checked by `at`.
+    unsafe { *h = Udp { source, destination: port, length: (length as u16).to_be(), check: 0 } }
+    true
+}
+
+/// GUE variant 0 (draft-ietf-intarea-gue): version, header length 0, inner protocol, no flags.
+#[inline(always)]
+fn write_gue<P: Packet, A: IpAddress>(
+    packet: P,
+    p: &Parsed<A>,
+    outer: &Outer<'_>,
+    at: usize,
+    length: u32,
+    v4: bool,
+) -> bool {
+    if !write_udp(packet, at, flow_port(p), outer.port, length) {
+        return false;
+    }
+    let Some(h) = packet.at::<u32>(at + 8) else { return false };
+    let inner = if v4 { protocol::IPIP } else { protocol::IPV6 };
+    // SAFETY: checked by `at`; two bytes aligned at least, which the BPF target does not mind.
+    unsafe { h.write_unaligned(u32::from_ne_bytes([0, inner, 0, 0])) }
+    !outer.summed() || crate::packet::checksum::fill_outer_udp(packet, outer, at, length)
+}
+
+#[inline(always)]
+fn write_gre<P: Packet>(packet: P, outer: &Outer<'_>, at: usize, length: u32, v4: bool) -> bool {
+    let Some(h) = packet.at::<[u16; 2]>(at) else { return false };
+    let kind = if v4 { ethertype::IPV4 } else { ethertype::IPV6 };
+    let flags = if outer.summed() { GRE_CSUM } else { 0 };
+    // SAFETY: checked by `at`.
+    unsafe { *h = [flags, kind] }
+    if !outer.summed() {
+        return true;
+    }
+    let Some(h) = packet.at::<[u16; 2]>(at + 4) else { return false };
+    // SAFETY: checked by `at`.
+    unsafe { *h = [0, 0] }
+    crate::packet::checksum::fill_gre(packet, at, length)
+}
+
+/// VXLAN: an Ethernet frame of no particular addresses inside.
+#[inline(always)]
+fn write_vxlan<P: Packet, A: IpAddress>(
+    packet: P,
+    p: &Parsed<A>,
+    outer: &Outer<'_>,
+    at: usize,
+    length: u32,
+    v4: bool,
+) -> bool {
+    if !write_udp(packet, at, flow_port(p), outer.port, length) {
+        return false;
+    }
+    let Some(h) = packet.at::<[u16; 4]>(at + 8) else { return false };
+    // SAFETY: checked by `at`.
+    unsafe { *h = [VXLAN_FLAGS as u16, (VXLAN_FLAGS >> 16) as u16, 0, 0] }
+    let Some(h) = packet.at::<Ethernet>(at + 16) else { return false };
+    // SAFETY: checked by `at`.
+    unsafe {
+        // Locally administered addresses: the far end takes the inner packet for its own by its IP address.
+        *h = Ethernet {
+            destination: [0x02, 0, 0, 0, 0, 1],
+            source: [0x02, 0, 0, 0, 0, 2],
+            ethertype: if v4 { ethertype::IPV4 } else { ethertype::IPV6 },
+        };
+    }
+    true
+}

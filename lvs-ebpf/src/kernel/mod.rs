@@ -1,0 +1,3 @@
+pub mod atomics;
+pub mod loops;
+pub mod params;

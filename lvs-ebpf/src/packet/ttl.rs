@@ -1,0 +1,29 @@
+//! Fourth stage: what each forwarding mode changes in a packet.
+
+use lvs_common::{
+    abi::{AF_INET, IpAddress},
+    checksum,
+    wire::{Ipv4, Ipv6},
+};
+
+use crate::packet::access::{L3, Packet};
+
+/// Lowers the TTL or hop limit by one, which must be more than 1.
+#[inline(always)]
+pub fn lower_ttl<P: Packet, A: IpAddress>(packet: P) -> bool {
+    if A::FAMILY == AF_INET {
+        let Some(h) = packet.at::<Ipv4>(L3) else { return false };
+        // SAFETY: checked by `at`.
+        unsafe {
+            // TTL is the upper byte of its word, in memory the first.
+            let change = checksum::difference((*h).ttl as u32, (*h).ttl.wrapping_sub(1) as u32);
+            (*h).ttl = (*h).ttl.wrapping_sub(1);
+            (*h).check = checksum::update((*h).check, change);
+        }
+    } else {
+        let Some(h) = packet.at::<Ipv6>(L3) else { return false };
+        // SAFETY: checked by `at`.
+        unsafe { (*h).hop_limit = (*h).hop_limit.wrapping_sub(1) }
+    }
+    true
+}

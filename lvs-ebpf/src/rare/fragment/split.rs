@@ -1,0 +1,223 @@
+//! A packet leaves in fragments.
+
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::generated::{
+    bpf_clone_redirect, bpf_get_prandom_u32, bpf_loop, bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_store_bytes,
+};
+use lvs_common::{
+    abi::{AF_INET, AF_INET6, Address, hop_flags},
+    checksum,
+    exit::Exit,
+    wire::{Ethernet, Ipv4, Ipv6, Ipv6Fragment, ethertype, fragment, protocol},
+};
+
+use crate::{
+    egress::route,
+    exits,
+    maps::{PAYLOAD, SCRATCH, Scratch},
+    packet::{
+        access::{L3, Packet},
+        tc::TcPacket,
+    },
+    programs::{Tail, jump},
+    table::track::{self, Dest},
+};
+
+/// Words left for the program that cuts.
+mod note {
+    /// Length of the longest fragment there may be, bytes of IP packet.
+    pub const MOST: usize = 0;
+    /// The destination the packet goes to; 0 for one that goes where its header says.
+    pub const DEST: usize = 1;
+}
+
+/// Most fragments of a packet.
+const FRAGMENTS: u32 = 256;
+/// IPv6's header and fragment header.
+const HEADERS6: u32 = 48;
+
+/// Sends a finished packet to destination `dest` (0: to where its header says) in fragments of at most `most` bytes.
+#[inline(always)]
+pub fn split<P: Packet>(packet: P, dest: u32, most: u32) -> i32 {
+    packet.set_note(note::MOST, most);
+    packet.set_note(note::DEST, dest);
+    jump(packet, Tail::Split);
+    exits::drop(packet, Exit::DropInternal)
+}
+
+struct Cutting {
+    packet: TcPacket,
+    scratch: *mut Scratch,
+    ifindex: u32,
+    /// Bytes of headers that each fragment has.
+    header: u32,
+    /// Bytes of payload a fragment takes.
+    step: u32,
+    end: u32,
+    v6: bool,
+    /// IPv6: protocol of the payload and the fragments' identification.
+    next: u8,
+    id: u32,
+    failed: bool,
+}
+
+extern "C" fn cut(index: u64, context: *mut c_void) -> i64 {
+    // SAFETY: `run` passed it.
+    let c = unsafe { &mut *context.cast::<Cutting>() };
+    // Counted by the loop itself and not by the structure: the verifier would follow each value that that takes.
+    let at = (index as u32).wrapping_mul(c.step);
+    if at >= c.end {
+        return 1;
+    }
+    c.failed = !piece(c, at);
+    c.failed as i64
+}
+
+/// Sends one fragment.
+#[inline(always)]
+fn piece(c: &Cutting, at: u32) -> bool {
+    let left = c.end.wrapping_sub(at);
+    let more = left > c.step;
+    let at = at & (PAYLOAD as u32 - 1);
+    // From 1 to PAYLOAD, in a form that the verifier reads so.
+    let length = ((if more { c.step } else { left }).wrapping_sub(1) & (PAYLOAD as u32 - 1)) + 1;
+    // SAFETY: offset and length are masked to half the scratch each; helper calls with a valid context.
+    unsafe {
+        let from = (&raw const (*c.scratch).payload).cast::<u8>().add(at as usize);
+        let skb = c.packet.0;
+        if bpf_skb_change_tail(skb, L3 as u32 + c.header + length, 0) != 0
+            || bpf_skb_store_bytes(skb, L3 as u32 + c.header, from.cast(), length, 0) != 0
+        {
+            return false;
+        }
+    }
+    let headed = if c.v6 { head6(c, at, length, more) } else { head4(c, at, length, more) };
+    // SAFETY: a helper call with a valid context.
+    headed && unsafe { bpf_clone_redirect(c.packet.0, c.ifindex, 0) == 0 }
+}
+
+/// Makes the IPv4 header that of the fragment at `at`.
+#[inline(always)]
+fn head4(c: &Cutting, at: u32, length: u32, more: bool) -> bool {
+    let Some(h) = c.packet.at::<Ipv4>(L3) else { return false };
+    let total = ((c.header + length) as u16).to_be();
+    let field = ((at / 8) as u16 & 0x1fff).to_be() | if more { fragment::MF } else { 0 };
+    // SAFETY: checked by `at`.
+    unsafe {
+        let change = checksum::difference((*h).length as u32, total as u32)
+            + checksum::difference((*h).fragment as u32, field as u32);
+        (*h).length = total;
+        (*h).fragment = field;
+        (*h).check = checksum::update((*h).check, change);
+    }
+    true
+}
+
+/// Makes the IPv6 headers those of the fragment at `at`.
+#[inline(always)]
+fn head6(c: &Cutting, at: u32, length: u32, more: bool) -> bool {
+    let Some(h) = c.packet.at::<Ipv6>(L3) else { return false };
+    // SAFETY: checked by `at`.
+    unsafe {
+        (*h).payload_length = ((length + 8) as u16).to_be();
+        (*h).next_header = protocol::FRAGMENT;
+    }
+    let Some(f) = c.packet.at::<Ipv6Fragment>(L3 + 40) else { return false };
+    let offset = ((at & 0xfff8) as u16 | more as u16).to_be();
+    // SAFETY: checked by `at`.
+    unsafe { *f = Ipv6Fragment { next_header: c.next, reserved: 0, offset, id: c.id } }
+    true
+}
+
+/// What is cut: bytes of headers and of payload, protocol of the payload (IPv6), destination of the header.
+struct Whole {
+    v6: bool,
+    header: u32,
+    length: u32,
+    next: u8,
+    to: Address,
+}
+
+/// Reads the packet's header.
+#[inline(always)]
+fn read(packet: TcPacket) -> Option<Whole> {
+    let ethernet = packet.at::<Ethernet>(0)?;
+    // SAFETY: checked by `at`.
+    if unsafe { (*ethernet).ethertype } == ethertype::IPV6 {
+        let h = packet.at::<Ipv6>(L3)?;
+        // SAFETY: checked by `at`.
+        let (length, next, to) =
+            unsafe { (u16::from_be((*h).payload_length) as u32, (*h).next_header, Address((*h).destination)) };
+        return Some(Whole { v6: true, header: 40, length, next, to });
+    }
+    let h = packet.at::<Ipv4>(L3)?;
+    // SAFETY: checked by `at`.
+    let (ihl, total, to) =
+        unsafe { ((*h).version_ihl & 15, u16::from_be((*h).length) as u32, Address([(*h).destination, 0, 0, 0])) };
+    let header = ihl as u32 * 4;
+    Some(Whole { v6: false, header, length: total.wrapping_sub(header), next: 0, to })
+}
+
+/// The program that cuts.
+#[inline(always)]
+pub fn run(packet: TcPacket) -> i32 {
+    let (most, dest) = (packet.note(note::MOST), packet.note(note::DEST));
+    let Some(settings) = track::settings() else { return TcPacket::DROP };
+    let Some(whole) = read(packet) else { return exits::drop(packet, Exit::DropMalformed) };
+    let Some(route) = route::scratch() else { return exits::drop(packet, Exit::DropInternal) };
+    let now = track::jiffies();
+    let found = match Dest::get(dest, settings.epoch) {
+        // SAFETY: an element of the map.
+        Some(dest) => unsafe { route::route(packet, (*dest.it).family, &(*dest.it).address, now, route) },
+        None => route::route(packet, if whole.v6 { AF_INET6 } else { AF_INET }, &whole.to, now, route),
+    };
+    if !found || route.local {
+        return exits::drop(packet, Exit::DropNoRoute);
+    }
+    let headers = if whole.v6 { HEADERS6 } else { whole.header };
+    let Some(scratch) = SCRATCH.get_ptr_mut(exits::cpu()) else { return exits::drop(packet, Exit::DropInternal) };
+    if headers < 20 || whole.length == 0 || whole.length >= PAYLOAD as u32 || most < headers + 8 {
+        return exits::drop(packet, Exit::DropTooBig);
+    }
+    let length = (whole.length.wrapping_sub(1) & (PAYLOAD as u32 - 1)) + 1;
+    // SAFETY: a helper call with a valid context and a buffer longer than said.
+    let loaded = unsafe {
+        let buffer = (&raw mut (*scratch).payload).cast();
+        bpf_skb_load_bytes(packet.0.cast(), L3 as u32 + whole.header, buffer, length) == 0
+    };
+    if !loaded {
+        return exits::drop(packet, Exit::DropInternal);
+    }
+    let step = (most - headers) & !7 & 0xffff;
+    if route.hop.flags & hop_flags::NEIGHBOUR == 0 {
+        // Nobody answers for the next hop yet. A piece of the packet asks the kernel to find out; the rest is lost.
+        // SAFETY: a helper call with a valid context.
+        if unsafe { bpf_skb_change_tail(packet.0, L3 as u32 + whole.header + step, 0) } != 0 {
+            return exits::drop(packet, Exit::DropNoRoute);
+        }
+        return exits::leave(packet, Exit::DropNoRoute, route::send_tc(packet, route));
+    }
+    let Some(ethernet) = packet.at::<Ethernet>(0) else { return TcPacket::DROP };
+    // SAFETY: checked by `at`.
+    unsafe {
+        (*ethernet).destination = route.hop.destination;
+        (*ethernet).source = route.hop.source;
+    }
+    let mut c = Cutting {
+        packet,
+        scratch,
+        ifindex: route.hop.ifindex,
+        header: headers,
+        step,
+        end: length,
+        v6: whole.v6,
+        next: whole.next,
+        // SAFETY: a helper without arguments.
+        id: unsafe { bpf_get_prandom_u32() },
+        failed: false,
+    };
+    // SAFETY: the callback gets the structure it expects.
+    unsafe { bpf_loop(FRAGMENTS, cut as *mut c_void, (&raw mut c).cast(), 0) };
+    exits::drop(packet, if c.failed { Exit::DropInternal } else { Exit::Fragmented })
+}

@@ -1,0 +1,195 @@
+//! Errors about connections whose real server is of another family than their client: they become errors of the other family
+//! (RFC 7915, sections 4.2 and 5.2), and so does what they quote.
+
+use aya_ebpf::helpers::generated::{bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_store_bytes};
+use lvs_common::{
+    abi::{Address, conn_kind},
+    cross::{self, Error, Outline},
+    exit::Exit,
+    table::Store,
+    wire::{Icmp, protocol},
+};
+
+use crate::{
+    egress::route,
+    exits,
+    forward::families::{
+        serve::{ends, of_family, v4},
+        translate::write,
+    },
+    maps::{HITS, SCRATCH},
+    packet::{
+        access::{L3, Packet},
+        checksum,
+        tc::TcPacket,
+    },
+    programs::{Tail, jump},
+    rare::icmp::{
+        serve::{HEADER, Report, Reported, is_intact, read},
+        translate,
+    },
+    table::{
+        alias_between,
+        track::{self, Dest, Table},
+    },
+};
+
+/// Most bytes that are quoted behind the quoted network header: so many that no error is too long in either family.
+const QUOTED: u32 = 512;
+
+/// Goes on with an error about entry `at`.
+#[inline(always)]
+pub fn go_on<A: Reported>(packet: TcPacket, at: u32) -> i32 {
+    let Some(hit) = HITS.get_ptr_mut(exits::cpu()) else { return TcPacket::DROP };
+    // SAFETY: this CPU's own element.
+    unsafe { hit.write(at) };
+    jump(packet, of_family::<A>(Tail::CrossIcmp4, Tail::CrossIcmp6))
+}
+
+/// Where a translated error goes, and what it is about.
+struct Way {
+    source: (Address, u16),
+    destination: (Address, u16),
+    ttl: u8,
+}
+
+/// Makes an error of family `A` one of family `B`: one about a reply goes to the real server, one about a client's packet on
+/// to the client.
+#[inline(always)]
+pub fn run<A: Reported, B: Reported>(packet: TcPacket) -> i32
+where
+    Table: Store<A> + Store<B>,
+{
+    let (Some(report), Some(settings)) = (read::<A>(packet), track::settings()) else { return TcPacket::DROP };
+    let Some(at) = HITS.get(exits::cpu()).copied() else { return TcPacket::DROP };
+    let Some(entry) = <Table as Store<A>>::connection(&Table, at) else { return TcPacket::DROP };
+    // SAFETY: an element of the map.
+    let c = unsafe { &*entry };
+    let p = &report.outer;
+    if !is_intact(packet, report) {
+        return exits::drop(packet, Exit::DropMalformed);
+    }
+    if c.kind == conn_kind::CROSSED {
+        let Some((main, _)) = alias_between::connection::<A, B>(at, c) else { return TcPacket::DROP };
+        let about = &report.about;
+        // What `crossed` puts in is the virtual address and the client, wherever the error came from.
+        let nowhere = |port| (Address::default(), port);
+        let way = Way { source: nowhere(about.source_port), destination: nowhere(about.destination_port), ttl: p.ttl };
+        return match translate::<A, B>(packet, report, &way) {
+            Ok(()) => {
+                if let Some(hit) = HITS.get_ptr_mut(exits::cpu()) {
+                    // SAFETY: this CPU's own element.
+                    unsafe { hit.write(main) };
+                }
+                jump(packet, of_family::<B>(Tail::CrossedIcmp4, Tail::CrossedIcmp6));
+                TcPacket::DROP
+            }
+            Err(exit) => exits::drop(packet, exit),
+        };
+    }
+    let Some(dest) = Dest::get(c.dest, settings.epoch) else { return exits::drop(packet, Exit::DropNoDestination) };
+    // SAFETY: an element of the map.
+    let (to, family) = unsafe { (&(*dest.it).address, (*dest.it).family) };
+    let own = packet.device() == 0;
+    if p.ttl <= 1 && !own {
+        return exits::drop(packet, Exit::DropTtl);
+    }
+    let Some(ends) = ends(c, &dest) else { return exits::drop(packet, Exit::DropInternal) };
+    let way = Way { source: ends.source, destination: ends.destination, ttl: p.ttl.wrapping_sub(!own as u8) };
+    let length = p.length;
+    if let Err(exit) = translate::<A, B>(packet, report, &way) {
+        return exits::drop(packet, exit);
+    }
+    let Some(route) = route::scratch() else { return exits::drop(packet, Exit::DropInternal) };
+    if !route::route(packet, family, to, track::jiffies(), route) || route.local {
+        return exits::drop(packet, Exit::DropNoRoute);
+    }
+    if dest.available() {
+        exits::packet_in(dest.id, length);
+    }
+    exits::leave(packet, Exit::IcmpForwarded, route::send_tc(packet, route))
+}
+
+/// Sends an error that was one of the other family to the client.
+#[inline(always)]
+pub fn crossed<A: Reported>(packet: TcPacket) -> i32
+where
+    Table: Store<A>,
+{
+    let (Some(report), Some(settings)) = (read::<A>(packet), track::settings()) else { return TcPacket::DROP };
+    let Some(at) = HITS.get(exits::cpu()).copied() else { return TcPacket::DROP };
+    let Some(connection) = <Table as Store<A>>::connection(&Table, at) else { return TcPacket::DROP };
+    // SAFETY: an element of the map.
+    translate::to_client(packet, report, settings, unsafe { &*connection }, track::jiffies())
+}
+
+/// The error as the other family has it.
+#[inline(always)]
+fn error<A: Reported>(packet: TcPacket, report: &Report<A>) -> Option<Error> {
+    let h = report.header(packet)?;
+    // SAFETY: checked by `at`.
+    let e = unsafe { Error { kind: (*h).kind, code: (*h).code, rest: u32::from_be((*h).rest) } };
+    if v4::<A>() { cross::error6(&e, report.about.length) } else { cross::error4(&e) }
+}
+
+/// Writes the error anew: both network headers, the ICMP header, and what is quoted behind them.
+#[inline(always)]
+fn translate<A: Reported, B: Reported>(packet: TcPacket, report: &Report<A>, way: &Way) -> Result<(), Exit> {
+    let Some(error) = error(packet, report) else { return Err(Exit::DropUntranslatable) };
+    let (outer, about) = (&report.outer, &report.about);
+    let from = report.transport() as u32;
+    // A frame may be longer than the packet in it.
+    let end = (L3 as u32).wrapping_add(outer.length);
+    let left = end.wrapping_sub(from);
+    if end < from || left < 8 || report.transport() < report.quote() {
+        return Err(Exit::DropMalformed);
+    }
+    let length = if left > QUOTED { QUOTED } else { left };
+    // From 8 to QUOTED, in a form that the verifier reads so.
+    let length = (length.wrapping_sub(1) & (QUOTED - 1)) + 1;
+    let Some(scratch) = SCRATCH.get_ptr_mut(exits::cpu()) else { return Err(Exit::DropInternal) };
+    // SAFETY: this CPU's own element, which is longer; a helper call with a valid context.
+    let quoted = unsafe {
+        let quoted = (&raw mut (*scratch).payload).cast::<u8>();
+        // Its ports are those that it has where the error goes.
+        if bpf_skb_load_bytes(packet.0.cast(), from, quoted.cast(), length) != 0 {
+            return Err(Exit::DropInternal);
+        }
+        if about.has_ports() {
+            quoted.cast::<[u16; 2]>().write([way.destination.1, way.source.1]);
+        }
+        quoted
+    };
+    let inner = Outline {
+        tos: about.tos,
+        ttl: about.ttl,
+        protocol: about.carried,
+        payload: about.length.wrapping_sub((report.transport() - report.quote()) as u32),
+    };
+    let icmp = Icmp { kind: error.kind, code: error.code, check: 0, rest: error.rest.to_be() };
+    let payload = (HEADER + B::HEADER) as u32 + length;
+    let protocol = if v4::<B>() { protocol::ICMP } else { protocol::ICMPV6 };
+    let head = Outline { tos: outer.tos, ttl: way.ttl, protocol, payload };
+    let (at, behind) = (L3 + B::HEADER, L3 + B::HEADER + HEADER);
+    let total = (L3 + B::HEADER) as u32 + payload;
+    // SAFETY: helper calls with a valid context; the quote is as long as it is masked to be.
+    let done = packet.change_family(!v4::<B>())
+        && unsafe { bpf_skb_change_tail(packet.0, total, 0) == 0 }
+        && write::<B>(packet, L3, &head, &way.source.0, &way.destination.0)
+        && packet.store(at, &icmp)
+        && write::<B>(packet, behind, &inner, &way.destination.0, &way.source.0)
+        && unsafe { bpf_skb_store_bytes(packet.0, (behind + B::HEADER) as u32, quoted.cast(), length, 0) == 0 };
+    if done && sum::<B>(packet, at, payload, way) { Ok(()) } else { Err(Exit::DropInternal) }
+}
+
+/// Fills in the checksum of the error at `at`, which has `length` bytes.
+#[inline(always)]
+fn sum<B: Reported>(packet: TcPacket, at: usize, length: u32, way: &Way) -> bool {
+    let Some(sum) = checksum::sum(packet.0, at as u32, at as u32 + length) else { return false };
+    let pseudo =
+        if v4::<B>() { 0 } else { checksum::pseudo(way.source.0.0, way.destination.0.0, protocol::ICMPV6, length) };
+    let Some(h) = packet.at::<Icmp>(at) else { return false };
+    // SAFETY: checked by `at`.
+    unsafe { (*h).check = !lvs_common::checksum::fold(sum + pseudo) }
+    true
+}

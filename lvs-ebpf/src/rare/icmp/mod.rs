@@ -1,0 +1,4 @@
+pub mod families;
+pub mod serve;
+pub mod translate;
+pub mod tunnel;

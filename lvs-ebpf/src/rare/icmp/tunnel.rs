@@ -1,0 +1,75 @@
+//! Errors about the outer packet of a tunnel: the client gets one about its own packet inside.
+
+use aya_ebpf::helpers::generated::bpf_skb_adjust_room;
+use lvs_common::{
+    abi::{AF_INET, Forward},
+    exit::Exit,
+    icmp,
+    table::Store,
+    wire::protocol,
+};
+
+use crate::{
+    exits,
+    packet::{
+        access::{L3, Packet},
+        tc::TcPacket,
+    },
+    rare::{
+        icmp::serve::{OFFSETS, Reported, is_intact, read, unknown},
+        reject,
+    },
+    table::track::{self, Dest, Table},
+};
+
+/// `BPF_ADJ_ROOM_MAC`.
+const ROOM_AFTER_MAC: u32 = 1;
+
+/// The program that answers the client whose packet a tunnel to a real server could not carry. Tunnels of another family
+/// than what they carry are left out.
+#[inline(always)]
+pub fn run<A: Reported>(packet: TcPacket) -> i32
+where
+    Table: Store<A>,
+{
+    let Some(report) = read::<A>(packet) else { return exits::pass(packet, Exit::NotOurs) };
+    let Some(settings) = track::settings() else { return TcPacket::PASS };
+    let Some(at) = inner(packet, report.about.carried, report.transport()) else {
+        return unknown(packet, report, settings);
+    };
+    let Ok(p) = A::quoted(packet, at) else { return exits::pass(packet, Exit::NotOurs) };
+    let Some((_, connection)) = track::of_client(&p) else { return unknown(packet, report, settings) };
+    // SAFETY: an element of the map.
+    let (mode, id) = unsafe { ((*connection).forward, (*connection).dest) };
+    let Some(dest) = Dest::get(id, settings.epoch) else { return exits::pass(packet, Exit::NotOurs) };
+    // SAFETY: an element of the map.
+    if mode != Forward::Tunnel as u8 || unsafe { (*dest.it).address } != report.about.source.widen() {
+        return exits::pass(packet, Exit::NotOurs);
+    }
+    if !is_intact(packet, report) {
+        return exits::drop(packet, Exit::DropMalformed);
+    }
+    let Some(header) = report.header(packet) else { return exits::drop(packet, Exit::DropMalformed) };
+    // SAFETY: checked by `at`.
+    let (kind, code, rest) = unsafe { ((*header).kind, (*header).code, u32::from_be((*header).rest)) };
+    let overhead = at.wrapping_sub(report.quote()) as u32;
+    let Some(rest) = icmp::rest_of_inner(A::FAMILY != AF_INET, kind, code, rest, p.df, overhead) else {
+        return exits::drop(packet, Exit::DropTooBig);
+    };
+    let surplus = (at as i32).wrapping_sub(L3 as i32);
+    // SAFETY: a helper call with a valid context.
+    if unsafe { bpf_skb_adjust_room(packet.0, surplus.wrapping_neg(), ROOM_AFTER_MAC, 0) } != 0 {
+        return exits::drop(packet, Exit::DropInternal);
+    }
+    reject::answer::<TcPacket, A>(packet, kind, code, rest, [0, 0])
+}
+
+/// Where the packet inside a tunnel's quoted packet begins, whose transport header is at `l4`.
+#[inline(always)]
+fn inner(packet: TcPacket, carried: u8, l4: usize) -> Option<usize> {
+    let start = if carried == protocol::UDP { l4 + 8 } else { l4 };
+    let bytes = packet.at::<[u8; 2]>(start)?;
+    // SAFETY: checked by `at`.
+    let headers = icmp::tunnel_headers(carried, unsafe { *bytes })?;
+    Some((l4 + headers) & OFFSETS)
+}

@@ -1,0 +1,4 @@
+pub mod fragment;
+pub mod icmp;
+pub mod reject;
+pub mod reset;

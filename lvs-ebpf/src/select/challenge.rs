@@ -1,0 +1,197 @@
+//! The challenge of sources that ask a service with `-j enable` for connections: see [`lvs_common::challenge`].
+//!
+//! Whether one is due is decided where a packet without a connection is. The program here makes the challenge out of the
+//! request and sends it back, and looks at what comes as an answer.
+
+use aya_ebpf::{bindings::xdp_action, helpers::generated::bpf_redirect};
+use lvs_common::{
+    abi::{AF_INET, IpAddress, Settings, WAYS, device_flags, service_flags},
+    challenge::{self, Flow, Verified},
+    exit::Exit,
+    hash::SipKey,
+    wire::{Ethernet, Ipv4, Ipv6, Tcp, protocol, tcp_flags},
+};
+
+use crate::{
+    exits,
+    forward::nat::TCP_CHECK,
+    kernel::{atomics, params},
+    maps::VERIFIED,
+    packet::{
+        access::{L3, Packet},
+        own_segment,
+        parse::{Family, Parsed},
+        xdp::device,
+    },
+    programs::Tail,
+    select::service::Found,
+    table::track,
+};
+
+/// Whether a packet that no connection takes is one of those that the service challenges, or of their answers.
+#[inline(always)]
+pub fn concerns<A>(p: &Parsed<A>, service: &Found) -> bool {
+    service.config().flags & service_flags::CHALLENGES != 0 && p.protocol == protocol::TCP
+}
+
+/// What becomes of such a packet instead of opening a connection, if something does; `opens` tells whether it would.
+#[inline(always)]
+pub fn instead<P: Packet, A: Family>(
+    packet: P,
+    p: &Parsed<A>,
+    service: &Found,
+    settings: &Settings,
+    opens: bool,
+    now: u64,
+) -> Option<Result<Tail, i32>> {
+    let next = if A::FAMILY == AF_INET { Tail::Challenge4 } else { Tail::Challenge6 };
+    if p.flags & tcp_flags::RST != 0 {
+        return Some(Ok(next));
+    }
+    // The director does not flood itself.
+    if !opens || packet.device() == 0 {
+        return None;
+    }
+    let second = second(now);
+    if is_verified(p.source, settings, second) || lets_in::<A>(service, settings, second) {
+        return None;
+    }
+    Some(if challenge::is_request(p.flags) { Ok(next) } else { Err(exits::drop(packet, Exit::DropUnverified)) })
+}
+
+/// The second that the clock is at.
+#[inline(always)]
+fn second(now: u64) -> u64 {
+    now / params::hz().max(1) as u64
+}
+
+/// Whether a source has answered a challenge not long ago, and makes no more requests than one source should.
+#[inline(always)]
+fn is_verified<A: IpAddress>(source: A, settings: &Settings, second: u64) -> bool {
+    let Some(source) = VERIFIED.get_ptr_mut(&challenge::source(source)) else { return false };
+    // SAFETY: an element of the map, of which single words are read and written.
+    let known = unsafe { source.read_volatile() };
+    if !known.is_valid(second) {
+        return false;
+    }
+    let rate = settings.sysctls.synproxy_source_rate;
+    if rate == 0 {
+        return true;
+    }
+    // SAFETY: as above.
+    take_one(unsafe { &raw mut (*source).requests }, second, rate)
+}
+
+/// Whether a service lets a request of an unverified source in all the same.
+#[inline(always)]
+fn lets_in<A: IpAddress>(service: &Found, settings: &Settings, second: u64) -> bool {
+    let (held, buckets) = match A::FAMILY == AF_INET {
+        true => (settings.held[0], params::buckets4()),
+        false => (settings.held[1], params::buckets6()),
+    };
+    challenge::has_room(held, buckets.wrapping_mul(WAYS / 4 * 3))
+        // SAFETY: an element of the map.
+        && take_one(unsafe { &raw mut (*service.it).requests }, second, settings.sysctls.synproxy_rate)
+}
+
+/// Takes one of the `rate` requests that `word` has for this second. There is none where another CPU's came between.
+#[inline(always)]
+fn take_one(word: *mut u32, second: u64, rate: u32) -> bool {
+    // SAFETY: the caller's word of a map.
+    let old = unsafe { word.read_volatile() };
+    match challenge::spend(old, second, rate) {
+        Some(new) => atomics::compare_exchange32(word, old, new).is_ok(),
+        None => false,
+    }
+}
+
+/// The program: challenges the source of a request, or verifies that of an answer.
+#[inline(always)]
+pub fn run<P: Packet, A: Family + 'static>(packet: P) -> i32 {
+    let Some(p) = A::found() else { return P::PASS };
+    let Some(h) = packet.at::<Tcp>(p.l4()) else { return P::PASS };
+    // SAFETY: checked by `at`.
+    let sequence = u32::from_be(unsafe { (*h).sequence });
+    let flow = Flow {
+        source: p.source,
+        destination: p.destination,
+        source_port: p.source_port,
+        destination_port: p.destination_port,
+    };
+    let ([first, other], second) = (params::challenge_key(), second(track::jiffies()));
+    let key = SipKey(first, other);
+    if p.flags & tcp_flags::RST != 0 {
+        if !flow.is_answer(sequence, second, key) {
+            return exits::pass(packet, Exit::NotFirst);
+        }
+        verify(p.source, second);
+        return exits::drop(packet, Exit::Verified);
+    }
+    if !P::COMPLETE && !has(packet, device_flags::ACCEPTS_XDP) {
+        return P::PASS;
+    }
+    if !turn_back(packet, p, flow.challenge(sequence, second, key)) {
+        return exits::drop(packet, Exit::DropInternal);
+    }
+    exits::leave(packet, Exit::Challenged, send_back(packet))
+}
+
+/// Whether the device that a packet came in on has a flag.
+#[inline(always)]
+fn has<P: Packet>(packet: P, flag: u16) -> bool {
+    device(packet.device()).is_some_and(|device| device.flags & flag != 0)
+}
+
+/// Remembers that a source has answered.
+#[inline(always)]
+fn verify<A: IpAddress>(source: A, second: u64) {
+    let key = challenge::source(source);
+    match VERIFIED.get_ptr_mut(&key) {
+        // SAFETY: an element of the map, of which one word is written.
+        Some(known) => unsafe { (&raw mut (*known).second).write_volatile(second as u32) },
+        // A source that finds no place is challenged again.
+        None => drop(VERIFIED.insert(&key, &Verified { second: second as u32, requests: 0 }, 0)),
+    }
+}
+
+/// Makes a request the challenge with this number.
+#[inline(always)]
+fn turn_back<P: Packet, A: Family>(packet: P, p: &Parsed<A>, number: u32) -> bool {
+    let is_partial = packet.is_partial(p.l4() + TCP_CHECK);
+    let (from, to) = ((p.destination, p.destination_port), (p.source, p.source_port));
+    let tcp = own_segment::tcp(from, to, [0, number], tcp_flags::ACK, is_partial);
+    let bare = L3 + A::HEADER;
+    if !packet.strip(p.l4().wrapping_sub(bare) as u32, bare as u32 + own_segment::HEADER) {
+        return false;
+    }
+    let (source, destination) = (p.destination.widen().0, p.source.widen().0);
+    let Some(ethernet) = packet.at::<Ethernet>(0) else { return false };
+    let Some(h) = packet.at::<Tcp>(bare) else { return false };
+    // SAFETY: checked by `at`.
+    unsafe {
+        *h = tcp;
+        let (client, director) = ((*ethernet).source, (*ethernet).destination);
+        (*ethernet).destination = client;
+        (*ethernet).source = director;
+    }
+    if A::FAMILY == AF_INET {
+        let Some(h) = packet.at::<Ipv4>(L3) else { return false };
+        // SAFETY: as above.
+        unsafe { *h = own_segment::ipv4(source[0], destination[0]) }
+    } else {
+        let Some(h) = packet.at::<Ipv6>(L3) else { return false };
+        // SAFETY: as above.
+        unsafe { *h = own_segment::ipv6(source, destination) }
+    }
+    true
+}
+
+/// Sends a packet back to where it came from: there is no need to look for a way there.
+#[inline(always)]
+fn send_back<P: Packet>(packet: P) -> i32 {
+    if !P::COMPLETE && !has(packet, device_flags::NO_TX) {
+        return xdp_action::XDP_TX as i32;
+    }
+    // SAFETY: a helper call.
+    unsafe { bpf_redirect(packet.device(), 0) as i32 }
+}

@@ -1,0 +1,70 @@
+//! Third stage, for packets whose connection is there but may not be for them: reused ports, deleted destinations.
+
+use lvs_common::{
+    abi::{Connection, Settings, conn_flags},
+    state::{sctp, tcp},
+    wire::protocol,
+};
+
+use crate::{
+    forward::bypass,
+    packet::parse::{Family, Parsed},
+    table::track::{self, Dest},
+};
+
+/// What becomes of a packet's existing connection.
+pub enum Fate {
+    /// It takes the packet.
+    Live,
+    /// The packet is dropped.
+    Drop,
+    /// It is to be taken out, and the packet may open a new one.
+    Over,
+}
+
+/// Decides whether an existing connection takes the packet, in IPVS's order.
+#[inline(always)]
+pub fn of<A: Family>(p: &Parsed<A>, settings: &Settings, connection: *mut Connection<A>, now: u64) -> Fate {
+    // SAFETY: an element of the map.
+    let c = unsafe { &*connection };
+    if bypass::is(c) {
+        return if track::expired(c, now) { Fate::Over } else { Fate::Live };
+    }
+    let Some(dest) = Dest::get(c.dest, settings.epoch) else { return Fate::Drop };
+    if track::expired(c, now) && c.controlled == 0 {
+        return Fate::Over;
+    }
+    let renew = settings.sysctls.expire_nodest_conn != 0;
+    // One that was made a moment ago for this very packet is not opened again.
+    if p.opens() && c.in_packets != 0 {
+        let again = renew && dest.config().weight == 0 || c.control == 0 && may_reuse(c, p, settings);
+        if again && c.controlled == 0 {
+            return Fate::Over;
+        }
+    }
+    if track::moves_on(c, &dest, settings) {
+        return Fate::Over;
+    }
+    match (dest.available(), renew) {
+        (true, _) => Fate::Live,
+        (false, true) => Fate::Over,
+        (false, false) => Fate::Drop,
+    }
+}
+
+/// Whether a new request may replace a connection in this state (`conn_reuse_mode`).
+#[inline(always)]
+fn may_reuse<A>(c: &Connection<A>, p: &Parsed<A>, settings: &Settings) -> bool {
+    let mode = settings.sysctls.conn_reuse_mode;
+    let state = (c.state & conn_flags::STATE) as u8;
+    mode != 0
+        && match p.protocol {
+            protocol::TCP => {
+                state == tcp::TIME_WAIT
+                    || state == tcp::CLOSE
+                    || mode & 2 != 0 && state == tcp::FIN_WAIT && c.state & conn_flags::NO_OUTPUT != 0
+            }
+            protocol::SCTP => state == sctp::CLOSED,
+            _ => false,
+        }
+}

@@ -1,0 +1,9 @@
+pub mod challenge;
+pub mod destinations;
+pub mod engine;
+pub mod existing;
+pub mod mark;
+pub mod schedule;
+pub mod service;
+pub mod template;
+pub mod unmatched_reply;

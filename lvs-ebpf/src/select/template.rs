@@ -1,0 +1,171 @@
+//! Persistence templates in the connection table.
+
+use lvs_common::{
+    abi::{Connection, DestId, Settings, conn_flags, conn_kind},
+    persist::{self, TemplateKey},
+    table::{self, Hash, InsertError, Store},
+};
+
+use crate::{
+    kernel::{atomics, params},
+    packet::parse::{Family, Parsed},
+    select::{
+        schedule::{Drafted, copy},
+        service,
+    },
+    table::track::{self, Dest, Table},
+};
+
+/// What a template is found by.
+struct Key<A> {
+    /// Masked client address.
+    client: A,
+    /// Virtual side.
+    virt: TemplateKey,
+    /// Hash of what the persistence engine looks at, 0 without one.
+    engine: u64,
+    /// Whether the real server's port is the destination's own, not every one.
+    own_port: bool,
+}
+
+impl<A: Family> Key<A> {
+    /// That of a packet for a service.
+    #[inline(always)]
+    fn of(p: &Parsed<A>, service: &service::Found, engine: u64) -> Self {
+        let client = A::narrow(persist::masked(p.source.widen(), A::FAMILY, service.config().netmask));
+        let (virt, own_port) = persist::template(p.destination.widen(), service.port(), p.protocol, service.fwmark());
+        Key { client, virt, engine, own_port }
+    }
+
+    #[inline(always)]
+    fn hash(&self) -> Hash {
+        let TemplateKey { virt, virt_port, protocol } = self.virt;
+        table::template_hash(self.client, A::narrow(virt), virt_port, protocol, self.engine, params::secret())
+    }
+
+    #[inline(always)]
+    fn matches(&self, c: &Connection<A>) -> bool {
+        c.kind == conn_kind::TEMPLATE
+            && c.client == self.client
+            && c.virt == A::narrow(self.virt.virt)
+            && c.virt_port == self.virt.virt_port
+            && c.protocol == self.virt.protocol
+            && c.engine == self.engine
+            && c.state & conn_flags::INVALID == 0
+    }
+}
+
+/// The template that decides for this packet: its entry and its destination. One that must not decide any more
+/// is set aside, to run out by itself.
+#[inline(always)]
+pub fn find<A: Family>(
+    p: &Parsed<A>,
+    service: &service::Found,
+    engine: u64,
+    settings: &Settings,
+    now: u64,
+) -> Option<(u32, DestId)>
+where
+    Table: Store<A>,
+{
+    let key = Key::of(p, service, engine);
+    let (at, template) = table::find(&Table, key.hash(), |c| key.matches(c))?;
+    // SAFETY: an element of the map.
+    let c = unsafe { &*template };
+    if track::expired(c, now) && c.controlled == 0 {
+        track::remove(at, template, settings.epoch, |c| track::expired(c, now) && c.controlled == 0);
+        return None;
+    }
+    let dest = Dest::get(c.dest, settings.epoch)?;
+    let quiescent = settings.sysctls.expire_quiescent_template != 0 && dest.config().weight == 0;
+    if dest.available() && !quiescent {
+        return Some((at, dest.id));
+    }
+    // SAFETY: as above.
+    let state = unsafe { &raw mut (*template).state };
+    // Another CPU that changes it at the same time sets the same flag.
+    let _ = atomics::compare_exchange32(state, c.state, c.state | conn_flags::INVALID);
+    None
+}
+
+/// Makes a template that leads to `dest`: its entry, and the destination it leads to, for another CPU may have made it a
+/// moment ago. `None` if the table has no room.
+#[inline(always)]
+pub fn make<A: Drafted>(
+    p: &Parsed<A>,
+    service: &service::Found,
+    engine: u64,
+    dest: &Dest,
+    now: u64,
+) -> Option<(u32, DestId)>
+where
+    Table: Store<A>,
+{
+    let key = Key::of(p, service, engine);
+    // SAFETY: an element of the map.
+    let (address, family, port) = unsafe { ((*dest.it).address, (*dest.it).family, (*dest.it).port) };
+    let timeout = service.config().persist_timeout.wrapping_mul(params::hz());
+    let draft = A::draft()?;
+    // SAFETY: this CPU's own draft.
+    unsafe {
+        (*draft).client = key.client;
+        (*draft).virt = A::narrow(key.virt.virt);
+        (*draft).client_port = 0;
+        (*draft).virt_port = key.virt.virt_port;
+        (*draft).protocol = key.virt.protocol;
+        (*draft).kind = conn_kind::TEMPLATE;
+        (*draft).forward = dest.config().forward;
+        (*draft).last_seen = now;
+        (*draft).dest = dest.id;
+        (*draft).state = 0;
+        (*draft).timeout = timeout;
+        (*draft).in_packets = 0;
+        (*draft).control = 0;
+        (*draft).controlled = 0;
+        (*draft).fwmark = service.fwmark();
+        (*draft).real = if family == A::FAMILY { A::narrow(address) } else { A::default() };
+        (*draft).real_port = if key.own_port { port } else { 0 };
+        (*draft).engine = engine;
+        (*draft).alias = 0;
+        (*draft).local_id = 0;
+    }
+    let due = now.wrapping_add(timeout as u64);
+    // SAFETY: an entry of the table that nobody else can find yet.
+    let fill = |c: *mut Connection<A>| unsafe { copy(draft, c) };
+    match table::insert(&Table, key.hash(), due, |c| key.matches(c), fill) {
+        Ok((at, _)) => {
+            track::bind(dest, true);
+            Some((at, dest.id))
+        }
+        // SAFETY: an element of the map.
+        Err(InsertError::Exists(at)) => Some((at, unsafe { (*<Table as Store<A>>::connection(&Table, at)?).dest })),
+        Err(_) => None,
+    }
+}
+
+/// Whether entry `at` is still a template that leads to `dest`: it may have expired since it was found.
+#[inline(always)]
+pub fn leads_to<A: Family>(at: u32, dest: DestId) -> bool
+where
+    Table: Store<A>,
+{
+    let Some(template) = <Table as Store<A>>::connection(&Table, at) else { return false };
+    // SAFETY: an element of the map.
+    let t = unsafe { &*template };
+    t.kind == conn_kind::TEMPLATE && t.dest == dest && t.state & conn_flags::DEAD == 0
+}
+
+/// Ties a new connection to its template, whose time starts anew.
+#[inline(always)]
+pub fn tie<A: Family>(at: u32, now: u64)
+where
+    Table: Store<A>,
+{
+    if let Some(template) = <Table as Store<A>>::connection(&Table, at) {
+        // SAFETY: an element of the map.
+        unsafe {
+            atomics::fetch_add32(&raw mut (*template).controlled, 1);
+            (*template).last_seen = now;
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Packets of real servers that belong to no connection: with `nat_icmp_send`, the server is told that nobody waits for
+//! them. TC only.
+
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::generated::bpf_loop;
+use lvs_common::{
+    abi::{Address, DestId, Forward, Settings},
+    state::sctp,
+    wire::{protocol, tcp_flags},
+};
+
+use crate::{
+    egress::route,
+    packet::{
+        access::Packet,
+        parse::{Family, Parsed},
+        tc::TcPacket,
+    },
+    select::service,
+    table::track::{self, Dest},
+};
+
+/// The address and port that a destination is looked for by.
+struct Search {
+    address: Address,
+    port: u16,
+    family: u8,
+    protocol: u8,
+    epoch: u64,
+    found: DestId,
+}
+
+/// The NAT destination that is to be told of a packet without a connection, 0 if none is.
+///
+/// Every destination is looked at: the setting is off by default, and only packets from real servers' addresses come
+/// here.
+#[inline(always)]
+pub fn sender<A: Family>(packet: TcPacket, p: &Parsed<A>, settings: &Settings) -> DestId {
+    if settings.sysctls.nat_icmp_send == 0 || packet.device() == 0 || p.ttl <= 1 || !p.has_ports() || aborts(p) {
+        return 0;
+    }
+    let mut search = Search {
+        address: p.source.widen(),
+        port: p.source_port,
+        family: A::FAMILY,
+        protocol: p.protocol,
+        epoch: settings.epoch,
+        found: 0,
+    };
+    // SAFETY: the callback gets the structure it expects.
+    unsafe { bpf_loop(settings.dests_used, compare as *mut c_void, (&raw mut search).cast(), 0) };
+    if search.found == 0 {
+        return 0;
+    }
+    let Some(route) = route::scratch() else { return 0 };
+    let routed = route::route(packet, A::FAMILY, &p.destination.widen(), track::jiffies(), route);
+    // What is for the director itself has a connection of the director's own: a health check, say.
+    if routed && !route.local { search.found } else { 0 }
+}
+
+/// Whether the packet ends a connection: there is nothing to tell its sender.
+#[inline(always)]
+fn aborts<A>(p: &Parsed<A>) -> bool {
+    match p.protocol {
+        protocol::TCP => p.flags & tcp_flags::RST != 0,
+        protocol::SCTP => p.flags == sctp::chunk::ABORT,
+        _ => false,
+    }
+}
+
+extern "C" fn compare(id: u64, context: *mut c_void) -> i64 {
+    // SAFETY: `sender` passed it.
+    let s = unsafe { &mut *context.cast::<Search>() };
+    // Slot 0 is no destination.
+    let Some(dest) = Dest::get(id as u32, s.epoch) else { return 0 };
+    // SAFETY: an element of the map.
+    let it = unsafe { &*dest.it };
+    if it.port != s.port || it.family != s.family || it.address != s.address {
+        return 0;
+    }
+    if !dest.available() || dest.config().forward != Forward::Masq as u8 {
+        return 0;
+    }
+    let Some(service) = service::Found::get(it.service, s.epoch) else { return 0 };
+    // SAFETY: an element of the map.
+    let served = unsafe { (*service.it).protocol };
+    // A mark's service has none.
+    if served != 0 && served != s.protocol {
+        return 0;
+    }
+    s.found = dest.id;
+    1
+}

@@ -1,0 +1,222 @@
+//! What a packet does to its connection: state, accounting at the destination, timeout, time of the last packet.
+//!
+//! Nearly all packets change no more than the time, which is seen at once. For the others there is one function of global
+//! linkage for each family: the verifier follows it once for a program, with any arguments, and not again behind each way
+//! that leads to it. A call is too dear for every packet (10 ns where returns are made safe from speculation).
+
+use core::ptr::null_mut;
+
+use lvs_common::{
+    abi::{Connection, Destination, Settings, conn_flags, dest_flags},
+    defence,
+    state::{self, Direction, sctp, tcp},
+    table::Store,
+    wire::protocol,
+};
+
+use crate::{
+    kernel::{atomics, params},
+    packet::parse::{Family, Parsed},
+    select::service,
+    table::track::{self, Dest, Table},
+};
+
+/// A family whose connections packets advance.
+pub trait Advances: Sized {
+    /// Advances a connection of `settings`' table; see [`How`]. Without a destination, nothing is accounted.
+    fn advance(c: *mut Connection<Self>, dest: *mut Destination, settings: &Settings, how: How, now: u64);
+}
+
+macro_rules! advances {
+    ($address:ty, $name:ident) => {
+        impl Advances for $address {
+            #[inline(always)]
+            fn advance(c: *mut Connection<Self>, dest: *mut Destination, settings: &Settings, how: How, now: u64) {
+                $name(c, dest, settings, how.0, now);
+            }
+        }
+
+        /// The verifier knows of such a function's pointers no more than that they may be null.
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn $name(
+            c: *mut Connection<$address>,
+            dest: *mut Destination,
+            settings: *const Settings,
+            how: u64,
+            now: u64,
+        ) -> u32 {
+            if !c.is_null() && !settings.is_null() {
+                // SAFETY: an element of the map.
+                step(c, dest, unsafe { &*settings }, How(how), now);
+            }
+            0
+        }
+    };
+}
+
+advances!(u32, advance4);
+advances!([u32; 4], advance6);
+
+/// A packet and its connection, as one word: there are five arguments at most.
+#[derive(Clone, Copy)]
+pub struct How(u64);
+
+impl How {
+    /// A packet of the connection in entry `at`, from the client or a `reply`.
+    #[inline(always)]
+    fn new<A>(at: u32, p: &Parsed<A>, reply: bool) -> How {
+        How(at as u64 | (p.flags as u64) << 32 | (reply as u64) << 40)
+    }
+
+    #[inline(always)]
+    fn at(self) -> u32 {
+        self.0 as u32
+    }
+
+    /// [`Parsed::flags`].
+    #[inline(always)]
+    fn flags(self) -> u8 {
+        (self.0 >> 32) as u8
+    }
+
+    #[inline(always)]
+    fn is_reply(self) -> bool {
+        self.0 >> 40 != 0
+    }
+}
+
+/// What packet `p`, from the client or a `reply`, does to the connection in entry `at`.
+#[inline(always)]
+pub fn advance<A: Family>(
+    at: u32,
+    c: *mut Connection<A>,
+    dest: Option<&Dest>,
+    (p, reply): (&Parsed<A>, bool),
+    settings: &Settings,
+    now: u64,
+) {
+    if !keeps(c, dest, p, reply, settings) {
+        let dest = dest.map_or(null_mut(), |dest| dest.it);
+        return A::advance(c, dest, settings, How::new(at, p, reply), now);
+    }
+    // SAFETY: an element of the map.
+    unsafe {
+        if (*c).last_seen != now {
+            (*c).last_seen = now;
+        }
+    }
+}
+
+/// Whether a packet certainly leaves its connection as it is.
+#[inline(always)]
+fn keeps<A>(c: *mut Connection<A>, dest: Option<&Dest>, p: &Parsed<A>, reply: bool, settings: &Settings) -> bool {
+    const FIXED: u32 = conn_flags::STATE | conn_flags::INACTIVE | conn_flags::DEAD;
+    let Some((kept, seconds)) = state::kept(p.protocol, p.flags, &settings.timeouts) else { return false };
+    if dest.is_some_and(|dest| dest.config().flags & dest_flags::OWN_TIMEOUTS != 0) {
+        return false;
+    }
+    // SAFETY: an element of the map; single fields are read as wholes.
+    let (word, control, timeout) =
+        unsafe { ((&raw const (*c).state).read_volatile(), (*c).control, (&raw const (*c).timeout).read_volatile()) };
+    let fixed = if reply { FIXED | conn_flags::NO_OUTPUT } else { FIXED };
+    // Its template may have to be told. Of UDP only replies tell it.
+    let tells = control != 0 && word & conn_flags::ASSURED == 0 && (reply || p.protocol != protocol::UDP);
+    word & fixed == kept && timeout == seconds.wrapping_mul(params::hz()) && !tells
+}
+
+#[inline(always)]
+fn step<A: Family>(c: *mut Connection<A>, dest: *mut Destination, settings: &Settings, how: How, now: u64)
+where
+    Table: Store<A>,
+{
+    // SAFETY: an element of the map; single fields are read and written as wholes.
+    unsafe {
+        let old = (&raw const (*c).state).read_volatile();
+        if old & conn_flags::DEAD != 0 {
+            return;
+        }
+        let protocol = (*c).protocol;
+        let direction = if how.is_reply() { Direction::Output } else { Direction::from_client(old) };
+        let event = match protocol {
+            protocol::TCP => tcp::event(how.flags()),
+            protocol::SCTP => sctp::event(how.flags(), None),
+            _ => 0,
+        };
+        let number = (old & conn_flags::STATE) as u8;
+        let next = state::next(protocol, direction, event, number, defence::works(settings.sysctls.secure_tcp));
+        let mut new = (old & !conn_flags::STATE) | next as u32;
+        if how.is_reply() {
+            new &= !conn_flags::NO_OUTPUT;
+        }
+        let assures = (*c).control != 0 && old & conn_flags::ASSURED == 0 && state::assures(protocol, direction, next);
+        if assures {
+            new |= conn_flags::ASSURED;
+        }
+        if state::is_active(protocol, next) {
+            new &= !conn_flags::INACTIVE;
+        } else {
+            new |= conn_flags::INACTIVE;
+        }
+        let own = own_timeouts(dest, settings.epoch);
+        let timeout = state::timeout(protocol, next, &settings.timeouts, own).wrapping_mul(params::hz());
+        // If it fails, somebody else's change came first: it was one packet's and so is this.
+        if new != old && atomics::compare_exchange32(&raw mut (*c).state, old, new).is_ok() {
+            if assures {
+                assure::<A>((*c).control - 1);
+            }
+            account(dest, old, new);
+        }
+        let before = (*c).timeout;
+        if before != timeout {
+            (*c).timeout = timeout;
+            if timeout < before {
+                track::sooner::<A>(how.at(), now + timeout as u64);
+            }
+        }
+        if (*c).last_seen != now {
+            (*c).last_seen = now;
+        }
+    }
+}
+
+/// Tells a template that one of its connections was established.
+#[inline(always)]
+fn assure<A: Family>(at: u32)
+where
+    Table: Store<A>,
+{
+    if let Some(template) = <Table as Store<A>>::connection(&Table, at) {
+        // SAFETY: an element of the map.
+        atomics::fetch_or32(unsafe { &raw mut (*template).state }, conn_flags::ASSURED);
+    }
+}
+
+/// The timeouts of a destination's service, if it has its own.
+#[inline(always)]
+fn own_timeouts(dest: *mut Destination, epoch: u64) -> [u32; 3] {
+    if dest.is_null() {
+        return [0; 3];
+    }
+    // SAFETY: an element of the map.
+    if unsafe { (*Dest::in_force(dest, epoch)).flags } & dest_flags::OWN_TIMEOUTS == 0 {
+        return [0; 3];
+    }
+    // SAFETY: as above.
+    service::Found::get(unsafe { (*dest).service }, epoch).map_or([0; 3], |service| service.config().timeouts)
+}
+
+/// Moves a connection between active and inactive at its destination.
+#[inline(always)]
+fn account(dest: *mut Destination, old: u32, new: u32) {
+    const ONE_ACTIVE: u64 = (1 << 32) - 1;
+    let change = match (old & conn_flags::INACTIVE != 0, new & conn_flags::INACTIVE != 0) {
+        (true, false) => ONE_ACTIVE,
+        (false, true) => ONE_ACTIVE.wrapping_neg(),
+        _ => return,
+    };
+    if !dest.is_null() {
+        // SAFETY: an element of the map.
+        atomics::fetch_add64(unsafe { &raw mut (*dest).connections }, change);
+    }
+}

@@ -1,0 +1,189 @@
+//! The sweep: a timer visits a slice of the connection tables, the estimator's counters and the clock at a time.
+
+use core::ffi::c_void;
+
+use aya_ebpf::{
+    bindings::bpf_timer,
+    helpers::generated::{bpf_ktime_get_ns, bpf_loop, bpf_timer_init, bpf_timer_set_callback, bpf_timer_start},
+};
+use lvs_common::{
+    abi::{Bucket, WAYS, conn_flags, conn_kind},
+    table::{self, Store},
+};
+
+use crate::{
+    kernel::{atomics, params},
+    maps::{CLOCK, Clock, SETTINGS},
+    rare::reset::{self, Queued},
+    table::{
+        alias,
+        track::{self, Table},
+    },
+    upkeep::{defend, estimate},
+};
+
+/// Slices a second: every bucket is looked at once a second, a sixteenth of the table at a time.
+pub const SLICES: u64 = 16;
+/// Between slices, ns.
+const INTERVAL: u64 = 1_000_000_000 / SLICES;
+/// Seconds a connection that controls others is kept on, as IPVS does; they stay its timeout.
+const CONTROL_EXTENSION: u32 = 60;
+/// `CLOCK_MONOTONIC`.
+const CLOCK_MONOTONIC: u64 = 1;
+
+/// Starts the timer; once, when `lvsadm` runs it.
+#[inline(always)]
+pub fn start() -> i32 {
+    let Some(clock) = CLOCK.get_ptr_mut(0) else { return 1 };
+    // SAFETY: an element of the map; the callback has the signature the kernel calls.
+    unsafe {
+        let timer: *mut bpf_timer = &raw mut (*clock).timer;
+        // A second start finds the timer initialised.
+        bpf_timer_init(timer, (&raw const CLOCK).cast_mut().cast(), CLOCK_MONOTONIC);
+        if bpf_timer_set_callback(timer, tick as *mut c_void) != 0 {
+            return 2;
+        }
+        tell_time(track::jiffies());
+        bpf_timer_start(timer, INTERVAL, 0) as i32
+    }
+}
+
+/// Leaves the time for `lvsadm`, which cannot read jiffies itself.
+#[inline(always)]
+fn tell_time(now: u64) {
+    if let Some(settings) = SETTINGS.get_ptr_mut(0) {
+        // SAFETY: the timer alone writes these, once it runs.
+        unsafe {
+            (*settings).now = now;
+            (*settings).now_ns = bpf_ktime_get_ns();
+        }
+    }
+}
+
+/// The timer's callback.
+extern "C" fn tick(_map: *mut c_void, _key: *mut u32, clock: *mut Clock) -> i64 {
+    let now = track::jiffies();
+    tell_time(now);
+    let Some(settings) = SETTINGS.get_ptr_mut(0) else { return 0 };
+    // SAFETY: elements of maps; the timer alone writes these.
+    unsafe {
+        let slice = (*clock).slice;
+        let held = &raw mut (*clock).held;
+        (*held)[0] = (*held)[0].wrapping_add(sweep::<u32>(slice, params::buckets4(), now));
+        (*held)[1] = (*held)[1].wrapping_add(sweep::<[u32; 4]>(slice, params::buckets6(), now));
+        if slice % SLICES == SLICES - 1 {
+            defend::each_second(settings, *held);
+            *held = [0; 2];
+        }
+        let met = &raw mut (*clock).met;
+        defend::thin::<u32>(settings, met, params::buckets4(), now);
+        defend::thin::<[u32; 4]>(settings, met, params::buckets6(), now);
+        estimate::slice(slice);
+        (*clock).slice = slice.wrapping_add(1);
+        bpf_timer_start(&raw mut (*clock).timer, INTERVAL, 0);
+    }
+    0
+}
+
+struct Sweep {
+    from: u32,
+    /// Entries met.
+    held: u32,
+    now: u64,
+}
+
+/// Visits the buckets of one slice: how many entries there are in them.
+#[inline(always)]
+fn sweep<A: Queued>(slice: u64, buckets: u32, now: u64) -> u32
+where
+    Table: Store<A>,
+{
+    let share = |n: u64| ((buckets as u64 * n) / SLICES) as u32;
+    let n = slice & (SLICES - 1);
+    let mut s = Sweep { from: share(n), held: 0, now };
+    // SAFETY: the callback gets the structure it expects.
+    unsafe { bpf_loop(share(n + 1).wrapping_sub(s.from), visit::<A> as *mut c_void, (&raw mut s).cast(), 0) };
+    s.held
+}
+
+extern "C" fn visit<A: Queued>(index: u64, context: *mut c_void) -> i64
+where
+    Table: Store<A>,
+{
+    // SAFETY: `sweep` passed it.
+    let s = unsafe { &mut *context.cast::<Sweep>() };
+    let index = s.from.wrapping_add(index as u32);
+    let Some(bucket) = <Table as Store<A>>::bucket(&Table, index) else { return 1 };
+    // SAFETY: a bucket of the map.
+    let (used, due) =
+        unsafe { ((&raw const (*bucket).used).read_volatile(), (&raw const (*bucket).due).read_volatile()) };
+    s.held = s.held.wrapping_add(used);
+    if used != 0 && due <= s.now {
+        clean::<A>(index, bucket, s.now);
+    }
+    0
+}
+
+struct Cleaning {
+    bucket: u32,
+    now: u64,
+    epoch: u64,
+    /// The earliest expiry of what stays.
+    due: u64,
+}
+
+/// Takes out what has expired in a bucket and notes when to come again.
+#[inline(always)]
+fn clean<A: Queued>(index: u32, bucket: *mut Bucket, now: u64)
+where
+    Table: Store<A>,
+{
+    // Whoever inserts or shortens a timeout from now on lowers it again.
+    // SAFETY: a bucket of the map.
+    atomics::exchange64(unsafe { &raw mut (*bucket).due }, u64::MAX);
+    let epoch = track::settings().map_or(0, |s| s.epoch);
+    let mut c = Cleaning { bucket: index, now, epoch, due: u64::MAX };
+    // SAFETY: the callback gets the structure it expects.
+    unsafe { bpf_loop(WAYS, check::<A> as *mut c_void, (&raw mut c).cast(), 0) };
+    <Table as Store<A>>::sooner(&Table, bucket, c.due);
+}
+
+extern "C" fn check<A: Queued>(way: u64, context: *mut c_void) -> i64
+where
+    Table: Store<A>,
+{
+    // SAFETY: `clean` passed it.
+    let s = unsafe { &mut *context.cast::<Cleaning>() };
+    let way = way as u32;
+    let (Some(bucket), at) = (<Table as Store<A>>::bucket(&Table, s.bucket), table::entry(s.bucket, way)) else {
+        return 1;
+    };
+    // SAFETY: a bucket of the map.
+    if unsafe { table::tag_at(bucket, way) } == 0 {
+        return 0;
+    }
+    let Some(connection) = <Table as Store<A>>::connection(&Table, at) else { return 1 };
+    // SAFETY: an element of the map.
+    let c = unsafe { &mut *connection };
+    if conn_kind::is_alias(c.kind) {
+        alias::collect(at, c);
+        return 0;
+    }
+    let now = s.now;
+    if track::expired(c, now) {
+        if c.controlled != 0 {
+            c.timeout = CONTROL_EXTENSION.wrapping_mul(params::hz());
+            c.last_seen = now;
+        } else if !reset::keeps(at, c, now) {
+            let gone = track::remove(at, connection, s.epoch, |c| track::expired(c, now) && c.controlled == 0);
+            if gone || c.state & conn_flags::DEAD != 0 {
+                return 0;
+            }
+        }
+    }
+    let due = c.last_seen.wrapping_add(c.timeout as u64).wrapping_add(1);
+    if due < s.due {
+        s.due = due;
+    }
+    0
+}

@@ -1,0 +1,4 @@
+pub mod defend;
+pub mod drain;
+pub mod estimate;
+pub mod expire;
