@@ -4,6 +4,7 @@
 //! A line is written by a program of its own, which the one at its end jumps to: writing takes more stack than any
 //! program has left.
 
+use crate::values::log_line::LogLine;
 use aya_log_ebpf::{
     log,
     macro_support::{Level, level_enabled},
@@ -15,26 +16,12 @@ use lvs_common::{
 };
 
 use crate::{
-    exits,
+    kernel::cpu,
     maps::LINES,
-    packet::access::{L3, Packet},
+    packet::access::Packet,
     programs::{Tail, jump},
+    values::parsed::L3,
 };
-
-/// A line to be written.
-#[derive(Clone, Copy)]
-#[repr(C)]
-pub struct Line {
-    /// Number of an [`Exit`], or [`exit::OPENED`].
-    event: u32,
-    /// A level's number.
-    level: u32,
-    /// The destination of a connection that was opened.
-    dest: DestId,
-    /// What to do then: jump to this program less 1, or with 0 return `verdict`.
-    next: u32,
-    verdict: i32,
-}
 
 /// The level of a number.
 #[inline(always)]
@@ -52,7 +39,7 @@ fn level(number: u32) -> Level {
 #[inline(always)]
 pub fn end<P: Packet>(packet: P, exit: Exit, verdict: i32) -> i32 {
     if level_enabled(level(exit.level())) {
-        write(packet, Line { event: exit as u32, level: exit.level(), dest: 0, next: 0, verdict });
+        write(packet, LogLine { event: exit as u32, level: exit.level(), dest: 0, next: 0, verdict });
     }
     verdict
 }
@@ -61,7 +48,7 @@ pub fn end<P: Packet>(packet: P, exit: Exit, verdict: i32) -> i32 {
 #[inline(always)]
 pub fn opened<P: Packet>(packet: P, dest: DestId, next: Tail) -> i32 {
     if level_enabled(Level::Info) {
-        let event = Line { event: exit::OPENED, level: Level::Info as u32, dest, next: next as u32 + 1, verdict: 0 };
+        let event = LogLine { event: exit::OPENED, level: Level::Info as u32, dest, next: next as u32 + 1, verdict: 0 };
         write(packet, event);
     }
     jump(packet, next)
@@ -69,8 +56,8 @@ pub fn opened<P: Packet>(packet: P, dest: DestId, next: Tail) -> i32 {
 
 /// Has a line written; returns only if it cannot.
 #[inline(always)]
-fn write<P: Packet>(packet: P, line: Line) {
-    if let Some(place) = LINES.get_ptr_mut(exits::cpu()) {
+fn write<P: Packet>(packet: P, line: LogLine) {
+    if let Some(place) = LINES.get_ptr_mut(cpu::number()) {
         // SAFETY: this CPU's own element.
         unsafe { place.write(line) };
         packet.tail_call(Tail::Log as u32);
@@ -80,7 +67,7 @@ fn write<P: Packet>(packet: P, line: Line) {
 /// The program that writes: the event's number, the device's, protocol, source and destination, the destination's number.
 #[inline(always)]
 pub fn run<P: Packet>(packet: P) -> i32 {
-    let Some(line) = LINES.get(exits::cpu()) else { return P::PASS };
+    let Some(line) = LINES.get(cpu::number()) else { return P::PASS };
     let line = *line;
     // SAFETY: checked by `at`.
     match packet.at::<Ethernet>(0).map_or(0, |h| unsafe { (*h).ethertype }) {
@@ -102,7 +89,7 @@ fn ports<P: Packet>(packet: P, at: usize) -> [u16; 2] {
 }
 
 #[inline(always)]
-fn write4<P: Packet>(packet: P, line: &Line) {
+fn write4<P: Packet>(packet: P, line: &LogLine) {
     let Some(h) = packet.at::<Ipv4>(L3) else { return };
     // SAFETY: checked by `at`.
     let (protocol, from, to) = unsafe { ((*h).protocol, (*h).source, (*h).destination) };
@@ -130,7 +117,7 @@ fn octets(address: [u32; 4]) -> [u8; 16] {
 }
 
 #[inline(always)]
-fn write6<P: Packet>(packet: P, line: &Line) {
+fn write6<P: Packet>(packet: P, line: &LogLine) {
     let Some(h) = packet.at::<Ipv6>(L3) else { return };
     // SAFETY: checked by `at`.
     let (protocol, from, to) = unsafe { ((*h).next_header, octets((*h).source), octets((*h).destination)) };

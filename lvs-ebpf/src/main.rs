@@ -6,6 +6,7 @@
 #![feature(core_intrinsics)]
 #![allow(missing_docs, reason = "a program has no public interface; items are documented where they need it")]
 
+mod config;
 mod egress;
 mod exits;
 mod forward;
@@ -16,8 +17,10 @@ mod packet;
 mod programs;
 mod rare;
 mod select;
+mod stats;
 mod table;
 mod upkeep;
+mod values;
 
 use aya_ebpf::{
     EbpfContext as _,

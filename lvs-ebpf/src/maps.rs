@@ -1,27 +1,30 @@
 //! Every map of the data plane. The sizes here are the least possible: `lvsadm` sets the real ones when it loads.
 
+use crate::values::clock::Clock;
+use crate::values::locality_key::LocalityKey;
+use crate::values::pending_reset::PendingReset;
+use crate::values::scratch::Scratch;
+use aya_ebpf::btf_maps::Queue;
 use aya_ebpf::{
-    bindings::{bpf_fib_lookup, bpf_timer},
+    bindings::bpf_fib_lookup,
     btf_maps::{Array, ArrayOfMaps, HashMap, LruHashMap, PerCpuArray, ProgramArray},
     macros::btf_map,
 };
 use lvs_common::abi::{
-    Address, Bucket, Connection, Counters, DEVICE_SLOTS, Destination, Device, EngineData, EngineKey, FwmarkKey,
-    LOCAL_ADDRESSES, LocalAddress, MARK_RULES, MarkRule, PortKey, Ports, Rates, RosterPart, Service, ServiceId,
-    ServiceKey, Settings, Watch,
+    Bucket, Connection, Counters, DEVICE_SLOTS, Destination, Device, EngineData, EngineKey, FwmarkKey, LOCAL_ADDRESSES,
+    LocalAddress, MARK_RULES, MarkRule, PortKey, Ports, Rates, RosterPart, Service, ServiceId, ServiceKey, Settings,
+    Watch,
 };
 
-use lvs_common::{challenge::Verified, defence::Met, sched::locality::Entry};
+use lvs_common::{challenge::Verified, sched::locality::Entry};
 
-use crate::{
-    egress::route::Route,
-    log::Line,
-    packet::parse::Parsed,
-    rare::{
-        fragment::assemble::{Datagram, SLOTS},
-        icmp::serve::Report,
-    },
-    select::schedule::Request,
+use crate::values::{
+    datagram::{Datagram, SLOTS},
+    icmp_error::IcmpError,
+    log_line::LogLine,
+    parsed::Parsed,
+    request::Request,
+    route::Route,
 };
 
 /// `BPF_F_MMAPABLE`: `lvsadm` maps these arrays into its memory, so that a listing or a change of ten thousand
@@ -79,14 +82,6 @@ pub static ROSTERS: Array<RosterPart, 2, MMAP> = Array::new();
 #[btf_map]
 pub static LOCALITY: LruHashMap<LocalityKey, Entry, 65536> = LruHashMap::new();
 
-/// Key of [`LOCALITY`].
-#[derive(Clone, Copy)]
-#[repr(C)]
-pub struct LocalityKey {
-    pub address: Address,
-    pub service: ServiceId,
-}
-
 /// What persistence engines keyed templates with.
 #[btf_map]
 pub static ENGINES: HashMap<EngineKey, EngineData, 65536, ON_DEMAND> = HashMap::new();
@@ -124,9 +119,9 @@ pub static ROUTES: Array<Route, 1> = Array::new();
 
 /// The ICMP error at hand, one for each CPU.
 #[btf_map]
-pub static REPORTS4: Array<Report<u32>, 1> = Array::new();
+pub static REPORTS4: Array<IcmpError<u32>, 1> = Array::new();
 #[btf_map]
-pub static REPORTS6: Array<Report<[u32; 4]>, 1> = Array::new();
+pub static REPORTS6: Array<IcmpError<[u32; 4]>, 1> = Array::new();
 
 /// Local addresses of FullNAT.
 #[btf_map]
@@ -143,20 +138,11 @@ pub static HITS: Array<u32, 1> = Array::new();
 
 /// The line of the log at hand, one for each CPU.
 #[btf_map]
-pub static LINES: Array<Line, 1> = Array::new();
+pub static LINES: Array<LogLine, 1> = Array::new();
 
 /// Where a program that needs more than its stack puts it, one for each CPU.
 #[btf_map]
 pub static SCRATCH: Array<Scratch, 1> = Array::new();
-
-/// See [`SCRATCH`]. The payload is at most [`PAYLOAD`] long; the other half lets the verifier add offset and length.
-#[repr(C)]
-pub struct Scratch {
-    pub payload: [u8; 2 * PAYLOAD],
-}
-
-/// Longest payload of a packet that is put together or cut: what a packet of the kernel's can grow to.
-pub const PAYLOAD: usize = 16384;
 
 /// Programs reached by tail call, by [`Tail`](crate::programs::Tail).
 #[btf_map]
@@ -168,23 +154,15 @@ pub static TC_PROGRAMS: ProgramArray<64> = ProgramArray::new();
 #[btf_map]
 pub static VERIFIED: LruHashMap<u64, Verified, 1> = LruHashMap::new();
 
-/// The timer of the sweep.
-#[repr(C)]
-pub struct Clock {
-    pub timer: bpf_timer,
-    /// Which slice of the tables comes next.
-    pub slice: u64,
-    /// Entries of IPv4 and of IPv6 that were met since the first slice.
-    pub held: [u32; 2],
-    /// What `drop_entry` met.
-    pub met: Met,
-    /// Always 0.
-    pub pad: u32,
-}
-
 /// New connections that `drop_packet` has decided on.
 #[btf_map]
 pub static ARRIVALS: Array<u64, 1> = Array::new();
 
 #[btf_map]
 pub static CLOCK: Array<Clock, 1> = Array::new();
+
+/// Connections that have expired and wait until both their ends are reset.
+#[btf_map]
+pub static RESETS4: Queue<PendingReset, 4096> = Queue::new();
+#[btf_map]
+pub static RESETS6: Queue<PendingReset, 4096> = Queue::new();

@@ -1,1 +1,5 @@
+pub mod gate;
+pub mod refuse;
 pub mod route;
+pub mod send;
+pub mod split;

@@ -1,25 +1,16 @@
 //! Last stage: the next hop, and out.
 
+use crate::values::route::Route;
 use core::ptr::null_mut;
 
-use aya_ebpf::{
-    bindings::{__sk_buff, TC_ACT_REDIRECT, bpf_redir_neigh, bpf_redir_neigh__bindgen_ty_1, xdp_action, xdp_md},
-    helpers::generated::{bpf_redirect, bpf_redirect_neigh},
-};
-use lvs_common::{
-    abi::{AF_INET, Address, NextHop, device_flags, hop_flags},
-    wire::Ethernet,
-};
+use aya_ebpf::bindings::{__sk_buff, xdp_md};
+use lvs_common::abi::{AF_INET, Address, NextHop, device_flags, hop_flags};
 
 use crate::{
-    exits,
-    kernel::params,
+    config::device::device,
+    kernel::{cpu, params},
     maps::{FIBS, ROUTES},
-    packet::{
-        access::Packet,
-        tc::TcPacket,
-        xdp::{XdpPacket, device},
-    },
+    packet::{access::Packet, tc::TcPacket, xdp::XdpPacket},
 };
 
 /// `lo`'s index, the same in every network namespace. Looking a route up from `lo` asks for it as the host itself would,
@@ -31,26 +22,11 @@ const FIB_NOT_FORWARDED: i64 = 4;
 const FIB_NO_NEIGHBOUR: i64 = 7;
 /// `BPF_FIB_LOOKUP_SRC`.
 const FIB_WITH_SOURCE: u32 = 1 << 4;
-/// `BPF_F_INGRESS`.
-const INGRESS: u64 = 1;
-
-/// What a route look-up found.
-#[derive(Clone, Copy)]
-pub struct Route {
-    pub hop: NextHop,
-    /// The gateway, or the destination itself.
-    pub gateway: Address,
-    /// The gateway's family: an IPv4 route may have an IPv6 gateway.
-    pub family: u8,
-    /// The source address the route prefers; all 0 if the kernel does not say.
-    pub source: Address,
-    pub local: bool,
-}
 
 /// This CPU's place for a route: the stack has none left.
 #[inline(always)]
 pub fn scratch() -> Option<&'static mut Route> {
-    let route = ROUTES.get_ptr_mut(exits::cpu())?;
+    let route = ROUTES.get_ptr_mut(cpu::number())?;
     // SAFETY: this CPU's own element, of which a program takes one reference.
     let route = unsafe { &mut *route };
     // A hop from the cache fills in nothing but the hop.
@@ -101,7 +77,7 @@ look_up!(look_up_tc, __sk_buff, TcPacket);
 #[inline(always)]
 fn find<P: Packet>(packet: P, route: &mut Route, cache: *mut NextHop, now: u64) -> bool {
     let (to, family) = (copy(&route.gateway), route.family);
-    let Some(params) = FIBS.get_ptr_mut(exits::cpu()) else { return false };
+    let Some(params) = FIBS.get_ptr_mut(cpu::number()) else { return false };
     // SAFETY: this CPU's own element, of which a program takes one reference.
     let params = unsafe { &mut *params };
     clear(params);
@@ -253,28 +229,12 @@ pub fn has_source(route: &Route) -> bool {
     route.family != 0 && s[0] | s[1] | s[2] | s[3] != 0
 }
 
-/// Sends an XDP frame whose headers are done to `hop`.
-#[inline(always)]
-pub fn send_xdp<P: Packet>(packet: P, hop: &NextHop) -> i32 {
-    let Some(ethernet) = packet.at::<Ethernet>(0) else { return P::DROP };
-    // SAFETY: checked by `at`.
-    unsafe {
-        copy_mac(&hop.destination, &raw mut (*ethernet).destination);
-        copy_mac(&hop.source, &raw mut (*ethernet).source);
-    }
-    if hop.ifindex == packet.device() && hop.flags & hop_flags::NO_TX == 0 {
-        return xdp_action::XDP_TX as i32;
-    }
-    // SAFETY: a helper call.
-    unsafe { bpf_redirect(hop.ifindex, 0) as i32 }
-}
-
 /// Copies a MAC address, by halves of words: of six bytes the compiler makes a call.
 ///
 /// # Safety
 /// Both are valid and begin at even addresses, as in frames and hops.
 #[inline(always)]
-unsafe fn copy_mac(from: *const [u8; 6], to: *mut [u8; 6]) {
+pub unsafe fn copy_mac(from: *const [u8; 6], to: *mut [u8; 6]) {
     let (from, to) = (from.cast::<u16>(), to.cast::<u16>());
     // SAFETY: the caller's.
     unsafe {
@@ -282,52 +242,5 @@ unsafe fn copy_mac(from: *const [u8; 6], to: *mut [u8; 6]) {
         to.write_volatile(halves[0]);
         to.add(1).write_volatile(halves[1]);
         to.add(2).write_volatile(halves[2]);
-    }
-}
-
-/// Sends a TC packet whose headers are done: straight to a neighbour that is known from the cache, else by the kernel's
-/// neighbour output, which resolves and confirms neighbours.
-#[inline(always)]
-pub fn send_tc<P: Packet>(packet: P, route: &Route) -> i32 {
-    if route.family == 0 {
-        let Some(ethernet) = packet.at::<Ethernet>(0) else { return P::DROP };
-        // SAFETY: checked by `at`; a helper call.
-        unsafe {
-            copy_mac(&route.hop.destination, &raw mut (*ethernet).destination);
-            copy_mac(&route.hop.source, &raw mut (*ethernet).source);
-            return bpf_redirect(route.hop.ifindex, 0) as i32;
-        }
-    }
-    // An IPv4 address stands in the first word.
-    let gateway = bpf_redir_neigh__bindgen_ty_1 { ipv6_nh: copy(&route.gateway).0 };
-    let mut to = bpf_redir_neigh { nh_family: route.family as u32, __bindgen_anon_1: gateway };
-    // SAFETY: a helper call; the kernel is told the structure's size.
-    unsafe { bpf_redirect_neigh(route.hop.ifindex, &mut to, size_of::<bpf_redir_neigh>() as i32, 0) as i32 }
-}
-
-/// Hands a packet to the director's own stack as if it came from the director: replies to a client that is the director
-/// itself come from an address of its own, which only `lo` may do.
-#[inline(always)]
-pub fn send_local<P: Packet>(packet: P) -> i32 {
-    let Some(ethernet) = packet.at::<Ethernet>(0) else { return P::DROP };
-    // SAFETY: checked by `at`; lo's address is all 0.
-    unsafe {
-        copy_mac(&[0; 6], &raw mut (*ethernet).destination);
-        copy_mac(&[0; 6], &raw mut (*ethernet).source);
-    }
-    // SAFETY: a helper call.
-    match unsafe { bpf_redirect(LOOPBACK, INGRESS) as i32 } {
-        TC_ACT_REDIRECT => TC_ACT_REDIRECT,
-        _ => P::DROP,
-    }
-}
-
-/// Whether an IP packet of `length` bytes, `headers` of them network and transport headers, can leave through a hop with
-/// this MTU; one that is to be cut into segments on the way out is judged by those.
-#[inline(always)]
-pub fn fits<P: Packet>(packet: P, length: u32, headers: u32, mtu: u32) -> bool {
-    match packet.segment() {
-        0 => length <= mtu,
-        segment => segment.wrapping_add(headers) <= mtu,
     }
 }

@@ -2,37 +2,34 @@
 //! TC only.
 
 use lvs_common::{
-    abi::{Address, Connection, Forward, IpAddress, NextHop, Settings},
+    abi::{Address, IpAddress, NextHop, Settings},
     exit::Exit,
     table::Store,
 };
 
 use crate::{
-    egress::route,
+    config::{self, service},
+    egress::{gate, refuse, route, send, split},
     exits,
-    packet::{
-        access::{L3, Packet},
-        control_block,
-        parse::{Family, Parsed},
-        tc::TcPacket,
-        ttl,
-    },
-    rare::{fragment::split, reject},
-    select::service,
-    table::{
-        advance::advance,
-        track::{self, Table},
-    },
+    kernel::clock,
+    packet::{access::Packet, control_block, parse::Family, tc::TcPacket, ttl},
+    table::{advance::advance, find, store::Table},
+    values::parsed::{L3, Parsed},
 };
 
 /// Whether a packet for a service without a usable destination goes on to its own destination.
 #[inline(always)]
-pub fn takes<A: IpAddress>(packet: TcPacket, p: &Parsed<A>, service: &service::Found, settings: &Settings) -> bool {
+pub fn takes<A: IpAddress>(
+    packet: TcPacket,
+    p: &Parsed<A>,
+    service: &service::ServiceRef,
+    settings: &Settings,
+) -> bool {
     if settings.sysctls.cache_bypass == 0 || service.fwmark() == 0 || is_multicast(p.destination) {
         return false;
     }
     let Some(route) = route::scratch() else { return false };
-    route::route(packet, A::FAMILY, &p.destination.widen(), track::jiffies(), route) && !route.local
+    route::route(packet, A::FAMILY, &p.destination.widen(), clock::jiffies(), route) && !route.local
 }
 
 /// Whether an address is a multicast one, or IPv4's broadcast or reserved.
@@ -49,9 +46,9 @@ pub fn run<A: Family + 'static>(packet: TcPacket) -> i32
 where
     Table: Store<A>,
 {
-    let (Some(p), Some(settings)) = (A::found(), track::settings()) else { return TcPacket::PASS };
-    let Some((at, connection)) = track::of_client(p) else { return TcPacket::PASS };
-    let now = track::jiffies();
+    let (Some(p), Some(settings)) = (A::found(), config::settings()) else { return TcPacket::PASS };
+    let Some((at, connection)) = find::of_client(p) else { return TcPacket::PASS };
+    let now = clock::jiffies();
     // SAFETY: an element of the map. There are no replies to rewrite, so their hop's place is free.
     let cache: *mut NextHop = unsafe { &raw mut (*connection).reply_hop };
     let Some(route) = route::scratch() else { return exits::drop(packet, Exit::DropInternal) };
@@ -63,15 +60,15 @@ where
         return exits::pass(packet, Exit::Bypass);
     }
     if p.ttl <= 1 {
-        return reject::time_exceeded::<TcPacket, A>(packet, 0, 0);
+        return refuse::time_exceeded::<TcPacket, A>(packet, 0, 0);
     }
     let (mtu, largest) = (route.hop.mtu as u32, control_block::largest(packet));
     let fits = match largest {
-        0 => route::fits(packet, p.length, (p.l4() - L3) as u32 + 20, mtu),
+        0 => gate::fits(packet, p.length, (p.l4() - L3) as u32 + 20, mtu),
         largest => largest <= mtu,
     };
     if !fits && p.df {
-        return reject::too_big::<TcPacket, A>(packet, mtu, 0, 0);
+        return refuse::too_big::<TcPacket, A>(packet, mtu, 0, 0);
     }
     advance(at, connection, None, (p, false), settings, now);
     // SAFETY: an element of the map; a lost count between two CPUs of one connection does not matter.
@@ -80,14 +77,8 @@ where
         return exits::drop(packet, Exit::DropInternal);
     }
     if largest != 0 || !fits {
-        exits::note(Exit::Bypass);
+        exits::count(Exit::Bypass);
         return split::split(packet, 0, if largest == 0 || largest > mtu { mtu } else { largest });
     }
-    exits::leave(packet, Exit::Bypass, route::send_tc(packet, route))
-}
-
-/// Whether a connection is such a one.
-#[inline(always)]
-pub fn is<A>(c: &Connection<A>) -> bool {
-    c.forward == Forward::Bypass as u8
+    exits::leave(packet, Exit::Bypass, send::send_tc(packet, route))
 }

@@ -6,9 +6,9 @@ use lvs_common::{
     wire::{Ipv4, Ipv6, Sctp, protocol},
 };
 
-use crate::packet::{
-    access::{L3, Packet},
-    parse::Parsed,
+use crate::{
+    packet::access::Packet,
+    values::parsed::{L3, Parsed},
 };
 
 /// Which side of the packet is replaced.

@@ -10,32 +10,23 @@ use lvs_common::{
 };
 
 use crate::{
-    egress::route,
+    config::{self, destination::DestRef, watch},
+    egress::{gate, refuse, route, send, split},
     exits,
     forward::{
-        bypass,
         fullnat::serve,
         nat::{self, Side},
         tunnel::{self, Outer},
     },
-    packet::{
-        access::{L3, Packet},
-        control_block,
-        parse::{Family, Parsed, Stray},
-        tc::TcPacket,
-        ttl,
-        xdp::XdpPacket,
-    },
+    kernel::clock,
+    packet::{access::Packet, control_block, parse::Family, tc::TcPacket, ttl, xdp::XdpPacket},
     programs::{Tail, jump},
-    rare::{
-        fragment::split,
-        reject,
-        reset::{self, Queued},
-    },
     table::{
-        advance::advance,
-        track::{self, Dest, Table},
+        account, find,
+        reset_queue::{self, Queued},
+        store::Table,
     },
+    values::parsed::{L3, Parsed, Stray},
 };
 
 /// Serves a packet of family `A` in XDP, all in one program.
@@ -45,8 +36,8 @@ where
     Table: Store<A>,
 {
     let Ok(p) = A::parse(packet) else { return XdpPacket::PASS };
-    let Some(settings) = track::settings() else { return XdpPacket::PASS };
-    let (virt, reply) = track::watched(p.source, p.destination, settings);
+    let Some(settings) = config::settings() else { return XdpPacket::PASS };
+    let (virt, reply) = watch::watched(p.source, p.destination, settings);
     if !(virt || reply) || settings.flags & settings_flags::ANY == 0 || !packet.for_this_host() {
         return XdpPacket::PASS;
     }
@@ -60,11 +51,11 @@ pub fn read<A: Queued>(packet: TcPacket) -> i32 {
         Ok(p) => p,
         Err(stray) => return strayed::<A>(packet, stray),
     };
-    let Some(settings) = track::settings() else { return TcPacket::PASS };
-    if reset::is_carrier(packet, &p, settings) && A::leave(&p) {
+    let Some(settings) = config::settings() else { return TcPacket::PASS };
+    if reset_queue::is_carrier(packet, &p, settings) && A::leave(&p) {
         return jump(packet, if A::HEADER == 20 { Tail::Reset4 } else { Tail::Reset6 });
     }
-    let (virt, reply) = track::watched(p.source, p.destination, settings);
+    let (virt, reply) = watch::watched(p.source, p.destination, settings);
     // A mark can be on any packet.
     let virt = virt || packet.mark() != 0 && settings.flags & settings_flags::FWMARK != 0;
     if !(virt || reply) || settings.flags & settings_flags::ANY == 0 || !packet.for_this_host() || !A::leave(&p) {
@@ -83,7 +74,7 @@ pub fn serve_left<A: Family + 'static>(packet: TcPacket) -> i32
 where
     Table: Store<A>,
 {
-    let (Some(p), Some(settings)) = (A::found(), track::settings()) else { return TcPacket::PASS };
+    let (Some(p), Some(settings)) = (A::found(), config::settings()) else { return TcPacket::PASS };
     serve(packet, p, settings, control_block::is_virtual(packet), control_block::is_reply(packet))
 }
 
@@ -93,15 +84,15 @@ fn serve<P: Packet, A: Family + 'static>(packet: P, p: &Parsed<A>, settings: &Se
 where
     Table: Store<A>,
 {
-    let (now, v4) = (track::jiffies(), A::HEADER == 20);
-    if virt && let Some((at, connection)) = track::of_client(p) {
+    let (now, v4) = (clock::jiffies(), A::HEADER == 20);
+    if virt && let Some((at, connection)) = find::of_client(p) {
         // SAFETY: an element of the map.
         let c = unsafe { &*connection };
-        if P::COMPLETE && bypass::is(c) && !track::expired(c, now) {
+        if P::COMPLETE && find::is_bypass(c) && !find::expired(c, now) {
             return jump(packet, if v4 { Tail::Bypass4 } else { Tail::Bypass6 });
         }
-        return match Dest::get(c.dest, settings.epoch) {
-            Some(dest) if !track::expired(c, now) && dest.available() && !reopens(packet, c, p, &dest, settings) => {
+        return match DestRef::get(c.dest, settings.epoch) {
+            Some(dest) if !find::expired(c, now) && dest.available() && !reopens(packet, c, p, &dest, settings) => {
                 if c.forward == Forward::FullNat as u8 {
                     return serve::go_on(packet, p, at, if v4 { Tail::FullNat4 } else { Tail::FullNat6 });
                 }
@@ -110,7 +101,7 @@ where
             _ => schedule(packet, p),
         };
     }
-    if reply && let Some((at, connection)) = track::of_server(p) {
+    if reply && let Some((at, connection)) = find::of_server(p) {
         // SAFETY: as above.
         if unsafe { (*connection).forward } == Forward::FullNat as u8 {
             return serve::go_on(packet, p, at, if v4 { Tail::FullNatReply4 } else { Tail::FullNatReply6 });
@@ -154,14 +145,14 @@ fn reopens<P: Packet, A: IpAddress>(
     packet: P,
     c: &Connection<A>,
     p: &Parsed<A>,
-    dest: &Dest,
+    dest: &DestRef,
     settings: &Settings,
 ) -> bool {
     if c.in_packets == 0 || control_block::is_settled(packet) {
         return false;
     }
     if !p.opens() {
-        return track::moves_on(c, dest, settings);
+        return find::moves_on(c, dest, settings);
     }
     let state = (c.state & conn_flags::STATE) as u8;
     let closing = match p.protocol {
@@ -179,7 +170,7 @@ pub fn forward<P: Packet, A: Family>(
     settings: &Settings,
     at: u32,
     connection: *mut Connection<A>,
-    dest: &Dest,
+    dest: &DestRef,
     now: u64,
 ) -> i32
 where
@@ -189,7 +180,7 @@ where
     let (c, to, family, source) = unsafe { (&*connection, &(*dest.it).address, (*dest.it).family, &(*dest.it).source) };
     // SAFETY: as above.
     let cache = unsafe { &raw mut (*dest.it).hop };
-    let mode = track::mode(connection);
+    let mode = find::mode(connection);
     if !P::COMPLETE {
         let df = p.df && A::HEADER == 20 && settings.sysctls.pmtu_disc != 0;
         let outer = || Outer::new(dest.config, family, source, to, df);
@@ -206,16 +197,16 @@ where
         if p.length + overhead > hop.mtu as u32 {
             return P::PASS;
         }
-        seen(packet, p, settings, at, connection, dest, now);
+        account::account_request(packet, p, settings, at, connection, dest, now);
         // Mode and tunnel are read again: the verifier would follow the rest once for each.
-        let mode = track::mode(connection);
+        let mode = find::mode(connection);
         if !modify(packet, p, Some(c).filter(|_| mode == Forward::MASQ), mode == Forward::TUNNEL, outer, true, true) {
             return exits::drop(packet, Exit::DropInternal);
         }
-        return exits::leave(packet, done(mode), route::send_xdp(packet, &hop));
+        return exits::leave(packet, done(mode), send::send_xdp(packet, &hop));
     }
 
-    seen(packet, p, settings, at, connection, dest, now);
+    account::account_request(packet, p, settings, at, connection, dest, now);
     if mode == Forward::Local as u8 {
         return exits::pass(packet, Exit::Local);
     }
@@ -230,9 +221,9 @@ where
 /// Sends a client's packet through its tunnel, in TC; `forward` has seen it.
 #[inline(always)]
 pub fn tunnel<A: Family + 'static>(packet: TcPacket) -> i32 {
-    let (Some(p), Some(settings)) = (A::found(), track::settings()) else { return TcPacket::DROP };
-    let Some(dest) = Dest::get(control_block::dest(packet), settings.epoch) else { return TcPacket::DROP };
-    send::<TcPacket, A, true>(packet, p, settings, None, &dest, track::jiffies())
+    let (Some(p), Some(settings)) = (A::found(), config::settings()) else { return TcPacket::DROP };
+    let Some(dest) = DestRef::get(control_block::dest(packet), settings.epoch) else { return TcPacket::DROP };
+    send::<TcPacket, A, true>(packet, p, settings, None, &dest, clock::jiffies())
 }
 
 /// Rewrites and sends a client's packet in TC, through a tunnel or not.
@@ -242,7 +233,7 @@ fn send<P: Packet, A: Family, const IS_TUNNEL: bool>(
     p: &Parsed<A>,
     settings: &Settings,
     c: Option<&Connection<A>>,
-    dest: &Dest,
+    dest: &DestRef,
     now: u64,
 ) -> i32 {
     let mode = c.map_or(Forward::TUNNEL, |c| c.forward);
@@ -266,19 +257,19 @@ fn send<P: Packet, A: Family, const IS_TUNNEL: bool>(
     }
     if p.ttl <= 1 && packet.device() != 0 {
         let own = if mode == Forward::Masq as u8 { 0 } else { dest.id };
-        return reject::time_exceeded::<P, A>(packet, 0, own);
+        return refuse::time_exceeded::<P, A>(packet, 0, own);
     }
     let mtu = (route.hop.mtu as u32).wrapping_sub(overhead);
     // A packet put together from fragments leaves in fragments no larger than those.
     let largest = control_block::largest(packet);
     let fits = match largest {
-        0 => route::fits(packet, p.length, (p.l4() - L3) as u32 + 20, mtu),
+        0 => gate::fits(packet, p.length, (p.l4() - L3) as u32 + 20, mtu),
         largest => largest <= mtu,
     };
     // Errors about packets that are not translated count as the connection's own, as they do for IPVS.
     let own = if mode == Forward::Masq as u8 { 0 } else { dest.id };
     if !fits && (refuse || A::HEADER > 20) {
-        return reject::too_big::<P, A>(packet, mtu, 0, own);
+        return refuse::too_big::<P, A>(packet, mtu, 0, own);
     }
     let whole = if largest == 0 { fits } else { p.length + overhead <= largest };
     if IS_TUNNEL && route::has_source(route) {
@@ -292,7 +283,7 @@ fn send<P: Packet, A: Family, const IS_TUNNEL: bool>(
         let most = route.hop.mtu as u32;
         return split::split(packet, dest.id, if largest == 0 || largest > most { most } else { largest });
     }
-    exits::leave(packet, done(mode), route::send_tc(packet, route))
+    exits::leave(packet, done(mode), send::send_tc(packet, route))
 }
 
 /// The exit of a mode.
@@ -303,26 +294,6 @@ fn done(mode: u8) -> Exit {
         Forward::TUNNEL => Exit::Tunnel,
         _ => Exit::Nat,
     }
-}
-
-/// State, times and counts of a client's packet.
-#[inline(always)]
-pub fn seen<P: Packet, A: Family>(
-    packet: P,
-    p: &Parsed<A>,
-    settings: &Settings,
-    at: u32,
-    connection: *mut Connection<A>,
-    dest: &Dest,
-    now: u64,
-) where
-    Table: Store<A>,
-{
-    advance(at, connection, Some(dest), (p, false), settings, now);
-    // SAFETY: an element of the map; a lost count between two CPUs of one connection does not matter.
-    unsafe { (*connection).in_packets = (*connection).in_packets.wrapping_add(1) };
-    exits::packet_in(dest.id, p.length);
-    reset::record(packet, p, settings, connection);
 }
 
 /// What the mode changes in a packet to the real server; `translated` is the connection of one that is.
@@ -361,18 +332,18 @@ where
     if !translated || p.ttl <= 1 || !nat::possible(packet, p, c.virt_port != p.source_port) {
         return P::PASS;
     }
-    let Some(dest) = Dest::get(c.dest, settings.epoch) else { return P::PASS };
+    let Some(dest) = DestRef::get(c.dest, settings.epoch) else { return P::PASS };
     // SAFETY: as above.
     let cache: *mut NextHop = unsafe { &raw mut (*connection).reply_hop };
     let Some(hop) = route::hop(packet, cache, A::FAMILY, &p.destination.widen(), now) else { return P::PASS };
     if p.length > hop.mtu as u32 {
         return P::PASS;
     }
-    heard(p, settings, at, connection, &dest, now);
+    account::account_reply(p, settings, at, connection, &dest, now);
     if !nat::apply(packet, p, Side::Source, c.virt, c.virt_port, true) {
         return exits::drop(packet, Exit::DropInternal);
     }
-    exits::leave(packet, Exit::NatReply, route::send_xdp(packet, &hop))
+    exits::leave(packet, Exit::NatReply, send::send_xdp(packet, &hop))
 }
 
 /// Serves a real server's packet of a connection in TC.
@@ -381,20 +352,20 @@ pub fn answer<A: Family + 'static>(packet: TcPacket) -> i32
 where
     Table: Store<A>,
 {
-    let (Some(p), Some(settings)) = (A::found(), track::settings()) else { return TcPacket::PASS };
-    let Some((at, connection)) = track::of_server(p) else { return TcPacket::PASS };
+    let (Some(p), Some(settings)) = (A::found(), config::settings()) else { return TcPacket::PASS };
+    let Some((at, connection)) = find::of_server(p) else { return TcPacket::PASS };
     // SAFETY: an element of the map.
     let c = unsafe { &*connection };
-    let Some(dest) = Dest::get(c.dest, settings.epoch) else { return TcPacket::PASS };
-    let now = track::jiffies();
+    let Some(dest) = DestRef::get(c.dest, settings.epoch) else { return TcPacket::PASS };
+    let now = clock::jiffies();
     if c.forward != Forward::Masq as u8 {
-        if A::HEADER == 20 && !reset::is_ours(c, p) && is_own::<A>(packet, p, now) {
+        if A::HEADER == 20 && !reset_queue::is_reset_of(c, p) && is_own::<A>(packet, p, now) {
             // From an address of the director's own: the stack takes it for a martian.
             return exits::pass(packet, Exit::NotOurs);
         }
-        heard(p, settings, at, connection, &dest, now);
-        if reset::is_ours(c, p)
-            && let Some(verdict) = reset::pass_on(packet, p, now)
+        account::account_reply(p, settings, at, connection, &dest, now);
+        if reset_queue::is_reset_of(c, p)
+            && let Some(verdict) = gate::send_by_header(packet, p, now)
         {
             return exits::leave(packet, Exit::Reply, verdict);
         }
@@ -414,30 +385,30 @@ where
         }
         if !route.local {
             if p.ttl <= 1 {
-                return reject::time_exceeded::<TcPacket, A>(packet, dest.id, 0);
+                return refuse::time_exceeded::<TcPacket, A>(packet, dest.id, 0);
             }
             let mtu = route.hop.mtu as u32;
             fits = match largest {
-                0 => route::fits(packet, p.length, (p.l4() - L3) as u32 + 20, mtu),
+                0 => gate::fits(packet, p.length, (p.l4() - L3) as u32 + 20, mtu),
                 largest => largest <= mtu,
             };
             if !fits && p.df {
-                return reject::too_big::<TcPacket, A>(packet, mtu, dest.id, 0);
+                return refuse::too_big::<TcPacket, A>(packet, mtu, dest.id, 0);
             }
         }
     }
-    heard(p, settings, at, connection, &dest, now);
+    account::account_reply(p, settings, at, connection, &dest, now);
     if !nat::apply(packet, p, Side::Source, c.virt, c.virt_port, !own && !route.local) {
         return exits::drop(packet, Exit::DropInternal);
     }
     if (largest != 0 || !fits) && !own && !route.local {
-        exits::note(Exit::NatReply);
+        exits::count(Exit::NatReply);
         return split::split(packet, 0, if fits { largest } else { route.hop.mtu as u32 });
     }
     let verdict = match (own, route.local) {
         (true, _) => TcPacket::PASS,
-        (false, true) => route::send_local(packet),
-        (false, false) => route::send_tc(packet, route),
+        (false, true) => send::send_local(packet),
+        (false, false) => send::send_tc(packet, route),
     };
     exits::leave(packet, Exit::NatReply, verdict)
 }
@@ -451,22 +422,4 @@ fn is_own<A: Family>(packet: TcPacket, p: &Parsed<A>, now: u64) -> bool {
     let Some(route) = route::scratch() else { return false };
     let source = p.source.widen();
     route::route(packet, A::FAMILY, &source, now, route) && route.local
-}
-
-/// State, times and counts of a real server's packet.
-#[inline(always)]
-pub fn heard<A: Family>(
-    p: &Parsed<A>,
-    settings: &Settings,
-    at: u32,
-    connection: *mut Connection<A>,
-    dest: &Dest,
-    now: u64,
-) where
-    Table: Store<A>,
-{
-    advance(at, connection, Some(dest), (p, true), settings, now);
-    if dest.available() {
-        exits::packet_out(dest.id, p.length);
-    }
 }

@@ -6,9 +6,9 @@ use lvs_common::{
     wire::{Ethernet, Ipv4, Ipv6, Udp, ethertype, fragment, protocol},
 };
 
-use crate::packet::{
-    access::{L3, Packet},
-    parse::Parsed,
+use crate::{
+    packet::access::Packet,
+    values::parsed::{L3, Parsed},
 };
 
 /// VXLAN header: flags with the I bit, VNI 0 (RFC 7348).

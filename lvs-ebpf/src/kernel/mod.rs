@@ -1,3 +1,5 @@
 pub mod atomics;
+pub mod clock;
+pub mod cpu;
 pub mod loops;
 pub mod params;

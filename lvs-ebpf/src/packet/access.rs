@@ -1,12 +1,9 @@
 //! Access to a packet, the same for XDP and TC.
 
 use aya_ebpf::bindings::{__sk_buff, bpf_fib_lookup};
-use lvs_common::{abi::NextHop, wire::Ethernet};
+use lvs_common::abi::NextHop;
 
-use crate::egress::route::Route;
-
-/// Offset of the network header. XDP hands tagged frames up, and TC sees the tag beside the packet.
-pub const L3: usize = size_of::<Ethernet>();
+use crate::values::route::Route;
 
 /// A packet in one of the two tiers.
 ///

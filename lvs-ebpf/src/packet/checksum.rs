@@ -12,12 +12,7 @@ use lvs_common::{
     wire::{Udp, protocol},
 };
 
-use crate::{
-    exits,
-    forward::tunnel::Outer,
-    maps::SCRATCH,
-    packet::{access::Packet, parse::Parsed},
-};
+use crate::{forward::tunnel::Outer, kernel::cpu, maps::SCRATCH, packet::access::Packet, values::parsed::Parsed};
 
 /// Bytes that are summed at a time.
 const CHUNK: u32 = 256;
@@ -74,7 +69,7 @@ pub fn sum(skb: *mut __sk_buff, at: u32, end: u32) -> Option<u64> {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn sum_bytes(skb: *mut __sk_buff, at: u32, end: u32) -> i64 {
-    let Some(scratch) = SCRATCH.get_ptr_mut(exits::cpu()) else { return -1 };
+    let Some(scratch) = SCRATCH.get_ptr_mut(cpu::number()) else { return -1 };
     // SAFETY: this CPU's own element.
     let buffer = unsafe { (&raw mut (*scratch).payload).cast() };
     let mut s = Summing { skb, start: at, end, sum: 0, buffer };

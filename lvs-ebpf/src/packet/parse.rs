@@ -1,121 +1,27 @@
 //! First stage: what a packet is.
 
+use crate::values::parsed::OFFSETS;
+use crate::values::parsed::Parsed;
+use crate::values::parsed::Stray;
 use lvs_common::{
     abi::IpAddress,
-    state::sctp,
-    wire::{Ipv4, Ipv6, Ipv6Fragment, Sctp, Tcp, Udp, fragment, protocol, tcp_flags},
+    wire::{Ipv4, Ipv6, Ipv6Fragment, Sctp, Tcp, Udp, fragment, protocol},
 };
 
 use crate::{
-    exits,
+    kernel::cpu,
     maps::{FOUND4, FOUND6},
-    packet::access::{L3, Packet},
-    table::{advance::Advances, alias::Aliased, alias_between::Crosses, release::GivesBack},
+    packet::access::Packet,
+    table::{
+        advance::Advances,
+        alias::{Aliased, Crosses},
+        release::GivesBack,
+    },
+    values::parsed::L3,
 };
 
 /// ISAKMP's port: AH and ESP packets follow the connection of their key exchange.
 const ISAKMP: u16 = 500u16.to_be();
-
-/// What the pipeline needs to know of a packet of family `A`. Addresses and ports in network order.
-#[derive(Clone, Copy)]
-#[repr(C)]
-pub struct Parsed<A> {
-    pub source: A,
-    pub destination: A,
-    pub source_port: u16,
-    pub destination_port: u16,
-    /// Protocol of the connection: that of the packet, but UDP for AH and ESP.
-    pub protocol: u8,
-    /// Protocol of the packet.
-    pub carried: u8,
-    /// TCP flags; the first chunk's type for SCTP.
-    pub flags: u8,
-    pub ttl: u8,
-    /// IPv4 TOS or IPv6 traffic class.
-    pub tos: u8,
-    /// IPv4: may not be fragmented.
-    pub df: bool,
-    /// Bytes of the IP packet.
-    pub length: u32,
-    /// Offset of the transport header in the frame; see [`Parsed::l4`].
-    l4: usize,
-}
-
-/// Offsets that a transport header can begin at: what bounds them for the verifier.
-const OFFSETS: usize = 0xfff;
-
-/// Why a packet takes no part in the pipeline.
-pub enum Stray {
-    /// Not of a protocol that is balanced.
-    NotOurs,
-    /// Needs something this tier or stage does not do: options or extension headers in XDP, say.
-    Complicated,
-    /// A fragment.
-    Fragment,
-    /// ICMP.
-    Icmp,
-}
-
-impl<A> Parsed<A> {
-    /// Offset of the transport header in the frame.
-    #[inline(always)]
-    pub fn l4(&self) -> usize {
-        self.l4 & OFFSETS
-    }
-
-    /// Whether the packet asks for a new connection: TCP SYN, SCTP INIT.
-    #[inline(always)]
-    pub fn opens(&self) -> bool {
-        match self.protocol {
-            protocol::TCP => self.flags & tcp_flags::SYN != 0,
-            protocol::SCTP => self.flags == sctp::chunk::INIT,
-            _ => false,
-        }
-    }
-
-    /// The packet with `more` bytes put in front of its transport header.
-    #[inline(always)]
-    pub fn deepened(self, more: usize) -> Self {
-        Parsed { length: self.length + more as u32, l4: self.l4 + more, ..self }
-    }
-
-    /// The packet as one that travels the other way.
-    #[inline(always)]
-    pub fn reversed(self) -> Self {
-        Parsed {
-            source: self.destination,
-            destination: self.source,
-            source_port: self.destination_port,
-            destination_port: self.source_port,
-            ..self
-        }
-    }
-
-    /// The packet as one of the other family that has no addresses yet, and may be fragmented.
-    #[inline(always)]
-    pub fn crossed<B: IpAddress>(&self) -> Parsed<B> {
-        Parsed {
-            source: B::default(),
-            destination: B::default(),
-            source_port: self.source_port,
-            destination_port: self.destination_port,
-            protocol: self.protocol,
-            carried: self.carried,
-            flags: self.flags,
-            ttl: self.ttl,
-            tos: self.tos,
-            df: false,
-            length: self.length.wrapping_sub((self.l4() - L3) as u32).wrapping_add(B::HEADER as u32),
-            l4: L3 + B::HEADER,
-        }
-    }
-
-    /// Whether the packet has ports of its own to rewrite.
-    #[inline(always)]
-    pub fn has_ports(&self) -> bool {
-        self.carried == self.protocol
-    }
-}
 
 /// An address family as the data plane sees it.
 pub trait Family: IpAddress + Advances + Aliased + Crosses + GivesBack {
@@ -239,7 +145,7 @@ const LINEAR: usize = L3 + 60 + 20;
 impl Family for u32 {
     #[inline(always)]
     fn place() -> Option<*mut Parsed<u32>> {
-        FOUND4.get_ptr_mut(exits::cpu())
+        FOUND4.get_ptr_mut(cpu::number())
     }
 
     #[inline(always)]
@@ -282,7 +188,7 @@ impl Family for u32 {
 impl Family for [u32; 4] {
     #[inline(always)]
     fn place() -> Option<*mut Parsed<[u32; 4]>> {
-        FOUND6.get_ptr_mut(exits::cpu())
+        FOUND6.get_ptr_mut(cpu::number())
     }
 
     #[inline(always)]

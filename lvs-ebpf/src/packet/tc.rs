@@ -16,11 +16,7 @@ use lvs_common::{
     wire::{Ethernet, ethertype, protocol},
 };
 
-use crate::{
-    egress::route::{self, Route},
-    maps::TC_PROGRAMS,
-    packet::access::Packet,
-};
+use crate::{egress::route, maps::TC_PROGRAMS, packet::access::Packet, values::route::Route};
 
 /// `BPF_ADJ_ROOM_NET`.
 const ROOM_AFTER_L3: u32 = 0;

@@ -6,7 +6,7 @@ use lvs_common::{
     wire::{Ipv4, Ipv6},
 };
 
-use crate::packet::access::{L3, Packet};
+use crate::{packet::access::Packet, values::parsed::L3};
 
 /// Lowers the TTL or hop limit by one, which must be more than 1.
 #[inline(always)]

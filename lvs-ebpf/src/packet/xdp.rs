@@ -1,32 +1,19 @@
 //! A packet in XDP.
 
+use crate::config::device::device;
 use aya_ebpf::{
     bindings::{__sk_buff, bpf_fib_lookup, xdp_action, xdp_md},
     helpers::generated::{
         bpf_check_mtu, bpf_fib_lookup as fib_lookup, bpf_tail_call, bpf_xdp_adjust_head, bpf_xdp_adjust_tail,
     },
 };
-use lvs_common::{
-    abi::{DEVICE_SLOTS, Device, NextHop},
-    checksum,
-    wire::Ethernet,
-};
+use lvs_common::{abi::NextHop, checksum, wire::Ethernet};
 
-use crate::{
-    egress::route::{self, Route},
-    maps::{DEVICES, XDP_PROGRAMS},
-    packet::access::Packet,
-};
+use crate::{egress::route, maps::XDP_PROGRAMS, packet::access::Packet, values::route::Route};
 
 /// See the module.
 #[derive(Clone, Copy)]
 pub struct XdpPacket(pub *mut xdp_md);
-
-/// What is known of a device, if it is attached.
-#[inline(always)]
-pub fn device(ifindex: u32) -> Option<&'static Device> {
-    DEVICES.get(ifindex % DEVICE_SLOTS).filter(|d| d.ifindex == ifindex)
-}
 
 impl Packet for XdpPacket {
     const COMPLETE: bool = false;

@@ -1,24 +1,22 @@
 //! Answers of the director's own: ICMP errors (RFC 792, RFC 4443). TC only.
 
+use crate::egress::refuse;
 use aya_ebpf::helpers::generated::{bpf_skb_adjust_room, bpf_skb_change_tail};
 use lvs_common::{
     abi::{AF_INET, Address, IpAddress},
     checksum,
     exit::Exit,
-    wire::{Ethernet, Icmp, Ipv4, Ipv6, ethertype, icmp, protocol},
+    wire::{Ethernet, Icmp, Ipv4, Ipv6, ethertype, protocol},
 };
 
 use crate::{
-    egress::route,
+    config::{self, destination::DestRef},
+    egress::{route, send},
     exits,
-    packet::{
-        access::{L3, Packet},
-        parse::Family,
-        tc::TcPacket,
-        ttl,
-    },
-    programs::{Tail, jump},
-    table::track::{self, Dest},
+    kernel::clock,
+    packet::{access::Packet, parse::Family, tc::TcPacket},
+    stats,
+    values::parsed::L3,
 };
 
 /// IPv4: the longest error message (RFC 1812 §4.3.2.3).
@@ -35,81 +33,21 @@ const HEADERS6: u32 = 48;
 /// `BPF_ADJ_ROOM_MAC`.
 const ROOM_AFTER_MAC: u32 = 1;
 
-/// Words left for the program that answers.
-mod note {
-    /// ICMP type in the upper, code in the lower byte.
-    pub const KIND: usize = 0;
-    /// The header's second word, host order.
-    pub const REST: usize = 1;
-    /// The destination whose recorded source address to answer from; 0 for the packet's own destination.
-    pub const FROM: usize = 2;
-    /// The destination that the answer counts for as a reply, 0 for none.
-    pub const OWN: usize = 3;
-}
-
-/// Answers with an error of this type and code.
-#[inline(always)]
-pub fn answer<P: Packet, A: IpAddress>(packet: P, kind: u8, code: u8, rest: u32, ends: [u32; 2]) -> i32 {
-    packet.set_note(note::KIND, (kind as u32) << 8 | code as u32);
-    packet.set_note(note::REST, rest);
-    packet.set_note(note::FROM, ends[0]);
-    packet.set_note(note::OWN, ends[1]);
-    jump(packet, if A::FAMILY == AF_INET { Tail::Reject4 } else { Tail::Reject6 });
-    P::DROP
-}
-
-/// The TTL ran out.
-#[inline(always)]
-pub fn time_exceeded<P: Packet, A: IpAddress>(packet: P, from: u32, own: u32) -> i32 {
-    exits::note(Exit::DropTtl);
-    answer::<P, A>(
-        packet,
-        if A::FAMILY == AF_INET { icmp::TIME_EXCEEDED } else { icmp::V6_TIME_EXCEEDED },
-        0,
-        0,
-        [from, own],
-    )
-}
-
-/// Too big for `mtu`. The packet is quoted as it would have been sent, with the TTL lowered.
-#[inline(always)]
-pub fn too_big<P: Packet, A: IpAddress>(packet: P, mtu: u32, from: u32, own: u32) -> i32 {
-    exits::note(Exit::DropTooBig);
-    if packet.device() != 0 && !ttl::lower_ttl::<P, A>(packet) {
-        return P::DROP;
-    }
-    if A::FAMILY == AF_INET {
-        answer::<P, A>(packet, icmp::UNREACHABLE, icmp::CODE_FRAGMENTATION_NEEDED, mtu, [from, own])
-    } else {
-        answer::<P, A>(packet, icmp::V6_TOO_BIG, 0, mtu, [from, own])
-    }
-}
-
-/// No server for it.
-#[inline(always)]
-pub fn port_unreachable<P: Packet, A: IpAddress>(packet: P, from: u32) -> i32 {
-    exits::note(Exit::DropNoServer);
-    if A::FAMILY == AF_INET {
-        answer::<P, A>(packet, icmp::UNREACHABLE, icmp::CODE_PORT, 0, [from, 0])
-    } else {
-        answer::<P, A>(packet, icmp::V6_UNREACHABLE, icmp::V6_CODE_PORT, 0, [from, 0])
-    }
-}
-
 /// The program that answers: turns the packet into the error about it and sends it to where it came from.
 #[inline(always)]
 pub fn run<A: Family>(packet: TcPacket) -> i32 {
     let v4 = A::FAMILY == AF_INET;
-    let (kind, rest, from) = (packet.note(note::KIND), packet.note(note::REST), packet.note(note::FROM));
+    let (kind, rest, from) =
+        (packet.note(refuse::note::KIND), packet.note(refuse::note::REST), packet.note(refuse::note::FROM));
     // Why it is dropped has been counted.
     let Some((client, mut director, length)) = ends::<A>(packet) else { return TcPacket::DROP };
-    if let Some(settings) = track::settings()
-        && let Some(dest) = Dest::get(from, settings.epoch)
+    if let Some(settings) = config::settings()
+        && let Some(dest) = DestRef::get(from, settings.epoch)
     {
         // SAFETY: an element of the map.
         director = unsafe { (*dest.it).source };
         if let Some(route) = route::scratch()
-            && route::route(packet, A::FAMILY, &client, track::jiffies(), route)
+            && route::route(packet, A::FAMILY, &client, clock::jiffies(), route)
             && route::has_source(route)
         {
             director = route.source;
@@ -135,9 +73,9 @@ pub fn run<A: Family>(packet: TcPacket) -> i32 {
     if !written {
         return exits::drop(packet, Exit::DropInternal);
     }
-    let own = packet.note(note::OWN);
+    let own = packet.note(refuse::note::OWN);
     if own != 0 {
-        exits::packet_out(own, headers + quoted);
+        stats::packet_out(own, headers + quoted);
     }
     send::<A>(packet, &client)
 }
@@ -146,10 +84,10 @@ pub fn run<A: Family>(packet: TcPacket) -> i32 {
 #[inline(always)]
 pub fn send<A: Family>(packet: TcPacket, to: &Address) -> i32 {
     let Some(route) = route::scratch() else { return exits::drop(packet, Exit::DropInternal) };
-    if !route::route(packet, A::FAMILY, to, track::jiffies(), route) {
+    if !route::route(packet, A::FAMILY, to, clock::jiffies(), route) {
         return exits::drop(packet, Exit::DropNoRoute);
     }
-    let verdict = if route.local { route::send_local(packet) } else { route::send_tc(packet, route) };
+    let verdict = if route.local { send::send_local(packet) } else { send::send_tc(packet, route) };
     exits::leave(packet, Exit::IcmpSent, verdict)
 }
 
@@ -187,7 +125,7 @@ fn write4(packet: TcPacket, from: &Address, to: &Address, kind: u32, rest: u32, 
         version_ihl: 0x45,
         tos: TOS,
         length: ((HEADERS4 + quoted) as u16).to_be(),
-        id: track::jiffies() as u16,
+        id: clock::jiffies() as u16,
         fragment: 0,
         ttl: TTL,
         protocol: protocol::ICMP,

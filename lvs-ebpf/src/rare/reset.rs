@@ -5,161 +5,32 @@
 //! aside, made one end's RST after the other, and put back as it was. The resets come in again as if the ends had sent them,
 //! so they go through the pipeline as any packet of the connection, whatever its mode, and close it.
 
-use aya_ebpf::{
-    btf_maps::Queue,
-    helpers::generated::{bpf_clone_redirect, bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_store_bytes},
-    macros::btf_map,
-};
+use crate::table::reset_queue;
+use crate::table::reset_queue::Queued;
+use crate::values::pending_reset::PendingReset;
+use aya_ebpf::helpers::generated::{bpf_clone_redirect, bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_store_bytes};
+use lvs_common::each::Each;
 use lvs_common::{
-    abi::{AF_INET, Connection, Forward, Settings, conn_flags, conn_kind},
-    reset::{self, Numbers},
-    state::tcp,
+    abi::{AF_INET, Forward, conn_flags, conn_kind},
+    reset::Numbers,
     table::Store,
-    wire::{Tcp, protocol, tcp_flags},
+    wire::tcp_flags,
 };
 
 use crate::{
-    egress::route,
-    exits,
     forward::nat::TCP_CHECK,
-    kernel::{atomics, loops::KernelLoop, params},
-    maps::{PAYLOAD, SCRATCH, SETTINGS},
-    packet::{
-        access::{L3, Packet},
-        control_block, own_segment,
-        parse::{Family, Parsed},
-        tc::TcPacket,
-    },
+    kernel::{atomics, cpu, loops::KernelLoop},
+    maps::{SCRATCH, SETTINGS},
+    packet::{access::Packet, control_block, own_segment, parse::Family, tc::TcPacket},
     programs::{Tail, jump},
-    table::track::Table,
+    table::store::Table,
+    values::{parsed::L3, scratch::PAYLOAD},
 };
-use lvs_common::each::Each;
 
-/// Seconds that an expired connection waits for a packet to carry its resets.
-const PATIENCE: u32 = 30;
 /// Connections that a packet carries resets of.
 const CARRIED: u32 = 4;
 /// `BPF_F_INGRESS`.
 const INGRESS: u64 = 1;
-
-/// A connection that waits: its entry, and its last packet's time when it began to.
-#[derive(Clone, Copy, Default)]
-#[repr(C)]
-pub struct Waiting {
-    at: u32,
-    pad: u32,
-    seen: u64,
-}
-
-#[btf_map]
-static RESETS4: Queue<Waiting, 4096> = Queue::new();
-#[btf_map]
-static RESETS6: Queue<Waiting, 4096> = Queue::new();
-
-/// A family whose connections wait.
-pub trait Queued: Family + 'static {
-    /// Puts one into the queue.
-    fn push(waiting: &Waiting) -> bool;
-    /// Takes one out.
-    fn pop() -> Option<Waiting>;
-}
-
-impl Queued for u32 {
-    #[inline(always)]
-    fn push(waiting: &Waiting) -> bool {
-        RESETS4.push(waiting, 0).is_ok()
-    }
-
-    #[inline(always)]
-    fn pop() -> Option<Waiting> {
-        RESETS4.pop().ok()?
-    }
-}
-
-impl Queued for [u32; 4] {
-    #[inline(always)]
-    fn push(waiting: &Waiting) -> bool {
-        RESETS6.push(waiting, 0).is_ok()
-    }
-
-    #[inline(always)]
-    fn pop() -> Option<Waiting> {
-        RESETS6.pop().ok()?
-    }
-}
-
-/// Keeps in mind what a reset would need to know, with a client's packet.
-#[inline(always)]
-pub fn record<P: Packet, A: Family>(packet: P, p: &Parsed<A>, settings: &Settings, connection: *mut Connection<A>) {
-    if settings.sysctls.conn_expire_tcp_rst == 0 || p.carried != protocol::TCP {
-        return;
-    }
-    let Some(h) = packet.at::<Tcp>(p.l4()) else { return };
-    // SAFETY: checked by `at`; an element of the map, whose word is read and written as a whole.
-    unsafe {
-        let headers = (p.l4() - L3) as u32 + ((*h).offset >> 4) as u32 * 4;
-        let (sequence, acknowledgment) = (u32::from_be((*h).sequence), u32::from_be((*h).acknowledgment));
-        let word = &raw mut (*connection).engine;
-        word.write_volatile(reset::seen(
-            word.read_volatile(),
-            (*h).flags,
-            sequence,
-            acknowledgment,
-            p.length.saturating_sub(headers),
-        ));
-    }
-}
-
-/// Whether connection `at`, which has expired at `now`, is kept until its ends are told.
-#[inline(always)]
-pub fn keeps<A: Queued>(at: u32, c: &mut Connection<A>, now: u64) -> bool {
-    const BYPASS: u8 = Forward::Bypass as u8;
-    const LOCAL: u8 = Forward::Local as u8;
-    let Some(settings) = SETTINGS.get_ptr_mut(0) else { return false };
-    let old = c.state;
-    // SAFETY: an element of the map.
-    let wanted = unsafe { (*settings).sysctls.conn_expire_tcp_rst } != 0
-        && c.kind == conn_kind::CONNECTION
-        && c.protocol == protocol::TCP
-        && old & (conn_flags::STATE | conn_flags::RESETTING | conn_flags::DEAD) == tcp::ESTABLISHED as u32
-        && !matches!(c.forward, BYPASS | LOCAL)
-        // Its ends are told in different families, which one packet cannot carry.
-        && !c.is_crossed()
-        && Numbers::of(c.engine).is_some();
-    if !wanted || !A::push(&Waiting { at, pad: 0, seen: now }) {
-        return false;
-    }
-    if atomics::compare_exchange32(&raw mut c.state, old, old | conn_flags::RESETTING).is_ok() {
-        c.last_seen = now;
-        c.timeout = PATIENCE.wrapping_mul(params::hz());
-    }
-    // SAFETY: as above.
-    atomics::fetch_or32(unsafe { &raw mut (*settings).resets }, bit::<A>());
-    true
-}
-
-/// A family's bit of `Settings::resets`.
-#[inline(always)]
-const fn bit<A: Family>() -> u32 {
-    if A::FAMILY == AF_INET { 1 } else { 2 }
-}
-
-/// Whether resets wait for a packet such as this one.
-#[inline(always)]
-pub fn wait_for<A: Family>(p: &Parsed<A>, settings: &Settings) -> bool {
-    settings.resets & bit::<A>() != 0 && p.carried == protocol::TCP
-}
-
-/// Whether a packet is to carry resets.
-#[inline(always)]
-pub fn is_carrier<A: Queued>(packet: TcPacket, p: &Parsed<A>, settings: &Settings) -> bool {
-    wait_for(p, settings)
-        // Without options of IP: where an unfinished checksum is counted from stays the same.
-        && p.l4() == L3 + A::HEADER
-        && packet.device() != 0
-        && packet.segment() == 0
-        && !control_block::has_carried(packet)
-}
 
 /// The program for a packet that carries resets.
 #[inline(always)]
@@ -178,7 +49,7 @@ where
     Table: Store<A>,
 {
     let (Some(p), Some(settings)) = (A::found(), SETTINGS.get_ptr_mut(0)) else { return };
-    let Some(scratch) = SCRATCH.get_ptr_mut(exits::cpu()) else { return };
+    let Some(scratch) = SCRATCH.get_ptr_mut(cpu::number()) else { return };
     let length = packet.length();
     if length > PAYLOAD as u32 || length < (L3 + A::HEADER) as u32 + own_segment::HEADER {
         return;
@@ -195,7 +66,7 @@ where
     // The packet is put back, whatever is done to find out.
     let is_partial = packet.is_partial(p.l4() + TCP_CHECK);
     // SAFETY: an element of the map. Whoever puts another in from now on sets it again.
-    atomics::fetch_and32(unsafe { &raw mut (*settings).resets }, !bit::<A>());
+    atomics::fetch_and32(unsafe { &raw mut (*settings).resets }, !reset_queue::bit::<A>());
     // SAFETY: a helper call with a valid context.
     if unsafe { bpf_skb_change_tail(packet.0, (L3 + A::HEADER) as u32 + own_segment::HEADER, 0) } == 0 {
         let mut more = true;
@@ -208,7 +79,7 @@ where
         });
         if more {
             // SAFETY: as above.
-            atomics::fetch_or32(unsafe { &raw mut (*settings).resets }, bit::<A>());
+            atomics::fetch_or32(unsafe { &raw mut (*settings).resets }, reset_queue::bit::<A>());
         }
     }
     // SAFETY: helper calls with a valid context; what was copied is copied back.
@@ -220,7 +91,7 @@ where
 
 /// Resets both ends of a connection, if nothing came from them in between.
 #[inline(always)]
-fn tell<A: Queued>(packet: TcPacket, waiting: &Waiting, is_partial: bool)
+fn tell<A: Queued>(packet: TcPacket, waiting: &PendingReset, is_partial: bool)
 where
     Table: Store<A>,
 {
@@ -271,20 +142,4 @@ fn send<A: Family>(packet: TcPacket, from: (A, u16), to: (A, u16), sequence: u32
 fn store<T>(packet: TcPacket, at: usize, header: &T) -> bool {
     // SAFETY: a helper call with a valid context.
     unsafe { bpf_skb_store_bytes(packet.0, at as u32, (header as *const T).cast(), size_of::<T>() as u32, 0) == 0 }
-}
-
-/// Whether a packet is the reset that a client of a connection without translation is to get.
-#[inline(always)]
-pub fn is_ours<A>(c: &Connection<A>, p: &Parsed<A>) -> bool {
-    c.state & conn_flags::RESETTING != 0 && p.carried == protocol::TCP && p.flags & tcp_flags::RST != 0
-}
-
-/// Sends it, from the virtual address, which the stack would not do.
-#[inline(always)]
-pub fn pass_on<A: Family>(packet: TcPacket, p: &Parsed<A>, now: u64) -> Option<i32> {
-    let route = route::scratch()?;
-    if !route::route(packet, A::FAMILY, &p.destination.widen(), now, route) {
-        return None;
-    }
-    Some(if route.local { route::send_local(packet) } else { route::send_tc(packet, route) })
 }

@@ -13,24 +13,19 @@ use lvs_common::{
 };
 
 use crate::{
+    config::{device::device, service::ServiceRef},
     exits,
     forward::nat::TCP_CHECK,
-    kernel::{atomics, params},
+    kernel::{atomics, clock, params},
     maps::VERIFIED,
-    packet::{
-        access::{L3, Packet},
-        own_segment,
-        parse::{Family, Parsed},
-        xdp::device,
-    },
+    packet::{access::Packet, own_segment, parse::Family},
     programs::Tail,
-    select::service::Found,
-    table::track,
+    values::parsed::{L3, Parsed},
 };
 
 /// Whether a packet that no connection takes is one of those that the service challenges, or of their answers.
 #[inline(always)]
-pub fn concerns<A>(p: &Parsed<A>, service: &Found) -> bool {
+pub fn concerns<A>(p: &Parsed<A>, service: &ServiceRef) -> bool {
     service.config().flags & service_flags::CHALLENGES != 0 && p.protocol == protocol::TCP
 }
 
@@ -39,7 +34,7 @@ pub fn concerns<A>(p: &Parsed<A>, service: &Found) -> bool {
 pub fn instead<P: Packet, A: Family>(
     packet: P,
     p: &Parsed<A>,
-    service: &Found,
+    service: &ServiceRef,
     settings: &Settings,
     opens: bool,
     now: u64,
@@ -84,7 +79,7 @@ fn is_verified<A: IpAddress>(source: A, settings: &Settings, second: u64) -> boo
 
 /// Whether a service lets a request of an unverified source in all the same.
 #[inline(always)]
-fn lets_in<A: IpAddress>(service: &Found, settings: &Settings, second: u64) -> bool {
+fn lets_in<A: IpAddress>(service: &ServiceRef, settings: &Settings, second: u64) -> bool {
     let (held, buckets) = match A::FAMILY == AF_INET {
         true => (settings.held[0], params::buckets4()),
         false => (settings.held[1], params::buckets6()),
@@ -118,7 +113,7 @@ pub fn run<P: Packet, A: Family + 'static>(packet: P) -> i32 {
         source_port: p.source_port,
         destination_port: p.destination_port,
     };
-    let ([first, other], second) = (params::challenge_key(), second(track::jiffies()));
+    let ([first, other], second) = (params::challenge_key(), second(clock::jiffies()));
     let key = SipKey(first, other);
     if p.flags & tcp_flags::RST != 0 {
         if !flow.is_answer(sequence, second, key) {

@@ -2,6 +2,7 @@
 
 use core::{ffi::c_void, mem::MaybeUninit};
 
+use crate::values::locality_key::LocalityKey;
 use aya_ebpf::helpers::generated::bpf_loop;
 use lvs_common::{
     abi::{Address, DestId, Destination, ServiceId},
@@ -13,9 +14,10 @@ use lvs_common::{
 };
 
 use crate::{
-    exits,
-    maps::{DESTS, LOCALITY, LocalityKey, ROSTERS, SCRATCH, Scratch, TABLES},
-    table::track::Dest,
+    config::destination::DestRef,
+    kernel::cpu,
+    maps::{DESTS, LOCALITY, ROSTERS, SCRATCH, TABLES},
+    values::scratch::Scratch,
 };
 
 /// The list of a service's configuration at one epoch. Without padding, which Linux 6.1 takes for bytes of the stack that a
@@ -44,7 +46,7 @@ impl Destinations for List {
 
     #[inline(always)]
     fn get(&self, id: DestId) -> Option<Candidate> {
-        let dest = Dest::get(id, self.epoch)?;
+        let dest = DestRef::get(id, self.epoch)?;
         let config = dest.config();
         let (connections, overloaded) = load(dest.it);
         let (active, inactive) = Destination::split(connections);
@@ -53,7 +55,7 @@ impl Destinations for List {
 
     #[inline(always)]
     fn recall(&self, id: DestId) -> Option<Candidate> {
-        let dest = Dest::get(id, self.epoch)?;
+        let dest = DestRef::get(id, self.epoch)?;
         // SAFETY: an element of the map.
         if !dest.available() || unsafe { (*dest.it).service } != self.service {
             return None;
@@ -132,7 +134,7 @@ fn load(dest: *const Destination) -> (u64, bool) {
 #[inline(always)]
 fn place<T>() -> Option<*mut T> {
     const { assert!(size_of::<T>() <= size_of::<Scratch>() && align_of::<T>() <= 8) };
-    SCRATCH.get_ptr_mut(exits::cpu()).map(<*mut Scratch>::cast)
+    SCRATCH.get_ptr_mut(cpu::number()).map(<*mut Scratch>::cast)
 }
 
 struct Reading<V> {

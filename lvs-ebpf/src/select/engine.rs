@@ -1,6 +1,7 @@
 //! Persistence engines: what besides the client's address ties its connections together. There is one, SIP's Call-ID. TC
 //! only, as it looks into the payload.
 
+use crate::values::request::Engine;
 use aya_ebpf::helpers::generated::bpf_skb_load_bytes;
 use lvs_common::{
     abi::{EngineData, EngineKey, IpAddress},
@@ -9,28 +10,16 @@ use lvs_common::{
 };
 
 use crate::{
-    exits,
-    kernel::{loops::KernelLoop, params},
+    kernel::{cpu, loops::KernelLoop, params},
     maps::{ENGINES, SCRATCH},
-    packet::{parse::Parsed, tc::TcPacket},
+    packet::tc::TcPacket,
+    values::parsed::Parsed,
 };
 
 /// Bytes of a UDP header.
 const UDP_HEADER: u32 = 8;
 /// Bytes of a message that are looked through at most: headers come first.
 const LOOKED_AT: u32 = 4096;
-
-/// What an engine keys a template with.
-#[derive(Clone, Copy)]
-#[repr(C)]
-pub struct Engine {
-    /// Hash of the text, 0 without one.
-    pub hash: u64,
-    /// Where in the frame the text begins.
-    at: u32,
-    /// Its length, bytes.
-    length: u32,
-}
 
 /// The Call-ID of a SIP message over UDP.
 #[inline(always)]
@@ -41,7 +30,7 @@ pub fn call_id<A: IpAddress>(packet: TcPacket, p: &Parsed<A>) -> Option<Engine> 
     let begin = (p.l4() as u32).wrapping_add(UDP_HEADER);
     let length = packet.length().checked_sub(begin)?;
     let length = (if length > LOOKED_AT { LOOKED_AT } else { length }).checked_sub(1)? & (LOOKED_AT - 1);
-    let scratch = SCRATCH.get_ptr_mut(exits::cpu())?;
+    let scratch = SCRATCH.get_ptr_mut(cpu::number())?;
     // SAFETY: this CPU's own element, with room for the search behind the longest text; a helper call with a valid context. The
     // search is there and not on the stack, so that the verifier does not tell one step of it from another.
     let (text, scan) = unsafe {
@@ -62,7 +51,7 @@ pub fn call_id<A: IpAddress>(packet: TcPacket, p: &Parsed<A>) -> Option<Engine> 
 /// Remembers the text of a new template, for listings: without room for it the template works all the same.
 #[inline(always)]
 pub fn remember<A: IpAddress>(packet: TcPacket, engine: &Engine, entry: u32) {
-    let Some(scratch) = SCRATCH.get_ptr_mut(exits::cpu()) else { return };
+    let Some(scratch) = SCRATCH.get_ptr_mut(cpu::number()) else { return };
     let data = scratch.cast::<EngineData>();
     // From 1 to 255, in a form that the verifier reads so.
     let length = (engine.length.wrapping_sub(1) & 255) + 1;

@@ -6,11 +6,7 @@ use lvs_common::{
     wire::protocol,
 };
 
-use crate::{
-    forward::bypass,
-    packet::parse::{Family, Parsed},
-    table::track::{self, Dest},
-};
+use crate::{config::destination::DestRef, packet::parse::Family, table::find, values::parsed::Parsed};
 
 /// What becomes of a packet's existing connection.
 pub enum Fate {
@@ -27,11 +23,11 @@ pub enum Fate {
 pub fn of<A: Family>(p: &Parsed<A>, settings: &Settings, connection: *mut Connection<A>, now: u64) -> Fate {
     // SAFETY: an element of the map.
     let c = unsafe { &*connection };
-    if bypass::is(c) {
-        return if track::expired(c, now) { Fate::Over } else { Fate::Live };
+    if find::is_bypass(c) {
+        return if find::expired(c, now) { Fate::Over } else { Fate::Live };
     }
-    let Some(dest) = Dest::get(c.dest, settings.epoch) else { return Fate::Drop };
-    if track::expired(c, now) && c.controlled == 0 {
+    let Some(dest) = DestRef::get(c.dest, settings.epoch) else { return Fate::Drop };
+    if find::expired(c, now) && c.controlled == 0 {
         return Fate::Over;
     }
     let renew = settings.sysctls.expire_nodest_conn != 0;
@@ -42,7 +38,7 @@ pub fn of<A: Family>(p: &Parsed<A>, settings: &Settings, connection: *mut Connec
             return Fate::Over;
         }
     }
-    if track::moves_on(c, &dest, settings) {
+    if find::moves_on(c, &dest, settings) {
         return Fate::Over;
     }
     match (dest.available(), renew) {

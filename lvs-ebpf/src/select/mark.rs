@@ -8,10 +8,7 @@ use lvs_common::{
     marks::Subject,
 };
 
-use crate::{
-    maps::MARKS,
-    packet::{access::Packet, parse::Parsed},
-};
+use crate::{maps::MARKS, packet::access::Packet, values::parsed::Parsed};
 
 struct Search {
     subject: Subject,

@@ -1,48 +1,41 @@
 //! Third stage, for packets without a live connection: a service, a destination, a new connection.
 
+use crate::table::draft;
+use crate::table::draft::Drafted;
+use crate::values::request::Request;
 use aya_ebpf::helpers::generated::bpf_get_prandom_u32;
 use lvs_common::{
-    abi::{
-        Connection, DestId, Forward, IpAddress, Scheduler, ServiceId, Settings, conn_flags, conn_kind, service_flags,
-    },
+    abi::{Connection, Forward, IpAddress, Scheduler, Settings, service_flags},
     defence,
     exit::Exit,
-    persist,
-    sched::{self, PickKey},
+    sched::{self},
     state::sctp,
-    table::{self, InsertError, Store},
+    table::Store,
     wire::{protocol, tcp_flags},
 };
 
 use crate::{
+    config::{self, destination::DestRef, service, watch},
+    egress::refuse,
     exits,
     forward::{bypass, pipeline::forward},
-    kernel::{atomics, params},
+    kernel::{atomics, clock, cpu, params},
     log,
-    maps::{ARRIVALS, ONCE4, ONCE6, REQUESTS},
-    packet::{
-        access::Packet,
-        control_block,
-        parse::{Family, Parsed},
-        tc::TcPacket,
-        ttl,
-    },
+    maps::{ARRIVALS, REQUESTS},
+    packet::{access::Packet, control_block, parse::Family, tc::TcPacket, ttl},
     programs::{Tail, jump},
-    rare::{reject, reset},
     select::{
         challenge,
         destinations::{List, Memory, Slots},
-        engine::{self, Engine},
+        engine,
         existing::{self, Fate},
-        mark,
-        service::{self, FTP, FTP_DATA},
-        template, unmatched_reply,
+        find_service::{self, FTP, FTP_DATA},
+        mark, template, unmatched_reply,
     },
-    table::track::{self, Dest, Table},
+    stats,
+    table::{binding, find, release, reset_queue, store::Table},
+    values::parsed::Parsed,
 };
-
-/// Seconds a connection lives until its first packet's state says otherwise.
-const INITIAL_TIMEOUT: u32 = 3;
 
 /// Serves a packet for a watched address that the pipeline found no live connection for.
 #[inline(always)]
@@ -51,12 +44,12 @@ where
     Table: Store<A>,
 {
     let Some(p) = A::found() else { return P::PASS };
-    let Some(settings) = track::settings() else { return P::PASS };
-    if !P::COMPLETE && reset::wait_for(p, settings) {
+    let Some(settings) = config::settings() else { return P::PASS };
+    if !P::COMPLETE && reset_queue::are_pending_for(p, settings) {
         return P::PASS;
     }
-    let now = track::jiffies();
-    if let Some((at, connection)) = track::of_client(p) {
+    let now = clock::jiffies();
+    if let Some((at, connection)) = find::of_client(p) {
         match existing::of(p, settings, connection, now) {
             Fate::Live if P::COMPLETE => {
                 control_block::settle(packet);
@@ -64,7 +57,7 @@ where
             }
             Fate::Drop if P::COMPLETE => return exits::drop(packet, Exit::DropNoDestination),
             Fate::Live | Fate::Drop => return P::PASS,
-            Fate::Over => drop(track::remove(at, connection, settings.epoch, |_| true)),
+            Fate::Over => drop(release::remove(at, connection, settings.epoch, |_| true)),
         }
     }
     match ask(packet, p, settings, now) {
@@ -86,34 +79,18 @@ where
     Table: Store<A>,
 {
     let Some(p) = A::found() else { return P::PASS };
-    let Some(settings) = track::settings() else { return P::PASS };
+    let Some(settings) = config::settings() else { return P::PASS };
     let Some(draft) = A::draft() else { return P::PASS };
     // SAFETY: this CPU's own draft.
-    let Some(dest) = Dest::get(unsafe { (*draft).dest }, settings.epoch) else { return P::DROP };
-    forward(packet, p, settings, u32::MAX, draft, &dest, track::jiffies())
-}
-
-/// What the programs that open a connection together tell each other: a connection is decided on here, a destination
-/// picked by `pick`, and the connection made by `open`.
-#[repr(C)]
-pub struct Request {
-    key: PickKey,
-    pub epoch: u64,
-    pub service: ServiceId,
-    /// Entry of the template that decides, plus 1; 0 for none.
-    template: u32,
-    engine: Engine,
-    /// The destination, 0 while (or if) there is none.
-    pub dest: DestId,
-    /// 1 for IPv6.
-    v6: u32,
+    let Some(dest) = DestRef::get(unsafe { (*draft).dest }, settings.epoch) else { return P::DROP };
+    forward(packet, p, settings, u32::MAX, draft, &dest, clock::jiffies())
 }
 
 /// This CPU's request.
 #[inline(always)]
 pub fn request() -> Option<&'static mut Request> {
     // SAFETY: this CPU's own element, of which a program takes one reference.
-    REQUESTS.get_ptr_mut(exits::cpu()).map(|r| unsafe { &mut *r })
+    REQUESTS.get_ptr_mut(cpu::number()).map(|r| unsafe { &mut *r })
 }
 
 /// Decides whether the packet may open a connection, and asks for it: the program that goes on, or what to do with the
@@ -123,7 +100,7 @@ fn ask<P: Packet, A: Drafted>(packet: P, p: &Parsed<A>, settings: &Settings, now
 where
     Table: Store<A>,
 {
-    let Some(service) = service::find(p, mark::of(packet, p, settings), settings) else {
+    let Some(service) = find_service::find(p, mark::of(packet, p, settings), settings) else {
         return Err(unserved(packet, p, settings));
     };
     let opens = schedulable(p, settings);
@@ -192,7 +169,7 @@ fn unserved<P: Packet, A: Family>(packet: P, p: &Parsed<A>, settings: &Settings)
     if P::COMPLETE {
         let sender = unmatched_reply::sender(TcPacket(packet.skb()), p, settings);
         if sender != 0 && ttl::lower_ttl::<P, A>(packet) {
-            return reject::port_unreachable::<P, A>(packet, sender);
+            return refuse::port_unreachable::<P, A>(packet, sender);
         }
     }
     exits::pass(packet, Exit::NotOurs)
@@ -205,7 +182,7 @@ fn open_tail<A: IpAddress>() -> Tail {
 
 /// Whether the packet is scheduled for itself alone.
 #[inline(always)]
-fn is_once<A>(p: &Parsed<A>, service: &service::Found) -> bool {
+fn is_once<A>(p: &Parsed<A>, service: &service::ServiceRef) -> bool {
     service.config().flags & service_flags::ONE_PACKET != 0 && p.protocol == protocol::UDP
 }
 
@@ -213,8 +190,8 @@ fn is_once<A>(p: &Parsed<A>, service: &service::Found) -> bool {
 #[inline(always)]
 pub fn pick<P: Packet>(packet: P) -> i32 {
     let Some(r) = request() else { return P::PASS };
-    let Some(settings) = track::settings() else { return P::PASS };
-    if let Some(service) = service::Found::get(r.service, r.epoch) {
+    let Some(settings) = config::settings() else { return P::PASS };
+    if let Some(service) = service::ServiceRef::get(r.service, r.epoch) {
         // SAFETY: an element of the map.
         let (config, word) = unsafe { (&*service.config, (&raw mut (*service.config).sched_state)) };
         if config.scheduler == Scheduler::Twos as u8 {
@@ -254,10 +231,10 @@ pub fn open<P: Packet, A: Drafted>(packet: P) -> i32
 where
     Table: Store<A>,
 {
-    let (Some(p), Some(settings)) = (A::found(), track::settings()) else { return P::PASS };
+    let (Some(p), Some(settings)) = (A::found(), config::settings()) else { return P::PASS };
     let Some(r) = request() else { return P::PASS };
-    let Some(service) = service::Found::get(r.service, r.epoch) else { return P::PASS };
-    let now = track::jiffies();
+    let Some(service) = service::ServiceRef::get(r.service, r.epoch) else { return P::PASS };
+    let now = clock::jiffies();
     let Some(dest) = usable(r, &service) else {
         if !P::COMPLETE {
             return P::PASS;
@@ -268,7 +245,7 @@ where
         if service.port() == FTP && p.destination_port != FTP {
             return exits::pass(packet, Exit::NotFirst);
         }
-        return reject::port_unreachable::<P, A>(packet, 0);
+        return refuse::port_unreachable::<P, A>(packet, 0);
     };
     if r.template == 0 && service.config().flags & service_flags::PERSISTENT != 0 {
         let Some((at, leads_to)) = template::make(p, &service, r.engine.hash, &dest, now) else {
@@ -287,11 +264,11 @@ where
     if r.template != 0 && !template::leads_to::<A>(r.template.wrapping_sub(1), dest.id) {
         r.template = 0;
     }
-    write(draft, p, &service, Some(&dest), r.template, now);
+    draft::write(draft, p, &service, Some(&dest), r.template, now);
     let is_fullnat = dest.config().forward == Forward::FullNat as u8;
     // By FullNAT, nothing leads back without a connection.
     if is_once(p, &service) && !is_fullnat {
-        exits::connection(dest.id);
+        stats::connection(dest.id);
         return jump(packet, if A::HEADER == 20 { Tail::Once4 } else { Tail::Once6 });
     }
     if is_fullnat {
@@ -306,17 +283,17 @@ pub fn enter_and_go<P: Packet, A: Drafted>(
     packet: P,
     p: &Parsed<A>,
     draft: *mut Connection<A>,
-    service: &service::Found,
-    dest: &Dest,
+    service: &service::ServiceRef,
+    dest: &DestRef,
     r: &Request,
     now: u64,
 ) -> i32
 where
     Table: Store<A>,
 {
-    match enter(p, draft, now) {
+    match draft::insert(p, draft, now) {
         Ok(_) => entered(packet, p, service, dest, r, now),
-        Err(error) => exits::drop(packet, refusal(error)),
+        Err(error) => exits::drop(packet, draft::refusal(error)),
     }
 }
 
@@ -325,8 +302,8 @@ where
 pub fn entered<P: Packet, A: Drafted>(
     packet: P,
     p: &Parsed<A>,
-    service: &service::Found,
-    dest: &Dest,
+    service: &service::ServiceRef,
+    dest: &DestRef,
     r: &Request,
     now: u64,
 ) -> i32
@@ -334,70 +311,40 @@ where
     Table: Store<A>,
 {
     if service.fwmark() != 0 {
-        track::watch(p.destination);
+        watch::watch(p.destination);
     }
-    track::bind(dest, false);
-    exits::connection(dest.id);
+    binding::bind(dest, false);
+    stats::connection(dest.id);
     if r.template != 0 {
         template::tie::<A>(r.template.wrapping_sub(1), now);
     }
     log::opened(packet, dest.id, pipeline::<A>())
 }
 
-/// Why a packet is dropped whose connection was not put in.
-#[inline(always)]
-pub fn refusal(error: InsertError) -> Exit {
-    match error {
-        InsertError::Full => Exit::DropTableFull,
-        // Another CPU made it a moment ago (or holds the bucket): the client sends again.
-        InsertError::Busy | InsertError::Exists(_) => Exit::DropBusy,
-    }
-}
-
 /// Makes a connection without a destination, which goes where its packets say.
 #[inline(always)]
-fn open_bypass<P: Packet, A: Drafted>(packet: P, p: &Parsed<A>, service: &service::Found, now: u64) -> i32
+fn open_bypass<P: Packet, A: Drafted>(packet: P, p: &Parsed<A>, service: &service::ServiceRef, now: u64) -> i32
 where
     Table: Store<A>,
 {
     let Some(draft) = A::draft() else { return exits::drop(packet, Exit::DropInternal) };
-    write(draft, p, service, None, 0, now);
-    match enter(p, draft, now) {
+    draft::write(draft, p, service, None, 0, now);
+    match draft::insert(p, draft, now) {
         Ok(_) => {
-            track::watch(p.destination);
+            watch::watch(p.destination);
             log::opened(packet, 0, pipeline::<A>())
         }
-        Err(error) => exits::drop(packet, refusal(error)),
+        Err(error) => exits::drop(packet, draft::refusal(error)),
     }
 }
 
 /// The destination that was picked, unless its slot was reused for something else in between.
 #[inline(always)]
-fn usable(r: &Request, service: &service::Found) -> Option<Dest> {
-    let dest = Dest::get(r.dest, r.epoch)?;
+fn usable(r: &Request, service: &service::ServiceRef) -> Option<DestRef> {
+    let dest = DestRef::get(r.dest, r.epoch)?;
     // SAFETY: an element of the map.
     let same = unsafe { (*dest.it).service } == service.id;
     if same && dest.available() { Some(dest) } else { None }
-}
-
-/// Where a connection is written before it goes into the table; one of a single packet never does.
-pub trait Drafted: Family + 'static {
-    /// This CPU's place.
-    fn draft() -> Option<*mut Connection<Self>>;
-}
-
-impl Drafted for u32 {
-    #[inline(always)]
-    fn draft() -> Option<*mut Connection<u32>> {
-        ONCE4.get_ptr_mut(exits::cpu())
-    }
-}
-
-impl Drafted for [u32; 4] {
-    #[inline(always)]
-    fn draft() -> Option<*mut Connection<[u32; 4]>> {
-        ONCE6.get_ptr_mut(exits::cpu())
-    }
 }
 
 /// Whether a packet may open a connection.
@@ -415,83 +362,4 @@ fn schedulable<A>(p: &Parsed<A>, settings: &Settings) -> bool {
         }
         _ => true,
     }
-}
-
-/// Whether replies pass the director.
-#[inline(always)]
-fn is_translated(mode: u8) -> bool {
-    mode == Forward::Masq as u8 || mode == Forward::FullNat as u8
-}
-
-/// Writes the connection that a packet opens; one without a destination is bypassed.
-#[inline(always)]
-fn write<A: Family>(
-    draft: *mut Connection<A>,
-    p: &Parsed<A>,
-    service: &service::Found,
-    dest: Option<&Dest>,
-    template: u32,
-    now: u64,
-) {
-    let (id, mode, real, port) = match dest {
-        // SAFETY: an element of the map.
-        Some(dest) => unsafe {
-            let (address, family, port) = ((*dest.it).address, (*dest.it).family, (*dest.it).port);
-            let real = if family == A::FAMILY { A::narrow(address) } else { A::default() };
-            (dest.id, dest.config().forward, real, port)
-        },
-        None => (0, Forward::Bypass as u8, p.destination, p.destination_port),
-    };
-    // SAFETY: this CPU's own draft.
-    unsafe {
-        (*draft).client = p.source;
-        (*draft).virt = p.destination;
-        (*draft).client_port = p.source_port;
-        (*draft).virt_port = p.destination_port;
-        (*draft).protocol = p.protocol;
-        (*draft).kind = conn_kind::CONNECTION;
-        (*draft).forward = mode;
-        (*draft).last_seen = now;
-        (*draft).dest = id;
-        (*draft).state = conn_flags::INACTIVE | if is_translated(mode) { 0 } else { conn_flags::NO_OUTPUT };
-        (*draft).timeout = INITIAL_TIMEOUT.wrapping_mul(params::hz());
-        (*draft).in_packets = 0;
-        (*draft).control = template;
-        (*draft).controlled = 0;
-        (*draft).fwmark = service.fwmark();
-        (*draft).real = real;
-        (*draft).real_port =
-            persist::real_port(service.config(), service.port(), service.fwmark(), p.destination_port, port);
-        (*draft).reply_hop.checked = 0;
-        (*draft).engine = 0;
-        (*draft).alias = 0;
-        (*draft).local_id = 0;
-    }
-}
-
-/// Copies a connection, as words: LLVM's BPF back end cannot expand a copy whose alignment exceeds eight.
-#[inline(always)]
-pub unsafe fn copy<A>(from: *const Connection<A>, to: *mut Connection<A>) {
-    let (from, to) = (from.cast::<u64>(), to.cast::<u64>());
-    for i in 0..size_of::<Connection<A>>() / 8 {
-        // SAFETY: the caller's connections, which are whole words long.
-        unsafe { to.add(i).write_volatile(from.add(i).read()) }
-    }
-}
-
-/// Puts a drafted connection into the table: its entry.
-#[inline(always)]
-pub fn enter<A: Family>(p: &Parsed<A>, draft: *mut Connection<A>, now: u64) -> Result<u32, InsertError>
-where
-    Table: Store<A>,
-{
-    table::insert(
-        &Table,
-        track::hash(p.source, p.source_port, p.protocol),
-        now.wrapping_add(INITIAL_TIMEOUT.wrapping_mul(params::hz()) as u64),
-        |c| track::is_of_client(c, p),
-        // SAFETY: an entry of the table that nobody else can find yet.
-        |c| unsafe { copy(draft, c) },
-    )
-    .map(|(at, _)| at)
 }

@@ -7,13 +7,16 @@ use lvs_common::{
 };
 
 use crate::{
+    config::{destination::DestRef, service},
     kernel::{atomics, params},
-    packet::parse::{Family, Parsed},
-    select::{
-        schedule::{Drafted, copy},
-        service,
+    packet::parse::Family,
+    table::{
+        binding,
+        draft::{Drafted, copy},
+        find, release,
+        store::Table,
     },
-    table::track::{self, Dest, Table},
+    values::parsed::Parsed,
 };
 
 /// What a template is found by.
@@ -31,7 +34,7 @@ struct Key<A> {
 impl<A: Family> Key<A> {
     /// That of a packet for a service.
     #[inline(always)]
-    fn of(p: &Parsed<A>, service: &service::Found, engine: u64) -> Self {
+    fn of(p: &Parsed<A>, service: &service::ServiceRef, engine: u64) -> Self {
         let client = A::narrow(persist::masked(p.source.widen(), A::FAMILY, service.config().netmask));
         let (virt, own_port) = persist::template(p.destination.widen(), service.port(), p.protocol, service.fwmark());
         Key { client, virt, engine, own_port }
@@ -60,7 +63,7 @@ impl<A: Family> Key<A> {
 #[inline(always)]
 pub fn find<A: Family>(
     p: &Parsed<A>,
-    service: &service::Found,
+    service: &service::ServiceRef,
     engine: u64,
     settings: &Settings,
     now: u64,
@@ -72,11 +75,11 @@ where
     let (at, template) = table::find(&Table, key.hash(), |c| key.matches(c))?;
     // SAFETY: an element of the map.
     let c = unsafe { &*template };
-    if track::expired(c, now) && c.controlled == 0 {
-        track::remove(at, template, settings.epoch, |c| track::expired(c, now) && c.controlled == 0);
+    if find::expired(c, now) && c.controlled == 0 {
+        release::remove(at, template, settings.epoch, |c| find::expired(c, now) && c.controlled == 0);
         return None;
     }
-    let dest = Dest::get(c.dest, settings.epoch)?;
+    let dest = DestRef::get(c.dest, settings.epoch)?;
     let quiescent = settings.sysctls.expire_quiescent_template != 0 && dest.config().weight == 0;
     if dest.available() && !quiescent {
         return Some((at, dest.id));
@@ -93,9 +96,9 @@ where
 #[inline(always)]
 pub fn make<A: Drafted>(
     p: &Parsed<A>,
-    service: &service::Found,
+    service: &service::ServiceRef,
     engine: u64,
-    dest: &Dest,
+    dest: &DestRef,
     now: u64,
 ) -> Option<(u32, DestId)>
 where
@@ -134,7 +137,7 @@ where
     let fill = |c: *mut Connection<A>| unsafe { copy(draft, c) };
     match table::insert(&Table, key.hash(), due, |c| key.matches(c), fill) {
         Ok((at, _)) => {
-            track::bind(dest, true);
+            binding::bind(dest, true);
             Some((at, dest.id))
         }
         // SAFETY: an element of the map.

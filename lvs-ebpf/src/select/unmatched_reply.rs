@@ -11,14 +11,11 @@ use lvs_common::{
 };
 
 use crate::{
+    config::{destination::DestRef, service},
     egress::route,
-    packet::{
-        access::Packet,
-        parse::{Family, Parsed},
-        tc::TcPacket,
-    },
-    select::service,
-    table::track::{self, Dest},
+    kernel::clock,
+    packet::{access::Packet, parse::Family, tc::TcPacket},
+    values::parsed::Parsed,
 };
 
 /// The address and port that a destination is looked for by.
@@ -54,7 +51,7 @@ pub fn sender<A: Family>(packet: TcPacket, p: &Parsed<A>, settings: &Settings) -
         return 0;
     }
     let Some(route) = route::scratch() else { return 0 };
-    let routed = route::route(packet, A::FAMILY, &p.destination.widen(), track::jiffies(), route);
+    let routed = route::route(packet, A::FAMILY, &p.destination.widen(), clock::jiffies(), route);
     // What is for the director itself has a connection of the director's own: a health check, say.
     if routed && !route.local { search.found } else { 0 }
 }
@@ -73,7 +70,7 @@ extern "C" fn compare(id: u64, context: *mut c_void) -> i64 {
     // SAFETY: `sender` passed it.
     let s = unsafe { &mut *context.cast::<Search>() };
     // Slot 0 is no destination.
-    let Some(dest) = Dest::get(id as u32, s.epoch) else { return 0 };
+    let Some(dest) = DestRef::get(id as u32, s.epoch) else { return 0 };
     // SAFETY: an element of the map.
     let it = unsafe { &*dest.it };
     if it.port != s.port || it.family != s.family || it.address != s.address {
@@ -82,7 +79,7 @@ extern "C" fn compare(id: u64, context: *mut c_void) -> i64 {
     if !dest.available() || dest.config().forward != Forward::Masq as u8 {
         return 0;
     }
-    let Some(service) = service::Found::get(it.service, s.epoch) else { return 0 };
+    let Some(service) = service::ServiceRef::get(it.service, s.epoch) else { return 0 };
     // SAFETY: an element of the map.
     let served = unsafe { (*service.it).protocol };
     // A mark's service has none.

@@ -15,10 +15,11 @@ use lvs_common::{
 };
 
 use crate::{
+    config::{destination::DestRef, service},
     kernel::{atomics, params},
-    packet::parse::{Family, Parsed},
-    select::service,
-    table::track::{self, Dest, Table},
+    packet::parse::Family,
+    table::store::{self, Table},
+    values::parsed::Parsed,
 };
 
 /// A family whose connections packets advance.
@@ -91,7 +92,7 @@ impl How {
 pub fn advance<A: Family>(
     at: u32,
     c: *mut Connection<A>,
-    dest: Option<&Dest>,
+    dest: Option<&DestRef>,
     (p, reply): (&Parsed<A>, bool),
     settings: &Settings,
     now: u64,
@@ -110,7 +111,7 @@ pub fn advance<A: Family>(
 
 /// Whether a packet certainly leaves its connection as it is.
 #[inline(always)]
-fn keeps<A>(c: *mut Connection<A>, dest: Option<&Dest>, p: &Parsed<A>, reply: bool, settings: &Settings) -> bool {
+fn keeps<A>(c: *mut Connection<A>, dest: Option<&DestRef>, p: &Parsed<A>, reply: bool, settings: &Settings) -> bool {
     const FIXED: u32 = conn_flags::STATE | conn_flags::INACTIVE | conn_flags::DEAD;
     let Some((kept, seconds)) = state::kept(p.protocol, p.flags, &settings.timeouts) else { return false };
     if dest.is_some_and(|dest| dest.config().flags & dest_flags::OWN_TIMEOUTS != 0) {
@@ -171,7 +172,7 @@ where
         if before != timeout {
             (*c).timeout = timeout;
             if timeout < before {
-                track::sooner::<A>(how.at(), now + timeout as u64);
+                store::sweep_by::<A>(how.at(), now + timeout as u64);
             }
         }
         if (*c).last_seen != now {
@@ -199,11 +200,11 @@ fn own_timeouts(dest: *mut Destination, epoch: u64) -> [u32; 3] {
         return [0; 3];
     }
     // SAFETY: an element of the map.
-    if unsafe { (*Dest::in_force(dest, epoch)).flags } & dest_flags::OWN_TIMEOUTS == 0 {
+    if unsafe { (*DestRef::in_force(dest, epoch)).flags } & dest_flags::OWN_TIMEOUTS == 0 {
         return [0; 3];
     }
     // SAFETY: as above.
-    service::Found::get(unsafe { (*dest).service }, epoch).map_or([0; 3], |service| service.config().timeouts)
+    service::ServiceRef::get(unsafe { (*dest).service }, epoch).map_or([0; 3], |service| service.config().timeouts)
 }
 
 /// Moves a connection between active and inactive at its destination.

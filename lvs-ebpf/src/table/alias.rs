@@ -1,16 +1,25 @@
 //! What FullNAT gives back when its connection is taken out of the table: the alias, in the table of the real server's family,
 //! and the local port.
 
+use crate::maps::LOCALS;
+use crate::table::alias;
+use crate::table::draft;
+use crate::table::draft::Drafted;
+use crate::table::draft::copy;
+use lvs_common::abi::Address;
+use lvs_common::abi::Forward;
+use lvs_common::exit::Exit;
 use lvs_common::{
     abi::{Connection, WAYS, conn_flags, conn_kind},
     table::{self, Hash, Store},
 };
 
 use crate::{
+    kernel::clock,
     packet::parse::Family,
     table::{
-        local_ports,
-        track::{self, Table},
+        find, local_ports,
+        store::{self, Table},
     },
 };
 
@@ -40,7 +49,7 @@ macro_rules! aliased {
             let held = if held == NONE { None } else { Some(held) };
             let is_it = |a: &Connection<$address>| a.kind as u32 == kind && a.control == main.wrapping_add(1);
             if !table::remove_beside(&Table, alias, Hash(hash), held, is_it) {
-                track::sooner::<$address>(alias, track::jiffies());
+                store::sweep_by::<$address>(alias, clock::jiffies());
             }
             0
         }
@@ -62,7 +71,7 @@ where
     if c.is_crossed() {
         A::take_alias(at, c);
     } else if c.alias != 0 {
-        let hash = track::hash(c.local, c.local_port, c.protocol);
+        let hash = find::hash(c.local, c.local_port, c.protocol);
         A::remove_alias(c.alias.wrapping_sub(1), conn_kind::ALIAS, at, hash, Some(at / WAYS));
     }
     local_ports::give_back(c);
@@ -85,7 +94,167 @@ where
         }
     };
     if is_lost {
-        let hash = track::hash(alias.client, alias.client_port, alias.protocol);
+        let hash = find::hash(alias.client, alias.client_port, alias.protocol);
         A::remove_alias(at, alias.kind, main, hash, None);
     }
+}
+
+/// Jiffies of an alias: it goes with its connection, and not by itself.
+pub const FOREVER: u32 = u32::MAX;
+
+/// Puts the alias of connection `at` into the table; the draft is written over. A function of its own: its room on the
+/// stack is a call's.
+#[inline(never)]
+pub fn add<A: Drafted>(draft: *mut Connection<A>, at: u32) -> Result<(), Exit>
+where
+    Table: Store<A>,
+{
+    // SAFETY: this CPU's own draft.
+    unsafe {
+        (*draft).client = (*draft).local;
+        (*draft).client_port = (*draft).local_port;
+        (*draft).virt = (*draft).real;
+        (*draft).virt_port = (*draft).real_port;
+        (*draft).kind = conn_kind::ALIAS;
+        (*draft).timeout = FOREVER;
+        (*draft).control = at.wrapping_add(1);
+        (*draft).dest = 0;
+    }
+    put::<A, A>(draft, at)
+}
+
+/// Puts an alias into the table of its family, and has connection `at` of its client's family know it.
+#[inline(always)]
+pub fn put<A: Drafted, B: Drafted>(alias: *const Connection<B>, at: u32) -> Result<(), Exit>
+where
+    Table: Store<A> + Store<B>,
+{
+    // SAFETY: this CPU's own draft. It is read where it is compared: what is on the stack counts twice, here and in the loop.
+    let a = unsafe { &*alias };
+    let same = |c: &Connection<B>| {
+        c.kind == a.kind
+            && c.client == a.client
+            && c.client_port == a.client_port
+            && c.virt == a.virt
+            && c.virt_port == a.virt_port
+            && c.protocol == a.protocol
+    };
+    // SAFETY: an entry of the table that nobody else can find yet.
+    let fill = |c: *mut Connection<B>| unsafe { copy(alias, c) };
+    let hash = find::hash(a.client, a.client_port, a.protocol);
+    let (alias, _) = table::insert(&Table, hash, u64::MAX, same, fill).map_err(draft::refusal)?;
+    if let Some(connection) = <Table as Store<A>>::connection(&Table, at) {
+        // SAFETY: an element of the map.
+        unsafe { (&raw mut (*connection).alias).write_volatile(alias.wrapping_add(1)) };
+    }
+    Ok(())
+}
+
+/// The connection of a reply that `at` was found for: itself, or that of the alias.
+#[inline(always)]
+pub fn resolve<A: Family>(at: u32, c: *mut Connection<A>) -> Option<(u32, *mut Connection<A>)>
+where
+    Table: Store<A>,
+{
+    // SAFETY: an element of the map.
+    let (kind, control) = unsafe { ((*c).kind, (*c).control) };
+    if kind != conn_kind::ALIAS {
+        return Some((at, c));
+    }
+    let main = control.wrapping_sub(1);
+    let connection = <Table as Store<A>>::connection(&Table, main)?;
+    // SAFETY: as above.
+    if unsafe { (*connection).alias } == at.wrapping_add(1) { Some((main, connection)) } else { None }
+}
+
+/// What is done to the table of the other family. Written for each family by itself, so that code for any need not say that
+/// there are tables of both.
+pub trait Crosses: Sized {
+    /// Puts the alias of connection `at`, which has just been made of the draft, into the other family's table.
+    fn add_alias(draft: *const Connection<Self>, at: u32, real: &Address) -> Result<(), Exit>;
+    /// Takes the alias of connection `at` out of the other family's table.
+    fn take_alias(at: u32, c: &Connection<Self>);
+    /// Whether alias `at`, of this family, has lost its connection.
+    fn is_lost(at: u32, alias: &Connection<Self>) -> bool;
+}
+
+macro_rules! crosses {
+    ($own:ty, $other:ty) => {
+        impl Crosses for $own {
+            #[inline(always)]
+            fn add_alias(draft: *const Connection<Self>, at: u32, real: &Address) -> Result<(), Exit> {
+                add_between::<$own, $other>(draft, at, real)
+            }
+            #[inline(always)]
+            fn take_alias(at: u32, c: &Connection<Self>) {
+                take::<$other>(at, c.alias.wrapping_sub(1));
+            }
+            #[inline(always)]
+            fn is_lost(at: u32, alias: &Connection<Self>) -> bool {
+                connection_of::<$own, $other>(at, alias).is_none()
+            }
+        }
+    };
+}
+
+crosses!(u32, [u32; 4]);
+crosses!([u32; 4], u32);
+
+/// The connection of alias `at`: its entry in the table of its client's family, and itself.
+#[inline(always)]
+pub fn connection_of<A, B: Family>(at: u32, alias: &Connection<A>) -> Option<(u32, *mut Connection<B>)>
+where
+    Table: Store<B>,
+{
+    let main = alias.control.wrapping_sub(1);
+    let connection = <Table as Store<B>>::connection(&Table, main)?;
+    // SAFETY: an element of the map.
+    let c = unsafe { &*connection };
+    let is_its = c.alias == at.wrapping_add(1) && c.is_crossed() && c.state & conn_flags::DEAD == 0;
+    if is_its { Some((main, connection)) } else { None }
+}
+
+/// A function of its own: its room on the stack is a call's.
+#[inline(never)]
+fn add_between<A: Drafted, B: Drafted>(draft: *const Connection<A>, at: u32, real: &Address) -> Result<(), Exit>
+where
+    Table: Store<A> + Store<B>,
+{
+    // SAFETY: this CPU's own draft.
+    let d = unsafe { &*draft };
+    let (Some(local), Some(other)) = (LOCALS.get(d.local_id), B::draft()) else { return Err(Exit::DropInternal) };
+    // SAFETY: this CPU's own draft of the other family, which no packet at hand needs.
+    unsafe {
+        (*other).client = B::narrow(local.address);
+        (*other).virt = B::narrow(*real);
+        (*other).client_port = d.local_port;
+        (*other).virt_port = d.real_port;
+        (*other).protocol = d.protocol;
+        (*other).kind = conn_kind::CROSSED;
+        (*other).forward = Forward::FullNat as u8;
+        (*other).last_seen = d.last_seen;
+        (*other).dest = 0;
+        (*other).state = 0;
+        (*other).timeout = FOREVER;
+        (*other).in_packets = 0;
+        (*other).control = at.wrapping_add(1);
+        (*other).controlled = 0;
+        (*other).fwmark = 0;
+        (*other).engine = 0;
+        (*other).alias = 0;
+        (*other).local_id = 0;
+    }
+    alias::put::<A, B>(other, at)
+}
+
+#[inline(always)]
+fn take<B: Family>(main: u32, alias: u32)
+where
+    Table: Store<B>,
+{
+    let Some(entry) = <Table as Store<B>>::connection(&Table, alias) else { return };
+    // SAFETY: an element of the map. If it is another's by now, so is its hash, and it is left alone.
+    let hash = unsafe { find::hash((*entry).client, (*entry).client_port, (*entry).protocol) };
+    // The lock that is held is one of the other table's.
+    B::remove_alias(alias, conn_kind::CROSSED, main, hash, None);
 }

@@ -12,9 +12,9 @@ use lvs_common::{
 };
 
 use crate::{
+    config::service::ServiceRef,
     kernel::{atomics, loops::KernelLoop},
     maps::{DESTS, FRESH, LOCALS, PORTS, TABLES},
-    select::service::Found,
 };
 
 /// Local addresses of a pool that are tried for a connection at most.
@@ -52,7 +52,7 @@ fn slot(table: u32, at: u32) -> Option<u32> {
 #[inline(always)]
 fn pool(config: &ServiceConfig, v4: bool, epoch: u64) -> Option<(u32, u32, u32)> {
     let table = match config.locals {
-        0 => Found::get_any(DEFAULT, epoch)?.config().locals,
+        0 => ServiceRef::get_any(DEFAULT, epoch)?.config().locals,
         own => own,
     };
     if table == 0 {
@@ -65,7 +65,7 @@ fn pool(config: &ServiceConfig, v4: bool, epoch: u64) -> Option<(u32, u32, u32)>
 
 /// Whom an address and port are for.
 pub struct Wanted<'a> {
-    pub service: &'a Found,
+    pub service: &'a ServiceRef,
     pub settings: &'a Settings,
     /// Whether the address is to be one of IPv4.
     pub v4: bool,

@@ -1,6 +1,10 @@
+pub mod account;
 pub mod advance;
 pub mod alias;
-pub mod alias_between;
+pub mod binding;
+pub mod draft;
+pub mod find;
 pub mod local_ports;
 pub mod release;
-pub mod track;
+pub mod reset_queue;
+pub mod store;

@@ -1,19 +1,18 @@
 //! What a connection held is given back when it is taken out of the table.
 
+use crate::table::binding;
+use crate::table::find;
 use lvs_common::{
-    abi::{Connection, Destination, EngineKey, conn_flags, conn_kind},
-    sched::overload,
+    abi::{Connection, EngineKey, conn_flags, conn_kind},
     table::Store,
 };
 
 use crate::{
+    config::destination::DestRef,
     kernel::atomics,
     maps::ENGINES,
     packet::parse::Family,
-    table::{
-        alias,
-        track::{Dest, Table},
-    },
+    table::{alias, store::Table},
 };
 
 /// A family whose connections give back.
@@ -59,8 +58,8 @@ where
     if entry.local_id != 0 {
         alias::forget(at, c);
     }
-    if let Some(dest) = Dest::get(entry.dest, epoch) {
-        unbind(&dest, state, is_template);
+    if let Some(dest) = DestRef::get(entry.dest, epoch) {
+        binding::unbind(&dest, state, is_template);
     }
     if is_template && entry.engine != 0 {
         // It may never have been entered, for want of room.
@@ -74,23 +73,21 @@ where
     }
 }
 
-/// Takes a connection's count from its destination, whatever its state.
+/// Takes a connection out of the table and gives back everything it held. `at` is its entry; nothing happens if it is
+/// not (or no longer) `dead`.
 #[inline(always)]
-fn unbind(dest: &Dest, state: u32, template: bool) {
+pub fn remove<A: Family>(at: u32, c: *mut Connection<A>, epoch: u64, dead: impl Fn(&Connection<A>) -> bool) -> bool
+where
+    Table: Store<A>,
+{
     // SAFETY: an element of the map.
-    unsafe {
-        if template {
-            atomics::fetch_add32(&raw mut (*dest.it).persistent, u32::MAX);
-            return;
+    let h = find::hash_of(unsafe { &*c });
+    // All of it under the bucket's lock: behind it the entry may be another connection's.
+    lvs_common::table::remove(&Table, at, h, |entry| {
+        let gone = dead(entry);
+        if gone {
+            A::give_back(at, c, epoch);
         }
-        let one: u64 = if state & conn_flags::INACTIVE != 0 { 1 } else { 1 << 32 };
-        let before = atomics::fetch_add64(&raw mut (*dest.it).connections, one.wrapping_neg());
-        if (&raw const (*dest.it).overloaded).read_volatile() != 0 {
-            let (active, inactive) = Destination::split(before.wrapping_sub(one));
-            let config = dest.config();
-            if overload::unbind_clears(active.wrapping_add(inactive), config.lower, config.upper) {
-                (&raw mut (*dest.it).overloaded).write_volatile(0);
-            }
-        }
-    }
+        gone
+    })
 }

@@ -11,11 +11,11 @@ use lvs_common::{
 };
 
 use crate::{
+    config::{destination::DestRef, service},
     kernel::params,
     packet::parse::Family,
-    select::service,
-    table::track::{self, Dest, Table},
-    upkeep::expire::SLICES,
+    table::{release, store::Table},
+    values::clock::SLICES,
 };
 
 /// The share of the table that `drop_entry` looks at in a second, as IPVS does.
@@ -117,7 +117,7 @@ where
     };
     // SAFETY: the timer's own element.
     let goes = defence::takes_out(&candidate, unsafe { &mut *t.met });
-    if goes && track::remove(at, connection, epoch, |c| c.controlled == 0) {
+    if goes && release::remove(at, connection, epoch, |c| c.controlled == 0) {
         // SAFETY: the timer alone writes it.
         unsafe { (*t.settings).taken_out = (*t.settings).taken_out.wrapping_add(1) };
     }
@@ -127,8 +127,8 @@ where
 /// Whether a template is of a one-packet service.
 #[inline(always)]
 fn is_one_packet<A>(c: &Connection<A>, epoch: u64) -> bool {
-    let Some(dest) = Dest::get(c.dest, epoch) else { return false };
+    let Some(dest) = DestRef::get(c.dest, epoch) else { return false };
     // SAFETY: an element of the map.
-    let Some(service) = service::Found::get(unsafe { (*dest.it).service }, epoch) else { return false };
+    let Some(service) = service::ServiceRef::get(unsafe { (*dest.it).service }, epoch) else { return false };
     service.config().flags & service_flags::ONE_PACKET != 0
 }

@@ -10,9 +10,10 @@ use lvs_common::{
 };
 
 use crate::{
+    config,
     kernel::atomics,
     packet::{access::Packet, parse::Family, tc::TcPacket},
-    table::track::{self, Table},
+    table::{release, store::Table},
 };
 
 /// Words of the packet's control block: the destination, the first bucket of each family's table, and how many.
@@ -36,7 +37,7 @@ struct Ending {
 /// still does matches no more clients.
 #[inline(always)]
 pub fn run(packet: TcPacket) -> i32 {
-    let Some(settings) = track::settings() else { return 0 };
+    let Some(settings) = config::settings() else { return 0 };
     let (dest, from, count) = (packet.note(DEST), packet.note(FROM), packet.note(COUNT));
     let mut e = Ending { dest, from, epoch: settings.epoch, bucket: 0, ended: 0 };
     // SAFETY: the callbacks get the structure they expect.
@@ -88,7 +89,7 @@ where
         let state = unsafe { &raw mut (*connection).state };
         let _ = atomics::compare_exchange32(state, c.state, c.state | conn_flags::INVALID);
     }
-    if track::remove(at, connection, e.epoch, |c| c.dest == dest && c.controlled == 0) {
+    if release::remove(at, connection, e.epoch, |c| c.dest == dest && c.controlled == 0) {
         e.ended = e.ended.wrapping_add(1);
     }
     0

@@ -9,10 +9,10 @@ use lvs_common::{
 };
 
 use crate::{
+    config,
     kernel::params,
     maps::{COUNTERS, DEST_RATES, DESTS, SERVICE_RATES},
-    table::track,
-    upkeep::expire::SLICES,
+    values::clock::SLICES,
 };
 
 /// Slices in a period of the estimator.
@@ -35,7 +35,7 @@ fn share(count: u32, slice: u64) -> (u32, u32) {
 /// Visits one slice.
 #[inline(always)]
 pub fn slice(slice: u64) {
-    let Some(settings) = track::settings() else { return };
+    let Some(settings) = config::settings() else { return };
     if settings.sysctls.run_estimation == 0 {
         return;
     }

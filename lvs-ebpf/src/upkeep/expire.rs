@@ -1,5 +1,6 @@
 //! The sweep: a timer visits a slice of the connection tables, the estimator's counters and the clock at a time.
 
+use crate::values::clock::SLICES;
 use core::ffi::c_void;
 
 use aya_ebpf::{
@@ -12,18 +13,18 @@ use lvs_common::{
 };
 
 use crate::{
-    kernel::{atomics, params},
-    maps::{CLOCK, Clock, SETTINGS},
-    rare::reset::{self, Queued},
+    config,
+    kernel::{atomics, clock, params},
+    maps::{CLOCK, SETTINGS},
     table::{
-        alias,
-        track::{self, Table},
+        alias, find, release,
+        reset_queue::{self, Queued},
+        store::Table,
     },
     upkeep::{defend, estimate},
+    values::clock::Clock,
 };
 
-/// Slices a second: every bucket is looked at once a second, a sixteenth of the table at a time.
-pub const SLICES: u64 = 16;
 /// Between slices, ns.
 const INTERVAL: u64 = 1_000_000_000 / SLICES;
 /// Seconds a connection that controls others is kept on, as IPVS does; they stay its timeout.
@@ -43,7 +44,7 @@ pub fn start() -> i32 {
         if bpf_timer_set_callback(timer, tick as *mut c_void) != 0 {
             return 2;
         }
-        tell_time(track::jiffies());
+        tell_time(clock::jiffies());
         bpf_timer_start(timer, INTERVAL, 0) as i32
     }
 }
@@ -62,7 +63,7 @@ fn tell_time(now: u64) {
 
 /// The timer's callback.
 extern "C" fn tick(_map: *mut c_void, _key: *mut u32, clock: *mut Clock) -> i64 {
-    let now = track::jiffies();
+    let now = clock::jiffies();
     tell_time(now);
     let Some(settings) = SETTINGS.get_ptr_mut(0) else { return 0 };
     // SAFETY: elements of maps; the timer alone writes these.
@@ -141,7 +142,7 @@ where
     // Whoever inserts or shortens a timeout from now on lowers it again.
     // SAFETY: a bucket of the map.
     atomics::exchange64(unsafe { &raw mut (*bucket).due }, u64::MAX);
-    let epoch = track::settings().map_or(0, |s| s.epoch);
+    let epoch = config::settings().map_or(0, |s| s.epoch);
     let mut c = Cleaning { bucket: index, now, epoch, due: u64::MAX };
     // SAFETY: the callback gets the structure it expects.
     unsafe { bpf_loop(WAYS, check::<A> as *mut c_void, (&raw mut c).cast(), 0) };
@@ -170,12 +171,12 @@ where
         return 0;
     }
     let now = s.now;
-    if track::expired(c, now) {
+    if find::expired(c, now) {
         if c.controlled != 0 {
             c.timeout = CONTROL_EXTENSION.wrapping_mul(params::hz());
             c.last_seen = now;
-        } else if !reset::keeps(at, c, now) {
-            let gone = track::remove(at, connection, s.epoch, |c| track::expired(c, now) && c.controlled == 0);
+        } else if !reset_queue::keep_for_reset(at, c, now) {
+            let gone = release::remove(at, connection, s.epoch, |c| find::expired(c, now) && c.controlled == 0);
             if gone || c.state & conn_flags::DEAD != 0 {
                 return 0;
             }

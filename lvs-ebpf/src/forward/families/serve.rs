@@ -13,28 +13,23 @@ use lvs_common::{
 };
 
 use crate::{
-    egress::route,
+    config::destination::DestRef,
+    egress::{gate, refuse, route, send, split},
     exits,
-    forward::families::translate,
     forward::{
+        families::translate,
         fullnat::{
             serve::{begins, left},
             toa,
             translate::Ends,
         },
-        pipeline,
     },
+    kernel::{clock, cpu},
     maps::{HITS, LOCALS},
-    packet::{
-        access::{L3, Packet},
-        control_block,
-        parse::{Family, Parsed},
-        tc::TcPacket,
-    },
+    packet::{access::Packet, control_block, parse::Family, tc::TcPacket},
     programs::{Tail, jump},
-    rare::{fragment::split, reject},
-    table::alias_between,
-    table::track::{self, Dest, Table},
+    table::{account, alias, store::Table},
+    values::parsed::{L3, Parsed},
 };
 
 /// Whether a family is IPv4.
@@ -57,7 +52,7 @@ fn is_bare<A: Family>(p: &Parsed<A>) -> bool {
 
 /// The ends of a connection's packets to its real server.
 #[inline(always)]
-pub fn ends<A>(c: &Connection<A>, dest: &Dest) -> Option<Ends<Address>> {
+pub fn ends<A>(c: &Connection<A>, dest: &DestRef) -> Option<Ends<Address>> {
     let local = LOCALS.get(c.local_id)?;
     // SAFETY: an element of the map.
     let real = unsafe { (*dest.it).address };
@@ -75,7 +70,7 @@ fn longest(largest: u32, mtu: u32) -> u32 {
 fn fits<A: Family>(packet: TcPacket, p: &Parsed<A>, mtu: u32) -> (bool, u32) {
     let (room, largest) = (cross::room(v4::<A>(), mtu), control_block::largest(packet));
     match largest {
-        0 => (route::fits(packet, p.length, A::HEADER as u32 + 20, room), 0),
+        0 => (gate::fits(packet, p.length, A::HEADER as u32 + 20, room), 0),
         largest => (largest <= room, largest),
     }
 }
@@ -89,13 +84,13 @@ where
     let Some((p, settings, at, connection)) = left::<A>() else { return TcPacket::PASS };
     // SAFETY: an element of the map.
     let c = unsafe { &*connection };
-    let Some(dest) = Dest::get(c.dest, settings.epoch) else { return TcPacket::PASS };
-    let now = track::jiffies();
+    let Some(dest) = DestRef::get(c.dest, settings.epoch) else { return TcPacket::PASS };
+    let now = clock::jiffies();
     let tells = begins(packet, p, settings, connection);
     // The program for options comes back here.
     let is_first_time = !control_block::are_options_done(packet);
     if is_first_time {
-        pipeline::seen(packet, p, settings, at, connection, &dest, now);
+        account::account_request(packet, p, settings, at, connection, &dest, now);
     }
     if !is_bare(p) {
         return exits::drop(packet, Exit::DropUntranslatable);
@@ -108,7 +103,7 @@ where
     }
     let own = packet.device() == 0;
     if p.ttl <= 1 && !own {
-        return reject::time_exceeded::<TcPacket, A>(packet, 0, 0);
+        return refuse::time_exceeded::<TcPacket, A>(packet, 0, 0);
     }
     if tells && is_first_time {
         return jump(packet, of_family::<A>(Tail::Tell4, Tail::Tell6));
@@ -116,17 +111,17 @@ where
     let mtu = route.hop.mtu as u32;
     let (fits, largest) = fits(packet, p, mtu);
     if !fits && !cross::may_be_cut(v4::<A>(), p.length, p.df) {
-        return reject::too_big::<TcPacket, A>(packet, cross::told(v4::<A>(), mtu, toa::added(c, settings)), 0, 0);
+        return refuse::too_big::<TcPacket, A>(packet, cross::told(v4::<A>(), mtu, toa::added(c, settings)), 0, 0);
     }
     let Some(ends) = ends(c, &dest) else { return exits::drop(packet, Exit::DropInternal) };
     if !translate::apply::<A, B>(packet, p, &ends, !own) {
         return exits::drop(packet, Exit::DropInternal);
     }
     if largest != 0 || !fits {
-        exits::note(Exit::FullNat);
+        exits::count(Exit::FullNat);
         return split::split(packet, dest.id, longest(largest, mtu));
     }
-    exits::leave(packet, Exit::FullNat, route::send_tc(packet, route))
+    exits::leave(packet, Exit::FullNat, send::send_tc(packet, route))
 }
 
 /// Makes a real server's packet of family `A` one for a client of family `B`, and goes on with it as with any reply.
@@ -137,29 +132,29 @@ where
 {
     let Some((p, settings, at, entry)) = left::<A>() else { return TcPacket::PASS };
     // SAFETY: an element of the map.
-    let Some((main, connection)) = alias_between::connection::<A, B>(at, unsafe { &*entry }) else {
+    let Some((main, connection)) = alias::connection_of::<A, B>(at, unsafe { &*entry }) else {
         return TcPacket::PASS;
     };
     // SAFETY: as above.
     let (c, cache) = unsafe { (&*connection, &raw mut (*connection).reply_hop) };
-    let Some(dest) = Dest::get(c.dest, settings.epoch) else { return TcPacket::PASS };
+    let Some(dest) = DestRef::get(c.dest, settings.epoch) else { return TcPacket::PASS };
     if !is_bare(p) {
         return exits::drop(packet, Exit::DropUntranslatable);
     }
     let Some(route) = route::scratch() else { return exits::drop(packet, Exit::DropInternal) };
-    let (to, now) = (c.client.widen(), track::jiffies());
+    let (to, now) = (c.client.widen(), clock::jiffies());
     if !route::cached(cache, now, route) && !route::look_up(packet, cache, B::FAMILY, &to, now, route) {
         return exits::drop(packet, Exit::DropNoRoute);
     }
     if !route.local {
         // What the real server is told, it is told in its own family.
         if p.ttl <= 1 {
-            return reject::time_exceeded::<TcPacket, A>(packet, dest.id, 0);
+            return refuse::time_exceeded::<TcPacket, A>(packet, dest.id, 0);
         }
         let mtu = route.hop.mtu as u32;
         let (fits, largest) = fits(packet, p, mtu);
         if !fits && !cross::may_be_cut(v4::<A>(), p.length, p.df) {
-            return reject::too_big::<TcPacket, A>(packet, cross::told(v4::<A>(), mtu, 0), dest.id, 0);
+            return refuse::too_big::<TcPacket, A>(packet, cross::told(v4::<A>(), mtu, 0), dest.id, 0);
         }
         if largest != 0 || !fits {
             // It leaves in fragments.
@@ -171,7 +166,7 @@ where
     if !translate::apply::<A, B>(packet, p, &nowhere, false) {
         return exits::drop(packet, Exit::DropInternal);
     }
-    let Some(hit) = HITS.get_ptr_mut(exits::cpu()) else { return TcPacket::DROP };
+    let Some(hit) = HITS.get_ptr_mut(cpu::number()) else { return TcPacket::DROP };
     // SAFETY: this CPU's own element.
     unsafe { hit.write(main) };
     if !B::leave(&p.crossed()) {

@@ -14,11 +14,8 @@ use crate::{
         fullnat::translate::Ends,
         nat::{self, TCP_CHECK, UDP_CHECK},
     },
-    packet::{
-        access::{L3, Packet},
-        parse::{Family, Parsed},
-        tc::TcPacket,
-    },
+    packet::{access::Packet, parse::Family, tc::TcPacket},
+    values::parsed::{L3, Parsed},
 };
 
 /// Makes a packet of family `A` one of family `B` between these ends and, with `lower_ttl`, takes one from the TTL. The

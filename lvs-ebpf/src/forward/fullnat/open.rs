@@ -1,33 +1,31 @@
 //! Making a FullNAT connection: a local address and port, the connection, and the alias that replies find it by.
 
+use crate::table::alias;
 use lvs_common::{
-    abi::{AF_INET, Connection, Forward, conn_kind},
+    abi::{AF_INET, Forward},
     exit::Exit,
-    table::{self, Store},
+    table::Store,
     wire::tcp_flags,
 };
 
 use crate::{
+    config::{self, destination::DestRef, service},
     egress::route,
     exits,
     forward::{families::serve::of_family, fullnat::toa},
-    packet::{
-        access::Packet,
-        parse::{Family, Parsed},
-    },
+    kernel::clock,
+    packet::{access::Packet, parse::Family},
     programs::{Tail, jump},
-    select::{
-        schedule::{self, Drafted, copy},
-        service,
-    },
+    select::schedule,
     table::{
+        binding,
+        draft::{self, Drafted},
         local_ports::{self, Wanted},
-        track::{self, Dest, Table},
+        release,
+        store::Table,
     },
+    values::parsed::Parsed,
 };
-
-/// Jiffies of an alias: it goes with its connection, and not by itself.
-pub const FOREVER: u32 = u32::MAX;
 
 /// The program that takes an address and port for what `schedule::open` has drafted.
 #[inline(always)]
@@ -35,14 +33,14 @@ pub fn claim<P: Packet, A: Drafted>(packet: P) -> i32
 where
     Table: Store<A>,
 {
-    let (Some(p), Some(settings), Some(draft)) = (A::found(), track::settings(), A::draft()) else { return P::PASS };
+    let (Some(p), Some(settings), Some(draft)) = (A::found(), config::settings(), A::draft()) else { return P::PASS };
     let Some(r) = schedule::request() else { return P::PASS };
-    let Some(service) = service::Found::get(r.service, r.epoch) else { return P::PASS };
-    let Some(dest) = Dest::get(r.dest, r.epoch) else { return P::PASS };
+    let Some(service) = service::ServiceRef::get(r.service, r.epoch) else { return P::PASS };
+    let Some(dest) = DestRef::get(r.dest, r.epoch) else { return P::PASS };
     // SAFETY: an element of the map.
     let (real, family) = unsafe { ((*dest.it).address, (*dest.it).family) };
     let is_crossed = family != A::FAMILY;
-    if is_local::<P, A>(packet, &dest, track::jiffies()) {
+    if is_local::<P, A>(packet, &dest, clock::jiffies()) {
         if is_crossed {
             // Its stack would take the other family's packet from no device at all.
             return exits::drop(packet, Exit::DropNoRoute);
@@ -71,7 +69,7 @@ where
 
 /// Whether the real server is the director itself.
 #[inline(always)]
-fn is_local<P: Packet, A: Family>(packet: P, dest: &Dest, now: u64) -> bool {
+fn is_local<P: Packet, A: Family>(packet: P, dest: &DestRef, now: u64) -> bool {
     let Some(route) = route::scratch() else { return false };
     // SAFETY: an element of the map.
     let (to, family) = unsafe { (&(*dest.it).address, (*dest.it).family) };
@@ -86,30 +84,30 @@ where
 {
     let (Some(p), Some(draft)) = (A::found(), A::draft()) else { return P::PASS };
     let Some(r) = schedule::request() else { return P::PASS };
-    let Some(service) = service::Found::get(r.service, r.epoch) else { return P::PASS };
-    let Some(dest) = Dest::get(r.dest, r.epoch) else { return P::PASS };
-    let now = track::jiffies();
+    let Some(service) = service::ServiceRef::get(r.service, r.epoch) else { return P::PASS };
+    let Some(dest) = DestRef::get(r.dest, r.epoch) else { return P::PASS };
+    let now = clock::jiffies();
     // SAFETY: this CPU's own draft, and an element of a map.
     let (local, is_crossed, real) = unsafe { ((*draft).local_id, (*draft).is_crossed(), &(*dest.it).address) };
-    let at = match schedule::enter(p, draft, now) {
+    let at = match draft::insert(p, draft, now) {
         Ok(at) => at,
         Err(error) => {
             // SAFETY: as above.
             let d = unsafe { &*draft };
             local_ports::release(local, d.local_port, *real, d.real_port, d.protocol);
-            return exits::drop(packet, schedule::refusal(error));
+            return exits::drop(packet, draft::refusal(error));
         }
     };
     let alias = match (local, is_crossed) {
         (0, _) => Ok(()),
-        (_, false) => add_alias(draft, at),
+        (_, false) => alias::add(draft, at),
         (_, true) => A::add_alias(draft, at, real),
     };
     if let Err(exit) = alias {
         // Whoever takes the connection out gives the port back.
         if let Some(connection) = <Table as Store<A>>::connection(&Table, at) {
-            track::bind(&dest, false);
-            track::remove(at, connection, r.epoch, |_| true);
+            binding::bind(&dest, false);
+            release::remove(at, connection, r.epoch, |_| true);
         }
         return exits::drop(packet, exit);
     }
@@ -120,52 +118,4 @@ where
 #[inline(always)]
 fn first<P: Packet, A: Family>(packet: P, p: &Parsed<A>) -> u32 {
     toa::segment(packet, p).map_or(0, |s| s.sequence.wrapping_add((s.flags & tcp_flags::SYN != 0) as u32))
-}
-
-/// Puts the alias of connection `at` into the table; the draft is written over. A function of its own: its room on the
-/// stack is a call's.
-#[inline(never)]
-fn add_alias<A: Drafted>(draft: *mut Connection<A>, at: u32) -> Result<(), Exit>
-where
-    Table: Store<A>,
-{
-    // SAFETY: this CPU's own draft.
-    unsafe {
-        (*draft).client = (*draft).local;
-        (*draft).client_port = (*draft).local_port;
-        (*draft).virt = (*draft).real;
-        (*draft).virt_port = (*draft).real_port;
-        (*draft).kind = conn_kind::ALIAS;
-        (*draft).timeout = FOREVER;
-        (*draft).control = at.wrapping_add(1);
-        (*draft).dest = 0;
-    }
-    put::<A, A>(draft, at)
-}
-
-/// Puts an alias into the table of its family, and has connection `at` of its client's family know it.
-#[inline(always)]
-pub fn put<A: Drafted, B: Drafted>(alias: *const Connection<B>, at: u32) -> Result<(), Exit>
-where
-    Table: Store<A> + Store<B>,
-{
-    // SAFETY: this CPU's own draft. It is read where it is compared: what is on the stack counts twice, here and in the loop.
-    let a = unsafe { &*alias };
-    let same = |c: &Connection<B>| {
-        c.kind == a.kind
-            && c.client == a.client
-            && c.client_port == a.client_port
-            && c.virt == a.virt
-            && c.virt_port == a.virt_port
-            && c.protocol == a.protocol
-    };
-    // SAFETY: an entry of the table that nobody else can find yet.
-    let fill = |c: *mut Connection<B>| unsafe { copy(alias, c) };
-    let hash = track::hash(a.client, a.client_port, a.protocol);
-    let (alias, _) = table::insert(&Table, hash, u64::MAX, same, fill).map_err(schedule::refusal)?;
-    if let Some(connection) = <Table as Store<A>>::connection(&Table, at) {
-        // SAFETY: an element of the map.
-        unsafe { (&raw mut (*connection).alias).write_volatile(alias.wrapping_add(1)) };
-    }
-    Ok(())
 }

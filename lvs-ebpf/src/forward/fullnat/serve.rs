@@ -8,31 +8,31 @@ use lvs_common::{
     wire::tcp_flags,
 };
 
-use crate::forward::families::serve::of_family;
-use crate::forward::fullnat::{
-    toa,
-    translate::{self, Ends},
-    uoa,
-};
 use crate::{
-    egress::route,
+    config::{self, destination::DestRef},
+    egress::{gate, refuse, route, send, split},
     exits,
-    forward::{nat, pipeline},
-    maps::HITS,
-    packet::{
-        access::{L3, Packet},
-        control_block,
-        parse::{Family, Parsed},
+    forward::{
+        families::serve::of_family,
+        fullnat::{
+            toa,
+            translate::{self, Ends},
+            uoa,
+        },
+        nat,
     },
+    kernel::{clock, cpu},
+    maps::HITS,
+    packet::{access::Packet, control_block, parse::Family},
     programs::{Tail, jump},
-    rare::{fragment::split, reject},
-    table::track::{self, Dest, Table},
+    table::{account, store::Table},
+    values::parsed::{L3, Parsed},
 };
 
 /// Goes on with the program for a packet of connection `at`.
 #[inline(always)]
 pub fn go_on<P: Packet, A: Family>(packet: P, p: &Parsed<A>, at: u32, to: Tail) -> i32 {
-    let Some(hit) = HITS.get_ptr_mut(exits::cpu()) else { return P::PASS };
+    let Some(hit) = HITS.get_ptr_mut(cpu::number()) else { return P::PASS };
     // SAFETY: this CPU's own element.
     unsafe { hit.write(at) };
     // In TC it has been left since it was read.
@@ -48,25 +48,8 @@ pub fn left<A: Family + 'static>() -> Option<(&'static Parsed<A>, &'static Setti
 where
     Table: Store<A>,
 {
-    let at = HITS.get(exits::cpu()).copied()?;
-    Some((A::found()?, track::settings()?, at, <Table as Store<A>>::connection(&Table, at)?))
-}
-
-/// The connection of a reply that `at` was found for: itself, or that of the alias.
-#[inline(always)]
-pub fn resolve<A: Family>(at: u32, c: *mut Connection<A>) -> Option<(u32, *mut Connection<A>)>
-where
-    Table: Store<A>,
-{
-    // SAFETY: an element of the map.
-    let (kind, control) = unsafe { ((*c).kind, (*c).control) };
-    if kind != conn_kind::ALIAS {
-        return Some((at, c));
-    }
-    let main = control.wrapping_sub(1);
-    let connection = <Table as Store<A>>::connection(&Table, main)?;
-    // SAFETY: as above.
-    if unsafe { (*connection).alias } == at.wrapping_add(1) { Some((main, connection)) } else { None }
+    let at = HITS.get(cpu::number()).copied()?;
+    Some((A::found()?, config::settings()?, at, <Table as Store<A>>::connection(&Table, at)?))
 }
 
 /// Serves a client's packet of a live connection to an available destination.
@@ -81,8 +64,8 @@ where
     if c.is_crossed() {
         return if P::COMPLETE { jump(packet, of_family::<A>(Tail::Cross4, Tail::Cross6)) } else { P::PASS };
     }
-    let Some(dest) = Dest::get(c.dest, settings.epoch) else { return P::PASS };
-    let now = track::jiffies();
+    let Some(dest) = DestRef::get(c.dest, settings.epoch) else { return P::PASS };
+    let now = clock::jiffies();
     let tells = begins(packet, p, settings, connection);
     // SAFETY: an element of the map.
     let (to, family, cache) = unsafe { (&(*dest.it).address, (*dest.it).family, &raw mut (*dest.it).hop) };
@@ -96,16 +79,16 @@ where
         if p.length > hop.mtu as u32 {
             return P::PASS;
         }
-        pipeline::seen(packet, p, settings, at, connection, &dest, now);
+        account::account_request(packet, p, settings, at, connection, &dest, now);
         if !translate::apply(packet, p, &ends, true) {
             return exits::drop(packet, Exit::DropInternal);
         }
-        return exits::leave(packet, Exit::FullNat, route::send_xdp(packet, &hop));
+        return exits::leave(packet, Exit::FullNat, send::send_xdp(packet, &hop));
     }
     // The program for options comes back here.
     let is_first_time = !control_block::are_options_done(packet);
     if is_first_time {
-        pipeline::seen(packet, p, settings, at, connection, &dest, now);
+        account::account_request(packet, p, settings, at, connection, &dest, now);
     }
     let Some(route) = route::scratch() else { return exits::drop(packet, Exit::DropInternal) };
     if !route::cached(cache, now, route) && !route::look_up(packet, cache, family, to, now, route) {
@@ -113,27 +96,27 @@ where
     }
     let own = packet.device() == 0;
     if p.ttl <= 1 && !own {
-        return reject::time_exceeded::<P, A>(packet, 0, 0);
+        return refuse::time_exceeded::<P, A>(packet, 0, 0);
     }
     if tells && is_first_time {
         return jump(packet, if A::FAMILY == AF_INET { Tail::Tell4 } else { Tail::Tell6 });
     }
     let (mtu, largest) = (route.hop.mtu as u32, control_block::largest(packet));
     let fits = match largest {
-        0 => route::fits(packet, p.length, (p.l4() - L3) as u32 + 20, mtu),
+        0 => gate::fits(packet, p.length, (p.l4() - L3) as u32 + 20, mtu),
         largest => largest <= mtu,
     };
     if !fits && p.df {
-        return reject::too_big::<P, A>(packet, mtu.saturating_sub(toa::added(c, settings)), 0, 0);
+        return refuse::too_big::<P, A>(packet, mtu.saturating_sub(toa::added(c, settings)), 0, 0);
     }
     if !translate::apply(packet, p, &ends, !own) {
         return exits::drop(packet, Exit::DropInternal);
     }
     if largest != 0 || !fits {
-        exits::note(Exit::FullNat);
+        exits::count(Exit::FullNat);
         return split::split(packet, dest.id, if largest == 0 || largest > mtu { mtu } else { largest });
     }
-    exits::leave(packet, Exit::FullNat, route::send_tc(packet, route))
+    exits::leave(packet, Exit::FullNat, send::send_tc(packet, route))
 }
 
 /// What a client's packet means for TOA, or UOA: whether it has to do with it at all.
@@ -196,8 +179,8 @@ where
     if c.kind == conn_kind::CROSSED {
         return if P::COMPLETE { jump(packet, of_family::<A>(Tail::CrossReply4, Tail::CrossReply6)) } else { P::PASS };
     }
-    let Some(dest) = Dest::get(c.dest, settings.epoch) else { return P::PASS };
-    let now = track::jiffies();
+    let Some(dest) = DestRef::get(c.dest, settings.epoch) else { return P::PASS };
+    let now = clock::jiffies();
     let to = c.client.widen();
     let ends = Ends { source: (c.virt, c.virt_port), destination: (c.client, c.client_port) };
     // SAFETY: as above.
@@ -213,11 +196,11 @@ where
         if p.length > hop.mtu as u32 {
             return P::PASS;
         }
-        pipeline::heard(p, settings, at, connection, &dest, now);
+        account::account_reply(p, settings, at, connection, &dest, now);
         if !translate::apply(packet, p, &ends, true) {
             return exits::drop(packet, Exit::DropInternal);
         }
-        return exits::leave(packet, Exit::FullNatReply, route::send_xdp(packet, &hop));
+        return exits::leave(packet, Exit::FullNatReply, send::send_xdp(packet, &hop));
     }
     if opening && !control_block::are_options_done(packet) {
         return jump(packet, if A::FAMILY == AF_INET { Tail::Room4 } else { Tail::Room6 });
@@ -230,24 +213,24 @@ where
     let mut fits = true;
     if !route.local {
         if p.ttl <= 1 {
-            return reject::time_exceeded::<P, A>(packet, dest.id, 0);
+            return refuse::time_exceeded::<P, A>(packet, dest.id, 0);
         }
         fits = match largest {
-            0 => route::fits(packet, p.length, (p.l4() - L3) as u32 + 20, mtu),
+            0 => gate::fits(packet, p.length, (p.l4() - L3) as u32 + 20, mtu),
             largest => largest <= mtu,
         };
         if !fits && p.df {
-            return reject::too_big::<P, A>(packet, mtu, dest.id, 0);
+            return refuse::too_big::<P, A>(packet, mtu, dest.id, 0);
         }
     }
-    pipeline::heard(p, settings, at, connection, &dest, now);
+    account::account_reply(p, settings, at, connection, &dest, now);
     if !translate::apply(packet, p, &ends, !route.local) {
         return exits::drop(packet, Exit::DropInternal);
     }
     if (largest != 0 || !fits) && !route.local {
-        exits::note(Exit::FullNatReply);
+        exits::count(Exit::FullNatReply);
         return split::split(packet, 0, if fits { largest } else { mtu });
     }
-    let verdict = if route.local { route::send_local(packet) } else { route::send_tc(packet, route) };
+    let verdict = if route.local { send::send_local(packet) } else { send::send_tc(packet, route) };
     exits::leave(packet, Exit::FullNatReply, verdict)
 }

@@ -20,16 +20,15 @@ use crate::{
         fullnat::{serve::left, uoa},
         nat::TCP_CHECK,
     },
-    kernel::loops::KernelLoop,
-    maps::{PAYLOAD, ROUTES, SCRATCH},
-    packet::{
-        access::{L3, Packet},
-        control_block,
-        parse::{Family, Parsed},
-        tc::TcPacket,
-    },
+    kernel::{cpu, loops::KernelLoop},
+    maps::{ROUTES, SCRATCH},
+    packet::{access::Packet, control_block, parse::Family, tc::TcPacket},
     programs::{Tail, jump},
-    table::track::Table,
+    table::store::Table,
+    values::{
+        parsed::{L3, Parsed},
+        scratch::PAYLOAD,
+    },
 };
 
 /// Bytes of a TCP header before its options.
@@ -103,7 +102,7 @@ impl Copy {
     /// Copies `length` bytes from `from` on, up to [`PAYLOAD`] of them, of which `options` are options.
     #[inline(always)]
     pub fn from(packet: TcPacket, from: usize, length: usize, options: usize) -> Option<Self> {
-        let scratch = SCRATCH.get_ptr_mut(exits::cpu())?;
+        let scratch = SCRATCH.get_ptr_mut(cpu::number())?;
         // SAFETY: this CPU's own element, which is longer than any masked length; a helper call with a valid context.
         unsafe {
             let bytes = (&raw mut (*scratch).payload).cast::<u8>();
@@ -151,7 +150,7 @@ where
         return exits::drop(packet, Exit::DropInternal);
     }
     if wanted == Telling::Tell {
-        exits::note(if add(packet, p, c) { Exit::Told } else { Exit::Untold });
+        exits::count(if add(packet, p, c) { Exit::Told } else { Exit::Untold });
     }
     jump(packet, to)
 }
@@ -165,7 +164,7 @@ fn add<A: Family>(packet: TcPacket, p: &Parsed<A>, c: &Connection<A>) -> bool {
     let more = if A::FAMILY == AF_INET { LENGTH4 } else { LENGTH6 };
     let length = p.length as usize;
     let behind = length.wrapping_sub(p.l4() - L3 + HEADER);
-    let Some(route) = ROUTES.get(exits::cpu()) else { return false };
+    let Some(route) = ROUTES.get(cpu::number()) else { return false };
     let mtu = route.hop.mtu as u32;
     let mtu = if c.is_crossed() { cross::room(A::FAMILY == AF_INET, mtu) } else { mtu } as usize;
     // What is to be cut, or was put together, would have it in one piece and too long a piece.

@@ -8,10 +8,8 @@ use lvs_common::{
 
 use crate::{
     forward::nat::{self, TCP_CHECK, UDP_CHECK},
-    packet::{
-        access::{L3, Packet},
-        parse::Parsed,
-    },
+    packet::access::Packet,
+    values::parsed::{L3, Parsed},
 };
 
 /// The new ends of a packet: address and port, in network order.

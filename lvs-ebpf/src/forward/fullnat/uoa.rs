@@ -12,15 +12,11 @@ use lvs_common::{
 use crate::{
     exits,
     forward::fullnat::toa::Copy,
-    kernel::loops::KernelLoop,
+    kernel::{cpu, loops::KernelLoop},
     maps::ROUTES,
-    packet::{
-        access::{L3, Packet},
-        control_block,
-        parse::{Family, Parsed},
-        tc::TcPacket,
-    },
+    packet::{access::Packet, control_block, parse::Family, tc::TcPacket},
     programs::{Tail, jump},
+    values::parsed::{L3, Parsed},
 };
 
 /// Bytes of an IPv4 header before its options.
@@ -54,7 +50,7 @@ pub fn tell<A: Family>(packet: TcPacket, p: &Parsed<A>, settings: &Settings, c: 
         }
     }
     if c.in_packets <= settings.sysctls.uoa {
-        exits::note(if add(packet, p, c, options) { Exit::Told } else { Exit::Untold });
+        exits::count(if add(packet, p, c, options) { Exit::Told } else { Exit::Untold });
     }
     jump(packet, next)
 }
@@ -62,7 +58,7 @@ pub fn tell<A: Family>(packet: TcPacket, p: &Parsed<A>, settings: &Settings, c: 
 /// Adds the option in front of the others, if there is room for it.
 #[inline(always)]
 fn add<A: Family>(packet: TcPacket, p: &Parsed<A>, c: &Connection<A>, options: usize) -> bool {
-    let Some(route) = ROUTES.get(exits::cpu()) else { return false };
+    let Some(route) = ROUTES.get(cpu::number()) else { return false };
     // What is to be cut would have it in every piece, and what was put together too long a piece.
     let whole = packet.segment() == 0 && control_block::largest(packet) == 0;
     if !whole || options + LENGTH > OPTIONS || p.length as usize + LENGTH > route.hop.mtu as usize {

@@ -1,58 +1,30 @@
 //! Fragments are kept until a packet is whole.
 
+use crate::values::datagram::Datagram;
+use crate::values::datagram::Key;
+use crate::values::datagram::MASK;
+use crate::values::datagram::SLOTS;
 use aya_ebpf::helpers::generated::{bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_store_bytes};
 use lvs_common::{
     abi::{Address, IpAddress},
     checksum,
     exit::Exit,
-    reassembly::{Added, PAYLOAD, Pieces},
+    reassembly::{Added, PAYLOAD},
     wire::{Ipv4, Ipv6, Ipv6Fragment, fragment, protocol},
 };
 
 use crate::{
+    config::{self, watch},
     exits,
-    kernel::{atomics, loops::KernelLoop, params},
+    kernel::{atomics, clock, loops::KernelLoop, params},
     maps::DATAGRAMS,
-    packet::{
-        access::{L3, Packet},
-        control_block,
-        parse::Family,
-        tc::TcPacket,
-    },
+    packet::{access::Packet, control_block, parse::Family, tc::TcPacket},
     programs::{Tail, jump},
-    table::track,
+    values::parsed::L3,
 };
 
-/// Packets that are put together at a time.
-pub const SLOTS: u32 = 128;
 /// Seconds fragments wait for the others, as the kernel's (`ipfrag_time`).
 const PATIENCE: u32 = 30;
-/// `PAYLOAD` is less: offsets and lengths are masked by it for the verifier.
-const MASK: u32 = 16_383;
-
-/// What tells fragments of one packet from those of another (RFC 791, RFC 8200).
-#[derive(Clone, Copy)]
-#[repr(C)]
-pub struct Key {
-    source: Address,
-    destination: Address,
-    id: u32,
-    protocol: u32,
-}
-
-/// A packet that is being put together.
-#[repr(C)]
-pub struct Datagram {
-    lock: u32,
-    /// Length of the longest fragment, bytes of IP packet.
-    largest: u32,
-    /// Until when the others are waited for, jiffies; 0 is a free slot.
-    deadline: u64,
-    key: Key,
-    pieces: Pieces,
-    /// Twice as long as needed: the verifier adds the greatest offset and length.
-    payload: [u8; 2 * (MASK as usize + 1)],
-}
 
 /// A fragment.
 struct Piece {
@@ -70,8 +42,8 @@ struct Piece {
 #[inline(always)]
 pub fn run<A: Family>(packet: TcPacket) -> i32 {
     let Some(piece) = read::<A>(packet) else { return exits::pass(packet, Exit::NotOurs) };
-    let Some(settings) = track::settings() else { return TcPacket::PASS };
-    let (virt, reply) = track::watched(A::narrow(piece.key.source), A::narrow(piece.key.destination), settings);
+    let Some(settings) = config::settings() else { return TcPacket::PASS };
+    let (virt, reply) = watch::watched(A::narrow(piece.key.source), A::narrow(piece.key.destination), settings);
     let balanced = matches!(piece.key.protocol as u8, protocol::TCP | protocol::UDP | protocol::SCTP);
     if !(virt || reply) || !balanced || settings.flags == 0 || !packet.for_this_host() {
         return exits::pass(packet, Exit::NotOurs);
@@ -122,7 +94,7 @@ fn same(a: &Key, b: &Key) -> bool {
 /// Keeps a fragment's payload.
 #[inline(always)]
 fn keep(packet: TcPacket, piece: &Piece, datagram: &mut Datagram) -> Added {
-    let now = track::jiffies();
+    let now = clock::jiffies();
     let live = datagram.deadline > now;
     if !live || !same(&datagram.key, &piece.key) {
         if live && datagram.key.id != piece.key.id {

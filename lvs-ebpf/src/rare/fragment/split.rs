@@ -1,5 +1,6 @@
 //! A packet leaves in fragments.
 
+use crate::egress::split;
 use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::{
@@ -13,38 +14,22 @@ use lvs_common::{
 };
 
 use crate::{
-    egress::route,
+    config::{self, destination::DestRef},
+    egress::{route, send},
     exits,
-    maps::{PAYLOAD, SCRATCH, Scratch},
-    packet::{
-        access::{L3, Packet},
-        tc::TcPacket,
+    kernel::{clock, cpu},
+    maps::SCRATCH,
+    packet::{access::Packet, tc::TcPacket},
+    values::{
+        parsed::L3,
+        scratch::{PAYLOAD, Scratch},
     },
-    programs::{Tail, jump},
-    table::track::{self, Dest},
 };
-
-/// Words left for the program that cuts.
-mod note {
-    /// Length of the longest fragment there may be, bytes of IP packet.
-    pub const MOST: usize = 0;
-    /// The destination the packet goes to; 0 for one that goes where its header says.
-    pub const DEST: usize = 1;
-}
 
 /// Most fragments of a packet.
 const FRAGMENTS: u32 = 256;
 /// IPv6's header and fragment header.
 const HEADERS6: u32 = 48;
-
-/// Sends a finished packet to destination `dest` (0: to where its header says) in fragments of at most `most` bytes.
-#[inline(always)]
-pub fn split<P: Packet>(packet: P, dest: u32, most: u32) -> i32 {
-    packet.set_note(note::MOST, most);
-    packet.set_note(note::DEST, dest);
-    jump(packet, Tail::Split);
-    exits::drop(packet, Exit::DropInternal)
-}
 
 struct Cutting {
     packet: TcPacket,
@@ -162,12 +147,12 @@ fn read(packet: TcPacket) -> Option<Whole> {
 /// The program that cuts.
 #[inline(always)]
 pub fn run(packet: TcPacket) -> i32 {
-    let (most, dest) = (packet.note(note::MOST), packet.note(note::DEST));
-    let Some(settings) = track::settings() else { return TcPacket::DROP };
+    let (most, dest) = (packet.note(split::note::MOST), packet.note(split::note::DEST));
+    let Some(settings) = config::settings() else { return TcPacket::DROP };
     let Some(whole) = read(packet) else { return exits::drop(packet, Exit::DropMalformed) };
     let Some(route) = route::scratch() else { return exits::drop(packet, Exit::DropInternal) };
-    let now = track::jiffies();
-    let found = match Dest::get(dest, settings.epoch) {
+    let now = clock::jiffies();
+    let found = match DestRef::get(dest, settings.epoch) {
         // SAFETY: an element of the map.
         Some(dest) => unsafe { route::route(packet, (*dest.it).family, &(*dest.it).address, now, route) },
         None => route::route(packet, if whole.v6 { AF_INET6 } else { AF_INET }, &whole.to, now, route),
@@ -176,7 +161,7 @@ pub fn run(packet: TcPacket) -> i32 {
         return exits::drop(packet, Exit::DropNoRoute);
     }
     let headers = if whole.v6 { HEADERS6 } else { whole.header };
-    let Some(scratch) = SCRATCH.get_ptr_mut(exits::cpu()) else { return exits::drop(packet, Exit::DropInternal) };
+    let Some(scratch) = SCRATCH.get_ptr_mut(cpu::number()) else { return exits::drop(packet, Exit::DropInternal) };
     if headers < 20 || whole.length == 0 || whole.length >= PAYLOAD as u32 || most < headers + 8 {
         return exits::drop(packet, Exit::DropTooBig);
     }
@@ -196,7 +181,7 @@ pub fn run(packet: TcPacket) -> i32 {
         if unsafe { bpf_skb_change_tail(packet.0, L3 as u32 + whole.header + step, 0) } != 0 {
             return exits::drop(packet, Exit::DropNoRoute);
         }
-        return exits::leave(packet, Exit::DropNoRoute, route::send_tc(packet, route));
+        return exits::leave(packet, Exit::DropNoRoute, send::send_tc(packet, route));
     }
     let Some(ethernet) = packet.at::<Ethernet>(0) else { return TcPacket::DROP };
     // SAFETY: checked by `at`.

@@ -1,6 +1,7 @@
 //! Errors about connections whose real server is of another family than their client: they become errors of the other family
 //! (RFC 7915, sections 4.2 and 5.2), and so does what they quote.
 
+use crate::rare::icmp::serve;
 use aya_ebpf::helpers::generated::{bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_store_bytes};
 use lvs_common::{
     abi::{Address, conn_kind},
@@ -11,27 +12,24 @@ use lvs_common::{
 };
 
 use crate::{
-    egress::route,
+    config::{self, destination::DestRef},
+    egress::{route, send},
     exits,
     forward::families::{
         serve::{ends, of_family, v4},
         translate::write,
     },
+    kernel::{clock, cpu},
     maps::{HITS, SCRATCH},
-    packet::{
-        access::{L3, Packet},
-        checksum,
-        tc::TcPacket,
-    },
+    packet::{access::Packet, checksum, tc::TcPacket},
     programs::{Tail, jump},
     rare::icmp::{
-        serve::{HEADER, Report, Reported, is_intact, read},
+        serve::{HEADER, Reported, is_intact, read},
         translate,
     },
-    table::{
-        alias_between,
-        track::{self, Dest, Table},
-    },
+    stats,
+    table::{alias, store::Table},
+    values::{icmp_error::IcmpError, parsed::L3},
 };
 
 /// Most bytes that are quoted behind the quoted network header: so many that no error is too long in either family.
@@ -40,7 +38,7 @@ const QUOTED: u32 = 512;
 /// Goes on with an error about entry `at`.
 #[inline(always)]
 pub fn go_on<A: Reported>(packet: TcPacket, at: u32) -> i32 {
-    let Some(hit) = HITS.get_ptr_mut(exits::cpu()) else { return TcPacket::DROP };
+    let Some(hit) = HITS.get_ptr_mut(cpu::number()) else { return TcPacket::DROP };
     // SAFETY: this CPU's own element.
     unsafe { hit.write(at) };
     jump(packet, of_family::<A>(Tail::CrossIcmp4, Tail::CrossIcmp6))
@@ -60,8 +58,8 @@ pub fn run<A: Reported, B: Reported>(packet: TcPacket) -> i32
 where
     Table: Store<A> + Store<B>,
 {
-    let (Some(report), Some(settings)) = (read::<A>(packet), track::settings()) else { return TcPacket::DROP };
-    let Some(at) = HITS.get(exits::cpu()).copied() else { return TcPacket::DROP };
+    let (Some(report), Some(settings)) = (read::<A>(packet), config::settings()) else { return TcPacket::DROP };
+    let Some(at) = HITS.get(cpu::number()).copied() else { return TcPacket::DROP };
     let Some(entry) = <Table as Store<A>>::connection(&Table, at) else { return TcPacket::DROP };
     // SAFETY: an element of the map.
     let c = unsafe { &*entry };
@@ -70,14 +68,14 @@ where
         return exits::drop(packet, Exit::DropMalformed);
     }
     if c.kind == conn_kind::CROSSED {
-        let Some((main, _)) = alias_between::connection::<A, B>(at, c) else { return TcPacket::DROP };
+        let Some((main, _)) = alias::connection_of::<A, B>(at, c) else { return TcPacket::DROP };
         let about = &report.about;
         // What `crossed` puts in is the virtual address and the client, wherever the error came from.
         let nowhere = |port| (Address::default(), port);
         let way = Way { source: nowhere(about.source_port), destination: nowhere(about.destination_port), ttl: p.ttl };
         return match translate::<A, B>(packet, report, &way) {
             Ok(()) => {
-                if let Some(hit) = HITS.get_ptr_mut(exits::cpu()) {
+                if let Some(hit) = HITS.get_ptr_mut(cpu::number()) {
                     // SAFETY: this CPU's own element.
                     unsafe { hit.write(main) };
                 }
@@ -87,7 +85,7 @@ where
             Err(exit) => exits::drop(packet, exit),
         };
     }
-    let Some(dest) = Dest::get(c.dest, settings.epoch) else { return exits::drop(packet, Exit::DropNoDestination) };
+    let Some(dest) = DestRef::get(c.dest, settings.epoch) else { return exits::drop(packet, Exit::DropNoDestination) };
     // SAFETY: an element of the map.
     let (to, family) = unsafe { (&(*dest.it).address, (*dest.it).family) };
     let own = packet.device() == 0;
@@ -101,13 +99,13 @@ where
         return exits::drop(packet, exit);
     }
     let Some(route) = route::scratch() else { return exits::drop(packet, Exit::DropInternal) };
-    if !route::route(packet, family, to, track::jiffies(), route) || route.local {
+    if !route::route(packet, family, to, clock::jiffies(), route) || route.local {
         return exits::drop(packet, Exit::DropNoRoute);
     }
     if dest.available() {
-        exits::packet_in(dest.id, length);
+        stats::packet_in(dest.id, length);
     }
-    exits::leave(packet, Exit::IcmpForwarded, route::send_tc(packet, route))
+    exits::leave(packet, Exit::IcmpForwarded, send::send_tc(packet, route))
 }
 
 /// Sends an error that was one of the other family to the client.
@@ -116,17 +114,17 @@ pub fn crossed<A: Reported>(packet: TcPacket) -> i32
 where
     Table: Store<A>,
 {
-    let (Some(report), Some(settings)) = (read::<A>(packet), track::settings()) else { return TcPacket::DROP };
-    let Some(at) = HITS.get(exits::cpu()).copied() else { return TcPacket::DROP };
+    let (Some(report), Some(settings)) = (read::<A>(packet), config::settings()) else { return TcPacket::DROP };
+    let Some(at) = HITS.get(cpu::number()).copied() else { return TcPacket::DROP };
     let Some(connection) = <Table as Store<A>>::connection(&Table, at) else { return TcPacket::DROP };
     // SAFETY: an element of the map.
-    translate::to_client(packet, report, settings, unsafe { &*connection }, track::jiffies())
+    translate::to_client(packet, report, settings, unsafe { &*connection }, clock::jiffies())
 }
 
 /// The error as the other family has it.
 #[inline(always)]
-fn error<A: Reported>(packet: TcPacket, report: &Report<A>) -> Option<Error> {
-    let h = report.header(packet)?;
+fn error<A: Reported>(packet: TcPacket, report: &IcmpError<A>) -> Option<Error> {
+    let h = serve::header(packet, report)?;
     // SAFETY: checked by `at`.
     let e = unsafe { Error { kind: (*h).kind, code: (*h).code, rest: u32::from_be((*h).rest) } };
     if v4::<A>() { cross::error6(&e, report.about.length) } else { cross::error4(&e) }
@@ -134,7 +132,7 @@ fn error<A: Reported>(packet: TcPacket, report: &Report<A>) -> Option<Error> {
 
 /// Writes the error anew: both network headers, the ICMP header, and what is quoted behind them.
 #[inline(always)]
-fn translate<A: Reported, B: Reported>(packet: TcPacket, report: &Report<A>, way: &Way) -> Result<(), Exit> {
+fn translate<A: Reported, B: Reported>(packet: TcPacket, report: &IcmpError<A>, way: &Way) -> Result<(), Exit> {
     let Some(error) = error(packet, report) else { return Err(Exit::DropUntranslatable) };
     let (outer, about) = (&report.outer, &report.about);
     let from = report.transport() as u32;
@@ -147,7 +145,7 @@ fn translate<A: Reported, B: Reported>(packet: TcPacket, report: &Report<A>, way
     let length = if left > QUOTED { QUOTED } else { left };
     // From 8 to QUOTED, in a form that the verifier reads so.
     let length = (length.wrapping_sub(1) & (QUOTED - 1)) + 1;
-    let Some(scratch) = SCRATCH.get_ptr_mut(exits::cpu()) else { return Err(Exit::DropInternal) };
+    let Some(scratch) = SCRATCH.get_ptr_mut(cpu::number()) else { return Err(Exit::DropInternal) };
     // SAFETY: this CPU's own element, which is longer; a helper call with a valid context.
     let quoted = unsafe {
         let quoted = (&raw mut (*scratch).payload).cast::<u8>();

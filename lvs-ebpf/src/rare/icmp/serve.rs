@@ -3,8 +3,10 @@
 //! An error travels against the packet that it quotes: one about a reply comes from the client's side and goes to the real
 //! server, one about a client's packet comes from the server's side and goes to the client.
 
+use crate::values::icmp_error::IcmpError;
 use core::hint::black_box;
 
+use crate::values::icmp_error::OFFSETS;
 use lvs_common::{
     abi::{AF_INET, Settings, conn_kind},
     exit::Exit,
@@ -15,20 +17,18 @@ use lvs_common::{
 };
 
 use crate::{
+    config::{self, watch},
     exits,
+    kernel::{clock, cpu},
     maps::{REPORTS4, REPORTS6},
-    packet::{
-        access::{L3, Packet},
-        checksum,
-        parse::{Family, Parsed},
-        tc::TcPacket,
-    },
+    packet::{access::Packet, checksum, parse::Family, tc::TcPacket},
     programs::{Tail, jump},
     rare::icmp::{
         families,
         translate::{self, Replaced},
     },
-    table::track::{self, Table},
+    table::{find, store::Table},
+    values::parsed::L3,
 };
 
 /// Bytes that are made linear: an error's headers, those of a tunnel's packet in it and of the client's packet in that.
@@ -36,62 +36,29 @@ const LINEAR: u32 = 256;
 /// Bytes of an ICMP header.
 pub const HEADER: usize = size_of::<Icmp>();
 
-/// Offsets that a header can begin at: what bounds them for the verifier.
-pub const OFFSETS: usize = 0x3ff;
-
-/// An ICMP error.
-pub struct Report<A> {
-    /// The error itself.
-    pub outer: Parsed<A>,
-    /// The packet it quotes, turned round: source and destination as those of a packet that travels the error's way.
-    pub about: Parsed<A>,
-    /// Where that stands in the frame.
-    quote: usize,
-}
-
-impl<A> Report<A> {
-    /// The error's header.
-    #[inline(always)]
-    pub fn header(&self, packet: TcPacket) -> Option<*mut Icmp> {
-        packet.at::<Icmp>(self.outer.l4() & OFFSETS)
-    }
-
-    /// Where the quoted packet begins.
-    #[inline(always)]
-    pub fn quote(&self) -> usize {
-        self.quote & OFFSETS
-    }
-
-    /// Where the quoted packet's transport header begins.
-    #[inline(always)]
-    pub fn transport(&self) -> usize {
-        self.about.l4() & OFFSETS
-    }
-}
-
 /// A family whose errors are read.
 pub trait Reported: Family + Replaced + 'static {
     /// This CPU's place for one: the stack has none left.
-    fn report() -> Option<*mut Report<Self>>;
+    fn report() -> Option<*mut IcmpError<Self>>;
 }
 
 impl Reported for u32 {
     #[inline(always)]
-    fn report() -> Option<*mut Report<u32>> {
-        REPORTS4.get_ptr_mut(exits::cpu())
+    fn report() -> Option<*mut IcmpError<u32>> {
+        REPORTS4.get_ptr_mut(cpu::number())
     }
 }
 
 impl Reported for [u32; 4] {
     #[inline(always)]
-    fn report() -> Option<*mut Report<[u32; 4]>> {
-        REPORTS6.get_ptr_mut(exits::cpu())
+    fn report() -> Option<*mut IcmpError<[u32; 4]>> {
+        REPORTS6.get_ptr_mut(cpu::number())
     }
 }
 
 /// Reads an ICMP error about a packet from where the error goes.
 #[inline(always)]
-pub fn read<A: Reported>(packet: TcPacket) -> Option<&'static Report<A>> {
+pub fn read<A: Reported>(packet: TcPacket) -> Option<&'static IcmpError<A>> {
     if !read_error::<A>(packet) || !read_quote::<A>(packet) {
         return None;
     }
@@ -142,23 +109,23 @@ where
     Table: Store<A>,
 {
     let Some(report) = read::<A>(packet) else { return exits::pass(packet, Exit::NotOurs) };
-    let Some(settings) = track::settings() else { return TcPacket::PASS };
-    let (virt, reply) = track::watched(report.about.source, report.about.destination, settings);
+    let Some(settings) = config::settings() else { return TcPacket::PASS };
+    let (virt, reply) = watch::watched(report.about.source, report.about.destination, settings);
     if !(virt || reply) || !packet.for_this_host() {
         return exits::pass(packet, Exit::NotOurs);
     }
-    let now = track::jiffies();
-    if virt && let Some((at, connection)) = track::of_client(&report.about) {
+    let now = clock::jiffies();
+    if virt && let Some((at, connection)) = find::of_client(&report.about) {
         // SAFETY: an element of the map.
         let c = unsafe { &*connection };
-        if !track::expired(c, now) {
+        if !find::expired(c, now) {
             if c.is_crossed() {
                 return families::go_on::<A>(packet, at);
             }
             return translate::to_server(packet, report, settings, c, now);
         }
     }
-    if reply && let Some((at, connection)) = track::of_server(&report.about) {
+    if reply && let Some((at, connection)) = find::of_server(&report.about) {
         // SAFETY: an element of the map.
         let c = unsafe { &*connection };
         if c.kind == conn_kind::CROSSED {
@@ -174,7 +141,7 @@ where
 
 /// Serves an error about no connection.
 #[inline(always)]
-pub fn unknown<A: Reported>(packet: TcPacket, report: &Report<A>, settings: &Settings) -> i32 {
+pub fn unknown<A: Reported>(packet: TcPacket, report: &IcmpError<A>, settings: &Settings) -> i32 {
     if settings.sysctls.schedule_icmp == 0 {
         return exits::pass(packet, Exit::NotOurs);
     }
@@ -192,7 +159,7 @@ pub fn unknown<A: Reported>(packet: TcPacket, report: &Report<A>, settings: &Set
 
 /// Whether the error's checksum is right: one that is translated incrementally would otherwise stay wrong unseen.
 #[inline(always)]
-pub fn is_intact<A: Reported>(packet: TcPacket, report: &Report<A>) -> bool {
+pub fn is_intact<A: Reported>(packet: TcPacket, report: &IcmpError<A>) -> bool {
     let outer = &report.outer;
     let end = (L3 as u32).wrapping_add(outer.length);
     let length = end.wrapping_sub(outer.l4() as u32);
@@ -203,4 +170,10 @@ pub fn is_intact<A: Reported>(packet: TcPacket, report: &Report<A>) -> bool {
         checksum::pseudo(outer.source.widen().0, outer.destination.widen().0, protocol::ICMPV6, length)
     };
     lvs_common::checksum::fold(sum + pseudo) == 0xffff
+}
+
+/// The error's header.
+#[inline(always)]
+pub fn header<A>(packet: TcPacket, report: &IcmpError<A>) -> Option<*mut Icmp> {
+    packet.at::<Icmp>(report.outer.l4() & OFFSETS)
 }

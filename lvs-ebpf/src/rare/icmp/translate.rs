@@ -1,5 +1,6 @@
 //! Errors that go on: to the real server as its packets do, or to the client as if the virtual address had sent them.
 
+use crate::rare::icmp::serve;
 use aya_ebpf::bindings::__sk_buff;
 use lvs_common::{
     abi::{AF_INET, Connection, Forward, Settings},
@@ -10,7 +11,8 @@ use lvs_common::{
 };
 
 use crate::{
-    egress::route,
+    config::destination::DestRef,
+    egress::{route, send},
     exits,
     forward::{
         fullnat,
@@ -18,15 +20,16 @@ use crate::{
         tunnel::{self, Outer},
     },
     packet::{access::Packet, tc::TcPacket, ttl},
-    rare::icmp::serve::{Report, Reported, is_intact},
-    table::track::Dest,
+    rare::icmp::serve::{Reported, is_intact},
+    stats,
+    values::icmp_error::IcmpError,
 };
 
 /// Sends an error about a reply to the real server that made it.
 #[inline(always)]
 pub fn to_server<A: Reported>(
     packet: TcPacket,
-    report: &Report<A>,
+    report: &IcmpError<A>,
     settings: &Settings,
     c: &Connection<A>,
     now: u64,
@@ -38,7 +41,7 @@ pub fn to_server<A: Reported>(
     if !is_intact(packet, report) {
         return exits::drop(packet, Exit::DropMalformed);
     }
-    let Some(dest) = Dest::get(c.dest, settings.epoch) else { return exits::drop(packet, Exit::DropNoDestination) };
+    let Some(dest) = DestRef::get(c.dest, settings.epoch) else { return exits::drop(packet, Exit::DropNoDestination) };
     // SAFETY: an element of the map.
     let (to, family, cache) = unsafe { (&(*dest.it).address, (*dest.it).family, &raw mut (*dest.it).hop) };
     let Some(route) = route::scratch() else { return exits::drop(packet, Exit::DropInternal) };
@@ -70,19 +73,19 @@ pub fn to_server<A: Reported>(
         return exits::drop(packet, Exit::DropInternal);
     }
     if dest.available() {
-        exits::packet_in(dest.id, p.length);
+        stats::packet_in(dest.id, p.length);
     }
     if route.local {
         return exits::pass(packet, Exit::Local);
     }
-    exits::leave(packet, Exit::IcmpForwarded, route::send_tc(packet, route))
+    exits::leave(packet, Exit::IcmpForwarded, send::send_tc(packet, route))
 }
 
 /// Sends an error about a client's packet to the client.
 #[inline(always)]
 pub fn to_client<A: Reported>(
     packet: TcPacket,
-    report: &Report<A>,
+    report: &IcmpError<A>,
     settings: &Settings,
     c: &Connection<A>,
     now: u64,
@@ -115,15 +118,15 @@ pub fn to_client<A: Reported>(
     if !done {
         return exits::drop(packet, Exit::DropInternal);
     }
-    if let Some(dest) = Dest::get(c.dest, settings.epoch)
+    if let Some(dest) = DestRef::get(c.dest, settings.epoch)
         && dest.available()
     {
-        exits::packet_out(dest.id, p.length);
+        stats::packet_out(dest.id, p.length);
     }
     let verdict = match (own, route.local) {
         (true, _) => TcPacket::PASS,
-        (false, true) => route::send_local(packet),
-        (false, false) => route::send_tc(packet, route),
+        (false, true) => send::send_local(packet),
+        (false, false) => send::send_tc(packet, route),
     };
     exits::leave(packet, Exit::IcmpForwarded, verdict)
 }
@@ -131,8 +134,8 @@ pub fn to_client<A: Reported>(
 /// Takes `less` bytes off the MTU that an error tells: what the director adds to the client's packets. The quoted packet is
 /// longer than the client's by as much, and stays so: nobody looks at that.
 #[inline(always)]
-fn narrow<A: Reported>(packet: TcPacket, r: &Report<A>, less: u32) -> bool {
-    let Some(h) = r.header(packet) else { return false };
+fn narrow<A: Reported>(packet: TcPacket, r: &IcmpError<A>, less: u32) -> bool {
+    let Some(h) = serve::header(packet, r) else { return false };
     // SAFETY: checked by `at`.
     unsafe {
         let (v6, before) = (A::FAMILY != AF_INET, (*h).rest);
@@ -186,7 +189,7 @@ fn replace<A: Reported>(packet: TcPacket, side: Side, address: &A, port: u16, lo
 }
 
 #[inline(always)]
-fn replace_in<A: Reported>(packet: TcPacket, r: &Report<A>, side: Side, address: A, port: u16, lower: bool) -> bool {
+fn replace_in<A: Reported>(packet: TcPacket, r: &IcmpError<A>, side: Side, address: A, port: u16, lower: bool) -> bool {
     let (old_outer, old_inner, old_port, port_at) = match side {
         Side::Destination => (r.outer.destination, r.about.destination, r.about.destination_port, r.transport()),
         Side::Source => (r.outer.source, r.about.source, r.about.source_port, r.transport() + 2),
@@ -225,7 +228,7 @@ fn replace_in<A: Reported>(packet: TcPacket, r: &Report<A>, side: Side, address:
         unsafe { *field = port }
         change += checksum::difference(old_port as u32, port as u32);
     }
-    let Some(h) = r.header(packet) else { return false };
+    let Some(h) = serve::header(packet, r) else { return false };
     // SAFETY: checked by `at`.
     unsafe { (*h).check = checksum::update((*h).check, change) }
     nat::replace_address(packet, side, address, outer, lower)

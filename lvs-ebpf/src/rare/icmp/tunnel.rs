@@ -1,5 +1,7 @@
 //! Errors about the outer packet of a tunnel: the client gets one about its own packet inside.
 
+use crate::rare::icmp::serve;
+use crate::values::icmp_error::OFFSETS;
 use aya_ebpf::helpers::generated::bpf_skb_adjust_room;
 use lvs_common::{
     abi::{AF_INET, Forward},
@@ -10,16 +12,13 @@ use lvs_common::{
 };
 
 use crate::{
+    config::{self, destination::DestRef},
+    egress::refuse,
     exits,
-    packet::{
-        access::{L3, Packet},
-        tc::TcPacket,
-    },
-    rare::{
-        icmp::serve::{OFFSETS, Reported, is_intact, read, unknown},
-        reject,
-    },
-    table::track::{self, Dest, Table},
+    packet::{access::Packet, tc::TcPacket},
+    rare::icmp::serve::{Reported, is_intact, read, unknown},
+    table::{find, store::Table},
+    values::parsed::L3,
 };
 
 /// `BPF_ADJ_ROOM_MAC`.
@@ -33,15 +32,15 @@ where
     Table: Store<A>,
 {
     let Some(report) = read::<A>(packet) else { return exits::pass(packet, Exit::NotOurs) };
-    let Some(settings) = track::settings() else { return TcPacket::PASS };
+    let Some(settings) = config::settings() else { return TcPacket::PASS };
     let Some(at) = inner(packet, report.about.carried, report.transport()) else {
         return unknown(packet, report, settings);
     };
     let Ok(p) = A::quoted(packet, at) else { return exits::pass(packet, Exit::NotOurs) };
-    let Some((_, connection)) = track::of_client(&p) else { return unknown(packet, report, settings) };
+    let Some((_, connection)) = find::of_client(&p) else { return unknown(packet, report, settings) };
     // SAFETY: an element of the map.
     let (mode, id) = unsafe { ((*connection).forward, (*connection).dest) };
-    let Some(dest) = Dest::get(id, settings.epoch) else { return exits::pass(packet, Exit::NotOurs) };
+    let Some(dest) = DestRef::get(id, settings.epoch) else { return exits::pass(packet, Exit::NotOurs) };
     // SAFETY: an element of the map.
     if mode != Forward::Tunnel as u8 || unsafe { (*dest.it).address } != report.about.source.widen() {
         return exits::pass(packet, Exit::NotOurs);
@@ -49,7 +48,7 @@ where
     if !is_intact(packet, report) {
         return exits::drop(packet, Exit::DropMalformed);
     }
-    let Some(header) = report.header(packet) else { return exits::drop(packet, Exit::DropMalformed) };
+    let Some(header) = serve::header(packet, report) else { return exits::drop(packet, Exit::DropMalformed) };
     // SAFETY: checked by `at`.
     let (kind, code, rest) = unsafe { ((*header).kind, (*header).code, u32::from_be((*header).rest)) };
     let overhead = at.wrapping_sub(report.quote()) as u32;
@@ -61,7 +60,7 @@ where
     if unsafe { bpf_skb_adjust_room(packet.0, surplus.wrapping_neg(), ROOM_AFTER_MAC, 0) } != 0 {
         return exits::drop(packet, Exit::DropInternal);
     }
-    reject::answer::<TcPacket, A>(packet, kind, code, rest, [0, 0])
+    refuse::icmp_error::<TcPacket, A>(packet, kind, code, rest, [0, 0])
 }
 
 /// Where the packet inside a tunnel's quoted packet begins, whose transport header is at `l4`.

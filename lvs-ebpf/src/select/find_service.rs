@@ -1,0 +1,62 @@
+//! Third stage: the virtual service of a packet without a connection.
+
+use crate::config::service::ServiceRef;
+use lvs_common::{
+    abi::{FwmarkKey, IpAddress, ServiceKey, Settings, settings_flags},
+    wire::protocol,
+};
+
+use crate::{
+    maps::{FWMARKS, SERVICE4, SERVICE6},
+    values::parsed::Parsed,
+};
+
+/// FTP's port.
+pub const FTP: u16 = 21u16.to_be();
+/// FTP's data port.
+pub const FTP_DATA: u16 = 20u16.to_be();
+/// First port that needs no privilege: FTP's passive data connections go there.
+const UNPRIVILEGED: u16 = 1024;
+
+/// The service on exactly this address, port and protocol.
+#[inline(always)]
+fn exact<A: IpAddress>(address: A, port: u16, protocol: u8, epoch: u64) -> Option<ServiceRef> {
+    // SAFETY: the value is a plain number, copied at once.
+    let id = unsafe {
+        if A::HEADER == 20 {
+            let key = ServiceKey { address: address.widen().0[0], port, protocol, pad: 0 };
+            SERVICE4.get(key).copied()
+        } else {
+            let key = ServiceKey { address: address.widen().0, port, protocol, pad: 0 };
+            SERVICE6.get(key).copied()
+        }
+    }?;
+    ServiceRef::get(id, epoch)
+}
+
+/// Finds the service of a packet with `mark` in IPVS's order: mark, exact port, FTP's data ports, any port.
+#[inline(always)]
+pub fn find<A: IpAddress>(p: &Parsed<A>, mark: u32, settings: &Settings) -> Option<ServiceRef> {
+    let epoch = settings.epoch;
+    if mark != 0 && settings.flags & settings_flags::FWMARK != 0 {
+        // SAFETY: as in `exact`.
+        let id = unsafe { FWMARKS.get(FwmarkKey { mark, family: A::FAMILY as u32 }).copied() };
+        if let Some(found) = id.and_then(|id| ServiceRef::get(id, epoch)) {
+            return Some(found);
+        }
+    }
+    if let Some(found) = exact(p.destination, p.destination_port, p.protocol, epoch) {
+        return Some(found);
+    }
+    if p.protocol == protocol::TCP
+        && settings.flags & settings_flags::FTP != 0
+        && (p.destination_port == FTP_DATA || u16::from_be(p.destination_port) >= UNPRIVILEGED)
+        && let Some(found) = exact(p.destination, FTP, protocol::TCP, epoch)
+    {
+        return Some(found);
+    }
+    if settings.flags & settings_flags::ANY_PORT != 0 {
+        return exact(p.destination, 0, p.protocol, epoch);
+    }
+    None
+}

@@ -1,0 +1,46 @@
+//! Traffic counted by destination.
+
+use crate::{
+    kernel::{cpu, params},
+    maps::COUNTERS,
+};
+use lvs_common::abi::{Counters, DestId};
+
+/// This CPU's counters of a destination.
+#[inline(always)]
+fn counters(dest: DestId) -> Option<*mut Counters> {
+    COUNTERS.get_ptr_mut(cpu::number().wrapping_mul(params::dests()).wrapping_add(dest))
+}
+
+/// Counts a packet of `bytes` from a client to `dest`.
+#[inline(always)]
+pub fn packet_in(dest: DestId, bytes: u32) {
+    if let Some(c) = counters(dest) {
+        // SAFETY: only this CPU writes this element, and nothing interrupts it with another packet.
+        unsafe {
+            (*c).in_packets += 1;
+            (*c).in_bytes += bytes as u64;
+        }
+    }
+}
+
+/// Counts a reply of `bytes` from `dest`.
+#[inline(always)]
+pub fn packet_out(dest: DestId, bytes: u32) {
+    if let Some(c) = counters(dest) {
+        // SAFETY: as above.
+        unsafe {
+            (*c).out_packets += 1;
+            (*c).out_bytes += bytes as u64;
+        }
+    }
+}
+
+/// Counts a connection that was scheduled to `dest`.
+#[inline(always)]
+pub fn connection(dest: DestId) {
+    if let Some(c) = counters(dest) {
+        // SAFETY: as above.
+        unsafe { (*c).conns += 1 }
+    }
+}

@@ -1,0 +1,97 @@
+//! Second stage: the connection a packet belongs to, and what the packet does to it.
+
+use crate::config::destination::DestRef;
+use crate::table::store::Table;
+
+use lvs_common::{
+    abi::{Connection, Forward, IpAddress, Settings, conn_kind},
+    table::{self, Hash, Store},
+    wire::protocol,
+};
+
+use crate::{kernel::params, packet::parse::Family, table::alias, values::parsed::Parsed};
+
+/// A connection found: its entry's index and itself.
+pub type Found<A> = (u32, *mut Connection<A>);
+
+/// Hash of a client's side.
+#[inline(always)]
+pub fn hash<A: IpAddress>(client: A, port: u16, protocol: u8) -> Hash {
+    table::hash(client, port, protocol, params::secret())
+}
+
+/// Hash of a connection or template.
+#[inline(always)]
+pub fn hash_of<A: IpAddress>(c: &Connection<A>) -> Hash {
+    if c.kind == conn_kind::TEMPLATE {
+        return table::template_hash(c.client, c.virt, c.virt_port, c.protocol, c.engine, params::secret());
+    }
+    hash(c.client, c.client_port, c.protocol)
+}
+
+/// The connection of a client's packet.
+#[inline(always)]
+pub fn of_client<A: Family>(p: &Parsed<A>) -> Option<Found<A>>
+where
+    Table: Store<A>,
+{
+    table::find(&Table, hash(p.source, p.source_port, p.protocol), |c| is_of_client(c, p))
+}
+
+/// Whether `p` is from the client of `c`.
+#[inline(always)]
+pub fn is_of_client<A: IpAddress>(c: &Connection<A>, p: &Parsed<A>) -> bool {
+    c.client == p.source
+        && c.client_port == p.source_port
+        && c.virt == p.destination
+        && c.virt_port == p.destination_port
+        && c.protocol == p.protocol
+        && c.kind == conn_kind::CONNECTION
+}
+
+/// The connection that a packet is a reply of: to its client, from the real server (NAT) or the virtual address.
+#[inline(always)]
+pub fn of_server<A: Family>(p: &Parsed<A>) -> Option<Found<A>>
+where
+    Table: Store<A>,
+{
+    let (at, connection) = table::find(&Table, hash(p.destination, p.destination_port, p.protocol), |c| {
+        c.client == p.destination
+            && c.client_port == p.destination_port
+            && c.protocol == p.protocol
+            && match (c.kind, c.forward) {
+                (conn_kind::CONNECTION, Forward::MASQ) => c.real == p.source && c.real_port == p.source_port,
+                (conn_kind::TEMPLATE, _) | (conn_kind::CONNECTION, Forward::FULLNAT) => false,
+                _ => c.virt == p.source && c.virt_port == p.source_port,
+            }
+    })?;
+    alias::resolve(at, connection)
+}
+
+/// The mode of a connection, a [`Forward`] as its number. Read each time: see [`Outer::new`](crate::forward::tunnel::Outer::new).
+#[inline(always)]
+pub fn mode<A>(c: *mut Connection<A>) -> u8 {
+    // SAFETY: an element of the map.
+    unsafe { (&raw const (*c).forward).read_volatile() }
+}
+
+/// Whether a connection's time is over at `now`.
+#[inline(always)]
+pub fn expired<A>(c: &Connection<A>, now: u64) -> bool {
+    now.wrapping_sub(c.last_seen) as i64 > c.timeout as i64
+}
+
+/// Whether a UDP connection leaves its destination with the next packet, as that was removed or quiesced
+/// (`expire_udp_conn`). A template that still leads there keeps it.
+#[inline(always)]
+pub fn moves_on<A>(c: &Connection<A>, dest: &DestRef, settings: &Settings) -> bool {
+    settings.sysctls.expire_udp_conn != 0
+        && c.protocol == protocol::UDP
+        && (!dest.available() || dest.config().weight == 0 && c.control == 0)
+}
+
+/// Whether a connection is such a one.
+#[inline(always)]
+pub fn is_bypass<A>(c: &Connection<A>) -> bool {
+    c.forward == Forward::Bypass as u8
+}

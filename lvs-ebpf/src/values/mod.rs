@@ -1,0 +1,10 @@
+pub mod clock;
+pub mod datagram;
+pub mod icmp_error;
+pub mod locality_key;
+pub mod log_line;
+pub mod parsed;
+pub mod pending_reset;
+pub mod request;
+pub mod route;
+pub mod scratch;
