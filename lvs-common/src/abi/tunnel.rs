@@ -54,6 +54,11 @@ pub struct TunnelForm {
 }
 
 impl TunnelForm {
+    /// Whether the headers include a checksum over the inner packet.
+    pub const fn is_summed(&self, flags: u8) -> bool {
+        flags & self.summed != 0
+    }
+
     /// Whether the user may name a port.
     pub const fn has_port(&self) -> bool {
         !matches!(self.port, Port::None)
@@ -100,7 +105,7 @@ macro_rules! tunnels {
                 match self {
                     $(TunnelKind::$kind => {
                         const FORM: TunnelForm = TUNNELS[$number];
-                        flags & FORM.summed != 0
+                        FORM.is_summed(flags)
                     })+
                     _ => false,
                 }
