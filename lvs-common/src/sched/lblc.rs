@@ -52,7 +52,7 @@ pub fn pick<D: Destinations + ?Sized, L: Locality>(list: &D, locality: &L, key: 
         }
     }
     let dest = list.best(scan::WLC);
-    if dest != 0 {
+    if dest.is_some() {
         let mut dests = locality::empty();
         dests[0] = dest;
         locality.put(&key.virt, &Entry { used: key.now, changed: key.now, dests });

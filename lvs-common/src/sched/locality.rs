@@ -23,7 +23,7 @@ const _: () = assert!(size_of::<Entry>() == 80);
 /// follows each turn.
 #[inline(always)]
 pub fn empty() -> [DestId; SET] {
-    let none: DestId = 0;
+    let none = DestId::NONE;
     // SAFETY: a variable of this function's.
     [unsafe { (&raw const none).read_volatile() }; SET]
 }

@@ -119,7 +119,7 @@ impl<V: Visit> OneByOne<V> {
     #[inline(always)]
     pub fn show<D: Destinations + ?Sized>(list: &D, visit: V) -> V {
         let walk = OneByOne { at: list.head(), visit };
-        if walk.at == 0 { walk.visit } else { list.walk(list.count(), walk).visit }
+        if walk.at.is_none() { walk.visit } else { list.walk(list.count(), walk).visit }
     }
 }
 
@@ -128,7 +128,7 @@ impl<V: Visit> Walk for OneByOne<V> {
     fn step<D: Destinations + ?Sized>(&mut self, list: &D) -> bool {
         let Some(dest) = list.get(self.at) else { return true };
         self.at = dest.next;
-        self.visit.visit(&dest) || self.at == 0
+        self.visit.visit(&dest) || self.at.is_none()
     }
 }
 
@@ -147,7 +147,7 @@ pub trait Table: Copy {
 impl Table for &[DestId] {
     #[inline(always)]
     fn slot(&self, index: u32) -> DestId {
-        self.get(index as usize).copied().unwrap_or(0)
+        self.get(index as usize).copied().unwrap_or(DestId::NONE)
     }
 }
 
@@ -200,11 +200,11 @@ const fn bucket(value: u32, bits: u32) -> u32 {
 /// guard, and the verifier then sees a missing destination's fields being read.
 #[inline(always)]
 fn usable<D: Destinations + ?Sized>(list: &D, id: DestId) -> DestId {
-    if id == 0 {
-        return 0;
+    if id.is_none() {
+        return id;
     }
-    let Some(dest) = list.get(id) else { return 0 };
-    if dest.usable() { id } else { 0 }
+    let Some(dest) = list.get(id) else { return DestId::NONE };
+    if dest.usable() { id } else { DestId::NONE }
 }
 
 /// Picks by whatever scheduler the service has. `state` is its state word.
@@ -235,7 +235,7 @@ pub fn pick<D: Destinations, T: Table, L: locality::Locality>(
         MH => mh::pick(list, table, config.flags, key),
         LBLC => lblc::pick(list, locality, key),
         LBLCR => lblcr::pick(list, locality, key),
-        _ => 0,
+        _ => DestId::NONE,
     };
     Pick { dest, state }
 }

@@ -82,7 +82,7 @@ pub fn best<D: Destinations + ?Sized>(list: &D, scheduler: u8) -> DestId {
         NQ => preferred::<Nq, D>(list),
         FO => preferred::<Fo, D>(list),
         OVF => preferred::<Ovf, D>(list),
-        _ => 0,
+        _ => DestId::NONE,
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 };
 
 use lvs_common::{
-    abi::{Address, DestId, RosterEntry, SCHEDULERS, Scheduler, ServiceConfig, service_flags},
+    abi::{Address, DestId, RosterEntry, SCHEDULERS, Scheduler, ServiceConfig, ServiceId, service_flags},
     sched::{
         self, Candidate, Destinations, OneByOne, Pick, PickKey, TableDest, Visit, Walk,
         change::{self, Change},
@@ -68,7 +68,7 @@ pub struct Service {
 
 impl Destinations for Service {
     fn head(&self) -> DestId {
-        self.order.first().copied().unwrap_or(0)
+        self.order.first().copied().unwrap_or(DestId::NONE)
     }
 
     fn count(&self) -> u32 {
@@ -76,7 +76,7 @@ impl Destinations for Service {
     }
 
     fn get(&self, id: DestId) -> Option<Candidate> {
-        let server = self.servers.get((id as usize).checked_sub(1)?)?;
+        let server = self.servers.get((id.get() as usize).checked_sub(1)?)?;
         let place = self.order.iter().position(|other| *other == id)?;
         Some(Candidate {
             id,
@@ -84,7 +84,7 @@ impl Destinations for Service {
             active: server.active,
             inactive: server.inactive,
             overloaded: server.overloaded,
-            next: self.order.get(place + 1).copied().unwrap_or(0),
+            next: self.order.get(place + 1).copied().unwrap_or(DestId::NONE),
         })
     }
 
@@ -106,12 +106,12 @@ impl Destinations for Service {
         if !self.rostered {
             return OneByOne::show(self, visit);
         }
-        let server = |id: DestId| self.servers.get((id as usize).wrapping_sub(1));
+        let server = |id: DestId| self.servers.get((id.get() as usize).wrapping_sub(1));
         let entry = |id: &DestId| RosterEntry { id: *id, weight: server(*id).unwrap().weight };
         let entries: Vec<RosterEntry> = self.order.iter().map(entry).filter(|entry| entry.weight != 0).collect();
         // Places in no order.
         let places: Vec<u32> = (1..=roster::parts(entries.len()) as u32).map(|at| 1 + at * 73 % 1009).collect();
-        let parts: HashMap<u32, _> = roster::build(1, &entries, &places).collect();
+        let parts: HashMap<u32, _> = roster::build(ServiceId::new(1), &entries, &places).collect();
         // Slot 0 of the destinations is there, and none.
         let load = |id| Some(server(id).map_or((0, false), Server::load));
         let mut at = places.first().copied();
@@ -188,7 +188,7 @@ impl Service {
                         configured: true,
                     });
                 }
-                self.order.insert(0, index as DestId + 1);
+                self.order.insert(0, DestId::new(index as u32 + 1));
                 self.edit(index, number("-w", 1), number("-x", 0), number("-y", 0));
                 Change::Added
             }
@@ -197,11 +197,11 @@ impl Service {
                 Change::Edited
             }
             "-d" => {
-                let dest = found.unwrap() as DestId + 1;
+                let dest = DestId::new(found.unwrap() as u32 + 1);
                 let place = self.order.iter().position(|id| *id == dest).unwrap();
                 self.order.remove(place);
-                self.servers[dest as usize - 1].configured = false;
-                let predecessor = place.checked_sub(1).map_or(0, |before| self.order[before]);
+                self.servers[dest.get() as usize - 1].configured = false;
+                let predecessor = place.checked_sub(1).map_or(DestId::NONE, |before| self.order[before]);
                 Change::Removed { dest, predecessor }
             }
             other => panic!("no such command: {other}"),
@@ -224,7 +224,7 @@ impl Service {
             .order
             .iter()
             .map(|&id| {
-                let server = &self.servers[id as usize - 1];
+                let server = &self.servers[id.get() as usize - 1];
                 TableDest {
                     id,
                     weight: server.weight,
@@ -241,11 +241,11 @@ impl Service {
         self.config.weight_gcd = gcd;
         self.state = change::state(&self.config, self.state, change);
         self.table = if self.config.scheduler == Scheduler::Mh as u8 {
-            let mut slots = Box::new([0; mh::SLOTS]);
+            let mut slots = Box::new([DestId::NONE; mh::SLOTS]);
             assert!(mh::build(&dests, &mut vec![mh::Turns::default(); dests.len()], &mut slots));
             slots.to_vec()
         } else {
-            let mut slots = vec![0; sh::BUCKETS];
+            let mut slots = vec![DestId::NONE; sh::BUCKETS];
             if self.config.scheduler == Scheduler::Dh as u8 {
                 dh::build(&dests, &mut slots);
             } else {
@@ -271,7 +271,7 @@ impl Service {
             return *dest;
         }
         let dest = self.pick(key);
-        if dest != 0 {
+        if dest.is_some() {
             self.templates.insert(key.client, dest);
         }
         dest
@@ -279,7 +279,7 @@ impl Service {
 
     /// Binds a connection to `dest` and counts it through these packets.
     pub fn bind(&mut self, dest: DestId, protocol: u8, packets: &[(Direction, u8)]) {
-        let server = &mut self.servers[dest as usize - 1];
+        let server = &mut self.servers[dest.get() as usize - 1];
         server.inactive += 1;
         if overload::bind_overloads(server.active + server.inactive, server.upper) {
             server.overloaded = true;

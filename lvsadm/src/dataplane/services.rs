@@ -39,7 +39,7 @@ impl Plane {
 
     /// Whether there is any.
     pub fn has_services(&self) -> bool {
-        (1..self.settings().services_used).any(|id| self.is_present(id))
+        self.settings().service_slots().any(|id| self.is_present(id))
     }
 
     /// The service of a key, if it is configured.
@@ -59,7 +59,7 @@ impl Plane {
             }
         };
         match found {
-            Ok(id) if self.is_present(id) => Ok(Some(id)),
+            Ok(Pod(id)) if self.is_present(id) => Ok(Some(id)),
             Ok(_) => Ok(None),
             Err(error) if absent(&error) => Ok(None),
             Err(error) => Err(failed(anyhow::Error::new(error).context("cannot look a service up"))),
@@ -71,7 +71,7 @@ impl Plane {
         macro_rules! put {
             ($map:expr, $key:expr) => {
                 match id {
-                    Some(id) => $map.insert($key, id, 0),
+                    Some(id) => $map.insert($key, Pod(id), 0),
                     None => $map.remove(&$key),
                 }
             };
@@ -98,7 +98,7 @@ impl Plane {
 
     /// Takes keys out of the index whose services are not configured: what a deletion leaves until it is in force.
     pub fn sweep_index(&mut self) -> anyhow::Result<()> {
-        for id in 1..self.settings().services_used {
+        for id in self.settings().service_slots() {
             if !self.is_present(id) && field!(self.services, id, serial) != 0 {
                 self.forget_service(id)?;
             }
@@ -123,7 +123,7 @@ impl Plane {
                 self.fwmarks.get(&Pod(FwmarkKey { mark, family: u32::from(family.number()) }), 0)
             }
         };
-        if holder.is_ok_and(|holder| holder == id) { self.index(&key, None) } else { Ok(()) }
+        if holder.is_ok_and(|Pod(holder)| holder == id) { self.index(&key, None) } else { Ok(()) }
     }
 
     /// Stages a new service in slot `id`.
@@ -158,7 +158,7 @@ impl Plane {
         let config = self.service_config(id);
         let mut ids = Vec::with_capacity(config.dest_count as usize);
         let mut at = config.head;
-        while at != 0 && at < self.dests.count() && ids.len() < config.dest_count as usize {
+        while at.is_some() && at.get() < self.dests.count() && ids.len() < config.dest_count as usize {
             ids.push(at);
             at = self.dest_config(at).next;
         }
@@ -233,21 +233,21 @@ pub fn check_count(scheduler: u8, count: u32) -> Result<()> {
     if scheduler == MH && count as usize > mh::SLOTS { Err(Error::Invalid) } else { Ok(()) }
 }
 
-/// The slots of a hashing scheduler's table, `None` for the others.
-fn table_of(scheduler: u8, dests: &[TableDest]) -> Result<Option<Vec<DestId>>> {
-    Ok(match scheduler {
+/// The slots of a hashing scheduler's table, as the map's words; `None` for the others.
+fn table_of(scheduler: u8, dests: &[TableDest]) -> Result<Option<Vec<u32>>> {
+    let table: Option<Vec<DestId>> = match scheduler {
         DH => {
-            let mut slots = vec![0; dh::BUCKETS];
+            let mut slots = vec![DestId::NONE; dh::BUCKETS];
             dh::build(dests, &mut slots);
             Some(slots)
         }
         SH => {
-            let mut slots = vec![0; sh::BUCKETS];
+            let mut slots = vec![DestId::NONE; sh::BUCKETS];
             sh::build(dests, &mut slots);
             Some(slots)
         }
         MH => {
-            let mut slots = Box::new([0; mh::SLOTS]);
+            let mut slots = Box::new([DestId::NONE; mh::SLOTS]);
             let mut turns = vec![mh::Turns::default(); dests.len()];
             if !mh::build(dests, &mut turns, &mut slots) {
                 return Err(Error::Invalid);
@@ -255,5 +255,6 @@ fn table_of(scheduler: u8, dests: &[TableDest]) -> Result<Option<Vec<DestId>>> {
             Some(slots.to_vec())
         }
         _ => None,
-    })
+    };
+    Ok(table.map(|slots| slots.into_iter().map(DestId::get).collect()))
 }
