@@ -1,4 +1,4 @@
-//! JSON as docs/JSON.md has it, and metrics as Prometheus reads them.
+//! JSON as docs/reference/json.md has it, and metrics as Prometheus reads them.
 
 mod common;
 
@@ -16,7 +16,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 /// The documentation, whose last block of JSON is the schema.
-const DOCUMENT: &str = include_str!("../../docs/JSON.md");
+const DOCUMENT: &str = include_str!("../../docs/reference/json.md");
 
 /// Tables with something in them, and strategies that are not all the same.
 const DEFENCE: Defence = Defence {

@@ -51,7 +51,7 @@ pub enum Sub {
     },
     /// Show where and how the data plane is attached, and what it did with packets
     Status {
-        /// As JSON: see docs/JSON.md
+        /// As JSON: see docs/reference/json.md
         #[arg(long)]
         json: bool,
         /// Instead: how much work each program is for the kernel's verifier
