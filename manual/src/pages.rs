@@ -3,8 +3,8 @@
 use anyhow::Result;
 use clap::Command;
 use clap_mangen::Man;
+use lvs_director::rules::SysctlName;
 use lvsadm::grammar::Dialect;
-use lvsadm::rules::SysctlName;
 
 /// What the page says of ipvsadm's command line under either name.
 const DESCRIPTION: &str = include_str!("../sections/description.roff");
