@@ -6,6 +6,7 @@
 //! The number is a keyed hash of the connection's ends and the time, so the RST proves that its source receives.
 
 use crate::abi::IpAddress;
+use crate::abi::sysctls::MAX_RATE;
 use crate::hash::{SipKey, siphash24};
 use crate::wire::tcp_flags;
 
@@ -25,8 +26,8 @@ const SENT: u32 = 1 << 16;
 /// Bits of [`spend`]'s word that count.
 const COUNT_BITS: u32 = 20;
 
-/// Greatest rate that [`spend`] keeps.
-pub const MAX_RATE: u32 = (1 << COUNT_BITS) - 1;
+/// [`spend`] keeps every rate that the settings take.
+const _: () = assert!(MAX_RATE == (1 << COUNT_BITS) - 1);
 
 /// The ends of a connection in its client's packets, as they stand there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,19 +3,11 @@
 //! IPVS looks at the host's free memory. Here the connection table's memory is set aside when the data plane is loaded, so
 //! it is the table's free part that counts, in pages of 4 KiB as IPVS's `amemthresh` does.
 
+use crate::abi::sysctls::mode;
 use crate::state::{SCTP, TCP, sctp, tcp};
 
 /// Bytes of a page.
 const PAGE: u64 = 4096;
-
-/// A strategy's mode in which it is off for good, automatic and resting, automatic and at work, at work for good.
-#[allow(missing_docs, reason = "the variants are told above")]
-pub mod mode {
-    pub const OFF: u32 = 0;
-    pub const RESTING: u32 = 1;
-    pub const WORKING: u32 = 2;
-    pub const ALWAYS: u32 = 3;
-}
 
 /// How much room a connection table has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! ICMP errors (RFC 792, RFC 4443): which they are, and what one about a tunnel says of the packet inside.
 
 use crate::{
+    abi::tunnel::{CSUM, TunnelKind},
     cross::LEAST_MTU6,
     wire::{icmp, protocol},
 };
@@ -57,11 +58,11 @@ pub const fn tunnel_headers(carried: u8, start: [u8; 2]) -> Option<usize> {
     let [first, second] = start;
     match carried {
         protocol::IPIP | protocol::IPV6 => Some(0),
-        protocol::GRE if first == GRE_CHECKSUM => Some(8),
-        protocol::GRE if first == 0 => Some(4),
-        protocol::UDP if first == VXLAN_VNI && second == 0 => Some(8 + 8 + 14),
+        protocol::GRE if first == GRE_CHECKSUM => Some(TunnelKind::GRE.header(CSUM) as usize),
+        protocol::GRE if first == 0 => Some(TunnelKind::GRE.header(0) as usize),
+        protocol::UDP if first == VXLAN_VNI && second == 0 => Some(TunnelKind::VXLAN.header(0) as usize),
         protocol::UDP if first & GUE_NO_DATA == 0 && matches!(second, protocol::IPIP | protocol::IPV6) => {
-            Some(8 + 4 + (first & GUE_WORDS) as usize * 4)
+            Some(TunnelKind::GUE.header(0) as usize + (first & GUE_WORDS) as usize * 4)
         }
         _ => None,
     }

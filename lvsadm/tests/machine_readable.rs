@@ -8,10 +8,10 @@ use common::ipvsadm;
 use common::tables::configured;
 use jsonschema::Validator;
 use lvs_common::abi::Counters;
-use lvsadm::dataplane::Defence;
-use lvsadm::director::{Director, MemoryDirector, Wanted};
+use lvs_director::dataplane::Defence;
+use lvs_director::director::{Director, MemoryDirector, Wanted};
+use lvs_director::rules::{Connection, Family, PersistenceEngine, Protocol, Rates};
 use lvsadm::render::{self, Metrics};
-use lvsadm::rules::{Connection, Family, PersistenceEngine, Protocol, Rates};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 

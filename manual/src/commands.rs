@@ -4,6 +4,7 @@
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, Command, CommandFactory};
 use lvs_common::abi::SCHEDULERS;
+use lvs_common::abi::tunnel::TUNNELS;
 use lvsadm::grammar::flags::{FLAGS, Flag, Id, Section, Value};
 use lvsadm::grammar::subcommands::Cli;
 use lvsadm::grammar::{Cmd, Dialect};
@@ -82,8 +83,10 @@ fn values(id: Id, dialect: Dialect) -> Vec<&'static str> {
         Id::Scheduler => SCHEDULERS.iter().map(|entry| entry.0).collect(),
         Id::Engine => vec!["sip"],
         Id::SchedFlags => vec!["flag-1", "flag-2", "flag-3", "sh-fallback", "sh-port", "mh-fallback", "mh-port"],
-        Id::TunType if dialect == Dialect::Own => vec!["ipip", "gue", "gre", "vxlan"],
-        Id::TunType => vec!["ipip", "gue", "gre"],
+        Id::TunType => {
+            let known = TUNNELS.iter().filter(|form| dialect == Dialect::Own || form.own.is_none());
+            known.map(|form| form.name).collect()
+        }
         Id::SynProxy => vec!["enable", "disable"],
         Id::Command(Cmd::StartDaemon | Cmd::StopDaemon) => vec!["master", "backup"],
         _ => Vec::new(),

@@ -76,8 +76,8 @@ fn completion(mut command: Command, shell: Shell) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lvs_director::rules::SysctlName;
     use lvsadm::grammar::flags::{FLAGS, Section};
-    use lvsadm::rules::SysctlName;
 
     fn text(name: &str) -> String {
         let file = files().unwrap().into_iter().find(|(path, _)| path.ends_with(name)).unwrap();

@@ -3,8 +3,8 @@
 use anyhow::Result;
 use clap::Command;
 use clap_mangen::Man;
+use lvs_director::rules::SysctlName;
 use lvsadm::grammar::Dialect;
-use lvsadm::rules::SysctlName;
 
 use crate::roff::{self, escaped};
 

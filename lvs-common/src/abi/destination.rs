@@ -1,5 +1,6 @@
 //! Destinations (real servers of a service): `DESTS`, an array indexed by [`DestId`](super::DestId).
 
+use super::tunnel::TunnelKind;
 use super::{Address, Counters, DestId, NextHop, ServiceId, Switch};
 
 /// How packets reach a real server, by the kernel's numbers (`IP_VS_CONN_F_FWD_MASK`); `FullNat` is ours (and LVS's).
@@ -42,22 +43,6 @@ impl Forward {
     }
 }
 
-/// Tunnel types; the first three have the kernel's numbers (`IP_VS_CONN_F_TUNNEL_TYPE_*`), vxlan is ours.
-pub mod tunnel {
-    /// IP in IP (RFC 2003, 2473).
-    pub const IPIP: u8 = 0;
-    /// Generic UDP encapsulation.
-    pub const GUE: u8 = 1;
-    /// Generic routing encapsulation (RFC 2784).
-    pub const GRE: u8 = 2;
-    /// VXLAN (RFC 7348), VNI 0.
-    pub const VXLAN: u8 = 3;
-    /// Flag: outer checksum (`--tun-csum`).
-    pub const CSUM: u8 = 0x1;
-    /// Flag: remote checksum offload (`--tun-remcsum`).
-    pub const REMCSUM: u8 = 0x2;
-}
-
 /// Flags of one copy of a destination's configuration.
 pub mod dest_flags {
     /// The destination is configured; without it, its connections are dropped or moved.
@@ -84,9 +69,9 @@ pub struct DestConfig {
     pub lower: u32,
     /// A [`Forward`] as its number.
     pub forward: u8,
-    /// [`tunnel`] type.
-    pub tunnel: u8,
-    /// [`tunnel`] flags.
+    /// Kind of the tunnel.
+    pub tunnel: TunnelKind,
+    /// Flags of [`tunnel`](super::tunnel).
     pub tunnel_flags: u8,
     /// Always 0.
     pub pad: u8,

@@ -15,6 +15,8 @@ mod roster;
 mod service;
 mod settings;
 mod statistics;
+pub mod sysctls;
+pub mod tunnel;
 
 pub use address::*;
 pub use connection::*;
@@ -28,6 +30,7 @@ pub use roster::*;
 pub use service::*;
 pub use settings::*;
 pub use statistics::*;
+pub use sysctls::Sysctls;
 
 /// Version of the layout of all pinned maps together.
 pub const LAYOUT_VERSION: u32 = 5;

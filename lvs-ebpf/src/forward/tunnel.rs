@@ -2,7 +2,7 @@
 
 use aya_ebpf::helpers::generated::bpf_get_prandom_u32;
 use lvs_common::{
-    abi::{AF_INET, Address, DestConfig, IpAddress, tunnel},
+    abi::{AF_INET, Address, DestConfig, IpAddress, tunnel::TunnelKind},
     wire::{Ethernet, Ipv4, Ipv6, Udp, ethertype, fragment, protocol},
 };
 
@@ -21,7 +21,7 @@ const GRE_CSUM: u16 = 0x8000u16.to_be();
 /// An outer packet to be.
 #[derive(Clone, Copy)]
 pub struct Outer<'a> {
-    pub kind: u8,
+    pub kind: TunnelKind,
     pub flags: u8,
     /// Destination port of GUE and VXLAN, network order.
     pub port: u16,
@@ -38,24 +38,13 @@ impl<'a> Outer<'a> {
     #[inline(always)]
     pub fn overhead(&self) -> u32 {
         let ip = if self.v6 { 40 } else { 20 };
-        ip + match self.kind {
-            tunnel::GUE => 8 + 4,
-            tunnel::GRE if self.flags & tunnel::CSUM != 0 => 8,
-            tunnel::GRE => 4,
-            tunnel::VXLAN => 8 + 8 + 14,
-            _ => 0,
-        }
+        ip + self.kind.header(self.flags)
     }
 
     /// Whether the headers include a checksum over the payload, which only TC can make.
     #[inline(always)]
     pub fn summed(&self) -> bool {
-        match self.kind {
-            // Remote checksum offload is for packets whose own checksum is still to be made; the others go summed.
-            tunnel::GUE => self.flags & (tunnel::CSUM | tunnel::REMCSUM) != 0,
-            tunnel::GRE => self.flags & tunnel::CSUM != 0,
-            _ => false,
-        }
+        self.kind.is_summed(self.flags)
     }
 
     /// The tunnel of a destination with this configuration. Reads it each time: what has been compared is a known number to
@@ -101,12 +90,7 @@ fn flow_port<A: IpAddress>(p: &Parsed<A>) -> u16 {
 pub fn apply<P: Packet, A: IpAddress>(packet: P, p: &Parsed<A>, outer: &Outer<'_>, whole: bool) -> bool {
     let overhead = outer.overhead() as usize;
     let inner_v4 = A::FAMILY == AF_INET;
-    let l4 = match outer.kind {
-        tunnel::GUE | tunnel::VXLAN => protocol::UDP,
-        tunnel::GRE => protocol::GRE,
-        _ if inner_v4 => protocol::IPIP,
-        _ => protocol::IPV6,
-    };
+    let l4 = outer.kind.carried(inner_v4);
     if !packet.encapsulate(overhead, outer.v6, l4, !whole) {
         return false;
     }
@@ -121,9 +105,9 @@ pub fn apply<P: Packet, A: IpAddress>(packet: P, p: &Parsed<A>, outer: &Outer<'_
         return false;
     }
     match outer.kind {
-        tunnel::GUE => write_gue(packet, p, outer, L3 + ip, length - ip as u32, inner_v4),
-        tunnel::GRE => write_gre(packet, outer, L3 + ip, length - ip as u32, inner_v4),
-        tunnel::VXLAN => write_vxlan(packet, p, outer, L3 + ip, length - ip as u32, inner_v4),
+        TunnelKind::GUE => write_gue(packet, p, outer, L3 + ip, length - ip as u32, inner_v4),
+        TunnelKind::GRE => write_gre(packet, outer, L3 + ip, length - ip as u32, inner_v4),
+        TunnelKind::VXLAN => write_vxlan(packet, p, outer, L3 + ip, length - ip as u32, inner_v4),
         _ => true,
     }
 }

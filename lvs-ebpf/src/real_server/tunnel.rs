@@ -1,24 +1,18 @@
 //! The headers between outer and inner packet: IP in IP, GUE, GRE, VXLAN.
 
 use aya_ebpf::programs::TcContext;
-use lvs_common::abi::{AF_INET, AF_INET6, tunnel};
+use lvs_common::abi::tunnel::{TUNNELS, TunnelKind};
+use lvs_common::abi::{AF_INET, AF_INET6};
+use lvs_common::wire::protocol;
 
 use crate::outer::{ETH_P_IP, ETH_P_IPV6, Outer};
 
-/// Set of tunnel types to open: bit `1 << tunnel::X`. Set when the program is loaded.
+/// Set of tunnel kinds to open: bit `1 << kind`. The loader sets it.
 #[unsafe(no_mangle)]
 static TYPES: u32 = 0;
-/// UDP port of GUE, network order.
+/// UDP port of each kind by its number, network byte order; 0 for a kind that has none. The loader sets it.
 #[unsafe(no_mangle)]
-static GUE_PORT: u16 = 0;
-/// UDP port of VXLAN, network order.
-#[unsafe(no_mangle)]
-static VXLAN_PORT: u16 = 0;
-
-const IPPROTO_IPIP: u8 = 4;
-const IPPROTO_UDP: u8 = 17;
-const IPPROTO_IPV6: u8 = 41;
-const IPPROTO_GRE: u8 = 47;
+static PORTS: [u16; TUNNELS.len()] = [0; TUNNELS.len()];
 
 /// Where the packet in the tunnel is.
 pub struct Payload {
@@ -43,13 +37,13 @@ pub struct RemoteChecksum {
 #[inline(always)]
 pub fn open(ctx: &TcContext, outer: &Outer) -> Option<Payload> {
     match outer.protocol {
-        IPPROTO_IPIP | IPPROTO_IPV6 if opens(tunnel::IPIP) => plain(outer.protocol, outer.payload),
-        IPPROTO_GRE if opens(tunnel::GRE) => gre(ctx, outer.payload),
-        IPPROTO_UDP => {
+        protocol::IPIP | protocol::IPV6 if opens(TunnelKind::IPIP) => plain(outer.protocol, outer.payload),
+        protocol::GRE if opens(TunnelKind::GRE) => gre(ctx, outer.payload),
+        protocol::UDP => {
             let port: u16 = ctx.load(outer.payload + 2).ok()?;
-            if opens(tunnel::GUE) && port == setting(&GUE_PORT) {
+            if opens_at(TunnelKind::GUE, port) {
                 gue(ctx, outer.payload + 8)
-            } else if opens(tunnel::VXLAN) && port == setting(&VXLAN_PORT) {
+            } else if opens_at(TunnelKind::VXLAN, port) {
                 vxlan(ctx, outer.payload + 8)
             } else {
                 None
@@ -60,8 +54,14 @@ pub fn open(ctx: &TcContext, outer: &Outer) -> Option<Payload> {
 }
 
 #[inline(always)]
-fn opens(kind: u8) -> bool {
-    setting(&TYPES) & 1 << kind != 0
+fn opens(kind: TunnelKind) -> bool {
+    setting(&TYPES) & 1 << kind.0 != 0
+}
+
+/// Whether a kind over UDP is opened, on this port (network byte order).
+#[inline(always)]
+fn opens_at(kind: TunnelKind, port: u16) -> bool {
+    opens(kind) && port == setting(&PORTS[kind.0 as usize])
 }
 
 /// A setting as it is when the program runs, which the compiler must not take from this file.
@@ -72,10 +72,10 @@ fn setting<T: Copy>(value: &'static T) -> T {
 }
 
 #[inline(always)]
-fn plain(protocol: u8, offset: usize) -> Option<Payload> {
-    let family = match protocol {
-        IPPROTO_IPIP => AF_INET,
-        IPPROTO_IPV6 => AF_INET6,
+fn plain(carried: u8, offset: usize) -> Option<Payload> {
+    let family = match carried {
+        protocol::IPIP => AF_INET,
+        protocol::IPV6 => AF_INET6,
         _ => return None,
     };
     Some(Payload { family, offset, remote_checksum: None })
@@ -84,8 +84,8 @@ fn plain(protocol: u8, offset: usize) -> Option<Payload> {
 #[inline(always)]
 fn by_ether_type(ether_type: u16, offset: usize) -> Option<Payload> {
     match ether_type {
-        ETH_P_IP => plain(IPPROTO_IPIP, offset),
-        ETH_P_IPV6 => plain(IPPROTO_IPV6, offset),
+        ETH_P_IP => plain(protocol::IPIP, offset),
+        ETH_P_IPV6 => plain(protocol::IPV6, offset),
         _ => None,
     }
 }

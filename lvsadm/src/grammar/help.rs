@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use clap::CommandFactory;
+use lvs_common::abi::tunnel::TUNNELS;
 
 use super::Dialect;
 use super::flags::{FLAGS, Flag, Section, Value};
@@ -51,10 +52,11 @@ pub fn help(program: &str, dialect: Dialect) -> String {
     if dialect == Dialect::Own {
         text.push_str("\nBeyond ipvsadm:\n");
         section(&mut text, Section::Own, 36);
-        push(
-            &mut text,
-            format_args!("  {:<36}{}\n", "--tun-type vxlan", "VXLAN, to port 4789 unless --tun-port says else"),
-        );
+        for form in TUNNELS {
+            if let Some(about) = form.own {
+                push(&mut text, format_args!("  {:<36}{about}\n", format!("--tun-type {}", form.name)));
+            }
+        }
         for command in Cli::command().get_subcommands() {
             let about = command.get_about().map(ToString::to_string).unwrap_or_default();
             push(&mut text, format_args!("  {:<36}{about}\n", format!("lvsadm {}", command.get_name())));

@@ -1,5 +1,7 @@
 //! Which options a command requires, allows and excludes.
 
+use lvs_common::abi::tunnel::{self, Port, TunnelForm, TunnelKind};
+
 use super::command::Failure;
 
 /// The commands, in the order of the matrix's columns.
@@ -140,11 +142,21 @@ const MATRIX: [(&str, &[u8; 17]); 39] = [
     ("ifname",            b"..............oo."),
 ];
 
-/// The tunnel options a type takes, as [`MATRIX`] has it for commands: port, no checksum, checksum, remote checksum.
-const TUNNELS: [(&str, &[u8; 4]); 4] = [("ipip", b"...."), ("gue", b"+111"), ("gre", b".11."), ("vxlan", b"o11.")];
-
-/// The options that tunnels of some type take, in the order of [`TUNNELS`]' columns.
-const TUNNEL_OPTIONS: [Opt; 4] = [Opt::TunPort, Opt::TunNoCsum, Opt::TunCsum, Opt::TunRemCsum];
+/// The options that a kind of tunnel takes, each with its rule as [`MATRIX`] has it for commands.
+fn tunnel_options(form: &TunnelForm) -> [(Opt, u8); 4] {
+    let port = match form.port {
+        Port::None => b'.',
+        Port::Required => b'+',
+        Port::Usual(_) => b'o',
+    };
+    let takes = |flags| if form.flags & flags != 0 { b'1' } else { b'.' };
+    [
+        (Opt::TunPort, port),
+        (Opt::TunNoCsum, takes(u8::MAX)),
+        (Opt::TunCsum, takes(tunnel::CSUM)),
+        (Opt::TunRemCsum, takes(tunnel::REMCSUM)),
+    ]
+}
 
 /// The options a command line had.
 #[derive(Clone, Copy, Debug, Default)]
@@ -177,11 +189,11 @@ impl Options {
         check(rows, COMMANDS[column], "command")
     }
 
-    /// Checks the tunnel options against the tunnel's type, a number of [`lvs_common::abi::tunnel`].
-    pub fn check_tunnel(self, kind: u8) -> Result<(), Failure> {
-        let (name, rules) = TUNNELS[usize::from(kind)];
-        let rows = TUNNEL_OPTIONS.iter().zip(rules);
-        check(rows.map(|(&option, &rule)| (MATRIX[option as usize].0, rule, self.has(option))), name, "tunnel type")
+    /// Checks the tunnel options against the tunnel's kind.
+    pub fn check_tunnel(self, kind: TunnelKind) -> Result<(), Failure> {
+        let form = kind.form();
+        let rows = tunnel_options(form).into_iter();
+        check(rows.map(|(option, rule)| (MATRIX[option as usize].0, rule, self.has(option))), form.name, "tunnel type")
     }
 }
 
@@ -209,20 +221,17 @@ fn check<'a>(rows: impl Iterator<Item = (&'a str, u8, bool)>, subject: &str, wha
     Ok(())
 }
 
-/// The number of a tunnel type.
-pub fn tunnel_by_name(name: &str) -> Option<u8> {
-    TUNNELS.iter().position(|entry| entry.0 == name).map(|number| number as u8)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lvs_common::abi::tunnel;
 
     #[test]
-    fn tunnel_numbers_are_the_maps() {
-        let named = ["ipip", "gue", "gre", "vxlan"].map(|name| tunnel_by_name(name).unwrap());
-        assert_eq!(named, [tunnel::IPIP, tunnel::GUE, tunnel::GRE, tunnel::VXLAN]);
+    fn tunnels_take_the_options_of_their_kind() {
+        let rules = |kind: TunnelKind| tunnel_options(kind.form()).map(|(_, rule)| rule);
+        assert_eq!(rules(TunnelKind::IPIP), *b"....");
+        assert_eq!(rules(TunnelKind::GUE), *b"+111");
+        assert_eq!(rules(TunnelKind::GRE), *b".11.");
+        assert_eq!(rules(TunnelKind::VXLAN), *b"o11.");
     }
 
     #[test]

@@ -2,13 +2,14 @@
 
 use std::net::IpAddr;
 
-use lvs_common::abi::{Forward, service_flags, tunnel};
+use lvs_common::abi::tunnel::{self, TunnelKind};
+use lvs_common::abi::{Forward, service_flags};
 
 use super::Dialect;
 use super::address::{self, Endpoint};
 use super::command::{Command, Failure, List, Mode, Named};
 use super::flags::Id;
-use super::matrix::{Cmd, Opt, Options, tunnel_by_name};
+use super::matrix::{Cmd, Opt, Options};
 use super::popt::Popt;
 use super::values;
 use crate::names::Names;
@@ -25,9 +26,6 @@ const DEFAULT_PERSISTENCE: u32 = 360;
 const DEFAULT_SCHEDULER: &str = "wlc";
 /// Longest name of a scheduler.
 const SCHEDULER_NAME: usize = 15;
-/// Port of a VXLAN tunnel that names none (RFC 7348).
-const VXLAN_PORT: u16 = 4789;
-
 /// Reads the arguments after the program's name.
 pub fn parse(arguments: &[&str], dialect: Dialect, names: &mut dyn Names) -> Result<Command, Failure> {
     let mut popt = Popt::new(arguments, dialect);
@@ -130,7 +128,7 @@ struct Draft<'a> {
     weight: u32,
     upper: u32,
     lower: u32,
-    tunnel: u8,
+    tunnel: TunnelKind,
     tunnel_port: u16,
     local: Option<IpAddr>,
     /// Whether a service challenges.
@@ -158,7 +156,7 @@ impl<'a> Draft<'a> {
             weight: 1,
             upper: 0,
             lower: 0,
-            tunnel: tunnel::IPIP,
+            tunnel: TunnelKind::IPIP,
             tunnel_port: 0,
             local: None,
             challenges: false,
@@ -195,8 +193,8 @@ impl<'a> Draft<'a> {
             Id::Tunnel => self.forward = Forward::Tunnel,
             Id::Masq => self.forward = Forward::Masq,
             Id::FullNat => self.forward = Forward::FullNat,
-            Id::TunType => match tunnel_by_name(text) {
-                Some(kind) if kind != tunnel::VXLAN || dialect == Dialect::Own => self.tunnel = kind,
+            Id::TunType => match TunnelKind::by_name(text) {
+                Some(kind) if kind.form().own.is_none() || dialect == Dialect::Own => self.tunnel = kind,
                 _ => return Failure::usage("illegal tunnel type specified"),
             },
             Id::TunPort => self.tunnel_port = ranged(text, 1, 65535, "illegal tunnel port specified")? as u16,
@@ -388,8 +386,7 @@ impl<'a> Draft<'a> {
         } else if self.options.any(&ALL) {
             return Failure::usage("Tunnel options conflict with forward method");
         }
-        let default_port = if self.tunnel == tunnel::VXLAN { VXLAN_PORT } else { 0 };
-        let port = if self.tunnel_port == 0 { default_port } else { self.tunnel_port };
+        let port = if self.tunnel_port == 0 { self.tunnel.form().usual_port() } else { self.tunnel_port };
         let flags = match (self.options.has(Opt::TunCsum), self.options.has(Opt::TunRemCsum)) {
             (true, _) => tunnel::CSUM,
             (_, true) => tunnel::REMCSUM,

@@ -1,5 +1,6 @@
 //! The decapsulating program: loading it and putting it on devices.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -8,50 +9,66 @@ use aya::maps::HashMap;
 use aya::programs::tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle};
 use aya::programs::{Link, SchedClassifier, TcAttachType};
 use aya::{Ebpf, EbpfLoader};
-use lvs_common::abi::{AF_INET, AF_INET6, Address, tunnel};
+use lvs_common::abi::tunnel::{TUNNELS, TunnelForm};
+use lvs_common::abi::{AF_INET, AF_INET6, Address};
 use serde::{Deserialize, Serialize};
 
 use super::netlink;
 use crate::clsact;
-
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/real_server"));
+use crate::objects;
 
 /// The filter's priority: before what is added without one, behind what asks to be first.
 pub const PRIORITY: u16 = 1000;
 /// The filter's handle at that priority.
 const HANDLE: TcHandle = TcHandle::new(0, 1);
 
+/// Whether the program opens a kind of tunnel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Opened {
+    /// Of a kind without a port: whether it does.
+    Plain(bool),
+    /// Of a kind with a port: on which, if it does.
+    Port(Option<u16>),
+}
+
+impl Opened {
+    /// Whether it is opened, and on which port (0 for a kind that has none).
+    fn port(self) -> Option<u16> {
+        match self {
+            Opened::Plain(opened) => opened.then_some(0),
+            Opened::Port(port) => port,
+        }
+    }
+}
+
 /// What the program opens.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tunnels {
-    /// IP in IP.
-    pub ipip: bool,
-    /// GRE.
-    pub gre: bool,
-    /// GUE, on this UDP port.
-    pub gue: Option<u16>,
-    /// VXLAN, on this UDP port.
-    pub vxlan: Option<u16>,
+    /// Every kind of tunnel by its name, and whether it is opened.
+    #[serde(flatten)]
+    pub kinds: BTreeMap<String, Opened>,
     /// Destinations of inner packets.
     pub vips: Vec<IpAddr>,
 }
 
 impl Tunnels {
-    /// The set of types as the program has it.
-    fn types(&self) -> u32 {
-        u32::from(self.ipip) << tunnel::IPIP
-            | u32::from(self.gre) << tunnel::GRE
-            | u32::from(self.gue.is_some()) << tunnel::GUE
-            | u32::from(self.vxlan.is_some()) << tunnel::VXLAN
+    /// The kinds that are opened, each with its port.
+    fn opened(&self) -> impl Iterator<Item = (&'static TunnelForm, u16)> {
+        TUNNELS.iter().filter_map(|form| Some((form, self.kinds.get(form.name)?.port()?)))
     }
 }
 
 impl fmt::Display for Tunnels {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let port = |name, port: Option<u16>| port.map(|port| format!("{name}:{port}"));
-        let plain = |name: &str, on: bool| on.then(|| name.to_owned());
-        let all = [plain("ipip", self.ipip), port("gue", self.gue), plain("gre", self.gre), port("vxlan", self.vxlan)];
-        f.write_str(&all.into_iter().flatten().collect::<Vec<_>>().join(","))
+        for (at, (form, port)) in self.opened().enumerate() {
+            let comma = if at == 0 { "" } else { "," };
+            write!(f, "{comma}{}", form.name)?;
+            if form.has_port() {
+                write!(f, ":{port}")?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -97,16 +114,18 @@ fn filter(device: &str) -> Result<SchedClassifierLink> {
 
 /// Loads the object with the settings and virtual addresses in it.
 fn load(tunnels: &Tunnels) -> Result<Ebpf> {
-    if OBJECT.is_empty() {
+    if objects::REAL_SERVER.is_empty() {
         bail!("this lvsadm was built without its eBPF programs: build it with `cargo xtask build`");
     }
-    let types = tunnels.types();
-    let [gue, vxlan] = [tunnels.gue, tunnels.vxlan].map(|port| port.unwrap_or_default().to_be());
+    let (mut types, mut ports) = (0u32, [0u16; TUNNELS.len()]);
+    for (form, port) in tunnels.opened() {
+        types |= 1 << form.kind.0;
+        ports[usize::from(form.kind.0)] = port.to_be();
+    }
     let mut object = EbpfLoader::new()
         .override_global("TYPES", &types, true)
-        .override_global("GUE_PORT", &gue, true)
-        .override_global("VXLAN_PORT", &vxlan, true)
-        .load(OBJECT)
+        .override_global("PORTS", &ports, true)
+        .load(objects::REAL_SERVER)
         .context("cannot load the decapsulating program")?;
     let map = object.map_mut("VIPS").context("the object has no map VIPS")?;
     let mut vips = HashMap::<_, [u32; 5], u32>::try_from(map)?;

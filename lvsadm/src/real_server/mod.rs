@@ -17,17 +17,16 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
-use clap::{Args, ValueEnum};
+use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use ipnet::IpNet;
+use lvs_common::abi::tunnel::{Port, TUNNELS, TunnelForm, TunnelKind};
 
 use cgroup::Hierarchy;
 use change::Change;
-use decapsulation::Tunnels;
+use decapsulation::{Opened, Tunnels};
 use state::State;
 use toa::Toa;
-
-/// The UDP port of VXLAN where none is given.
-const VXLAN_PORT: u16 = 4789;
 
 /// Arguments of `lvsadm real-server`.
 #[derive(Args, Clone, Debug, PartialEq, Eq)]
@@ -52,8 +51,8 @@ pub struct RealServerArgs {
     #[arg(long, value_name = "ADDRESS", num_args = 1.., value_delimiter = ',', conflicts_with_all = ["off", "status"])]
     vip: Vec<IpAddr>,
     /// Tunnel types to open
-    #[arg(long, value_name = "TYPE", value_delimiter = ',', default_value = "ipip")]
-    tun_type: Vec<TunnelType>,
+    #[arg(long, value_name = "TYPE", value_delimiter = ',', default_value = "ipip", value_parser = tunnel_kinds())]
+    tun_type: Vec<TunnelKind>,
     /// UDP port of gue, which has no usual one, or of vxlan (usually 4789)
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     tun_port: Option<u16>,
@@ -68,13 +67,10 @@ pub struct RealServerArgs {
     cgroup: Vec<PathBuf>,
 }
 
-/// The types of `--tun-type`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum TunnelType {
-    Ipip,
-    Gue,
-    Gre,
-    Vxlan,
+/// Reads the kinds of `--tun-type`.
+fn tunnel_kinds() -> impl TypedValueParser<Value = TunnelKind> {
+    PossibleValuesParser::new(TUNNELS.iter().map(|form| form.name))
+        .map(|name| TunnelKind::by_name(&name).unwrap_or_default())
 }
 
 /// Runs `lvsadm real-server`.
@@ -143,20 +139,29 @@ fn silence(devices: &[String]) -> Result<Vec<Change>> {
 }
 
 fn tunnels(args: &RealServerArgs) -> Result<Tunnels> {
-    let has = |kind| args.tun_type.contains(&kind);
-    if args.tun_port.is_some() && has(TunnelType::Gue) == has(TunnelType::Vxlan) {
-        bail!("--tun-port goes with one of the tunnel types gue and vxlan");
+    let has = |form: &TunnelForm| args.tun_type.contains(&form.kind);
+    let with_port = || TUNNELS.iter().filter(|form| form.has_port());
+    if args.tun_port.is_some() && with_port().filter(|form| has(form)).count() != 1 {
+        let names: Vec<&str> = with_port().map(|form| form.name).collect();
+        bail!("--tun-port goes with one of the tunnel types {}", names.join(" and "));
     }
-    if has(TunnelType::Gue) && args.tun_port.is_none() {
-        bail!("the gue tunnel type needs --tun-port");
+    if args.tun_port.is_none()
+        && let Some(form) = TUNNELS.iter().find(|form| form.port == Port::Required && has(form))
+    {
+        bail!("the {} tunnel type needs --tun-port", form.name);
     }
     let mut vips = args.vip.clone();
     vips.sort();
     Ok(Tunnels {
-        ipip: has(TunnelType::Ipip),
-        gre: has(TunnelType::Gre),
-        gue: args.tun_port.filter(|_| has(TunnelType::Gue)),
-        vxlan: has(TunnelType::Vxlan).then(|| args.tun_port.unwrap_or(VXLAN_PORT)),
+        kinds: TUNNELS
+            .iter()
+            .map(|form| {
+                let port = || args.tun_port.unwrap_or(form.usual_port());
+                let opened =
+                    if form.has_port() { Opened::Port(has(form).then(port)) } else { Opened::Plain(has(form)) };
+                (form.name.to_owned(), opened)
+            })
+            .collect(),
         vips,
     })
 }

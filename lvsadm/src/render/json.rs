@@ -290,15 +290,10 @@ fn destination(entry: &DestinationEntry, wanted: Wanted) -> DestinationObject {
 }
 
 fn tunnel_of(destination: &Destination) -> TunnelObject {
-    let (r#type, has_port) = match destination.tunnel.kind {
-        tunnel::GUE => ("gue", true),
-        tunnel::GRE => ("gre", false),
-        tunnel::VXLAN => ("vxlan", true),
-        _ => ("ipip", false),
-    };
+    let form = destination.tunnel.kind.form();
     TunnelObject {
-        r#type,
-        port: has_port.then_some(destination.tunnel.port),
+        r#type: form.name,
+        port: form.has_port().then_some(destination.tunnel.port),
         checksum: match destination.tunnel.flags {
             tunnel::CSUM => "full",
             tunnel::REMCSUM => "remote",

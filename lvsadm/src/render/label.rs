@@ -97,12 +97,10 @@ pub fn tunnel(destination: &Destination) -> String {
         tunnel::REMCSUM => "r+c",
         _ => "-c",
     };
-    match destination.tunnel.kind {
-        tunnel::GUE => format!("gue:{}:{checksum}", destination.tunnel.port),
-        tunnel::GRE => format!("gre:{checksum}"),
-        tunnel::VXLAN => format!("vxlan:{}:{checksum}", destination.tunnel.port),
-        _ => "ipip".to_owned(),
-    }
+    let form = destination.tunnel.kind.form();
+    let port = if form.has_port() { format!(":{}", destination.tunnel.port) } else { String::new() };
+    let checksum = if form.flags == 0 { String::new() } else { format!(":{checksum}") };
+    format!("{}{port}{checksum}", form.name)
 }
 
 /// An address as the C library writes it: an IPv6 address of an IPv4 address and nothing else ends in that, with dots.

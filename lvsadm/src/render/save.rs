@@ -121,11 +121,12 @@ fn tunnel_options(text: &mut String, destination: &Destination) {
         tunnel::REMCSUM => "--tun-remcsum",
         _ => "--tun-nocsum",
     };
-    let port = destination.tunnel.port;
-    let _ = match destination.tunnel.kind {
-        tunnel::GUE => write!(text, " --tun-type gue --tun-port {port} {checksum}"),
-        tunnel::GRE => write!(text, " --tun-type gre {checksum}"),
-        tunnel::VXLAN => write!(text, " --tun-type vxlan --tun-port {port} {checksum}"),
-        _ => write!(text, " --tun-type ipip"),
-    };
+    let form = destination.tunnel.kind.form();
+    let _ = write!(text, " --tun-type {}", form.name);
+    if form.has_port() {
+        let _ = write!(text, " --tun-port {}", destination.tunnel.port);
+    }
+    if form.flags != 0 {
+        let _ = write!(text, " {checksum}");
+    }
 }

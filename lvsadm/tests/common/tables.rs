@@ -3,9 +3,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use lvs_common::abi::{Forward, SCHEDULERS, Sysctls, service_flags, tunnel};
-use lvsadm::director::{Director, MemoryDirector, Wanted};
-use lvsadm::rules::{
+use lvs_common::abi::tunnel::TunnelKind;
+use lvs_common::abi::{Forward, SCHEDULERS, Sysctls, service_flags};
+use lvs_director::director::{Director, MemoryDirector, Wanted};
+use lvs_director::rules::{
     Destination, DestinationKey, EVERY_PORT, Family, Mark, MarkChange, Netmask, PersistenceEngine, Prefix, Protocol,
     SYSCTLS, Service, ServiceKey, Timeouts, Traffic, Tunnel,
 };
@@ -68,9 +69,9 @@ fn destination(service: ServiceKey) -> impl Strategy<Value = Destination> {
     let forwards = [Forward::Masq, Forward::Tunnel, Forward::Route, Forward::FullNat];
     let tunnels = prop_oneof![
         Just(Tunnel::default()),
-        (1u16.., 0..3u8).prop_map(|(port, flags)| Tunnel { kind: tunnel::GUE, port, flags }),
-        (0..2u8).prop_map(|flags| Tunnel { kind: tunnel::GRE, port: 0, flags }),
-        (1u16.., 0..2u8).prop_map(|(port, flags)| Tunnel { kind: tunnel::VXLAN, port, flags }),
+        (1u16.., 0..3u8).prop_map(|(port, flags)| Tunnel { kind: TunnelKind::GUE, port, flags }),
+        (0..2u8).prop_map(|flags| Tunnel { kind: TunnelKind::GRE, port: 0, flags }),
+        (1u16.., 0..2u8).prop_map(|(port, flags)| Tunnel { kind: TunnelKind::VXLAN, port, flags }),
     ];
     (0..forwards.len(), family(), any::<u16>(), 0..=i32::MAX as u32, tunnels).prop_flat_map(
         move |(forward, family, port, weight, tunnel)| {

@@ -21,9 +21,7 @@ use super::log::LogLevel;
 use super::pod::Pod;
 use super::refusal::refused;
 use super::rosters;
-
-/// The data plane's object.
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lvs"));
+use crate::objects::DIRECTOR;
 
 /// Tail-called programs in the order of their indices (`Tail` of the data plane): XDP's and TC's names.
 const TAILS: [(Option<&str>, Option<&str>); 51] = [
@@ -164,7 +162,7 @@ pub fn verify(loading: Loading) -> Result<BTreeMap<String, Result<u32>>> {
 /// Creates the object's maps.
 fn create(loading: &Loading) -> Result<Ebpf> {
     let sizes = loading.sizes;
-    if OBJECT.is_empty() {
+    if DIRECTOR.is_empty() {
         bail!("this lvsadm was built without its data plane: build it with `cargo xtask build`");
     }
     // The kernel checks older limits on locked memory before 5.11 only; nothing to raise here.
@@ -213,7 +211,7 @@ fn create(loading: &Loading) -> Result<Ebpf> {
         .map_max_entries("HITS", cpus)
         .map_max_entries("LINES", cpus)
         .map_max_entries("SCRATCH", cpus)
-        .load(OBJECT)
+        .load(DIRECTOR)
         .context("the kernel refuses the data plane's maps")
 }
 

@@ -2,7 +2,8 @@
 
 use std::net::IpAddr;
 
-use lvs_common::abi::{Forward, tunnel};
+use lvs_common::abi::Forward;
+use lvs_common::abi::tunnel::TunnelKind;
 
 use super::Family;
 
@@ -16,20 +17,14 @@ pub struct DestinationKey {
 }
 
 /// The tunnel to a real server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tunnel {
-    /// A type of [`tunnel`].
-    pub kind: u8,
+    /// Its kind.
+    pub kind: TunnelKind,
     /// UDP port of the real server's end, for the types that have one.
     pub port: u16,
-    /// Flags of [`tunnel`].
+    /// Flags of [`lvs_common::abi::tunnel`].
     pub flags: u8,
-}
-
-impl Default for Tunnel {
-    fn default() -> Self {
-        Tunnel { kind: tunnel::IPIP, port: 0, flags: 0 }
-    }
 }
 
 /// A destination as it is configured.

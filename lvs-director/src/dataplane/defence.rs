@@ -1,6 +1,6 @@
 //! What the data plane tells of its connection tables and of how it keeps them from filling up.
 
-use lvs_common::defence::mode;
+use lvs_common::abi::sysctls::mode;
 
 use super::plane::Plane;
 use crate::rules::{AUTOMATIC, Family, SYSCTLS};

@@ -6,8 +6,9 @@ use std::{env, fs};
 use anyhow::{Context, Result, anyhow};
 use clap::ValueEnum;
 
-use crate::dataplane::{Loading, LogLevel, Sizes};
-use crate::grammar::subcommands::AttachMode;
+use super::load::{Loading, Sizes};
+use super::log::LogLevel;
+use crate::rules::AttachMode;
 
 /// Lines of the form `KEY=VALUE`, as a shell reads them; the environment goes before it.
 const FILE: &str = "/etc/default/lvsadm";

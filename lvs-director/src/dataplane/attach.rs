@@ -19,8 +19,7 @@ use super::devices::{self, Link, NetDevice};
 use super::link;
 use super::plane::Plane;
 use crate::clsact;
-use crate::grammar::subcommands::AttachMode;
-use crate::rules::Attached;
+use crate::rules::{AttachMode, Attached};
 
 /// `lo` has the same index in every network namespace.
 const LOOPBACK: u32 = 1;

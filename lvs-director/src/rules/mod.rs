@@ -7,6 +7,7 @@ pub mod check;
 mod connection;
 mod destination;
 mod device;
+mod kernel;
 mod lines;
 mod local;
 mod mark;
@@ -18,7 +19,8 @@ mod sysctls;
 
 pub use connection::Connection;
 pub use destination::{Destination, DestinationKey, Tunnel};
-pub use device::Attached;
+pub use device::{AttachMode, Attached};
+pub use kernel::{hash_order, header};
 pub use lines::words;
 pub use local::LocalEntry;
 pub use mark::{EVERY_PORT, Mark, MarkChange, Prefix, Traffic, mark, ports};

@@ -1,5 +1,7 @@
 //! Network devices, as far as rules speak of them.
 
+use clap::ValueEnum;
+
 /// How a device is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Attached {
@@ -23,4 +25,17 @@ impl Attached {
             Attached::Egress => "egress",
         }
     }
+}
+
+/// How to attach to a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum AttachMode {
+    /// XDP in the driver where no packet is lost by it, TC elsewhere
+    Auto,
+    /// XDP in the driver
+    Native,
+    /// XDP in the network stack
+    Generic,
+    /// TC
+    Tc,
 }

@@ -1,15 +1,16 @@
 //! The eBPF data plane: loading it, attaching it, and the director made of its maps.
 
 mod attach;
-pub(crate) mod bpffs;
+pub mod bpffs;
 mod convert;
+mod defaults;
 mod defence;
 mod destinations;
 mod devices;
 mod director;
 mod end;
 mod features;
-pub(crate) mod link;
+pub mod link;
 mod listing;
 mod load;
 mod locals;
@@ -26,6 +27,7 @@ mod syscall;
 mod watch;
 
 pub use attach::{Attachment, attach, attach_loopback, attach_new, attachments, detach};
+pub use defaults::Defaults;
 pub use defence::Defence;
 pub use devices::{NetDevice, all as devices};
 pub use director::PlaneDirector;
@@ -53,6 +55,15 @@ pub fn open_or_load(loading: Loading) -> Result<Plane> {
         Ok(plane) => Ok(plane),
         Err(_) => anyhow::bail!("the data plane is gone as soon as it was loaded"),
     }
+}
+
+/// This network namespace's data plane, loaded and attached to whatever devices have come up.
+pub fn ready() -> Result<Plane> {
+    let defaults = Defaults::read()?;
+    let mut plane = open_or_load(defaults.loading)?;
+    attach::attach_new(&mut plane, &defaults.devices, defaults.mode)?;
+    plane.know_the_host()?;
+    Ok(plane)
 }
 
 /// Unloads this network namespace's data plane: detaches, and forgets rules and connections.

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use lvs_common::abi::{Forward, tunnel};
+use lvs_common::abi::Forward;
 
 use super::{Destination, Family, ServiceKey};
 use crate::director::Error;
@@ -19,7 +19,7 @@ pub fn destination(service: &ServiceKey, destination: &Destination) -> Result<()
     if destination.weight > GREATEST || destination.lower > destination.upper {
         return Err(Error::OutOfRange);
     }
-    let has_port = matches!(destination.tunnel.kind, tunnel::GUE | tunnel::VXLAN);
+    let has_port = destination.tunnel.kind.form().has_port();
     if destination.forward == Forward::Tunnel && has_port && destination.tunnel.port == 0 {
         return Err(Error::Invalid);
     }
