@@ -106,11 +106,7 @@ impl Writer {
             TagEnd::Heading(level) => self.heading(level),
             TagEnd::Paragraph if self.lists.is_empty() => self.flush(".PP\n"),
             TagEnd::Paragraph | TagEnd::Item => self.flush(""),
-            TagEnd::CodeBlock => {
-                if self.code.take() == Some(false) {
-                    self.page.push_str(".fi\n.in\n");
-                }
-            }
+            TagEnd::CodeBlock => self.end_code(),
             TagEnd::List(_) => {
                 self.lists.pop();
                 if !self.lists.is_empty() {
@@ -134,6 +130,13 @@ impl Writer {
                 .page
                 .push_str(&format!(".SH \"{}\"\n", text.to_uppercase().replace("\\FB", "").replace("\\FR", ""))),
             _ => self.page.push_str(&format!(".SS \"{text}\"\n")),
+        }
+    }
+
+    /// The end of a code block. A drawing began nothing.
+    fn end_code(&mut self) {
+        if self.code.take() == Some(false) {
+            self.page.push_str(".fi\n.in\n");
         }
     }
 
