@@ -2,6 +2,7 @@
 
 mod bench;
 mod build;
+mod check;
 mod deb;
 mod demo;
 mod lint;
@@ -36,6 +37,8 @@ enum Command {
         #[arg(long, short)]
         verbose: bool,
     },
+    /// Check every crate with its own compiler, with cargo's JSON messages as output: for editors
+    Check,
     /// Check formatting and run clippy on every crate, the eBPF one included
     Lint,
     /// Set up, build, and run all tests; those on network namespaces need root
@@ -72,6 +75,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Setup => setup::run(),
         Command::Build { verbose } => build::run(verbose),
+        Command::Check => check::run(),
         Command::Lint => lint::run(),
         Command::Test { filter } => test::run(filter.as_deref()),
         Command::Bench { quick, only, json } => bench::run(quick, only.as_deref(), &json),
