@@ -51,6 +51,10 @@ impl Address {
 pub trait IpAddress: Copy + PartialEq + Default {
     /// `AF_INET` or `AF_INET6`.
     const FAMILY: u8;
+    /// Whether it is an IPv4 address.
+    const IS_V4: bool;
+    /// An address of the other family.
+    type Other: IpAddress<Other = Self>;
     /// Bytes of a header without options or extensions.
     const HEADER: usize;
     /// As the family-independent form.
@@ -63,6 +67,8 @@ pub trait IpAddress: Copy + PartialEq + Default {
 
 impl IpAddress for u32 {
     const FAMILY: u8 = AF_INET;
+    const IS_V4: bool = true;
+    type Other = [u32; 4];
     const HEADER: usize = 20;
 
     #[inline(always)]
@@ -83,6 +89,8 @@ impl IpAddress for u32 {
 
 impl IpAddress for [u32; 4] {
     const FAMILY: u8 = AF_INET6;
+    const IS_V4: bool = false;
+    type Other = u32;
     const HEADER: usize = 40;
 
     #[inline(always)]
