@@ -34,7 +34,7 @@ struct Case {
 
 /// Every scheduler, and wrr where it is slowest: most of its picks pass all servers but one.
 fn cases() -> Vec<Case> {
-    let alike = |(name, _)| Case { name, scheduler: name, weight: |port| 50 + u32::from(port) % 50 };
+    let alike = |name| Case { name, scheduler: name, weight: |port| 50 + u32::from(port) % 50 };
     let one_heavy =
         Case { name: "wrr, one heavy", scheduler: "wrr", weight: |port| if port == 1 { 1_000_000 } else { 1 } };
     SCHEDULERS
