@@ -6,8 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use lvs_common::abi::tunnel::TunnelKind;
 use lvs_common::abi::{Forward, Sysctls, service_flags};
 use lvs_common::sched::SCHEDULERS;
-use lvsadm::director::{Director, MemoryDirector, Wanted};
-use lvsadm::rules::{
+use lvs_director::director::{Director, MemoryDirector, Wanted};
+use lvs_director::rules::{
     Destination, DestinationKey, EVERY_PORT, Family, Mark, MarkChange, Netmask, PersistenceEngine, Prefix, Protocol,
     SYSCTLS, Service, ServiceKey, Timeouts, Traffic, Tunnel,
 };
