@@ -10,6 +10,7 @@ mod devices;
 mod director;
 mod end;
 mod features;
+mod layout;
 pub mod link;
 mod listing;
 mod load;
