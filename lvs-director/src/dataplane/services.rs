@@ -9,6 +9,7 @@ use lvs_common::sched::change::{self, Change};
 use lvs_common::sched::{TableDest, dh, mh, sh};
 
 use super::convert;
+use super::error::failed;
 use super::mapped::{field, put};
 use super::plane::{Plane, absent};
 use super::pod::Pod;
@@ -25,11 +26,6 @@ const MH: u8 = Scheduler::Mh as u8;
 
 /// Tables that are put into their places together: each is an open file until it is.
 const TABLES_AT_ONCE: usize = 256;
-
-/// An error of the maps, told in one line.
-pub fn failed(error: anyhow::Error) -> Error {
-    Error::Other(format!("{error:#}"))
-}
 
 impl Plane {
     /// Whether a service is configured.
