@@ -3,13 +3,13 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use lvs_common::abi::{
-    AF_INET, Address, DestConfig, Destination as Slot, Forward, MarkRule, SCHEDULERS, Scheduler,
-    Service as ServiceSlot, ServiceConfig, dest_flags, service_flags,
+    AF_INET, Address, DestConfig, Destination as Slot, Forward, MarkRule, Service as ServiceSlot, ServiceConfig,
+    dest_flags, service_flags,
 };
 
 use crate::rules::{
     Destination, DestinationKey, Family, Mark, Netmask, PersistenceEngine, Prefix, Protocol, Service, ServiceKey,
-    Timeouts, Traffic, Tunnel,
+    Timeouts, Traffic, Tunnel, scheduler_by_number,
 };
 
 /// An address as the maps hold it.
@@ -95,7 +95,7 @@ pub fn service(slot: &ServiceSlot, config: &ServiceConfig) -> Service {
     let [tcp, tcp_fin, udp] = config.timeouts;
     Service {
         key: service_key(slot),
-        scheduler: SCHEDULERS.iter().find(|(_, s)| *s as u8 == config.scheduler).map_or(Scheduler::None, |(_, s)| *s),
+        scheduler: scheduler_by_number(config.scheduler).unwrap_or_default(),
         flags: config.flags & !service_flags::PRESENT,
         timeout: config.persist_timeout,
         netmask,

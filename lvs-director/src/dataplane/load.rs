@@ -12,10 +12,11 @@ use aya::programs::links::FdLink;
 use aya::programs::{Program, SchedClassifier, SkLookup, TestRun, TestRunOptions};
 use aya::{Ebpf, EbpfLoader};
 use aya_obj::generated::bpf_map_type;
-use lvs_common::abi::{Idle, LAYOUT_VERSION, Settings, WAYS};
+use lvs_common::abi::{Idle, Settings, WAYS};
 
 use super::bpffs::Directory;
 use super::kernel::{has_tc_links, kernel_at_least, ticks_per_second};
+use super::layout;
 use super::pins::{self, SIGN_OF_LIFE, remove};
 use super::pod::Pod;
 use super::refusal::refused;
@@ -296,7 +297,7 @@ fn pin(mut object: Ebpf, arrays: Arrays, loading: &Loading, path: &Path) -> Resu
         .with_context(|| format!("cannot pin program {name}"))?;
     }
     fs::create_dir(path.join(pins::log_mark(loading.log))).context("cannot note the level of the log")?;
-    fs::create_dir(path.join(format!("layout-{LAYOUT_VERSION}"))).context("cannot mark the layout")
+    layout::mark(path)
 }
 
 /// The map `IDLE`, which is not the object's, as no program knows of it.

@@ -12,6 +12,7 @@ mod end;
 mod error;
 mod features;
 mod kernel;
+mod layout;
 pub mod link;
 mod listing;
 mod load;

@@ -15,6 +15,7 @@ use lvs_common::abi::{
 use lvs_common::exit::EXITS;
 
 use super::bpffs::Directory;
+use super::layout;
 use super::mapped::{Mapped, field, put};
 use super::pod::Pod;
 use super::sizes;
@@ -82,6 +83,7 @@ impl Plane {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Err(directory)),
             other => other.context("cannot look into the directory of pins")?,
         };
+        layout::check(&path)?;
         Ok(Ok(Plane {
             settings: Mapped::open(&path.join("SETTINGS"))?,
             watch: Mapped::open(&path.join("WATCH"))?,

@@ -1,28 +1,10 @@
 //! Rosters: what schedulers read that look at every destination of a service.
 
-use lvs_common::abi::{RosterEntry, RosterPart, Scheduler, ServiceId, service_flags};
+use lvs_common::abi::{RosterEntry, RosterPart, ServiceId, service_flags};
 use lvs_common::sched::roster::{self, SHORT};
 
 use super::mapped::field;
 use super::plane::Plane;
-
-/// Schedulers that look at every destination.
-const SCANNING: [Scheduler; 9] = [
-    Scheduler::Lc,
-    Scheduler::Wlc,
-    Scheduler::Lblc,
-    Scheduler::Lblcr,
-    Scheduler::Sed,
-    Scheduler::Nq,
-    Scheduler::Fo,
-    Scheduler::Ovf,
-    Scheduler::Twos,
-];
-
-/// Whether a scheduler, by number, looks at every destination.
-pub fn scans(scheduler: u8) -> bool {
-    SCANNING.iter().any(|scanning| *scanning as u8 == scheduler)
-}
 
 impl Plane {
     /// Stages the rosters that changes made necessary, each once for however many changes. Where there is no room for one,

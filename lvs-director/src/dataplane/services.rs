@@ -2,27 +2,19 @@
 
 use anyhow::Context;
 use lvs_common::abi::{
-    AF_INET, Address, DestId, FwmarkKey, Rates, Scheduler, Service as Slot, ServiceId, ServiceKey as Key, Switch,
-    service_flags,
+    AF_INET, Address, DestId, FwmarkKey, Rates, Service as Slot, ServiceId, ServiceKey as Key, Switch, service_flags,
 };
 use lvs_common::sched::change::{self, Change};
-use lvs_common::sched::{TableDest, dh, mh, sh};
+use lvs_common::sched::{TableDest, Traits, Turns};
 
 use super::convert;
 use super::error::failed;
 use super::mapped::{field, put};
 use super::plane::{Plane, absent};
 use super::pod::Pod;
-use super::rosters;
 use super::slots::Slots;
 use crate::director::{Error, Result};
-use crate::rules::{Service, ServiceKey};
-
-/// Schedulers by number that something beside the list is kept for.
-const WRR: u8 = Scheduler::Wrr as u8;
-const DH: u8 = Scheduler::Dh as u8;
-const SH: u8 = Scheduler::Sh as u8;
-const MH: u8 = Scheduler::Mh as u8;
+use crate::rules::{self, Service, ServiceKey};
 
 /// Tables that are put into their places together: each is an open file until it is.
 const TABLES_AT_ONCE: usize = 256;
@@ -164,24 +156,23 @@ impl Plane {
     /// Stages what follows for the scheduler from a change of a service or its destinations, but for its table and its
     /// roster: see [`Self::build_tables`] and [`Self::build_rosters`].
     pub fn refresh(&mut self, id: ServiceId, what: Change) {
-        let scheduler = self.service_config(id).scheduler;
-        let hashes = matches!(scheduler, DH | SH | MH);
-        if hashes {
+        let traits = traits_of(self.service_config(id).scheduler);
+        if traits.table.is_some() {
             self.tables_due.insert(id);
         }
-        if rosters::scans(scheduler) {
+        if traits.scans {
             self.rosters_due.insert(id);
         }
-        let weights = (scheduler == WRR).then(|| self.weights(id, what));
+        let weights = traits.weights.then(|| self.weights(id, what));
         self.change_service(id, |config| {
             if let Some(weights) = weights {
                 (config.weight_max, config.weight_gcd) = weights;
             }
-            if !hashes {
+            if traits.table.is_none() {
                 config.table = 0;
             }
             config.roster = 0;
-            config.sched_state = change::state(config, config.sched_state, what);
+            config.sched_state = traits.state.map_or(0, |state| state(config, config.sched_state, what));
         });
     }
 
@@ -226,30 +217,20 @@ impl Plane {
 
 /// Whether a scheduler can hold so many destinations.
 pub fn check_count(scheduler: u8, count: u32) -> Result<()> {
-    if scheduler == MH && count as usize > mh::SLOTS { Err(Error::Invalid) } else { Ok(()) }
+    match traits_of(scheduler).table {
+        Some(table) if count as usize > table.most => Err(Error::Invalid),
+        _ => Ok(()),
+    }
+}
+
+/// What a scheduler is, by its number.
+fn traits_of(scheduler: u8) -> &'static Traits {
+    rules::traits(rules::scheduler_by_number(scheduler).unwrap_or_default())
 }
 
 /// The slots of a hashing scheduler's table, `None` for the others.
 fn table_of(scheduler: u8, dests: &[TableDest]) -> Result<Option<Vec<DestId>>> {
-    Ok(match scheduler {
-        DH => {
-            let mut slots = vec![0; dh::BUCKETS];
-            dh::build(dests, &mut slots);
-            Some(slots)
-        }
-        SH => {
-            let mut slots = vec![0; sh::BUCKETS];
-            sh::build(dests, &mut slots);
-            Some(slots)
-        }
-        MH => {
-            let mut slots = Box::new([0; mh::SLOTS]);
-            let mut turns = vec![mh::Turns::default(); dests.len()];
-            if !mh::build(dests, &mut turns, &mut slots) {
-                return Err(Error::Invalid);
-            }
-            Some(slots.to_vec())
-        }
-        _ => None,
-    })
+    let Some(table) = traits_of(scheduler).table else { return Ok(None) };
+    let (mut turns, mut slots) = (vec![Turns::default(); dests.len()], vec![0; table.slots]);
+    if (table.build)(dests, &mut turns, &mut slots) { Ok(Some(slots)) } else { Err(Error::Invalid) }
 }

@@ -1,40 +1,41 @@
 //! Names of schedulers and of their flags.
 
-use lvs_common::abi::{SCHEDULERS, Scheduler, service_flags};
-
-/// The flags in the order of their bits, with the name that every scheduler understands.
-const FLAGS: [(u32, &str); 3] =
-    [(service_flags::SCHED1, "flag-1"), (service_flags::SCHED2, "flag-2"), (service_flags::SCHED3, "flag-3")];
-
-/// Flags with a name that one scheduler alone understands.
-const OWN_FLAGS: [(Scheduler, u32, &str); 4] = [
-    (Scheduler::Sh, service_flags::SCHED1, "sh-fallback"),
-    (Scheduler::Sh, service_flags::SCHED2, "sh-port"),
-    (Scheduler::Mh, service_flags::SCHED1, "mh-fallback"),
-    (Scheduler::Mh, service_flags::SCHED2, "mh-port"),
-];
+use lvs_common::abi::Scheduler;
+use lvs_common::sched::{self, FLAGS, SCHEDULERS, Traits};
 
 /// The scheduler of that name.
 pub fn scheduler_by_name(name: &str) -> Option<Scheduler> {
-    SCHEDULERS.iter().find(|entry| entry.0 == name).map(|entry| entry.1)
+    SCHEDULERS.iter().find(|entry| entry.1.name == name).map(|entry| entry.0)
+}
+
+/// The scheduler of that number.
+pub fn scheduler_by_number(number: u8) -> Option<Scheduler> {
+    SCHEDULERS.iter().find(|entry| entry.0 as u8 == number).map(|entry| entry.0)
+}
+
+/// What a scheduler is.
+pub fn traits(scheduler: Scheduler) -> &'static Traits {
+    SCHEDULERS.iter().find(|entry| entry.0 == scheduler).map_or(&sched::none::TRAITS, |entry| &entry.1)
 }
 
 /// Its name.
 pub fn scheduler_name(scheduler: Scheduler) -> &'static str {
-    SCHEDULERS[scheduler as usize].0
+    traits(scheduler).name
 }
 
 /// The bit of a flag's name, and the scheduler it needs if it is not every scheduler's.
 pub fn flag_by_name(name: &str) -> Option<(u32, Option<Scheduler>)> {
     let common = FLAGS.iter().find(|flag| flag.1 == name).map(|flag| (flag.0, None));
-    common.or_else(|| OWN_FLAGS.iter().find(|flag| flag.2 == name).map(|flag| (flag.1, Some(flag.0))))
+    let mut own = SCHEDULERS
+        .iter()
+        .flat_map(|(scheduler, traits)| traits.flags.iter().map(|&(bit, name)| (name, (bit, Some(*scheduler)))));
+    common.or_else(|| own.find(|own| own.0 == name).map(|own| own.1))
 }
 
 /// Names of the flags that are set.
 pub fn flags_of(scheduler: Scheduler, flags: u32) -> Vec<&'static str> {
-    let name =
-        |bit, common| OWN_FLAGS.iter().find(|own| own.0 == scheduler && own.1 == bit).map_or(common, |own| own.2);
-    FLAGS.iter().filter(|flag| flags & flag.0 != 0).map(|&(bit, common)| name(bit, common)).collect()
+    let traits = traits(scheduler);
+    FLAGS.iter().filter(|flag| flags & flag.0 != 0).map(|&(bit, common)| traits.flag_name(bit, common)).collect()
 }
 
 /// The same, joined by commas; empty without any.
@@ -45,13 +46,14 @@ pub fn flag_names(scheduler: Scheduler, flags: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lvs_common::abi::service_flags;
 
     #[test]
     fn every_scheduler_is_found_by_the_name_it_has() {
-        for (index, (name, scheduler)) in SCHEDULERS.into_iter().enumerate() {
-            assert_eq!(scheduler as usize, index);
-            assert_eq!(scheduler_by_name(name), Some(scheduler));
-            assert_eq!(scheduler_name(scheduler), name);
+        for (scheduler, traits) in SCHEDULERS {
+            assert_eq!(scheduler_by_name(traits.name), Some(*scheduler));
+            assert_eq!(scheduler_by_number(*scheduler as u8), Some(*scheduler));
+            assert_eq!(scheduler_name(*scheduler), traits.name);
         }
     }
 
