@@ -1,14 +1,16 @@
 //! Layout of every BPF map's keys and values, one file a table.
 //!
 //! Both sides are built from this source, so the layout is C's (`repr(C)`) with explicit padding, and every size
-//! is asserted. [`LAYOUT_VERSION`] changes whenever any of them does: pinned maps of another layout are never opened.
+//! is asserted. [`LAYOUT_VERSION`] follows from the types: pinned maps of another layout are never opened.
 
 mod address;
+pub mod bench;
 mod connection;
 mod destination;
 mod device;
 mod idle;
 mod ids;
+mod layout;
 mod local;
 mod mark;
 mod mode;
@@ -27,6 +29,7 @@ pub use destination::*;
 pub use device::*;
 pub use idle::*;
 pub use ids::*;
+pub use layout::LAYOUT_VERSION;
 pub use local::*;
 pub use mark::*;
 pub use mode::*;
@@ -37,6 +40,3 @@ pub use settings::*;
 pub use statistics::*;
 pub use switch::*;
 pub use sysctls::Sysctls;
-
-/// Version of the layout of all pinned maps together.
-pub const LAYOUT_VERSION: u32 = 5;
