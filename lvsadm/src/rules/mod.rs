@@ -24,6 +24,6 @@ pub use local::LocalEntry;
 pub use mark::{EVERY_PORT, Mark, MarkChange, Prefix, Traffic, mark, ports};
 pub use rule::{Change, Rule, RuleKey, difference};
 pub use scheduler::{flag_by_name, flag_names, flags_of, scheduler_by_name, scheduler_name};
-pub use service::{Family, Netmask, PersistenceEngine, Protocol, Service, ServiceKey};
+pub use service::{Edit, Family, Netmask, OwnEdits, PersistenceEngine, Protocol, Service, ServiceKey};
 pub use statistics::{DestinationEntry, Rates, ServiceEntry, Statistics, Timeouts};
 pub use sysctls::{AUTOMATIC, SYSCTL_PREFIX, SYSCTLS, Sysctl, SysctlName, consistent, explained, sysctl};
