@@ -9,7 +9,7 @@ pub const SET: usize = 16;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Entry {
-    /// When a connection to it was scheduled last, in the unit of [`PickKey::now`](super::PickKey::now).
+    /// When a connection to it was scheduled last, in the unit of [`PickKey::now`](super::pick::PickKey::now).
     pub used: u64,
     /// When the set changed last, in the same unit.
     pub changed: u64,
@@ -37,7 +37,7 @@ pub trait Locality {
     fn put(&self, address: &Address, entry: &Entry);
 
     /// How long an entry is good without being used, and a set stays as it is before its most loaded destination is taken
-    /// out (`lblc_expiration`, `lblcr_expiration`), in the unit of [`PickKey::now`](super::PickKey::now).
+    /// out (`lblc_expiration`, `lblcr_expiration`), in the unit of [`PickKey::now`](super::pick::PickKey::now).
     fn lifetime(&self) -> u64;
 }
 

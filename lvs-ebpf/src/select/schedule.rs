@@ -5,7 +5,7 @@ use crate::table::draft::Drafted;
 use crate::values::request::Request;
 use aya_ebpf::helpers::generated::bpf_get_prandom_u32;
 use lvs_common::{
-    abi::{Connection, Forward, IpAddress, Scheduler, Settings, service_flags},
+    abi::{Connection, Forward, IpAddress, Settings, service_flags},
     defence,
     exit::Exit,
     sched::{self},
@@ -194,7 +194,7 @@ pub fn pick<P: Packet>(packet: P) -> i32 {
     if let Some(service) = service::ServiceRef::get(r.service, r.epoch) {
         // SAFETY: an element of the map.
         let (config, word) = unsafe { (&*service.config, (&raw mut (*service.config).sched_state)) };
-        if config.scheduler == Scheduler::Twos as u8 {
+        if sched::is_random(config.scheduler) {
             // SAFETY: a helper without arguments.
             r.key.random = unsafe { [bpf_get_prandom_u32(), bpf_get_prandom_u32()] };
         }
@@ -205,10 +205,7 @@ pub fn pick<P: Packet>(packet: P) -> i32 {
             epoch: r.epoch,
             roster: config.roster,
         };
-        let lifetime = match config.scheduler == Scheduler::Lblc as u8 {
-            true => settings.sysctls.lblc_expiration,
-            false => settings.sysctls.lblcr_expiration,
-        };
+        let lifetime = sched::memory(config.scheduler, &settings.sysctls);
         let memory = Memory { service: service.id, lifetime: lifetime as u64 };
         // SAFETY: as above.
         let state = unsafe { word.read_volatile() };

@@ -6,15 +6,15 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use super::{Defaults, print};
+use super::print;
 use crate::apply::devices::{self, Device};
 use crate::apply::file::{Mistake, Script};
 use crate::apply::{Refused, carry_out};
-use crate::dataplane::{self, Loading, LogLevel, Plane, PlaneDirector};
+use crate::dataplane::{self, Defaults, Loading, LogLevel, Plane, PlaneDirector};
 use crate::director::{MemoryDirector, rules};
-use crate::grammar::subcommands::AttachMode;
 use crate::names::SystemNames;
 use crate::render;
+use crate::rules::AttachMode;
 use crate::rules::{Attached, difference};
 
 /// Goes from what is configured to what a file wants, or shows the way.

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 
-use super::defaults::Defaults;
+use crate::dataplane::Defaults;
 use crate::dataplane::{self, LogLevel};
 
 /// Attaches to devices, loading the data plane first where it is not.

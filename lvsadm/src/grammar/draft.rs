@@ -6,9 +6,9 @@ use lvs_common::abi::tunnel::{self, Port, TunnelForm, TunnelKind};
 use lvs_common::abi::{Forward, service_flags};
 
 use super::address::{self, Endpoint};
+use super::argument::Argument;
 use super::cmd::Cmd;
 use super::command::{Command, Failure, List, Mode, Named};
-use super::flag::Argument;
 use super::rule::{self, Rule};
 use super::values;
 use crate::rules::{

@@ -2,12 +2,12 @@
 
 use serde_json::Value as Json;
 
+use super::argument::Argument;
 use super::cmd::Cmd;
 use super::command::{Failure, Named};
 use super::dialect::Dialect;
 use super::draft::Draft;
 use super::rule::Rule;
-use crate::names::Names;
 use crate::rules::{Destination, Service};
 
 /// Whether a flag takes a value.
@@ -50,23 +50,6 @@ pub struct Opt {
 
 /// The place of options that ipvsadm lacks: after all of its own, as declared.
 pub const OWN: u8 = u8::MAX;
-
-/// What a flag's function gets beside the draft.
-pub struct Argument<'a> {
-    /// The value, `None` if the flag has none.
-    pub value: Option<&'a str>,
-    /// Whose command line it is.
-    pub dialect: Dialect,
-    /// Where names of hosts and ports come from.
-    pub names: &'a mut dyn Names,
-}
-
-impl<'a> Argument<'a> {
-    /// The value, empty if the flag has none.
-    pub fn text(&self) -> &'a str {
-        self.value.unwrap_or_default()
-    }
-}
 
 /// What a flag does when the command line has it.
 #[derive(Clone, Copy, Debug)]

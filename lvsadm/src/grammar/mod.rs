@@ -6,6 +6,7 @@
 //! [`subcommands`] are lvsadm's own and clap's.
 
 mod address;
+mod argument;
 mod cmd;
 mod command;
 mod dialect;

@@ -1,10 +1,11 @@
 //! From arguments to a checked command.
 
+use super::argument::Argument;
 use super::cmd::Cmd;
 use super::command::{Command, Failure};
 use super::dialect::Dialect;
 use super::draft::Draft;
-use super::flag::{Act, Argument};
+use super::flag::Act;
 use super::flags::flags;
 use super::matrix::Given;
 use super::popt::Popt;

@@ -5,10 +5,11 @@ mod mark;
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
 
 use super::dialect::Dialect;
 use crate::dataplane::LogLevel;
+use crate::rules::AttachMode;
 
 pub use drain::DrainArgs;
 pub use mark::{MarkAction, TrafficArgs};
@@ -51,7 +52,7 @@ pub enum Sub {
     },
     /// Show where and how the data plane is attached, and what it did with packets
     Status {
-        /// As JSON: see docs/JSON.md
+        /// As JSON: see docs/reference/json.md
         #[arg(long)]
         json: bool,
         /// Instead: how much work each program is for the kernel's verifier
@@ -120,19 +121,6 @@ pub enum Sub {
         #[arg(value_name = "NAME[=VALUE]")]
         settings: Vec<String>,
     },
-}
-
-/// How to attach to a device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum AttachMode {
-    /// XDP in the driver where no packet is lost by it, TC elsewhere
-    Auto,
-    /// XDP in the driver
-    Native,
-    /// XDP in the network stack
-    Generic,
-    /// TC
-    Tc,
 }
 
 /// The sub-command of an argument vector, if its first argument is a word and the program's name is not ipvsadm's: what it

@@ -114,10 +114,8 @@ fn pack_lvsadm(folder: &Path, manual: &Path, machine: &Machine, package: &Path) 
     }
     pages(&tree, manual, |page| page.starts_with("lvsadm"))?;
     tree.file("/usr/share/doc/lvsadm/README.md", read(&root().join("README.md"))?)?;
-    for entry in fs::read_dir(root().join("docs")).context("cannot read docs")? {
-        let path = entry?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        tree.file(&format!("/usr/share/doc/lvsadm/docs/{name}"), read(&path)?)?;
+    for folder in ["docs", "examples"] {
+        documents(&tree, Path::new(folder))?;
     }
     copyright(&tree, "lvsadm")?;
     let control = packaging!("lvsadm/control")
@@ -150,11 +148,27 @@ fn pack_ipvsadm(folder: &Path, manual: &Path, package: &Path) -> Result<()> {
 
 /// Puts those man pages there whose names are `wanted`.
 fn pages(tree: &Tree, manual: &Path, wanted: impl Fn(&str) -> bool) -> Result<()> {
-    let folder = manual.join("man/man8");
-    for entry in fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))? {
-        let name = entry?.file_name().to_string_lossy().into_owned();
-        if wanted(&name) {
-            tree.compressed(&format!("/usr/share/man/man8/{name}"), read(&folder.join(&name))?)?;
+    for section in ["man7", "man8"] {
+        let folder = manual.join("man").join(section);
+        for entry in fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))? {
+            let name = entry?.file_name().to_string_lossy().into_owned();
+            if wanted(&name) {
+                tree.compressed(&format!("/usr/share/man/{section}/{name}"), read(&folder.join(&name))?)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Puts a folder of documents there, with what is below it.
+fn documents(tree: &Tree, folder: &Path) -> Result<()> {
+    for entry in fs::read_dir(root().join(folder)).with_context(|| format!("cannot read {}", folder.display()))? {
+        let entry = entry?;
+        let path = folder.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            documents(tree, &path)?;
+        } else {
+            tree.file(&format!("/usr/share/doc/lvsadm/{}", path.display()), read(&root().join(&path))?)?;
         }
     }
     Ok(())

@@ -96,7 +96,7 @@ pub const FLAGS: &[Flag] = &[
         .value("device")
         .within(Section::OwnHidden)
         .option(OWN, &[(Cmd::AddLocal, Optional), (Cmd::DeleteLocal, Optional)]),
-    Flag::new("json", "", &["listings as JSON: see docs/JSON.md"])
+    Flag::new("json", "", &["listings as JSON: see docs/reference/json.md"])
         .within(Section::Own)
         .option(JSON_ORDER, &[(Cmd::List, Optional), (Cmd::ListLocals, Optional)])
         .takes(|draft, _| {

@@ -1,6 +1,7 @@
 //! Flags of virtual services.
 
-use lvs_common::abi::{SCHEDULERS, service_flags};
+use lvs_common::abi::service_flags;
+use lvs_common::sched::{self, SCHEDULERS};
 
 use crate::grammar::cmd::Cmd;
 use crate::grammar::command::Failure;
@@ -78,7 +79,7 @@ pub const FLAGS: &[Flag] = &[
         &["one of rr|wrr|lc|wlc|lblc|lblcr|dh|sh|sed|nq|fo|ovf|mh,", "the default scheduler is wlc."],
     )
     .value("scheduler")
-    .words(|_| SCHEDULERS.iter().map(|entry| entry.0).collect())
+    .words(|_| SCHEDULERS.iter().map(|entry| entry.1.name).collect())
     .option(3, SETTERS)
     .takes(|draft, argument| {
         draft.scheduler = values::cut(argument.text(), SCHEDULER_NAME).to_owned();
@@ -136,7 +137,9 @@ pub const LATER: &[Flag] = &[
         }),
     Flag::new("sched-flags", "b", &["scheduler flags (comma-separated)"])
         .value("flags")
-        .words(|_| vec!["flag-1", "flag-2", "flag-3", "sh-fallback", "sh-port", "mh-fallback", "mh-port"])
+        .words(|_| {
+            sched::FLAGS.iter().chain(SCHEDULERS.iter().flat_map(|entry| entry.1.flags)).map(|flag| flag.1).collect()
+        })
         .option(23, SETTERS)
         .takes(|draft, argument| {
             draft.sched_flags = argument.text().to_owned();

@@ -29,7 +29,7 @@ pub enum MarkAction {
     Flush,
     /// Show the rules, as options of `mark add`, in the order in which packets are compared with them
     List {
-        /// As JSON: see docs/JSON.md
+        /// As JSON: see docs/reference/json.md
         #[arg(long)]
         json: bool,
     },

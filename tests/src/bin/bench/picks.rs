@@ -9,7 +9,8 @@ use std::net::SocketAddr;
 use anyhow::{Context, Result, ensure};
 use aya::maps::{Array, MapData, ProgramArray};
 use aya::programs::ProgramFd;
-use lvs_common::abi::{Destination, SCHEDULERS};
+use lvs_common::abi::Destination;
+use lvs_common::sched::SCHEDULERS;
 use tests::fixtures::{CLIENT_MAC, SERVER, Testbed, pins, vip, xdp_verdict};
 
 use crate::connections::{SERVERS, pinned};
@@ -33,10 +34,16 @@ struct Case {
 
 /// Every scheduler, and wrr where it is slowest: most of its picks pass all servers but one.
 fn cases() -> Vec<Case> {
-    let alike = |(name, _)| Case { name, scheduler: name, weight: |port| 50 + u32::from(port) % 50 };
+    let alike = |name| Case { name, scheduler: name, weight: |port| 50 + u32::from(port) % 50 };
     let one_heavy =
         Case { name: "wrr, one heavy", scheduler: "wrr", weight: |port| if port == 1 { 1_000_000 } else { 1 } };
-    SCHEDULERS.into_iter().filter(|(name, _)| *name != NONE).map(alike).chain([one_heavy]).collect()
+    SCHEDULERS
+        .iter()
+        .map(|(_, traits)| traits.name)
+        .filter(|name| *name != NONE)
+        .map(alike)
+        .chain([one_heavy])
+        .collect()
 }
 
 /// The scheduler that picks nobody.
