@@ -85,6 +85,15 @@ pub enum Saved {
     Destination(u8, fn(&Destination, Form, Dialect) -> Option<String>),
 }
 
+/// A member of the JSON of a service.
+#[derive(Clone, Copy, Debug)]
+pub struct Member {
+    /// Its key.
+    pub key: &'static str,
+    /// Its value.
+    pub value: fn(&Service) -> Json,
+}
+
 /// A flag.
 #[derive(Clone, Copy, Debug)]
 pub struct Flag {
@@ -112,8 +121,8 @@ pub struct Flag {
     pub saved: Saved,
     /// The word for it in the listing of a service, which the literal dialect lacks.
     pub listed: fn(&Service) -> Option<String>,
-    /// Its key and value in the JSON of a service.
-    pub json: Option<(&'static str, fn(&Service) -> Json)>,
+    /// Its member of the JSON of a service.
+    pub json: Option<Member>,
 }
 
 impl Flag {
@@ -193,7 +202,7 @@ impl Flag {
 
     /// The flag with its member in JSON.
     pub const fn json(self, key: &'static str, value: fn(&Service) -> Json) -> Self {
-        Flag { json: Some((key, value)), ..self }
+        Flag { json: Some(Member { key, value }), ..self }
     }
 
     /// Whether a dialect has it.

@@ -9,5 +9,5 @@ mod server;
 mod service;
 mod table;
 
-pub use super::flag::{Act, Flag, Form, Opt, Saved, Section, Value};
+pub use super::flag::{Act, Flag, Form, Member, Opt, Saved, Section, Value};
 pub use table::{flags, saved_destination, saved_service};

@@ -64,7 +64,7 @@ struct Declared<'a>(&'a Service);
 
 impl Serialize for Declared<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(flags().filter_map(|flag| flag.json).map(|(key, value)| (key, value(self.0))))
+        serializer.collect_map(flags().filter_map(|flag| flag.json).map(|member| (member.key, (member.value)(self.0))))
     }
 }
 
