@@ -4,6 +4,7 @@
 //! is asserted. [`LAYOUT_VERSION`] follows from the types: pinned maps of another layout are never opened.
 
 mod address;
+pub mod bench;
 mod connection;
 mod destination;
 mod device;

@@ -1,6 +1,7 @@
 //! What lblc and lblcr remember of a destination address.
 
 use crate::abi::{Address, DestId};
+use crate::verifier::opaque;
 
 /// Most destinations in the set of an address. IPVS has no such bound; a further one replaces the oldest of the set.
 pub const SET: usize = 16;
@@ -19,13 +20,10 @@ pub struct Entry {
 
 const _: () = assert!(size_of::<Entry>() == 80);
 
-/// A set without members. The compiler is not to know that it is zeroes: it would call a function of which the BPF verifier
-/// follows each turn.
+/// A set without members. A constant would become a call of `memset`: see "memset and memcpy" in docs/develop/verifier.md.
 #[inline(always)]
 pub fn empty() -> [DestId; SET] {
-    let none: DestId = 0;
-    // SAFETY: a variable of this function's.
-    [unsafe { (&raw const none).read_volatile() }; SET]
+    [opaque::<DestId>(0); SET]
 }
 
 /// The entries of a service.

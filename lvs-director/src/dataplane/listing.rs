@@ -157,7 +157,7 @@ struct Clock {
 impl Clock {
     fn of(plane: &Plane) -> Self {
         let settings = plane.settings();
-        let hz = u64::from(super::load::ticks_per_second());
+        let hz = u64::from(super::kernel::ticks_per_second());
         let own = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC);
         let ns = own.map_or(settings.now_ns, |t| t.tv_sec() as u64 * 1_000_000_000 + t.tv_nsec() as u64);
         // The sweep's clock is a sixteenth of a second old at most.

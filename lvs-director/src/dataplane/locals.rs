@@ -9,8 +9,9 @@ use lvs_common::abi::{
 };
 
 use super::convert;
+use super::error::failed;
 use super::mapped::{field, put};
-use super::plane::Plane;
+use super::plane::{Plane, absent};
 use super::pod::Pod;
 use super::slots::{GRACE, Slots};
 use crate::director;
@@ -76,7 +77,6 @@ impl Plane {
 
     /// Stages other addresses for a pool.
     pub fn write_pool(&mut self, id: ServiceId, addresses: &[IpAddr], slots: &mut Slots) -> director::Result<()> {
-        let failed = super::services::failed;
         let mut place = 0;
         if !addresses.is_empty() {
             let (v4, v6): (Vec<IpAddr>, Vec<IpAddr>) = addresses.iter().partition(|address| address.is_ipv4());
@@ -195,7 +195,7 @@ impl Plane {
         for key in keys {
             // One that is not there any more is what was wanted.
             if map.get(&key, 0).is_ok_and(|ports| gone(&key.0, &ports.0)) {
-                map.remove(&key).or_else(|error| if super::plane::absent(&error) { Ok(()) } else { Err(error) })?;
+                map.remove(&key).or_else(|error| if absent(&error) { Ok(()) } else { Err(error) })?;
             }
         }
         Ok(())

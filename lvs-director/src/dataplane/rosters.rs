@@ -6,12 +6,6 @@ use lvs_common::sched::roster::{self, SHORT};
 use super::mapped::field;
 use super::plane::Plane;
 
-/// Places for parts of the rosters of so many destinations. A destination is on two at most: one that is in force, and the
-/// one before or after it.
-pub const fn places(destinations: u32) -> u32 {
-    destinations / 5 * 3 + 2
-}
-
 impl Plane {
     /// Stages the rosters that changes made necessary, each once for however many changes. Where there is no room for one,
     /// packets walk along the list, which takes longer.
@@ -57,19 +51,5 @@ impl Plane {
                 || config.roster != first
                 || ordinal as usize >= roster::parts(config.dest_count as usize)
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn there_are_places_for_two_rosters_of_every_destination() {
-        const DESTINATIONS: u32 = 131_072;
-        for servers in SHORT + 1..2000 {
-            let parts = DESTINATIONS / servers * roster::parts(servers as usize) as u32;
-            assert!(2 * parts < places(DESTINATIONS), "{servers} servers");
-        }
     }
 }

@@ -8,6 +8,7 @@ use lvs_common::sched::change::{self, Change};
 use lvs_common::sched::{TableDest, Traits, Turns};
 
 use super::convert;
+use super::error::failed;
 use super::mapped::{field, put};
 use super::plane::{Plane, absent};
 use super::pod::Pod;
@@ -17,11 +18,6 @@ use crate::rules::{self, Service, ServiceKey};
 
 /// Tables that are put into their places together: each is an open file until it is.
 const TABLES_AT_ONCE: usize = 256;
-
-/// An error of the maps, told in one line.
-pub fn failed(error: anyhow::Error) -> Error {
-    Error::Other(format!("{error:#}"))
-}
 
 impl Plane {
     /// Whether a service is configured.

@@ -7,9 +7,9 @@ use std::time::Duration;
 use lvs_common::abi::{Counters, DestId, Idle, Rates, ServiceId, dest_flags, dest_slot, service_flags};
 
 use super::convert;
+use super::error::failed;
 use super::mapped::{field, put};
 use super::plane::Plane;
-use super::services::failed;
 use crate::director::{Error, Result};
 use crate::rules::{DestinationKey, ServiceKey};
 

@@ -3,13 +3,12 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
-use clap::ValueEnum;
 use lvs_common::abi::{AF_INET, AF_INET6, Scheduler, service_flags};
 
-use super::Timeouts;
+use super::timeouts::Timeouts;
 
 /// Transport protocol of an address service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[allow(missing_docs, reason = "the variants are the protocols' own names")]
 #[repr(u8)]
 pub enum Protocol {

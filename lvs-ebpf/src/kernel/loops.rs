@@ -3,7 +3,7 @@
 use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::bpf_loop;
-use lvs_common::each::Each;
+use lvs_common::verifier::Each;
 
 /// Loops by `bpf_loop`.
 #[derive(Clone, Copy)]

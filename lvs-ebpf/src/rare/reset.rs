@@ -9,7 +9,7 @@ use crate::table::reset_queue;
 use crate::table::reset_queue::Queued;
 use crate::values::pending_reset::PendingReset;
 use aya_ebpf::helpers::generated::{bpf_clone_redirect, bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_store_bytes};
-use lvs_common::each::Each;
+use lvs_common::verifier::Each;
 use lvs_common::{
     abi::{AF_INET, Forward, conn_flags, conn_kind},
     reset::Numbers,

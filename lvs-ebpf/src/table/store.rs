@@ -9,8 +9,8 @@ use aya_ebpf::helpers::generated::bpf_loop;
 use core::ffi::c_void;
 use lvs_common::{
     abi::{Bucket, Connection, WAYS},
-    each::Each,
     table::{self, Hash, PROBES, Store},
+    verifier::Each,
 };
 
 /// Times a CPU tries to take a bucket's lock: about a microsecond, many times what its holder needs.

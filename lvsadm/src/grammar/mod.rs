@@ -7,6 +7,7 @@
 
 mod address;
 mod argument;
+mod choice;
 mod cmd;
 mod command;
 mod dialect;

@@ -7,9 +7,9 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+use super::choice;
 use super::dialect::Dialect;
-use crate::dataplane::LogLevel;
-use crate::rules::AttachMode;
+use crate::rules::{AttachMode, LogLevel};
 
 pub use drain::DrainArgs;
 pub use mark::{MarkAction, TrafficArgs};
@@ -32,13 +32,13 @@ pub enum Sub {
         #[arg(long = "dev", value_name = "DEVICE")]
         devices: Vec<String>,
         /// How to attach: auto, unless LVS_MODE says otherwise
-        #[arg(long, value_enum)]
+        #[arg(long, value_parser = choice::attach_mode())]
         mode: Option<AttachMode>,
         /// Most connections at a time
         #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
         conns: Option<u32>,
         /// From which level on the data plane writes a log, for `lvsadm log`; decided when it is loaded
-        #[arg(long, value_enum, value_name = "LEVEL")]
+        #[arg(long, value_parser = choice::log_level(), value_name = "LEVEL")]
         log: Option<LogLevel>,
         /// Show the kernel's whole log of a program that it refuses
         #[arg(long)]

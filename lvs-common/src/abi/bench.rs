@@ -1,4 +1,4 @@
-//! What `cargo xtask bench` and its eBPF programs tell each other.
+//! The map that `cargo xtask bench` shares with its own eBPF programs; no part of the data plane.
 
 /// Bytes of every frame of the benchmark.
 pub const FRAME: usize = 98;
