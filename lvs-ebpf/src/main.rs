@@ -28,6 +28,7 @@ use aya_ebpf::{
     macros::{classifier, sk_lookup, xdp},
     programs::{SkLookupContext, TcContext, XdpContext},
 };
+use lvs_common::byte_order::Be16;
 use lvs_common::wire::{Ethernet, ethertype};
 
 use crate::{
@@ -38,11 +39,11 @@ use crate::{
 type V4 = u32;
 type V6 = [u32; 4];
 
-/// Ethertype of the frame, network order; 0 if it is too short to have one.
+/// Ethertype of the frame; 0 if it is too short to have one.
 #[inline(always)]
-fn ethertype_of<P: Packet>(packet: P) -> u16 {
+fn ethertype_of<P: Packet>(packet: P) -> Be16 {
     // SAFETY: checked by `at`.
-    packet.at::<Ethernet>(0).map_or(0, |h| unsafe { (*h).ethertype })
+    packet.at::<Ethernet>(0).map_or(Be16::ZERO, |h| unsafe { (*h).ethertype })
 }
 
 #[xdp]

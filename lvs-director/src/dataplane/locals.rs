@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use lvs_common::abi::{
     Address, LOCAL_ADDRESSES, LocalAddress, Mode, POOL_HEAD, PortKey, Ports, ServiceId, dest_flags, dest_slot,
 };
+use lvs_common::byte_order::Be16;
 
 use super::convert;
 use super::error::failed;
@@ -180,7 +181,7 @@ impl Plane {
         }
         // A mark's real server without a port has whatever port the packet had.
         self.forget_ports(|key, ports| {
-            ports.taken == 0 && !known.contains(&(key.real, key.real_port)) && !known.contains(&(key.real, 0))
+            ports.taken == 0 && !known.contains(&(key.real, key.real_port)) && !known.contains(&(key.real, Be16::ZERO))
         })
     }
 

@@ -4,6 +4,7 @@ use anyhow::Context;
 use lvs_common::abi::{
     AF_INET, Address, DestId, FwmarkKey, Rates, Service as Slot, ServiceId, ServiceKey as Key, Switch, service_flags,
 };
+use lvs_common::byte_order::Be16;
 use lvs_common::sched::change::{self, Change};
 use lvs_common::sched::{TableDest, Traits, Turns};
 
@@ -35,7 +36,7 @@ impl Plane {
         let found = match *key {
             ServiceKey::Address { protocol, address, port } => {
                 let wide = convert::address(address);
-                let (port, protocol) = (port.to_be(), protocol as u8);
+                let (port, protocol) = (Be16::new(port), protocol as u8);
                 if address.is_ipv4() {
                     self.service4.get(&Pod(Key { address: wide.0[0], port, protocol, pad: 0 }), 0)
                 } else {
@@ -67,7 +68,7 @@ impl Plane {
         let result = match *key {
             ServiceKey::Address { protocol, address, port } => {
                 let wide = convert::address(address);
-                let (port, protocol) = (port.to_be(), protocol as u8);
+                let (port, protocol) = (Be16::new(port), protocol as u8);
                 if address.is_ipv4() {
                     put!(self.service4, Pod(Key { address: wide.0[0], port, protocol, pad: 0 }))
                 } else {
@@ -100,7 +101,7 @@ impl Plane {
         let key = convert::service_key(slot);
         let holder = match key {
             ServiceKey::Address { protocol, port, .. } => {
-                let (port, protocol) = (port.to_be(), protocol as u8);
+                let (port, protocol) = (Be16::new(port), protocol as u8);
                 if slot.family == AF_INET {
                     self.service4.get(&Pod(Key { address: slot.address.0[0], port, protocol, pad: 0 }), 0)
                 } else {
@@ -125,7 +126,7 @@ impl Plane {
             // Not configured until the switch.
             switch: Switch::at(self.now(), 0),
             address,
-            port: port.to_be(),
+            port: Be16::new(port),
             protocol,
             family,
             fwmark,

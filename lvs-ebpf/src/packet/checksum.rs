@@ -90,7 +90,7 @@ pub fn pseudo(source: [u32; 4], destination: [u32; 4], protocol: u8, length: u32
 pub fn fill_udp<P: Packet, A: IpAddress>(packet: P, p: &Parsed<A>, change: u64) -> bool {
     let Some(h) = packet.at::<Udp>(p.l4()) else { return false };
     // SAFETY: checked by `at`.
-    let length = unsafe { u16::from_be((*h).length) } as u32;
+    let length = unsafe { (*h).length.get() } as u32;
     let Some(payload) = sum(packet.skb(), p.l4() as u32, (p.l4() as u32).wrapping_add(length)) else { return false };
     let all = payload + pseudo(p.source.widen().0, p.destination.widen().0, protocol::UDP, length) + change;
     let Some(h) = packet.at::<Udp>(p.l4()) else { return false };

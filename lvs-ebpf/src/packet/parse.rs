@@ -3,6 +3,7 @@
 use crate::values::parsed::OFFSETS;
 use crate::values::parsed::Parsed;
 use crate::values::parsed::Stray;
+use lvs_common::byte_order::Be16;
 use lvs_common::{
     abi::IpAddress,
     wire::{Ipv4, Ipv6, Ipv6Fragment, Sctp, Tcp, Udp, fragment, protocol},
@@ -21,7 +22,7 @@ use crate::{
 };
 
 /// ISAKMP's port: AH and ESP packets follow the connection of their key exchange.
-const ISAKMP: u16 = 500u16.to_be();
+const ISAKMP: Be16 = Be16::new(500);
 
 /// An address family as the data plane sees it.
 pub trait Family: IpAddress + Advances + Aliased + Crosses + GivesBack {
@@ -43,7 +44,7 @@ pub trait Family: IpAddress + Advances + Aliased + Crosses + GivesBack {
         let mut parsed = Self::network(packet, at, true)?;
         match parsed.carried {
             protocol::TCP | protocol::UDP | protocol::SCTP => {
-                let Some(ports) = packet.at::<[u16; 2]>(parsed.l4) else { return Err(Stray::NotOurs) };
+                let Some(ports) = packet.at::<[Be16; 2]>(parsed.l4) else { return Err(Stray::NotOurs) };
                 // SAFETY: checked by `at`.
                 unsafe { [parsed.source_port, parsed.destination_port] = *ports }
                 parsed.protocol = parsed.carried;
@@ -164,21 +165,21 @@ impl Family for u32 {
             return Err(Stray::NotOurs);
         }
         let part = if quoted { fragment::OFFSET } else { fragment::MF | fragment::OFFSET };
-        if h.fragment & part != 0 {
+        if !(h.fragment & part).is_zero() {
             return Err(Stray::Fragment);
         }
         let parsed = Parsed {
             source: h.source,
             destination: h.destination,
-            source_port: 0,
-            destination_port: 0,
+            source_port: Be16::ZERO,
+            destination_port: Be16::ZERO,
             protocol: read_again::<P>(&h.protocol),
             carried: h.protocol,
             flags: 0,
             ttl: h.ttl,
             tos: h.tos,
-            df: h.fragment & fragment::DF != 0,
-            length: u16::from_be(h.length) as u32,
+            df: !(h.fragment & fragment::DF).is_zero(),
+            length: h.length.get() as u32,
             l4: if P::COMPLETE { at + header } else { at + 20 },
         };
         Ok(parsed)
@@ -199,22 +200,22 @@ impl Family for [u32; 4] {
         let Some(h) = packet.at::<Ipv6>(at) else { return Err(Stray::NotOurs) };
         // SAFETY: checked by `at`.
         let h = unsafe { &*h };
-        let version = u32::from_be(h.version);
+        let version = h.version.get();
         if version >> 28 != 6 {
             return Err(Stray::NotOurs);
         }
         let mut parsed = Parsed {
             source: h.source,
             destination: h.destination,
-            source_port: 0,
-            destination_port: 0,
+            source_port: Be16::ZERO,
+            destination_port: Be16::ZERO,
             protocol: read_again::<P>(&h.next_header),
             carried: h.next_header,
             flags: 0,
             ttl: h.hop_limit,
             tos: (version >> 20) as u8,
             df: true,
-            length: u16::from_be(h.payload_length) as u32 + 40,
+            length: h.payload_length.get() as u32 + 40,
             l4: at + 40,
         };
         if P::COMPLETE {
@@ -230,7 +231,7 @@ impl Family for [u32; 4] {
 }
 
 /// The offset's part of [`Ipv6Fragment::offset`].
-const FRAGMENT_OFFSET: u16 = 0xfff8u16.to_be();
+const FRAGMENT_OFFSET: Be16 = Be16::new(0xfff8);
 
 /// Extension headers that are walked past at most.
 const EXTENSIONS: usize = 6;
@@ -252,8 +253,8 @@ fn extensions<P: Packet>(packet: P, parsed: &mut Parsed<[u32; 4]>, quoted: bool)
                 // SAFETY: checked by `at`.
                 let (next, offset) = unsafe { ((*h).next_header, (*h).offset) };
                 // An atomic fragment (RFC 6946) is a whole packet.
-                let part = if quoted { FRAGMENT_OFFSET } else { u16::MAX };
-                if offset & part != 0 {
+                let part = if quoted { FRAGMENT_OFFSET } else { Be16::from_word(u16::MAX) };
+                if !(offset & part).is_zero() {
                     return Err(Stray::Fragment);
                 }
                 parsed.carried = next;

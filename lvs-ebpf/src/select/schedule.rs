@@ -142,7 +142,7 @@ where
         r.dest = dest;
         return Ok(open_tail::<A>());
     }
-    if service.port() == 0 && service.fwmark() == 0 && !persistent {
+    if service.port().is_zero() && service.fwmark() == 0 && !persistent {
         // For every port, and nothing to tie a client's ports together: as IPVS, no destination.
         return Ok(open_tail::<A>());
     }

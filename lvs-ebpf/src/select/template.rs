@@ -1,5 +1,6 @@
 //! Persistence templates in the connection table.
 
+use lvs_common::byte_order::Be16;
 use lvs_common::{
     abi::{Connection, DestId, EntryKind, EntryRef, Settings, conn_flags},
     persist::{self, TemplateKey},
@@ -113,7 +114,7 @@ where
     unsafe {
         (*draft).client = key.client;
         (*draft).virt = A::narrow(key.virt.virt);
-        (*draft).client_port = 0;
+        (*draft).client_port = Be16::ZERO;
         (*draft).virt_port = key.virt.virt_port;
         (*draft).protocol = key.virt.protocol;
         (*draft).kind = EntryKind::TEMPLATE;
@@ -127,7 +128,7 @@ where
         (*draft).controlled = 0;
         (*draft).fwmark = service.fwmark();
         (*draft).real = if family == A::FAMILY { A::narrow(address) } else { A::default() };
-        (*draft).real_port = if key.own_port { port } else { 0 };
+        (*draft).real_port = if key.own_port { port } else { Be16::ZERO };
         (*draft).engine = engine;
         (*draft).alias = EntryRef::NONE;
         (*draft).local_id = 0;

@@ -68,7 +68,7 @@ pub fn record_for_reset<P: Packet, A: Family>(
     // SAFETY: checked by `at`; an element of the map, whose word is read and written as a whole.
     unsafe {
         let headers = (p.l4() - L3) as u32 + ((*h).offset >> 4) as u32 * 4;
-        let (sequence, acknowledgment) = (u32::from_be((*h).sequence), u32::from_be((*h).acknowledgment));
+        let (sequence, acknowledgment) = ((*h).sequence.get(), (*h).acknowledgment.get());
         let word = &raw mut (*connection).engine;
         word.write_volatile(reset::seen(
             word.read_volatile(),

@@ -2,6 +2,7 @@
 
 use crate::config::destination::DestRef;
 use crate::table::store::Table;
+use lvs_common::byte_order::Be16;
 
 use lvs_common::{
     abi::{Connection, EntryKind, IpAddress, Mode, Settings},
@@ -16,7 +17,7 @@ pub type Found<A> = (u32, *mut Connection<A>);
 
 /// Hash of a client's side.
 #[inline(always)]
-pub fn hash<A: IpAddress>(client: A, port: u16, protocol: u8) -> Hash {
+pub fn hash<A: IpAddress>(client: A, port: Be16, protocol: u8) -> Hash {
     table::hash(client, port, protocol, params::secret())
 }
 

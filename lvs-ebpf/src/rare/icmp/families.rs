@@ -3,6 +3,7 @@
 
 use crate::rare::icmp::serve;
 use aya_ebpf::helpers::generated::{bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_store_bytes};
+use lvs_common::byte_order::{Be16, Be32};
 use lvs_common::{
     abi::{Address, EntryKind},
     cross::{self, Error, Outline},
@@ -46,8 +47,8 @@ pub fn go_on<A: Reported>(packet: TcPacket, at: u32) -> i32 {
 
 /// Where a translated error goes, and what it is about.
 struct Way {
-    source: (Address, u16),
-    destination: (Address, u16),
+    source: (Address, Be16),
+    destination: (Address, Be16),
     ttl: u8,
 }
 
@@ -126,7 +127,7 @@ where
 fn error<A: Reported>(packet: TcPacket, report: &IcmpError<A>) -> Option<Error> {
     let h = serve::header(packet, report)?;
     // SAFETY: checked by `at`.
-    let e = unsafe { Error { kind: (*h).kind, code: (*h).code, rest: u32::from_be((*h).rest) } };
+    let e = unsafe { Error { kind: (*h).kind, code: (*h).code, rest: (*h).rest.get() } };
     if v4::<A>() { cross::error6(&e, report.about.length) } else { cross::error4(&e) }
 }
 
@@ -154,7 +155,7 @@ fn translate<A: Reported, B: Reported>(packet: TcPacket, report: &IcmpError<A>, 
             return Err(Exit::DropInternal);
         }
         if about.has_ports() {
-            quoted.cast::<[u16; 2]>().write([way.destination.1, way.source.1]);
+            quoted.cast::<[Be16; 2]>().write([way.destination.1, way.source.1]);
         }
         quoted
     };
@@ -164,7 +165,7 @@ fn translate<A: Reported, B: Reported>(packet: TcPacket, report: &IcmpError<A>, 
         protocol: about.carried,
         payload: about.length.wrapping_sub((report.transport() - report.quote()) as u32),
     };
-    let icmp = Icmp { kind: error.kind, code: error.code, check: 0, rest: error.rest.to_be() };
+    let icmp = Icmp { kind: error.kind, code: error.code, check: 0, rest: Be32::new(error.rest) };
     let payload = (HEADER + B::HEADER) as u32 + length;
     let protocol = if v4::<B>() { protocol::ICMP } else { protocol::ICMPV6 };
     let head = Outline { tos: outer.tos, ttl: way.ttl, protocol, payload };

@@ -2,6 +2,7 @@
 
 use crate::rare::icmp::serve;
 use aya_ebpf::bindings::__sk_buff;
+use lvs_common::byte_order::{Be16, Be32};
 use lvs_common::{
     abi::{AF_INET, Connection, Mode, Settings},
     checksum,
@@ -139,9 +140,9 @@ fn narrow<A: Reported>(packet: TcPacket, r: &IcmpError<A>, less: u32) -> bool {
     // SAFETY: checked by `at`.
     unsafe {
         let (v6, before) = (A::FAMILY != AF_INET, (*h).rest);
-        if let Some(rest) = icmp::rest_of_inner(v6, (*h).kind, (*h).code, u32::from_be(before), true, less) {
-            (*h).rest = rest.to_be();
-            (*h).check = checksum::update((*h).check, checksum::difference(before, rest.to_be()));
+        if let Some(rest) = icmp::rest_of_inner(v6, (*h).kind, (*h).code, before.get(), true, less) {
+            (*h).rest = Be32::new(rest);
+            (*h).check = checksum::update((*h).check, checksum::difference(before, Be32::new(rest)));
         }
     }
     true
@@ -173,7 +174,7 @@ macro_rules! replaced {
             let side = if how & 1 != 0 { Side::Source } else { Side::Destination };
             // SAFETY: this CPU's own element, and one of a map.
             let (report, address) = unsafe { (&*report, *address) };
-            replace_in(TcPacket(skb), report, side, address, port as u16, how & 2 != 0) as u32
+            replace_in(TcPacket(skb), report, side, address, Be16::from_word(port as u16), how & 2 != 0) as u32
         }
     };
 }
@@ -184,12 +185,19 @@ replaced!([u32; 4], replace_in_error6);
 /// Replaces address and port of one side of the error, and in the packet it quotes those of the other side. The quoted
 /// packet's transport checksum stays as it is: the quote is seldom long enough to judge it by.
 #[inline(always)]
-fn replace<A: Reported>(packet: TcPacket, side: Side, address: &A, port: u16, lower: bool) -> bool {
-    A::replace(packet.0, (side == Side::Source) as u32 | (lower as u32) << 1, address, port as u32) != 0
+fn replace<A: Reported>(packet: TcPacket, side: Side, address: &A, port: Be16, lower: bool) -> bool {
+    A::replace(packet.0, (side == Side::Source) as u32 | (lower as u32) << 1, address, port.word() as u32) != 0
 }
 
 #[inline(always)]
-fn replace_in<A: Reported>(packet: TcPacket, r: &IcmpError<A>, side: Side, address: A, port: u16, lower: bool) -> bool {
+fn replace_in<A: Reported>(
+    packet: TcPacket,
+    r: &IcmpError<A>,
+    side: Side,
+    address: A,
+    port: Be16,
+    lower: bool,
+) -> bool {
     let (old_outer, old_inner, old_port, port_at) = match side {
         Side::Destination => (r.outer.destination, r.about.destination, r.about.destination_port, r.transport()),
         Side::Source => (r.outer.source, r.about.source, r.about.source_port, r.transport() + 2),
@@ -223,10 +231,10 @@ fn replace_in<A: Reported>(packet: TcPacket, r: &IcmpError<A>, side: Side, addre
         change += outer;
     }
     if r.about.has_ports() && old_port != port {
-        let Some(field) = packet.at::<u16>(port_at) else { return false };
+        let Some(field) = packet.at::<Be16>(port_at) else { return false };
         // SAFETY: checked by `at`.
         unsafe { *field = port }
-        change += checksum::difference(old_port as u32, port as u32);
+        change += checksum::difference(old_port, port);
     }
     let Some(h) = serve::header(packet, r) else { return false };
     // SAFETY: checked by `at`.

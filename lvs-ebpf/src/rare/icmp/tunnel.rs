@@ -50,7 +50,7 @@ where
     }
     let Some(header) = serve::header(packet, report) else { return exits::drop(packet, Exit::DropMalformed) };
     // SAFETY: checked by `at`.
-    let (kind, code, rest) = unsafe { ((*header).kind, (*header).code, u32::from_be((*header).rest)) };
+    let (kind, code, rest) = unsafe { ((*header).kind, (*header).code, (*header).rest.get()) };
     let overhead = at.wrapping_sub(report.quote()) as u32;
     let Some(rest) = icmp::rest_of_inner(A::FAMILY != AF_INET, kind, code, rest, p.df, overhead) else {
         return exits::drop(packet, Exit::DropTooBig);
