@@ -96,9 +96,9 @@ pub static EXITS: PerCpuArray<u64, { lvs_common::exit::EXIT_COUNT as usize }> = 
 
 /// The connection of a packet of a one-packet service, one for each CPU.
 #[btf_map]
-pub static ONCE4: Array<Connection<u32>, 1> = Array::new();
+pub static DRAFTS4: Array<Connection<u32>, 1> = Array::new();
 #[btf_map]
-pub static ONCE6: Array<Connection<[u32; 4]>, 1> = Array::new();
+pub static DRAFTS6: Array<Connection<[u32; 4]>, 1> = Array::new();
 
 /// The connection being asked for, one for each CPU.
 #[btf_map]

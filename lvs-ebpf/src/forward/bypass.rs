@@ -4,7 +4,6 @@
 use lvs_common::{
     abi::{Address, IpAddress, NextHop, Settings},
     exit::Exit,
-    table::Store,
 };
 
 use crate::{
@@ -13,7 +12,7 @@ use crate::{
     exits,
     kernel::clock,
     packet::{access::Packet, control_block, parse::Family, tc::TcPacket, ttl},
-    table::{advance::advance, find, store::Table},
+    table::{advance::advance, find},
     values::parsed::{L3, Parsed},
 };
 
@@ -42,10 +41,7 @@ fn is_multicast<A: IpAddress>(address: A) -> bool {
 
 /// The program that forwards them.
 #[inline(always)]
-pub fn run<A: Family + 'static>(packet: TcPacket) -> i32
-where
-    Table: Store<A>,
-{
+pub fn run<A: Family>(packet: TcPacket) -> i32 {
     let (Some(p), Some(settings)) = (A::found(), config::settings()) else { return TcPacket::PASS };
     let Some((at, connection)) = find::of_client(p) else { return TcPacket::PASS };
     let now = clock::jiffies();

@@ -5,7 +5,6 @@ use lvs_common::{
     abi::{Connection, Forward, IpAddress, NextHop, Settings, conn_flags, settings_flags},
     exit::Exit,
     state::{sctp, tcp},
-    table::Store,
     wire::protocol,
 };
 
@@ -24,17 +23,13 @@ use crate::{
     table::{
         account, find,
         reset_queue::{self, Queued},
-        store::Table,
     },
     values::parsed::{L3, Parsed, Stray},
 };
 
 /// Serves a packet of family `A` in XDP, all in one program.
 #[inline(always)]
-pub fn run<A: Family + 'static>(packet: XdpPacket) -> i32
-where
-    Table: Store<A>,
-{
+pub fn run<A: Family>(packet: XdpPacket) -> i32 {
     let Ok(p) = A::parse(packet) else { return XdpPacket::PASS };
     let Some(settings) = config::settings() else { return XdpPacket::PASS };
     let (virt, reply) = watch::watched(p.source, p.destination, settings);
@@ -70,20 +65,14 @@ pub fn read<A: Queued>(packet: TcPacket) -> i32 {
 
 /// Serves a packet that `read` has left, in TC.
 #[inline(always)]
-pub fn serve_left<A: Family + 'static>(packet: TcPacket) -> i32
-where
-    Table: Store<A>,
-{
+pub fn serve_left<A: Family>(packet: TcPacket) -> i32 {
     let (Some(p), Some(settings)) = (A::found(), config::settings()) else { return TcPacket::PASS };
     serve(packet, p, settings, control_block::is_virtual(packet), control_block::is_reply(packet))
 }
 
 /// Serves a packet that is for a watched virtual address, from a watched real server, or both.
 #[inline(always)]
-fn serve<P: Packet, A: Family + 'static>(packet: P, p: &Parsed<A>, settings: &Settings, virt: bool, reply: bool) -> i32
-where
-    Table: Store<A>,
-{
+fn serve<P: Packet, A: Family>(packet: P, p: &Parsed<A>, settings: &Settings, virt: bool, reply: bool) -> i32 {
     let (now, v4) = (clock::jiffies(), A::HEADER == 20);
     if virt && let Some((at, connection)) = find::of_client(p) {
         // SAFETY: an element of the map.
@@ -172,10 +161,7 @@ pub fn forward<P: Packet, A: Family>(
     connection: *mut Connection<A>,
     dest: &DestRef,
     now: u64,
-) -> i32
-where
-    Table: Store<A>,
-{
+) -> i32 {
     // SAFETY: elements of maps; what other CPUs change is read as wholes.
     let (c, to, family, source) = unsafe { (&*connection, &(*dest.it).address, (*dest.it).family, &(*dest.it).source) };
     // SAFETY: as above.
@@ -220,7 +206,7 @@ where
 
 /// Sends a client's packet through its tunnel, in TC; `forward` has seen it.
 #[inline(always)]
-pub fn tunnel<A: Family + 'static>(packet: TcPacket) -> i32 {
+pub fn tunnel<A: Family>(packet: TcPacket) -> i32 {
     let (Some(p), Some(settings)) = (A::found(), config::settings()) else { return TcPacket::DROP };
     let Some(dest) = DestRef::get(control_block::dest(packet), settings.epoch) else { return TcPacket::DROP };
     send::<TcPacket, A, true>(packet, p, settings, None, &dest, clock::jiffies())
@@ -322,10 +308,7 @@ fn answer_fast<P: Packet, A: Family>(
     at: u32,
     connection: *mut Connection<A>,
     now: u64,
-) -> i32
-where
-    Table: Store<A>,
-{
+) -> i32 {
     // SAFETY: an element of the map.
     let c = unsafe { &*connection };
     let translated = c.forward == Forward::Masq as u8;
@@ -348,10 +331,7 @@ where
 
 /// Serves a real server's packet of a connection in TC.
 #[inline(always)]
-pub fn answer<A: Family + 'static>(packet: TcPacket) -> i32
-where
-    Table: Store<A>,
-{
+pub fn answer<A: Family>(packet: TcPacket) -> i32 {
     let (Some(p), Some(settings)) = (A::found(), config::settings()) else { return TcPacket::PASS };
     let Some((at, connection)) = find::of_server(p) else { return TcPacket::PASS };
     // SAFETY: an element of the map.

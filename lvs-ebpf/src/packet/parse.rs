@@ -12,11 +12,6 @@ use crate::{
     kernel::cpu,
     maps::{FOUND4, FOUND6},
     packet::access::Packet,
-    table::{
-        advance::Advances,
-        alias::{Aliased, Crosses},
-        release::GivesBack,
-    },
     values::parsed::L3,
 };
 
@@ -24,7 +19,7 @@ use crate::{
 const ISAKMP: u16 = 500u16.to_be();
 
 /// An address family as the data plane sees it.
-pub trait Family: IpAddress + Advances + Aliased + Crosses + GivesBack {
+pub trait Family: IpAddress {
     /// Reads the network header at `at`. A packet that is `quoted`, in an ICMP error, may be a first fragment.
     fn network<P: Packet>(packet: P, at: usize, quoted: bool) -> Result<Parsed<Self>, Stray>;
 

@@ -5,6 +5,7 @@
 //! aside, made one end's RST after the other, and put back as it was. The resets come in again as if the ends had sent them,
 //! so they go through the pipeline as any packet of the connection, whatever its mode, and close it.
 
+use crate::table::store;
 use crate::table::reset_queue;
 use crate::table::reset_queue::Queued;
 use crate::values::pending_reset::PendingReset;
@@ -13,7 +14,6 @@ use lvs_common::each::Each;
 use lvs_common::{
     abi::{AF_INET, Forward, conn_flags, conn_kind},
     reset::Numbers,
-    table::Store,
     wire::tcp_flags,
 };
 
@@ -23,7 +23,6 @@ use crate::{
     maps::{SCRATCH, SETTINGS},
     packet::{access::Packet, control_block, own_segment, parse::Family, tc::TcPacket},
     programs::{Tail, jump},
-    table::store::Table,
     values::{parsed::L3, scratch::PAYLOAD},
 };
 
@@ -34,20 +33,14 @@ const INGRESS: u64 = 1;
 
 /// The program for a packet that carries resets.
 #[inline(always)]
-pub fn run<A: Queued>(packet: TcPacket) -> i32
-where
-    Table: Store<A>,
-{
+pub fn run<A: Queued>(packet: TcPacket) -> i32 {
     control_block::carried(packet);
     carry::<A>(packet);
     jump(packet, if A::FAMILY == AF_INET { Tail::Ipv4 } else { Tail::Ipv6 })
 }
 
 #[inline(always)]
-fn carry<A: Queued>(packet: TcPacket)
-where
-    Table: Store<A>,
-{
+fn carry<A: Queued>(packet: TcPacket) {
     let (Some(p), Some(settings)) = (A::found(), SETTINGS.get_ptr_mut(0)) else { return };
     let Some(scratch) = SCRATCH.get_ptr_mut(cpu::number()) else { return };
     let length = packet.length();
@@ -91,11 +84,8 @@ where
 
 /// Resets both ends of a connection, if nothing came from them in between.
 #[inline(always)]
-fn tell<A: Queued>(packet: TcPacket, waiting: &PendingReset, is_partial: bool)
-where
-    Table: Store<A>,
-{
-    let Some(connection) = <Table as Store<A>>::connection(&Table, waiting.at) else { return };
+fn tell<A: Queued>(packet: TcPacket, waiting: &PendingReset, is_partial: bool) {
+    let Some(connection) = store::entry::<A>(waiting.at) else { return };
     // SAFETY: an element of the map.
     let c = unsafe { &*connection };
     if c.state & (conn_flags::RESETTING | conn_flags::DEAD) != conn_flags::RESETTING || c.kind != conn_kind::CONNECTION

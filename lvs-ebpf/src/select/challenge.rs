@@ -102,7 +102,7 @@ fn take_one(word: *mut u32, second: u64, rate: u32) -> bool {
 
 /// The program: challenges the source of a request, or verifies that of an answer.
 #[inline(always)]
-pub fn run<P: Packet, A: Family + 'static>(packet: P) -> i32 {
+pub fn run<P: Packet, A: Family>(packet: P) -> i32 {
     let Some(p) = A::found() else { return P::PASS };
     let Some(h) = packet.at::<Tcp>(p.l4()) else { return P::PASS };
     // SAFETY: checked by `at`.

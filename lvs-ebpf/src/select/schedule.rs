@@ -1,7 +1,6 @@
 //! Third stage, for packets without a live connection: a service, a destination, a new connection.
 
 use crate::table::draft;
-use crate::table::draft::Drafted;
 use crate::values::request::Request;
 use aya_ebpf::helpers::generated::bpf_get_prandom_u32;
 use lvs_common::{
@@ -10,7 +9,6 @@ use lvs_common::{
     exit::Exit,
     sched::{self},
     state::sctp,
-    table::Store,
     wire::{protocol, tcp_flags},
 };
 
@@ -33,16 +31,13 @@ use crate::{
         mark, template, unmatched_reply,
     },
     stats,
-    table::{binding, find, release, reset_queue, store::Table},
+    table::{binding, find, release, reset_queue},
     values::parsed::Parsed,
 };
 
 /// Serves a packet for a watched address that the pipeline found no live connection for.
 #[inline(always)]
-pub fn run<P: Packet, A: Drafted>(packet: P) -> i32
-where
-    Table: Store<A>,
-{
+pub fn run<P: Packet, A: Family>(packet: P) -> i32 {
     let Some(p) = A::found() else { return P::PASS };
     let Some(settings) = config::settings() else { return P::PASS };
     if !P::COMPLETE && reset_queue::are_pending_for(p, settings) {
@@ -74,13 +69,10 @@ fn pipeline<A: IpAddress>() -> Tail {
 
 /// Forwards a packet whose connection is this CPU's draft.
 #[inline(always)]
-pub fn once<P: Packet, A: Drafted>(packet: P) -> i32
-where
-    Table: Store<A>,
-{
+pub fn once<P: Packet, A: Family>(packet: P) -> i32 {
     let Some(p) = A::found() else { return P::PASS };
     let Some(settings) = config::settings() else { return P::PASS };
-    let Some(draft) = A::draft() else { return P::PASS };
+    let Some(draft) = draft::place::<A>() else { return P::PASS };
     // SAFETY: this CPU's own draft.
     let Some(dest) = DestRef::get(unsafe { (*draft).dest }, settings.epoch) else { return P::DROP };
     forward(packet, p, settings, u32::MAX, draft, &dest, clock::jiffies())
@@ -96,10 +88,7 @@ pub fn request() -> Option<&'static mut Request> {
 /// Decides whether the packet may open a connection, and asks for it: the program that goes on, or what to do with the
 /// packet instead.
 #[inline(always)]
-fn ask<P: Packet, A: Drafted>(packet: P, p: &Parsed<A>, settings: &Settings, now: u64) -> Result<Tail, i32>
-where
-    Table: Store<A>,
-{
+fn ask<P: Packet, A: Family>(packet: P, p: &Parsed<A>, settings: &Settings, now: u64) -> Result<Tail, i32> {
     let Some(service) = find_service::find(p, mark::of(packet, p, settings), settings) else {
         return Err(unserved(packet, p, settings));
     };
@@ -227,10 +216,7 @@ pub fn pick<P: Packet>(packet: P) -> i32 {
 
 /// Makes the connection that was asked for.
 #[inline(always)]
-pub fn open<P: Packet, A: Drafted>(packet: P) -> i32
-where
-    Table: Store<A>,
-{
+pub fn open<P: Packet, A: Family>(packet: P) -> i32 {
     let (Some(p), Some(settings)) = (A::found(), config::settings()) else { return P::PASS };
     let Some(r) = request() else { return P::PASS };
     let Some(service) = service::ServiceRef::get(r.service, r.epoch) else { return P::PASS };
@@ -260,7 +246,7 @@ where
             return exits::drop(packet, Exit::DropBusy);
         }
     }
-    let Some(draft) = A::draft() else { return exits::drop(packet, Exit::DropInternal) };
+    let Some(draft) = draft::place::<A>() else { return exits::drop(packet, Exit::DropInternal) };
     if r.template != 0 && !template::leads_to::<A>(r.template.wrapping_sub(1), dest.id) {
         r.template = 0;
     }
@@ -279,7 +265,7 @@ where
 
 /// Puts a drafted connection into the table and goes on with its packet.
 #[inline(always)]
-pub fn enter_and_go<P: Packet, A: Drafted>(
+pub fn enter_and_go<P: Packet, A: Family>(
     packet: P,
     p: &Parsed<A>,
     draft: *mut Connection<A>,
@@ -287,10 +273,7 @@ pub fn enter_and_go<P: Packet, A: Drafted>(
     dest: &DestRef,
     r: &Request,
     now: u64,
-) -> i32
-where
-    Table: Store<A>,
-{
+) -> i32 {
     match draft::insert(p, draft, now) {
         Ok(_) => entered(packet, p, service, dest, r, now),
         Err(error) => exits::drop(packet, draft::refusal(error)),
@@ -299,17 +282,14 @@ where
 
 /// Goes on with the packet of a connection that was put into the table: counts it first.
 #[inline(always)]
-pub fn entered<P: Packet, A: Drafted>(
+pub fn entered<P: Packet, A: Family>(
     packet: P,
     p: &Parsed<A>,
     service: &service::ServiceRef,
     dest: &DestRef,
     r: &Request,
     now: u64,
-) -> i32
-where
-    Table: Store<A>,
-{
+) -> i32 {
     if service.fwmark() != 0 {
         watch::watch(p.destination);
     }
@@ -323,11 +303,8 @@ where
 
 /// Makes a connection without a destination, which goes where its packets say.
 #[inline(always)]
-fn open_bypass<P: Packet, A: Drafted>(packet: P, p: &Parsed<A>, service: &service::ServiceRef, now: u64) -> i32
-where
-    Table: Store<A>,
-{
-    let Some(draft) = A::draft() else { return exits::drop(packet, Exit::DropInternal) };
+fn open_bypass<P: Packet, A: Family>(packet: P, p: &Parsed<A>, service: &service::ServiceRef, now: u64) -> i32 {
+    let Some(draft) = draft::place::<A>() else { return exits::drop(packet, Exit::DropInternal) };
     draft::write(draft, p, service, None, 0, now);
     match draft::insert(p, draft, now) {
         Ok(_) => {

@@ -5,11 +5,11 @@ use crate::table::store::Table;
 
 use lvs_common::{
     abi::{Connection, Forward, IpAddress, Settings, conn_kind},
-    table::{self, Hash, Store},
+    table::{self, Hash},
     wire::protocol,
 };
 
-use crate::{kernel::params, packet::parse::Family, table::alias, values::parsed::Parsed};
+use crate::{kernel::params, table::alias, values::parsed::Parsed};
 
 /// A connection found: its entry's index and itself.
 pub type Found<A> = (u32, *mut Connection<A>);
@@ -31,10 +31,7 @@ pub fn hash_of<A: IpAddress>(c: &Connection<A>) -> Hash {
 
 /// The connection of a client's packet.
 #[inline(always)]
-pub fn of_client<A: Family>(p: &Parsed<A>) -> Option<Found<A>>
-where
-    Table: Store<A>,
-{
+pub fn of_client<A: IpAddress>(p: &Parsed<A>) -> Option<Found<A>> {
     table::find(&Table, hash(p.source, p.source_port, p.protocol), |c| is_of_client(c, p))
 }
 
@@ -51,10 +48,7 @@ pub fn is_of_client<A: IpAddress>(c: &Connection<A>, p: &Parsed<A>) -> bool {
 
 /// The connection that a packet is a reply of: to its client, from the real server (NAT) or the virtual address.
 #[inline(always)]
-pub fn of_server<A: Family>(p: &Parsed<A>) -> Option<Found<A>>
-where
-    Table: Store<A>,
-{
+pub fn of_server<A: IpAddress>(p: &Parsed<A>) -> Option<Found<A>> {
     let (at, connection) = table::find(&Table, hash(p.destination, p.destination_port, p.protocol), |c| {
         c.client == p.destination
             && c.client_port == p.destination_port

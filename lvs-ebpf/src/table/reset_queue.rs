@@ -20,7 +20,7 @@ use lvs_common::{
 const PATIENCE: u32 = 30;
 
 /// A family whose connections wait.
-pub trait Queued: Family + 'static {
+pub trait Queued: Family {
     /// Puts one into the queue.
     fn push(waiting: &PendingReset) -> bool;
     /// Takes one out.

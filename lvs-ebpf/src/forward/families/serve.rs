@@ -9,7 +9,6 @@ use lvs_common::{
     abi::{AF_INET, Address, Connection},
     cross,
     exit::Exit,
-    table::Store,
 };
 
 use crate::{
@@ -28,7 +27,7 @@ use crate::{
     maps::{HITS, LOCALS},
     packet::{access::Packet, control_block, parse::Family, tc::TcPacket},
     programs::{Tail, jump},
-    table::{account, alias, store::Table},
+    table::{account, alias},
     values::parsed::{L3, Parsed},
 };
 
@@ -77,10 +76,7 @@ fn fits<A: Family>(packet: TcPacket, p: &Parsed<A>, mtu: u32) -> (bool, u32) {
 
 /// Serves a client's packet of family `A` for a real server of family `B`.
 #[inline(always)]
-pub fn forward<A: Family + 'static, B: Family>(packet: TcPacket) -> i32
-where
-    Table: Store<A>,
-{
+pub fn forward<A: Family, B: Family>(packet: TcPacket) -> i32 {
     let Some((p, settings, at, connection)) = left::<A>() else { return TcPacket::PASS };
     // SAFETY: an element of the map.
     let c = unsafe { &*connection };
@@ -126,10 +122,7 @@ where
 
 /// Makes a real server's packet of family `A` one for a client of family `B`, and goes on with it as with any reply.
 #[inline(always)]
-pub fn answer<A: Family + 'static, B: Family>(packet: TcPacket) -> i32
-where
-    Table: Store<A> + Store<B>,
-{
+pub fn answer<A: Family, B: Family>(packet: TcPacket) -> i32 {
     let Some((p, settings, at, entry)) = left::<A>() else { return TcPacket::PASS };
     // SAFETY: an element of the map.
     let Some((main, connection)) = alias::connection_of::<A, B>(at, unsafe { &*entry }) else {

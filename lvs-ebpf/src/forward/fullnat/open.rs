@@ -1,10 +1,10 @@
 //! Making a FullNAT connection: a local address and port, the connection, and the alias that replies find it by.
 
+use crate::table::store;
 use crate::table::alias;
 use lvs_common::{
     abi::{AF_INET, Forward},
     exit::Exit,
-    table::Store,
     wire::tcp_flags,
 };
 
@@ -19,21 +19,19 @@ use crate::{
     select::schedule,
     table::{
         binding,
-        draft::{self, Drafted},
+        draft::{self},
         local_ports::{self, Wanted},
         release,
-        store::Table,
     },
     values::parsed::Parsed,
 };
 
 /// The program that takes an address and port for what `schedule::open` has drafted.
 #[inline(always)]
-pub fn claim<P: Packet, A: Drafted>(packet: P) -> i32
-where
-    Table: Store<A>,
-{
-    let (Some(p), Some(settings), Some(draft)) = (A::found(), config::settings(), A::draft()) else { return P::PASS };
+pub fn claim<P: Packet, A: Family>(packet: P) -> i32 {
+    let (Some(p), Some(settings), Some(draft)) = (A::found(), config::settings(), draft::place::<A>()) else {
+        return P::PASS;
+    };
     let Some(r) = schedule::request() else { return P::PASS };
     let Some(service) = service::ServiceRef::get(r.service, r.epoch) else { return P::PASS };
     let Some(dest) = DestRef::get(r.dest, r.epoch) else { return P::PASS };
@@ -78,11 +76,8 @@ fn is_local<P: Packet, A: Family>(packet: P, dest: &DestRef, now: u64) -> bool {
 
 /// The program that makes the connection of what [`claim`] has completed.
 #[inline(always)]
-pub fn enter<P: Packet, A: Drafted>(packet: P) -> i32
-where
-    Table: Store<A>,
-{
-    let (Some(p), Some(draft)) = (A::found(), A::draft()) else { return P::PASS };
+pub fn enter<P: Packet, A: Family>(packet: P) -> i32 {
+    let (Some(p), Some(draft)) = (A::found(), draft::place::<A>()) else { return P::PASS };
     let Some(r) = schedule::request() else { return P::PASS };
     let Some(service) = service::ServiceRef::get(r.service, r.epoch) else { return P::PASS };
     let Some(dest) = DestRef::get(r.dest, r.epoch) else { return P::PASS };
@@ -101,11 +96,11 @@ where
     let alias = match (local, is_crossed) {
         (0, _) => Ok(()),
         (_, false) => alias::add(draft, at),
-        (_, true) => A::add_alias(draft, at, real),
+        (_, true) => alias::add_between::<A, A::Other>(draft, at, real),
     };
     if let Err(exit) = alias {
         // Whoever takes the connection out gives the port back.
-        if let Some(connection) = <Table as Store<A>>::connection(&Table, at) {
+        if let Some(connection) = store::entry::<A>(at) {
             binding::bind(&dest, false);
             release::remove(at, connection, r.epoch, |_| true);
         }

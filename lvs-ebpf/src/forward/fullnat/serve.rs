@@ -1,10 +1,10 @@
 //! FullNAT: both addresses are translated, so the real server answers the director, whatever its routes.
 
+use crate::table::store;
 use lvs_common::{
     abi::{AF_INET, Connection, NextHop, Settings, conn_kind},
     exit::Exit,
     fullnat::{Telling, answered, asked, telling, told},
-    table::Store,
     wire::tcp_flags,
 };
 
@@ -25,7 +25,7 @@ use crate::{
     maps::HITS,
     packet::{access::Packet, control_block, parse::Family},
     programs::{Tail, jump},
-    table::{account, store::Table},
+    table::account,
     values::parsed::{L3, Parsed},
 };
 
@@ -44,20 +44,14 @@ pub fn go_on<P: Packet, A: Family>(packet: P, p: &Parsed<A>, at: u32, to: Tail) 
 
 /// What the program that jumped here left.
 #[inline(always)]
-pub fn left<A: Family + 'static>() -> Option<(&'static Parsed<A>, &'static Settings, u32, *mut Connection<A>)>
-where
-    Table: Store<A>,
-{
+pub fn left<A: Family>() -> Option<(&'static Parsed<A>, &'static Settings, u32, *mut Connection<A>)> {
     let at = HITS.get(cpu::number()).copied()?;
-    Some((A::found()?, config::settings()?, at, <Table as Store<A>>::connection(&Table, at)?))
+    Some((A::found()?, config::settings()?, at, store::entry::<A>(at)?))
 }
 
 /// Serves a client's packet of a live connection to an available destination.
 #[inline(always)]
-pub fn forward<P: Packet, A: Family + 'static>(packet: P) -> i32
-where
-    Table: Store<A>,
-{
+pub fn forward<P: Packet, A: Family>(packet: P) -> i32 {
     let Some((p, settings, at, connection)) = left::<A>() else { return P::PASS };
     // SAFETY: an element of the map.
     let c = unsafe { &*connection };
@@ -169,10 +163,7 @@ fn opens<P: Packet, A: Family>(packet: P, p: &Parsed<A>, settings: &Settings, co
 
 /// Serves a real server's packet.
 #[inline(always)]
-pub fn answer<P: Packet, A: Family + 'static>(packet: P) -> i32
-where
-    Table: Store<A>,
-{
+pub fn answer<P: Packet, A: Family>(packet: P) -> i32 {
     let Some((p, settings, at, connection)) = left::<A>() else { return P::PASS };
     // SAFETY: an element of the map.
     let c = unsafe { &*connection };

@@ -24,7 +24,6 @@ use crate::{
     maps::{ROUTES, SCRATCH},
     packet::{access::Packet, control_block, parse::Family, tc::TcPacket},
     programs::{Tail, jump},
-    table::store::Table,
     values::{
         parsed::{L3, Parsed},
         scratch::PAYLOAD,
@@ -134,10 +133,7 @@ pub fn added<A: IpAddress>(c: &Connection<A>, settings: &Settings) -> u32 {
 
 /// The program for a client's packet: tells the real server the client, or takes away what the client pretends to be.
 #[inline(always)]
-pub fn tell<A: Family + 'static>(packet: TcPacket) -> i32
-where
-    Table: Store<A>,
-{
+pub fn tell<A: Family>(packet: TcPacket) -> i32 {
     control_block::options_done(packet);
     let to = if A::FAMILY == AF_INET { Tail::FullNat4 } else { Tail::FullNat6 };
     let Some((p, settings, _, connection)) = left::<A>() else { return TcPacket::PASS };
@@ -282,10 +278,7 @@ fn options<A>(packet: TcPacket, p: &Parsed<A>) -> Option<Copy> {
 
 /// The program for a real server's SYN: the client is told a segment size that leaves room for the option.
 #[inline(always)]
-pub fn room<A: Family + 'static>(packet: TcPacket) -> i32
-where
-    Table: Store<A>,
-{
+pub fn room<A: Family>(packet: TcPacket) -> i32 {
     control_block::options_done(packet);
     let to = if A::FAMILY == AF_INET { Tail::FullNatReply4 } else { Tail::FullNatReply6 };
     let Some((p, ..)) = left::<A>() else { return TcPacket::PASS };

@@ -1,13 +1,13 @@
 //! Errors about connections whose real server is of another family than their client: they become errors of the other family
 //! (RFC 7915, sections 4.2 and 5.2), and so does what they quote.
 
+use crate::table::store;
 use crate::rare::icmp::serve;
 use aya_ebpf::helpers::generated::{bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_store_bytes};
 use lvs_common::{
     abi::{Address, conn_kind},
     cross::{self, Error, Outline},
     exit::Exit,
-    table::Store,
     wire::{Icmp, protocol},
 };
 
@@ -28,7 +28,7 @@ use crate::{
         translate,
     },
     stats,
-    table::{alias, store::Table},
+    table::alias,
     values::{icmp_error::IcmpError, parsed::L3},
 };
 
@@ -54,13 +54,10 @@ struct Way {
 /// Makes an error of family `A` one of family `B`: one about a reply goes to the real server, one about a client's packet on
 /// to the client.
 #[inline(always)]
-pub fn run<A: Reported, B: Reported>(packet: TcPacket) -> i32
-where
-    Table: Store<A> + Store<B>,
-{
+pub fn run<A: Reported, B: Reported>(packet: TcPacket) -> i32 {
     let (Some(report), Some(settings)) = (read::<A>(packet), config::settings()) else { return TcPacket::DROP };
     let Some(at) = HITS.get(cpu::number()).copied() else { return TcPacket::DROP };
-    let Some(entry) = <Table as Store<A>>::connection(&Table, at) else { return TcPacket::DROP };
+    let Some(entry) = store::entry::<A>(at) else { return TcPacket::DROP };
     // SAFETY: an element of the map.
     let c = unsafe { &*entry };
     let p = &report.outer;
@@ -110,13 +107,10 @@ where
 
 /// Sends an error that was one of the other family to the client.
 #[inline(always)]
-pub fn crossed<A: Reported>(packet: TcPacket) -> i32
-where
-    Table: Store<A>,
-{
+pub fn crossed<A: Reported>(packet: TcPacket) -> i32 {
     let (Some(report), Some(settings)) = (read::<A>(packet), config::settings()) else { return TcPacket::DROP };
     let Some(at) = HITS.get(cpu::number()).copied() else { return TcPacket::DROP };
-    let Some(connection) = <Table as Store<A>>::connection(&Table, at) else { return TcPacket::DROP };
+    let Some(connection) = store::entry::<A>(at) else { return TcPacket::DROP };
     // SAFETY: an element of the map.
     translate::to_client(packet, report, settings, unsafe { &*connection }, clock::jiffies())
 }

@@ -12,7 +12,6 @@ use lvs_common::{
     exit::Exit,
     icmp,
     state::sctp,
-    table::Store,
     wire::{Icmp, protocol, tcp_flags},
 };
 
@@ -27,7 +26,7 @@ use crate::{
         families,
         translate::{self, Replaced},
     },
-    table::{find, store::Table},
+    table::find,
     values::parsed::L3,
 };
 
@@ -37,7 +36,7 @@ const LINEAR: u32 = 256;
 pub const HEADER: usize = size_of::<Icmp>();
 
 /// A family whose errors are read.
-pub trait Reported: Family + Replaced + 'static {
+pub trait Reported: Family + Replaced {
     /// This CPU's place for one: the stack has none left.
     fn report() -> Option<*mut IcmpError<Self>>;
 }
@@ -104,10 +103,7 @@ fn read_quote<A: Reported>(packet: TcPacket) -> bool {
 
 /// Serves an ICMP packet.
 #[inline(always)]
-pub fn run<A: Reported>(packet: TcPacket) -> i32
-where
-    Table: Store<A>,
-{
+pub fn run<A: Reported>(packet: TcPacket) -> i32 {
     let Some(report) = read::<A>(packet) else { return exits::pass(packet, Exit::NotOurs) };
     let Some(settings) = config::settings() else { return TcPacket::PASS };
     let (virt, reply) = watch::watched(report.about.source, report.about.destination, settings);

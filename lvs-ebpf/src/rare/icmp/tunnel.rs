@@ -7,7 +7,6 @@ use lvs_common::{
     abi::{AF_INET, Forward},
     exit::Exit,
     icmp,
-    table::Store,
     wire::protocol,
 };
 
@@ -17,7 +16,7 @@ use crate::{
     exits,
     packet::{access::Packet, tc::TcPacket},
     rare::icmp::serve::{Reported, is_intact, read, unknown},
-    table::{find, store::Table},
+    table::find,
     values::parsed::L3,
 };
 
@@ -27,10 +26,7 @@ const ROOM_AFTER_MAC: u32 = 1;
 /// The program that answers the client whose packet a tunnel to a real server could not carry. Tunnels of another family
 /// than what they carry are left out.
 #[inline(always)]
-pub fn run<A: Reported>(packet: TcPacket) -> i32
-where
-    Table: Store<A>,
-{
+pub fn run<A: Reported>(packet: TcPacket) -> i32 {
     let Some(report) = read::<A>(packet) else { return exits::pass(packet, Exit::NotOurs) };
     let Some(settings) = config::settings() else { return TcPacket::PASS };
     let Some(at) = inner(packet, report.about.carried, report.transport()) else {
