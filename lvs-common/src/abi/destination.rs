@@ -21,6 +21,10 @@ pub enum Forward {
 impl Forward {
     /// [`Forward::Masq`] as its number, for patterns.
     pub const MASQ: u8 = Forward::Masq as u8;
+    /// [`Forward::Local`], likewise.
+    pub const LOCAL: u8 = Forward::Local as u8;
+    /// [`Forward::Bypass`], likewise.
+    pub const BYPASS: u8 = Forward::Bypass as u8;
     /// [`Forward::Tunnel`], likewise.
     pub const TUNNEL: u8 = Forward::Tunnel as u8;
     /// [`Forward::Route`], likewise.

@@ -1,7 +1,8 @@
 //! Persistence templates in the connection table.
 
-use crate::table::store;
 use crate::table::draft;
+use crate::table::store;
+use lvs_common::abi::IpAddress;
 use lvs_common::{
     abi::{Connection, DestId, Settings, conn_flags, conn_kind},
     persist::{self, TemplateKey},
@@ -11,7 +12,6 @@ use lvs_common::{
 use crate::{
     config::{destination::DestRef, service},
     kernel::{atomics, params},
-    packet::parse::Family,
     table::{binding, draft::copy, find, release, store::Table},
     values::parsed::Parsed,
 };
@@ -28,7 +28,7 @@ struct Key<A> {
     own_port: bool,
 }
 
-impl<A: Family> Key<A> {
+impl<A: IpAddress> Key<A> {
     /// That of a packet for a service.
     #[inline(always)]
     fn of(p: &Parsed<A>, service: &service::ServiceRef, engine: u64) -> Self {
@@ -58,7 +58,7 @@ impl<A: Family> Key<A> {
 /// The template that decides for this packet: its entry and its destination. One that must not decide any more
 /// is set aside, to run out by itself.
 #[inline(always)]
-pub fn find<A: Family>(
+pub fn find<A: IpAddress>(
     p: &Parsed<A>,
     service: &service::ServiceRef,
     engine: u64,
@@ -88,7 +88,7 @@ pub fn find<A: Family>(
 /// Makes a template that leads to `dest`: its entry, and the destination it leads to, for another CPU may have made it a
 /// moment ago. `None` if the table has no room.
 #[inline(always)]
-pub fn make<A: Family>(
+pub fn make<A: IpAddress>(
     p: &Parsed<A>,
     service: &service::ServiceRef,
     engine: u64,
@@ -139,7 +139,7 @@ pub fn make<A: Family>(
 
 /// Whether entry `at` is still a template that leads to `dest`: it may have expired since it was found.
 #[inline(always)]
-pub fn leads_to<A: Family>(at: u32, dest: DestId) -> bool {
+pub fn leads_to<A: IpAddress>(at: u32, dest: DestId) -> bool {
     let Some(template) = store::entry::<A>(at) else { return false };
     // SAFETY: an element of the map.
     let t = unsafe { &*template };
@@ -148,7 +148,7 @@ pub fn leads_to<A: Family>(at: u32, dest: DestId) -> bool {
 
 /// Ties a new connection to its template, whose time starts anew.
 #[inline(always)]
-pub fn tie<A: Family>(at: u32, now: u64) {
+pub fn tie<A: IpAddress>(at: u32, now: u64) {
     if let Some(template) = store::entry::<A>(at) {
         // SAFETY: an element of the map.
         unsafe {

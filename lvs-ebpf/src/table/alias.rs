@@ -126,20 +126,6 @@ pub fn put<A: IpAddress, B: IpAddress>(alias: *const Connection<B>, at: u32) -> 
     Ok(())
 }
 
-/// The connection of a reply that `at` was found for: itself, or that of the alias.
-#[inline(always)]
-pub fn resolve<A: IpAddress>(at: u32, c: *mut Connection<A>) -> Option<(u32, *mut Connection<A>)> {
-    // SAFETY: an element of the map.
-    let (kind, control) = unsafe { ((*c).kind, (*c).control) };
-    if kind != conn_kind::ALIAS {
-        return Some((at, c));
-    }
-    let main = control.wrapping_sub(1);
-    let connection = store::entry::<A>(main)?;
-    // SAFETY: as above.
-    if unsafe { (*connection).alias } == at.wrapping_add(1) { Some((main, connection)) } else { None }
-}
-
 /// The connection of alias `at`: its entry in the table of its client's family, and itself.
 #[inline(always)]
 pub fn connection_of<A, B: IpAddress>(at: u32, alias: &Connection<A>) -> Option<(u32, *mut Connection<B>)> {

@@ -11,7 +11,7 @@ use lvs_common::{
     abi::{Connection, Forward, IpAddress, conn_flags, conn_kind},
     exit::Exit,
     persist,
-    table::{self, InsertError, Store},
+    table::{self, InsertError},
 };
 
 /// Seconds a connection lives until its first packet's state says otherwise.

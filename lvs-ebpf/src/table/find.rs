@@ -1,6 +1,7 @@
 //! Second stage: the connection a packet belongs to, and what the packet does to it.
 
 use crate::config::destination::DestRef;
+use crate::table::store;
 use crate::table::store::Table;
 
 use lvs_common::{
@@ -9,7 +10,7 @@ use lvs_common::{
     wire::protocol,
 };
 
-use crate::{kernel::params, table::alias, values::parsed::Parsed};
+use crate::{kernel::params, values::parsed::Parsed};
 
 /// A connection found: its entry's index and itself.
 pub type Found<A> = (u32, *mut Connection<A>);
@@ -59,7 +60,7 @@ pub fn of_server<A: IpAddress>(p: &Parsed<A>) -> Option<Found<A>> {
                 _ => c.virt == p.source && c.virt_port == p.source_port,
             }
     })?;
-    alias::resolve(at, connection)
+    resolve(at, connection)
 }
 
 /// The mode of a connection, a [`Forward`] as its number. Read each time: see [`Outer::new`](crate::forward::tunnel::Outer::new).
@@ -88,4 +89,18 @@ pub fn moves_on<A>(c: &Connection<A>, dest: &DestRef, settings: &Settings) -> bo
 #[inline(always)]
 pub fn is_bypass<A>(c: &Connection<A>) -> bool {
     c.forward == Forward::Bypass as u8
+}
+
+/// The connection of a reply that `at` was found for: itself, or that of the alias.
+#[inline(always)]
+pub fn resolve<A: IpAddress>(at: u32, c: *mut Connection<A>) -> Option<(u32, *mut Connection<A>)> {
+    // SAFETY: an element of the map.
+    let (kind, control) = unsafe { ((*c).kind, (*c).control) };
+    if kind != conn_kind::ALIAS {
+        return Some((at, c));
+    }
+    let main = control.wrapping_sub(1);
+    let connection = store::entry::<A>(main)?;
+    // SAFETY: as above.
+    if unsafe { (*connection).alias } == at.wrapping_add(1) { Some((main, connection)) } else { None }
 }

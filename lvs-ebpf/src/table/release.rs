@@ -1,9 +1,9 @@
 //! What a connection held is given back when it is taken out of the table.
 
-use crate::table::store;
 use crate::kernel::global::global_fn;
 use crate::table::binding;
 use crate::table::find;
+use crate::table::store;
 use lvs_common::abi::IpAddress;
 use lvs_common::abi::{Connection, EngineKey, conn_flags, conn_kind};
 

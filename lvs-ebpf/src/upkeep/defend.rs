@@ -8,7 +8,7 @@ use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_loop};
 use lvs_common::{
     abi::{Connection, Settings, WAYS, conn_flags, conn_kind, service_flags},
     defence::{self, Candidate, Met, Room},
-    table::{self, Store},
+    table,
 };
 
 use crate::{

@@ -7,22 +7,16 @@ use core::ffi::c_void;
 use aya_ebpf::helpers::generated::bpf_loop;
 use lvs_common::{
     abi::{DestId, WAYS, conn_flags, conn_kind},
-    table::{self, Store},
+    table,
 };
 
+use crate::packet::control_block;
 use crate::{
     config,
     kernel::atomics,
-    packet::{access::Packet, parse::Family, tc::TcPacket},
+    packet::{access::TcPacket, parse::Family},
     table::release,
 };
-
-/// Words of the packet's control block: the destination, the first bucket of each family's table, and how many.
-const DEST: usize = 0;
-/// See [`DEST`].
-const FROM: usize = 1;
-/// See [`DEST`].
-const COUNT: usize = 2;
 
 struct Ending {
     dest: DestId,
@@ -39,7 +33,7 @@ struct Ending {
 #[inline(always)]
 pub fn run(packet: TcPacket) -> i32 {
     let Some(settings) = config::settings() else { return 0 };
-    let (dest, from, count) = (packet.note(DEST), packet.note(FROM), packet.note(COUNT));
+    let (dest, from, count) = control_block::drain(packet);
     let mut e = Ending { dest, from, epoch: settings.epoch, bucket: 0, ended: 0 };
     // SAFETY: the callbacks get the structure they expect.
     unsafe {

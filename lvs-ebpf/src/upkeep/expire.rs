@@ -1,5 +1,6 @@
 //! The sweep: a timer visits a slice of the connection tables, the estimator's counters and the clock at a time.
 
+use crate::packet::parse::Family;
 use crate::table::store;
 use crate::values::clock::SLICES;
 use core::ffi::c_void;
@@ -10,17 +11,14 @@ use aya_ebpf::{
 };
 use lvs_common::{
     abi::{Bucket, WAYS, conn_flags, conn_kind},
-    table::{self, Store},
+    table,
 };
 
 use crate::{
     config,
     kernel::{atomics, clock, params},
     maps::{CLOCK, SETTINGS},
-    table::{
-        alias, find, release,
-        reset_queue::{self, Queued},
-    },
+    table::{alias, find, release, reset_queue},
     upkeep::{defend, estimate},
     values::clock::Clock,
 };
@@ -95,7 +93,7 @@ struct Sweep {
 
 /// Visits the buckets of one slice: how many entries there are in them.
 #[inline(always)]
-fn sweep<A: Queued>(slice: u64, buckets: u32, now: u64) -> u32 {
+fn sweep<A: Family>(slice: u64, buckets: u32, now: u64) -> u32 {
     let share = |n: u64| ((buckets as u64 * n) / SLICES) as u32;
     let n = slice & (SLICES - 1);
     let mut s = Sweep { from: share(n), held: 0, now };
@@ -104,7 +102,7 @@ fn sweep<A: Queued>(slice: u64, buckets: u32, now: u64) -> u32 {
     s.held
 }
 
-extern "C" fn visit<A: Queued>(index: u64, context: *mut c_void) -> i64 {
+extern "C" fn visit<A: Family>(index: u64, context: *mut c_void) -> i64 {
     // SAFETY: `sweep` passed it.
     let s = unsafe { &mut *context.cast::<Sweep>() };
     let index = s.from.wrapping_add(index as u32);
@@ -129,7 +127,7 @@ struct Cleaning {
 
 /// Takes out what has expired in a bucket and notes when to come again.
 #[inline(always)]
-fn clean<A: Queued>(index: u32, bucket: *mut Bucket, now: u64) {
+fn clean<A: Family>(index: u32, bucket: *mut Bucket, now: u64) {
     // Whoever inserts or shortens a timeout from now on lowers it again.
     // SAFETY: a bucket of the map.
     atomics::exchange64(unsafe { &raw mut (*bucket).due }, u64::MAX);
@@ -140,7 +138,7 @@ fn clean<A: Queued>(index: u32, bucket: *mut Bucket, now: u64) {
     store::lower_due(bucket, c.due);
 }
 
-extern "C" fn check<A: Queued>(way: u64, context: *mut c_void) -> i64 {
+extern "C" fn check<A: Family>(way: u64, context: *mut c_void) -> i64 {
     // SAFETY: `clean` passed it.
     let s = unsafe { &mut *context.cast::<Cleaning>() };
     let way = way as u32;
