@@ -7,8 +7,8 @@
 //! number is, is what the real server's SYN acknowledges, and every SYN begins it again.
 
 use crate::{
-    each::Each,
     toa::{self, Options},
+    verifier::Each,
     wire::tcp_flags,
 };
 
@@ -136,7 +136,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::each::Plain;
+    use crate::verifier::Plain;
 
     const FIRST: u32 = 0xffff_ffff;
 

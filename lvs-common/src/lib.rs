@@ -1,17 +1,33 @@
 //! The map ABI of the LVS data plane and the pure logic that the eBPF object and `lvsadm` share.
 //!
-//! Everything here is `no_std`, free of panics on any input, and compiled unchanged into the eBPF object.
-//! Addresses and ports are kept in network byte order exactly as they stand in a packet (`*_be` in names or
-//! said in the field's docstring); all other numbers are host order.
+//! Everything here is `no_std`, free of panics on any input, and compiled unchanged into the eBPF object. Addresses and ports
+//! are kept in network byte order exactly as they stand in a packet, unless the field's docstring says otherwise; all other
+//! numbers are in host byte order.
+//!
+//! # Modules
+//!
+//! What the maps hold:
+//! [`abi`] (the layout of every map, with the tables of [settings](abi::sysctls) and [tunnel kinds](abi::tunnel)) ·
+//! [`exit`] (every way a packet can leave the data plane).
+//!
+//! What stands in a packet:
+//! [`wire`] (headers) · [`checksum`] · [`icmp`] (errors and their quotes) · [`sip`] (Call-ID) · [`toa`] and [`uoa`] (options
+//! that carry the client's address) · [`reassembly`] (fragments).
+//!
+//! What is decided:
+//! [`sched`] (schedulers, a file each) · [`state`] (TCP, SCTP and UDP states) · [`table`] (the connection table) ·
+//! [`persist`] (templates) · [`marks`] (which service) · [`watch`] and [`hash`] · [`fullnat`], [`ports`] and [`cross`]
+//! (FullNAT, its local ports, IPv4 to IPv6) · [`challenge`] and [`defence`] (floods and scarce room) · [`reset`] (expired
+//! connections) · [`estimator`] (rates).
+//!
+//! What the BPF verifier needs: [`verifier`].
 #![cfg_attr(not(test), no_std)]
 
 pub mod abi;
-pub mod bench;
 pub mod challenge;
 pub mod checksum;
 pub mod cross;
 pub mod defence;
-pub mod each;
 pub mod estimator;
 pub mod exit;
 pub mod fullnat;
@@ -29,5 +45,6 @@ pub mod state;
 pub mod table;
 pub mod toa;
 pub mod uoa;
+pub mod verifier;
 pub mod watch;
 pub mod wire;

@@ -189,6 +189,8 @@ pub mod entry {
     pub const INGRESS: &str = "lvs_ingress";
     /// Attached to devices, TC egress.
     pub const EGRESS: &str = "lvs_egress";
+    /// The program whose log `lvsadm` follows: the TC program of [`Program::Log`](super::Program::Log).
+    pub const LOG: &str = "lvs_log";
     /// Run once by the loader: starts the timer.
     pub const START: &str = "lvs_start";
     /// Run by `lvsadm drain --reset`: removes the connections of a destination.

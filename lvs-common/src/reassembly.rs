@@ -1,6 +1,6 @@
 //! Which bytes of a fragmented packet have come.
 
-use crate::each::Each;
+use crate::verifier::Each;
 
 /// Longest payload that is put together: what a packet of the kernel's can grow to in a BPF program.
 pub const PAYLOAD: u32 = 16_384 - 512;
@@ -99,7 +99,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::each::Plain;
+    use crate::verifier::Plain;
 
     #[test]
     fn pieces_complete_in_any_order_and_overlaps_do_not() {

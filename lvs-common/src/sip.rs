@@ -1,6 +1,6 @@
 //! SIP's Call-ID (RFC 3261 §20.8), by which the persistence engine `sip` tells dialogs apart.
 
-use crate::each::Each;
+use crate::verifier::Each;
 
 /// Longest Call-ID that a template is made of, bytes; a longer one makes none.
 pub const LONGEST: u32 = 255;
@@ -178,7 +178,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::each::Plain;
+    use crate::verifier::Plain;
 
     fn find(message: &str) -> Option<&str> {
         let bytes = message.as_bytes();

@@ -9,7 +9,7 @@
 //! after it.
 
 use crate::abi::{Bucket, Connection, IpAddress, WAYS};
-use crate::each::Each;
+use crate::verifier::Each;
 
 /// Ways of a first bucket that are filled before the second choice is considered.
 const RESERVE: u32 = 12;

@@ -2,8 +2,8 @@
 //! header (RFC 791) with the client's port and address, of a kind that nobody else uses.
 
 use crate::{
-    each::Each,
     toa::{self, Options},
+    verifier::Each,
 };
 
 /// The option's kind.
@@ -37,7 +37,7 @@ pub fn is_among(options: &(impl Options + ?Sized), turns: &impl Each) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::each::Plain;
+    use crate::verifier::Plain;
 
     const UOA: [u8; 8] = [31, 8, 0x1f, 0x90, 192, 0, 2, 7];
 

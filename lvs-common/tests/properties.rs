@@ -5,7 +5,7 @@ mod director;
 use director::Service;
 use lvs_common::{
     abi::{Address, DestId},
-    sched::{PickKey, TableDest, dh, lighter, mh, sh, wrr},
+    sched::{PickKey, TableDest, Turns, dh, lighter, mh, sh, wrr},
 };
 use proptest::prelude::*;
 
@@ -257,7 +257,7 @@ fn table_dests(weights: &[u32]) -> Vec<TableDest> {
 
 fn maglev(dests: &[TableDest]) -> Box<[DestId; mh::SLOTS]> {
     let mut slots = Box::new([0; mh::SLOTS]);
-    assert!(mh::build(dests, &mut vec![mh::Turns::default(); dests.len()], &mut slots));
+    assert!(mh::build(dests, &mut vec![Turns::default(); dests.len()], &mut slots));
     slots
 }
 

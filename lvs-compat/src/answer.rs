@@ -1,8 +1,7 @@
 //! What IPVS answers to its socket options, out of a director. The checks come in the kernel's order, so the errors do.
 
-use lvsadm::director::{Director, Error, Wanted};
-use lvsadm::render;
-use lvsadm::rules::{self, ServiceEntry};
+use lvs_director::director::{Director, Error, Wanted};
+use lvs_director::rules::{self, ServiceEntry};
 use nix::errno::Errno;
 
 use crate::abi::{self, Daemon, Destination, Destinations, Get, Info, Key, Plain, Service, Services, Set, Timeouts};
@@ -19,7 +18,7 @@ pub fn get(director: &dyn Director, what: Get, length: usize, argument: &[u8]) -
     }
     match what {
         Get::Version => {
-            let sentence = render::header(director.table_size().map_err(number)?);
+            let sentence = rules::header(director.table_size().map_err(number)?);
             Ok([sentence.trim_end().as_bytes(), &[0]].concat())
         }
         Get::Info => {
@@ -32,7 +31,7 @@ pub fn get(director: &dyn Director, what: Get, length: usize, argument: &[u8]) -
             let asked: Services = read(argument)?;
             room::<abi::ServiceEntry>(size_of::<Services>(), asked.count, length)?;
             let mut entries = director.services(EVERYTHING).map_err(number)?;
-            render::hash_order(&mut entries);
+            rules::hash_order(&mut entries);
             Ok(list(&asked, asked.count, entries.iter().filter_map(convert::service_entry)))
         }
         Get::Service => {

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use lvs_common::abi::{Forward, service_flags};
-use lvsadm::rules::{
+use lvs_director::rules::{
     self, DestinationKey, Family, Netmask, Protocol, Rates, ServiceKey, Statistics, scheduler_by_name, scheduler_name,
 };
 use nix::errno::Errno;

@@ -28,8 +28,7 @@ use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 
-use lvsadm::commands;
-use lvsadm::dataplane::PlaneDirector;
+use lvs_director::dataplane::{self, PlaneDirector};
 use nix::errno::Errno;
 use nix::libc::{self, socklen_t};
 
@@ -151,7 +150,7 @@ fn ask<T: Send>(
     question: impl FnOnce(&mut PlaneDirector) -> Result<T, Errno> + Send,
 ) -> Result<T, Errno> {
     let visit = || {
-        namespace::within(socket, || match commands::ready() {
+        namespace::within(socket, || match dataplane::ready() {
             Ok(plane) => Ok(question(&mut PlaneDirector::new(plane))),
             Err(error) => Ok(Err(refused(&error))),
         })

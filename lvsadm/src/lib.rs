@@ -6,17 +6,15 @@ use std::process::ExitCode;
 
 pub mod apply;
 mod change;
-mod clsact;
 pub mod commands;
-pub mod dataplane;
-pub mod director;
 pub mod grammar;
 pub mod names;
-mod netlink;
 pub mod real_server;
 pub mod render;
-pub mod rules;
 pub mod session;
+
+// The floor below, under the names that this crate's files know it by.
+use lvs_director::{clsact, dataplane, director, netlink, objects, rules};
 
 use grammar::subcommands::{self, Sub};
 use names::SystemNames;

@@ -7,7 +7,7 @@ use crate::director::{self, Director, Operation, Wanted};
 use crate::grammar::{self, Command, Dialect, Failure, List, Mode};
 use crate::names::Names;
 use crate::render::{self, Connections, Labels, Listing, json};
-use crate::rules::{ServiceEntry, ServiceKey, words};
+use crate::rules::{self, ServiceEntry, ServiceKey, words};
 
 /// Exit status of a usage error, and of a director that cannot be had.
 const USAGE: u8 = 2;
@@ -274,7 +274,7 @@ impl<'d> Session<'_, 'd> {
                     Some(key) => self.service(key, wanted, sorted)?,
                     None => {
                         let size = self.director()?.table_size();
-                        text = render::header(self.listed(Operation::GetService, size)?);
+                        text = rules::header(self.listed(Operation::GetService, size)?);
                         self.services(wanted, sorted)?
                     }
                 };
@@ -348,7 +348,7 @@ impl<'d> Session<'_, 'd> {
     fn services(&mut self, wanted: Wanted, sorted: bool) -> Result<Vec<ServiceEntry>, u8> {
         let entries = self.director()?.services(wanted);
         let mut entries = self.listed(Operation::GetService, entries)?;
-        render::hash_order(&mut entries);
+        rules::hash_order(&mut entries);
         Ok(if sorted { render::sorted(entries) } else { entries })
     }
 

@@ -7,14 +7,14 @@ use std::path::Path;
 
 use common::TestNames;
 use common::tables::{configured, filled, related};
-use lvsadm::apply::file::Script;
-use lvsadm::apply::{Refused, carry_out};
-use lvsadm::director::{Director, Error, MemoryDirector, Result, Wanted, rules};
-use lvsadm::render;
-use lvsadm::rules::{
+use lvs_director::director::{Director, Error, MemoryDirector, Result, Wanted, rules};
+use lvs_director::rules::{
     Attached, Change, Connection, Destination, DestinationKey, LocalEntry, Mark, Rule, RuleKey, Service, ServiceEntry,
     ServiceKey, Timeouts, difference,
 };
+use lvsadm::apply::file::Script;
+use lvsadm::apply::{Refused, carry_out};
+use lvsadm::render;
 use proptest::prelude::*;
 
 /// What a file wants that has no mistake.
@@ -263,7 +263,7 @@ fn a_file_is_a_script_that_begins_with_an_empty_table() {
     let empty = MemoryDirector::default();
     assert_eq!(steps(&empty, text), steps(&empty, same));
     let key = RuleKey::Service(ServiceKey::Address {
-        protocol: lvsadm::rules::Protocol::Tcp,
+        protocol: lvs_director::rules::Protocol::Tcp,
         address: [192, 0, 2, 10].into(),
         port: 80,
     });

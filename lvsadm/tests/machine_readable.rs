@@ -1,4 +1,4 @@
-//! JSON as docs/JSON.md has it, and metrics as Prometheus reads them.
+//! JSON as docs/reference/json.md has it, and metrics as Prometheus reads them.
 
 mod common;
 
@@ -8,15 +8,15 @@ use common::ipvsadm;
 use common::tables::configured;
 use jsonschema::Validator;
 use lvs_common::abi::Counters;
-use lvsadm::dataplane::Defence;
-use lvsadm::director::{Director, MemoryDirector, Wanted};
+use lvs_director::dataplane::Defence;
+use lvs_director::director::{Director, MemoryDirector, Wanted};
+use lvs_director::rules::{Connection, Family, PersistenceEngine, Protocol, Rates};
 use lvsadm::render::{self, Metrics};
-use lvsadm::rules::{Connection, Family, PersistenceEngine, Protocol, Rates};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 /// The documentation, whose last block of JSON is the schema.
-const DOCUMENT: &str = include_str!("../../docs/JSON.md");
+const DOCUMENT: &str = include_str!("../../docs/reference/json.md");
 
 /// Tables with something in them, and strategies that are not all the same.
 const DEFENCE: Defence = Defence {

@@ -4,8 +4,8 @@ mod common;
 
 use common::{TestNames, ipvsadm};
 use lvs_common::abi::Counters;
-use lvsadm::director::{Error, MemoryDirector};
-use lvsadm::rules::{Connection, Protocol, Rates};
+use lvs_director::director::{Error, MemoryDirector};
+use lvs_director::rules::{Connection, Protocol, Rates};
 use lvsadm::session::{Outcome, Surroundings, run};
 
 /// A director with a service that forwards by full NAT and by VXLAN.

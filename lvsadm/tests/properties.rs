@@ -4,7 +4,7 @@ mod common;
 
 use common::tables::{filled, table};
 use common::{TestNames, ipvsadm};
-use lvsadm::director::MemoryDirector;
+use lvs_director::director::MemoryDirector;
 use lvsadm::grammar::{self, Dialect};
 use proptest::collection::vec;
 use proptest::prelude::*;

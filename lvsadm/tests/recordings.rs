@@ -7,7 +7,7 @@ mod recorded;
 use std::collections::BTreeMap;
 
 use common::ipvsadm;
-use lvsadm::director::{MemoryDirector, rules};
+use lvs_director::director::{MemoryDirector, rules};
 use lvsadm::render;
 use recorded::{Answer, repeat};
 

@@ -3,8 +3,8 @@
 
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, Command, CommandFactory};
-use lvs_common::abi::SCHEDULERS;
 use lvs_common::abi::tunnel::TUNNELS;
+use lvs_common::sched::{self, SCHEDULERS};
 use lvsadm::grammar::flags::{FLAGS, Flag, Id, Section, Value};
 use lvsadm::grammar::subcommands::Cli;
 use lvsadm::grammar::{Cmd, Dialect};
@@ -80,9 +80,11 @@ fn argument(flag: &Flag, dialect: Dialect) -> Arg {
 /// The words a flag takes, where they are known.
 fn values(id: Id, dialect: Dialect) -> Vec<&'static str> {
     match id {
-        Id::Scheduler => SCHEDULERS.iter().map(|entry| entry.0).collect(),
+        Id::Scheduler => SCHEDULERS.iter().map(|entry| entry.1.name).collect(),
         Id::Engine => vec!["sip"],
-        Id::SchedFlags => vec!["flag-1", "flag-2", "flag-3", "sh-fallback", "sh-port", "mh-fallback", "mh-port"],
+        Id::SchedFlags => {
+            sched::FLAGS.iter().chain(SCHEDULERS.iter().flat_map(|entry| entry.1.flags)).map(|flag| flag.1).collect()
+        }
         Id::TunType => {
             let known = TUNNELS.iter().filter(|form| dialect == Dialect::Own || form.own.is_none());
             known.map(|form| form.name).collect()

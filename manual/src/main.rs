@@ -2,9 +2,10 @@
 
 mod commands;
 mod pages;
+mod roff;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::{Command, Parser};
@@ -40,11 +41,10 @@ fn main() -> Result<()> {
 fn files() -> Result<Vec<(PathBuf, Vec<u8>)>> {
     let command = commands::command(Dialect::Own);
     let mut files = vec![
-        (page("lvsadm"), pages::main(&command, Dialect::Own)?),
-        (page("ipvsadm"), pages::main(&commands::command(Dialect::Literal), Dialect::Literal)?),
-        (page("ipvsadm-save"), pages::SAVE.into()),
-        (page("ipvsadm-restore"), pages::RESTORE.into()),
+        (page("lvsadm", 8), pages::main(&command, Dialect::Own)?),
+        (page("ipvsadm", 8), pages::main(&commands::command(Dialect::Literal), Dialect::Literal)?),
     ];
+    files.extend(pages::written().into_iter().map(|(name, section, text)| (page(name, section), text.into_bytes())));
     subs(&mut files, "lvsadm", &command)?;
     for (shell, path) in COMPLETIONS {
         files.push((path.into(), completion(command.clone(), shell)));
@@ -56,15 +56,15 @@ fn files() -> Result<Vec<(PathBuf, Vec<u8>)>> {
 fn subs(files: &mut Vec<(PathBuf, Vec<u8>)>, words: &str, command: &Command) -> Result<()> {
     for sub in command.get_subcommands() {
         let words = format!("{words} {}", sub.get_name());
-        files.push((page(&words.replace(' ', "-")), pages::sub(&words, sub)?));
+        files.push((page(&words.replace(' ', "-"), 8), pages::sub(&words, sub)?));
         subs(files, &words, sub)?;
     }
     Ok(())
 }
 
-/// The path of a page of section 8.
-fn page(name: &str) -> PathBuf {
-    Path::new("man/man8").join(format!("{name}.8"))
+/// The path of a page.
+fn page(name: &str, section: u8) -> PathBuf {
+    PathBuf::from(format!("man/man{section}/{name}.{section}"))
 }
 
 fn completion(mut command: Command, shell: Shell) -> Vec<u8> {
@@ -76,8 +76,8 @@ fn completion(mut command: Command, shell: Shell) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lvs_director::rules::SysctlName;
     use lvsadm::grammar::flags::{FLAGS, Section};
-    use lvsadm::rules::SysctlName;
 
     fn text(name: &str) -> String {
         let file = files().unwrap().into_iter().find(|(path, _)| path.ends_with(name)).unwrap();

@@ -1,25 +1,53 @@
-//! The pages: what clap knows, rendered by clap_mangen, and the sections that no table of flags could tell.
+//! The pages: what clap knows, rendered by clap_mangen; the sections of `docs/man`; and the chapters of the user's guide.
 
 use anyhow::Result;
 use clap::Command;
 use clap_mangen::Man;
+use lvs_director::rules::SysctlName;
 use lvsadm::grammar::Dialect;
-use lvsadm::rules::SysctlName;
+
+use crate::roff::{self, escaped};
+
+/// A file of `docs`.
+macro_rules! document {
+    ($path:literal) => {
+        include_str!(concat!("../../docs/", $path))
+    };
+}
 
 /// What the page says of ipvsadm's command line under either name.
-const DESCRIPTION: &str = include_str!("../sections/description.roff");
+const DESCRIPTION: &str = document!("man/description.md");
 /// What the program's exit status means.
-const EXIT_STATUS: &str = include_str!("../sections/exit-status.roff");
+const EXIT_STATUS: &str = document!("man/exit-status.md");
 /// What lvsadm's own page says besides.
-const OWN: &str = include_str!("../sections/own.roff");
+const OWN: &str = document!("man/lvsadm.md");
 /// What ipvsadm's page says besides.
-const LITERAL: &str = include_str!("../sections/literal.roff");
+const LITERAL: &str = document!("man/ipvsadm.md");
 /// What the page of `real-server` says besides.
-const REAL_SERVER: &str = include_str!("../sections/real-server.roff");
-/// `ipvsadm-save(8)`
-pub const SAVE: &str = include_str!("../sections/ipvsadm-save.roff");
-/// `ipvsadm-restore(8)`
-pub const RESTORE: &str = include_str!("../sections/ipvsadm-restore.roff");
+const REAL_SERVER: &str = document!("man/real-server.md");
+
+macro_rules! chapters {
+    ($($name:literal)+) => {
+        /// The chapters of the user's guide, each a page of section 7.
+        const CHAPTERS: &[(&str, &str)] = &[$((concat!("lvsadm-", $name), include_str!(concat!("../../docs/guide/", $name, ".md")))),+];
+    };
+}
+
+chapters! {
+    "install" "first-service" "real-servers" "fullnat-and-toa" "marks" "floods" "operations" "rules-files"
+    "keepalived-and-ldirectord" "monitoring" "from-ipvsadm"
+}
+
+/// Pages that no table of flags has anything to say about: name, section and text.
+pub fn written() -> Vec<(&'static str, u8, String)> {
+    let plain = |name, markdown| (name, 8, roff::heading(name, 8) + &roff::sections(markdown));
+    let chapters = CHAPTERS.iter().map(|(name, markdown)| (*name, 7, roff::chapter(name, markdown)));
+    let commands = [
+        plain("ipvsadm-save", document!("man/ipvsadm-save.md")),
+        plain("ipvsadm-restore", document!("man/ipvsadm-restore.md")),
+    ];
+    commands.into_iter().chain(chapters).collect()
+}
 
 /// The page of the whole command.
 pub fn main(command: &Command, dialect: Dialect) -> Result<Vec<u8>> {
@@ -29,13 +57,13 @@ pub fn main(command: &Command, dialect: Dialect) -> Result<Vec<u8>> {
     man.render_name_section(&mut page)?;
     let name = command.get_name();
     page.extend(synopsis(name, dialect).into_bytes());
-    page.extend(DESCRIPTION.replace("@NAME@", name).into_bytes());
+    page.extend(roff::sections(&DESCRIPTION.replace("@NAME@", name)).into_bytes());
     man.render_options_section(&mut page)?;
     if dialect == Dialect::Own {
         man.render_subcommands_section(&mut page)?;
     }
-    page.extend(EXIT_STATUS.bytes());
-    page.extend(if dialect == Dialect::Own { OWN } else { LITERAL }.bytes());
+    page.extend(roff::sections(EXIT_STATUS).into_bytes());
+    page.extend(roff::sections(if dialect == Dialect::Own { OWN } else { LITERAL }).into_bytes());
     Ok(page)
 }
 
@@ -46,7 +74,7 @@ pub fn sub(words: &str, command: &Command) -> Result<Vec<u8>> {
     let mut page = Vec::new();
     titled(command, &name).render(&mut page)?;
     page.extend(match words {
-        "lvsadm real-server" => REAL_SERVER.as_bytes().to_vec(),
+        "lvsadm real-server" => roff::sections(REAL_SERVER).into_bytes(),
         "lvsadm sysctl" => settings().into_bytes(),
         _ => Vec::new(),
     });
@@ -77,9 +105,4 @@ fn synopsis(name: &str, dialect: Dialect) -> String {
     let own = format!(".B {name}\n\\fIsub-command\\fR [options]\n");
     let lines = lines.chain((dialect == Dialect::Own).then_some(own));
     format!(".SH SYNOPSIS\n{}", lines.collect::<Vec<_>>().join(".br\n"))
-}
-
-/// A text with roff's own characters made harmless.
-fn escaped(text: &str) -> String {
-    text.replace('\\', "\\e").replace('-', "\\-")
 }

@@ -7,6 +7,7 @@ mod demo;
 mod lint;
 mod process;
 mod setup;
+mod structure;
 mod test;
 mod toolchain;
 
@@ -38,6 +39,8 @@ enum Command {
     },
     /// Check formatting and run clippy on every crate, the eBPF one included
     Lint,
+    /// Count files, imports and unsafe code of each crate, and fail on files that import each other in a circle
+    Structure,
     /// Set up, build, and run all tests; those on network namespaces need root
     Test {
         /// Only tests whose name contains this
@@ -73,6 +76,7 @@ fn main() -> ExitCode {
         Command::Setup => setup::run(),
         Command::Build { verbose } => build::run(verbose),
         Command::Lint => lint::run(),
+        Command::Structure => structure::run(),
         Command::Test { filter } => test::run(filter.as_deref()),
         Command::Bench { quick, only, json } => bench::run(quick, only.as_deref(), &json),
         Command::Deb { check } => deb::run(check),

@@ -1,13 +1,15 @@
 //! Layout of every BPF map's keys and values, one file a table.
 //!
 //! Both sides are built from this source, so the layout is C's (`repr(C)`) with explicit padding, and every size
-//! is asserted. [`LAYOUT_VERSION`] changes whenever any of them does: pinned maps of another layout are never opened.
+//! is asserted. [`LAYOUT_VERSION`] follows from the types: pinned maps of another layout are never opened.
 
 mod address;
+pub mod bench;
 mod connection;
 mod destination;
 mod device;
 mod idle;
+mod layout;
 mod local;
 mod mark;
 mod next_hop;
@@ -23,6 +25,7 @@ pub use connection::*;
 pub use destination::*;
 pub use device::*;
 pub use idle::*;
+pub use layout::LAYOUT_VERSION;
 pub use local::*;
 pub use mark::*;
 pub use next_hop::*;
@@ -31,9 +34,6 @@ pub use service::*;
 pub use settings::*;
 pub use statistics::*;
 pub use sysctls::Sysctls;
-
-/// Version of the layout of all pinned maps together.
-pub const LAYOUT_VERSION: u32 = 5;
 
 /// Index of a destination in the `DESTS` map. 0 is never a destination: it means "none".
 pub type DestId = u32;

@@ -48,7 +48,7 @@ pub mod service_flags {
     pub const PRESENT: u32 = 0x8000_0000;
 }
 
-/// The schedulers, by number as the maps hold them.
+/// The schedulers, by number as the maps hold them; [`sched::SCHEDULERS`](crate::sched::SCHEDULERS) says what each is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(u8)]
 #[allow(missing_docs, reason = "the variants are the schedulers' own names")]
@@ -71,25 +71,6 @@ pub enum Scheduler {
     Mh,
     Twos,
 }
-
-/// Every scheduler that has a name, in the order of their numbers.
-pub const SCHEDULERS: [(&str, Scheduler); 15] = [
-    ("none", Scheduler::None),
-    ("rr", Scheduler::Rr),
-    ("wrr", Scheduler::Wrr),
-    ("lc", Scheduler::Lc),
-    ("wlc", Scheduler::Wlc),
-    ("lblc", Scheduler::Lblc),
-    ("lblcr", Scheduler::Lblcr),
-    ("dh", Scheduler::Dh),
-    ("sh", Scheduler::Sh),
-    ("sed", Scheduler::Sed),
-    ("nq", Scheduler::Nq),
-    ("fo", Scheduler::Fo),
-    ("ovf", Scheduler::Ovf),
-    ("mh", Scheduler::Mh),
-    ("twos", Scheduler::Twos),
-];
 
 /// One copy of what packets read of a service.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

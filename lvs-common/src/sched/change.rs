@@ -1,7 +1,6 @@
-//! What a change of a service does to its scheduler's state.
+//! Changes of a service that its scheduler's state follows.
 
-use super::{rr, wrr};
-use crate::abi::{DestId, Scheduler, ServiceConfig};
+use crate::abi::DestId;
 
 /// A change of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,21 +20,8 @@ pub enum Change {
     },
 }
 
-/// The state word after `change`. `config` is the new configuration, weights included (see [`weights`]).
-pub const fn state(config: &ServiceConfig, state: u64, change: Change) -> u64 {
-    const RR: u8 = Scheduler::Rr as u8;
-    const WRR: u8 = Scheduler::Wrr as u8;
-    match (config.scheduler, change) {
-        (WRR, Change::Attached) => wrr::attached(config).pack(),
-        (WRR, _) => wrr::changed(config, wrr::State::unpack(state)).pack(),
-        (_, Change::Attached) => 0,
-        (RR, Change::Removed { dest, predecessor }) => rr::removed(state, dest, predecessor),
-        _ => state,
-    }
-}
-
 /// The greatest of `weights`, and the greatest common divisor of those that are not 0 (1 if all are): what
-/// [`ServiceConfig::weight_max`] and [`ServiceConfig::weight_gcd`] hold.
+/// [`ServiceConfig::weight_max`](crate::abi::ServiceConfig) and `weight_gcd` hold.
 pub fn weights(weights: impl Iterator<Item = u32>) -> (u32, u32) {
     let (max, gcd) = weights.fold((0, 0), |(max, gcd), weight| (weight.max(max), common_divisor(gcd, weight)));
     (max, gcd.max(1))

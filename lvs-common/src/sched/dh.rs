@@ -1,7 +1,23 @@
 //! Destination hashing: the packet's destination address chooses one of 256 buckets.
 
-use super::{Destinations, PickKey, Table, TableDest, bucket, usable};
+use super::destinations::{Destinations, usable};
+use super::pick::PickKey;
+use super::table::{BucketTable, Table, TableDest, bucket};
+use super::traits::Traits;
 use crate::abi::DestId;
+
+/// What this scheduler is.
+pub const TRAITS: Traits = Traits {
+    table: Some(BucketTable {
+        slots: BUCKETS,
+        most: usize::MAX,
+        build: |dests, _, slots| {
+            build(dests, slots);
+            true
+        },
+    }),
+    ..Traits::new("dh")
+};
 
 /// How many buckets a table has.
 pub const BUCKETS: usize = 256;

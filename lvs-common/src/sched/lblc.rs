@@ -1,12 +1,14 @@
 //! Locality-based least connections: an address stays with one destination until that is overloaded. The address is the
 //! packet's destination, so this suits firewall-mark services in front of caches.
 
-use super::{
-    Candidate, Destinations, PickKey, Visit,
-    locality::{self, Entry, Locality},
-    scan,
-};
-use crate::abi::DestId;
+use super::destinations::{Candidate, Destinations, Visit};
+use super::locality::{self, Entry, Locality};
+use super::pick::PickKey;
+use super::traits::Traits;
+use crate::abi::{DestId, Scheduler};
+
+/// What this scheduler is.
+pub const TRAITS: Traits = Traits { memory: Some(|sysctls| sysctls.lblc_expiration), ..Traits::scanning("lblc") };
 
 /// Looks for a destination that is less than half full.
 struct Idle {
@@ -51,7 +53,7 @@ pub fn pick<D: Destinations + ?Sized, L: Locality>(list: &D, locality: &L, key: 
             return known;
         }
     }
-    let dest = list.best(scan::WLC);
+    let dest = list.best(Scheduler::Wlc as u8);
     if dest != 0 {
         let mut dests = locality::empty();
         dests[0] = dest;

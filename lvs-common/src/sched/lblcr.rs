@@ -1,12 +1,15 @@
 //! Locality-based least connections with replication: an address is served by a set of destinations, which grows while
 //! they are overloaded and shrinks when it has not changed for long.
 
-use super::{
-    Destinations, PickKey, Walk, lblc, lighter,
-    locality::{self, Entry, Locality, SET},
-    scan,
-};
-use crate::abi::DestId;
+use super::destinations::{Destinations, Walk, lighter};
+use super::lblc;
+use super::locality::{self, Entry, Locality, SET};
+use super::pick::PickKey;
+use super::traits::Traits;
+use crate::abi::{DestId, Scheduler};
+
+/// What this scheduler is.
+pub const TRAITS: Traits = Traits { memory: Some(|sysctls| sysctls.lblcr_expiration), ..Traits::scanning("lblcr") };
 
 /// A member of a set, as an extreme of it.
 #[derive(Clone, Copy, Default)]
@@ -95,7 +98,7 @@ pub fn pick<D: Destinations + ?Sized, L: Locality>(list: &D, locality: &L, key: 
     }
     let mut dest = least.id;
     if dest == 0 || lblc::crowded(list, least.active, least.weight) {
-        dest = list.best(scan::WLC);
+        dest = list.best(Scheduler::Wlc as u8);
         is_changed |= dest != 0 && insert(&mut entry.dests, dest);
     }
     if is_changed {

@@ -1,6 +1,7 @@
 //! What lblc and lblcr remember of a destination address.
 
 use crate::abi::{Address, DestId};
+use crate::verifier::opaque;
 
 /// Most destinations in the set of an address. IPVS has no such bound; a further one replaces the oldest of the set.
 pub const SET: usize = 16;
@@ -9,7 +10,7 @@ pub const SET: usize = 16;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Entry {
-    /// When a connection to it was scheduled last, in the unit of [`PickKey::now`](super::PickKey::now).
+    /// When a connection to it was scheduled last, in the unit of [`PickKey::now`](super::pick::PickKey::now).
     pub used: u64,
     /// When the set changed last, in the same unit.
     pub changed: u64,
@@ -19,13 +20,10 @@ pub struct Entry {
 
 const _: () = assert!(size_of::<Entry>() == 80);
 
-/// A set without members. The compiler is not to know that it is zeroes: it would call a function of which the BPF verifier
-/// follows each turn.
+/// A set without members. A constant would become a call of `memset`: see "memset and memcpy" in docs/develop/verifier.md.
 #[inline(always)]
 pub fn empty() -> [DestId; SET] {
-    let none: DestId = 0;
-    // SAFETY: a variable of this function's.
-    [unsafe { (&raw const none).read_volatile() }; SET]
+    [opaque::<DestId>(0); SET]
 }
 
 /// The entries of a service.
@@ -37,7 +35,7 @@ pub trait Locality {
     fn put(&self, address: &Address, entry: &Entry);
 
     /// How long an entry is good without being used, and a set stays as it is before its most loaded destination is taken
-    /// out (`lblc_expiration`, `lblcr_expiration`), in the unit of [`PickKey::now`](super::PickKey::now).
+    /// out (`lblc_expiration`, `lblcr_expiration`), in the unit of [`PickKey::now`](super::pick::PickKey::now).
     fn lifetime(&self) -> u64;
 }
 

@@ -1,10 +1,25 @@
 //! Maglev hashing: a table in which each destination owns slots by its weight, and few slots change owner when the list
 //! does. Tables equal those of 64-bit kernels built with the default size.
 
-use super::{Destinations, PickKey, Table, TableDest, Walk, change, usable};
+use super::change;
+use super::destinations::{Destinations, Walk, usable};
+use super::pick::PickKey;
+use super::table::{BucketTable, Table, TableDest, Turns};
+use super::traits::Traits;
 use crate::{
     abi::{DestId, service_flags},
     hash::{SipKey, siphash13},
+};
+
+/// What this scheduler is.
+pub const TRAITS: Traits = Traits {
+    table: Some(BucketTable {
+        slots: SLOTS,
+        most: SLOTS,
+        build: |dests, turns, slots| slots.try_into().is_ok_and(|slots| build(dests, turns, slots)),
+    }),
+    flags: &[(service_flags::SCHED1, "mh-fallback"), (service_flags::SCHED2, "mh-port")],
+    ..Traits::new("mh")
 };
 
 /// How many slots a table has: a prime.
@@ -17,16 +32,6 @@ const SKIP: SipKey = SipKey(2_654_446_892, 2_654_446_892);
 
 /// Weights are scaled down until the greatest has no more than this many bits.
 const TURN_BITS: u32 = 6;
-
-/// Where a destination stands while a table is built.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Turns {
-    /// The slot to try next.
-    at: u32,
-    skip: u32,
-    /// Slots that it takes in a round.
-    turns: u32,
-}
 
 /// Fills `slots` from the destinations in the order of the list. `turns` is scratch, of at least as many entries as there
 /// are destinations. `false`, and an empty table, if there are more destinations than slots or than scratch.

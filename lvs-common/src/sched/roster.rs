@@ -1,7 +1,7 @@
 //! Rosters of lists that are not short: built when a list or a weight changes, read by the schedulers that look at every
 //! destination.
 
-use super::{Candidate, Visit};
+use super::destinations::{Candidate, Visit};
 use crate::abi::{DestId, Destination, ROSTER_ENTRIES, RosterEntry, RosterPart, ServiceId};
 
 /// Lists up to this long have none: their few destinations are found as fast without.

@@ -1,7 +1,13 @@
 //! Round robin. The state word is the number of the destination picked last, 0 before the first pick.
 
-use super::{Destinations, Pick, Walk};
-use crate::abi::DestId;
+use super::change::Change;
+use super::destinations::{Destinations, Walk};
+use super::pick::Pick;
+use super::traits::Traits;
+use crate::abi::{DestId, ServiceConfig};
+
+/// What this scheduler is.
+pub const TRAITS: Traits = Traits { state: Some(changed), ..Traits::new("rr") };
 
 struct Round {
     at: DestId,
@@ -34,7 +40,11 @@ pub fn pick<D: Destinations + ?Sized>(list: &D, state: u64) -> Pick {
     Pick { dest: found, state: if found == 0 { state } else { found as u64 } }
 }
 
-/// The state after a destination was removed: if it was the one picked last, the one before it on the list takes its place.
-pub const fn removed(state: u64, dest: DestId, predecessor: DestId) -> u64 {
-    if state == dest as u64 { predecessor as u64 } else { state }
+/// The state after a change: if the destination picked last is removed, the one before it on the list takes its place.
+pub const fn changed(_config: &ServiceConfig, state: u64, change: Change) -> u64 {
+    match change {
+        Change::Attached => 0,
+        Change::Removed { dest, predecessor } if state == dest as u64 => predecessor as u64,
+        _ => state,
+    }
 }

@@ -2,8 +2,9 @@
 
 use core::marker::PhantomData;
 
-use super::{Candidate, Destinations, Visit, lighter};
-use crate::abi::{DestId, Scheduler};
+use super::destinations::{Candidate, Destinations, Visit, lighter};
+use super::traits::Traits;
+use crate::abi::DestId;
 
 /// What a scheduler calls the best destination.
 pub trait Preference {
@@ -59,35 +60,22 @@ impl<P: Preference> Visit for Scan<P> {
     }
 }
 
-/// The schedulers' numbers, for patterns.
-pub const LC: u8 = Scheduler::Lc as u8;
-/// See [`LC`].
-pub const WLC: u8 = Scheduler::Wlc as u8;
-/// See [`LC`].
-pub const SED: u8 = Scheduler::Sed as u8;
-/// See [`LC`].
-pub const NQ: u8 = Scheduler::Nq as u8;
-/// See [`LC`].
-pub const FO: u8 = Scheduler::Fo as u8;
-/// See [`LC`].
-pub const OVF: u8 = Scheduler::Ovf as u8;
+/// What lc is.
+pub const LC: Traits = Traits::scanning("lc");
+/// What wlc is.
+pub const WLC: Traits = Traits::scanning("wlc");
+/// What sed is.
+pub const SED: Traits = Traits::scanning("sed");
+/// What nq is.
+pub const NQ: Traits = Traits::scanning("nq");
+/// What fo is.
+pub const FO: Traits = Traits::scanning("fo");
+/// What ovf is.
+pub const OVF: Traits = Traits::scanning("ovf");
 
-/// What one of these schedulers calls the best destination of the list, 0 if it admits none.
+/// What a preference calls the best destination of the list, 0 if it admits none.
 #[inline(always)]
-pub fn best<D: Destinations + ?Sized>(list: &D, scheduler: u8) -> DestId {
-    match scheduler {
-        LC => preferred::<Lc, D>(list),
-        WLC => preferred::<Wlc, D>(list),
-        SED => preferred::<Sed, D>(list),
-        NQ => preferred::<Nq, D>(list),
-        FO => preferred::<Fo, D>(list),
-        OVF => preferred::<Ovf, D>(list),
-        _ => 0,
-    }
-}
-
-#[inline(always)]
-fn preferred<P: Preference, D: Destinations + ?Sized>(list: &D) -> DestId {
+pub fn preferred<P: Preference, D: Destinations + ?Sized>(list: &D) -> DestId {
     let mut scan = Scan::<P> { best: Best::default(), preference: PhantomData };
     // Not as a part of the whole: that would be a constant, which programs are not to have.
     scan.best.load = u64::MAX;

@@ -1,7 +1,24 @@
 //! Source hashing: the client's address, with `sh-port` its port too, chooses one of 256 buckets.
 
-use super::{Destinations, PickKey, Table, TableDest, Walk, bucket, usable};
+use super::destinations::{Destinations, Walk, usable};
+use super::pick::PickKey;
+use super::table::{BucketTable, Table, TableDest, bucket};
+use super::traits::Traits;
 use crate::abi::{DestId, service_flags};
+
+/// What this scheduler is.
+pub const TRAITS: Traits = Traits {
+    table: Some(BucketTable {
+        slots: BUCKETS,
+        most: usize::MAX,
+        build: |dests, _, slots| {
+            build(dests, slots);
+            true
+        },
+    }),
+    flags: &[(service_flags::SCHED1, "sh-fallback"), (service_flags::SCHED2, "sh-port")],
+    ..Traits::new("sh")
+};
 
 /// How many buckets a table has.
 pub const BUCKETS: usize = 256;

@@ -1,7 +1,11 @@
 //! Power of two choices: two destinations are drawn with their weights as odds, and the less loaded one is taken.
 
-use super::{Candidate, Destinations, Visit, lighter};
+use super::destinations::{Candidate, Destinations, Visit, lighter};
+use super::traits::Traits;
 use crate::abi::DestId;
+
+/// What this scheduler is.
+pub const TRAITS: Traits = Traits { random: true, ..Traits::scanning("twos") };
 
 /// Sums up the weights of the usable destinations.
 struct Sum {

@@ -7,8 +7,14 @@
 //! the heaviest usable destination, and since all weights are multiples of the divisor, no lighter one can reach
 //! it. So one pass that remembers the first of the heaviest stands for all of them.
 
-use super::{Destinations, Pick, Walk};
+use super::change::Change;
+use super::destinations::{Destinations, Walk};
+use super::pick::Pick;
+use super::traits::Traits;
 use crate::abi::{DestId, ServiceConfig};
+
+/// What this scheduler is.
+pub const TRAITS: Traits = Traits { weights: true, state: Some(state), ..Traits::new("wrr") };
 
 /// Where the sequence stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -125,6 +131,14 @@ pub fn pick<D: Destinations + ?Sized>(list: &D, config: &ServiceConfig, state: u
         return Pick { dest: 0, state: State { last: 0, threshold: top }.pack() };
     };
     Pick { dest: new.last, state: new.pack() }
+}
+
+/// The state word after a change.
+const fn state(config: &ServiceConfig, word: u64, change: Change) -> u64 {
+    match change {
+        Change::Attached => attached(config).pack(),
+        _ => changed(config, State::unpack(word)).pack(),
+    }
 }
 
 /// The state when the scheduler is attached to a service.

@@ -57,16 +57,6 @@ const fn apply(row: Row, state: u8) -> u8 {
     (row >> ((state & 15) as u32 * 4)) as u8 & 15
 }
 
-/// `index` as that of one of 32 rows.
-///
-/// The compiler must not see that the mask changes nothing and leave it out: Linux 6.1's verifier loses the bounds of an
-/// index that is put together by 32-bit operations.
-#[inline(always)]
-fn row_index(index: usize) -> usize {
-    // SAFETY: a variable of this function's.
-    unsafe { (&raw const index).read_volatile() & 31 }
-}
-
 /// The state after a packet. `event` is [`tcp::event`]'s or [`sctp::event`]'s and unused for other protocols, `state`
 /// the old state's number; `secure` chooses the stricter TCP table (`secure_tcp`).
 #[inline(always)]

@@ -1,6 +1,7 @@
 //! SCTP states and transitions.
 
-use super::{Direction, Row, STAY, apply, row_index, with};
+use super::{Direction, Row, STAY, apply, with};
+use crate::verifier::row_index;
 
 /// No state yet.
 pub const NONE: u8 = 0;

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::each::Plain;
+use crate::verifier::Plain;
 
 struct Memory {
     buckets: UnsafeCell<Vec<Bucket>>,

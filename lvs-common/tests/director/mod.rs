@@ -9,13 +9,13 @@ use std::{
 };
 
 use lvs_common::{
-    abi::{Address, DestId, RosterEntry, SCHEDULERS, Scheduler, ServiceConfig, service_flags},
+    abi::{Address, DestId, RosterEntry, ServiceConfig},
     sched::{
-        self, Candidate, Destinations, OneByOne, Pick, PickKey, TableDest, Visit, Walk,
+        self, Candidate, Destinations, OneByOne, Pick, PickKey, SCHEDULERS, TableDest, Traits, Turns, Visit, Walk,
         change::{self, Change},
-        dh,
+        lblc,
         locality::{Entry, Locality, is_fresh},
-        mh, overload, roster, sh,
+        overload, roster,
     },
     state::{self, Direction, TCP, UDP, tcp},
 };
@@ -46,6 +46,11 @@ impl Server {
     fn load(&self) -> (u64, bool) {
         (u64::from(self.active) << 32 | u64::from(self.inactive), self.overloaded)
     }
+}
+
+/// What the scheduler of that number is.
+fn traits(scheduler: u8) -> &'static Traits {
+    &SCHEDULERS.iter().find(|entry| entry.0 as u8 == scheduler).unwrap().1
 }
 
 /// A service.
@@ -123,6 +128,14 @@ impl Destinations for Service {
         }
         visit
     }
+
+    fn best(&self, scheduler: u8) -> DestId {
+        sched::best(self, scheduler)
+    }
+
+    fn has_idle(&self) -> bool {
+        lblc::has_idle(self)
+    }
 }
 
 impl Locality for Service {
@@ -167,7 +180,7 @@ impl Service {
         let change = match command {
             "-A" | "-E" => {
                 let name = option["-s"];
-                self.config.scheduler = SCHEDULERS.iter().find(|(other, _)| *other == name).unwrap().1 as u8;
+                self.config.scheduler = SCHEDULERS.iter().find(|(_, traits)| traits.name == name).unwrap().0 as u8;
                 self.config.flags =
                     option.get("-b").map_or(0, |flags| flags.split(',').fold(0, |all, f| all | flag(f)));
                 self.config.persist_timeout = number("-p", 0);
@@ -239,20 +252,12 @@ impl Service {
         self.config.dest_count = self.count();
         self.config.weight_max = max;
         self.config.weight_gcd = gcd;
-        self.state = change::state(&self.config, self.state, change);
-        self.table = if self.config.scheduler == Scheduler::Mh as u8 {
-            let mut slots = Box::new([0; mh::SLOTS]);
-            assert!(mh::build(&dests, &mut vec![mh::Turns::default(); dests.len()], &mut slots));
-            slots.to_vec()
-        } else {
-            let mut slots = vec![0; sh::BUCKETS];
-            if self.config.scheduler == Scheduler::Dh as u8 {
-                dh::build(&dests, &mut slots);
-            } else {
-                sh::build(&dests, &mut slots);
-            }
-            slots
-        };
+        let traits = traits(self.config.scheduler);
+        self.state = traits.state.map_or(0, |state| state(&self.config, self.state, change));
+        if let Some(table) = traits.table {
+            self.table = vec![0; table.slots];
+            assert!((table.build)(&dests, &mut vec![Turns::default(); dests.len()], &mut self.table));
+        }
     }
 
     /// Schedules a connection without counting it.
@@ -312,9 +317,6 @@ impl Service {
 }
 
 fn flag(name: &str) -> u32 {
-    match name {
-        "flag-1" | "sh-fallback" | "mh-fallback" => service_flags::SCHED1,
-        "flag-2" | "sh-port" | "mh-port" => service_flags::SCHED2,
-        other => panic!("no such flag: {other}"),
-    }
+    let mut flags = sched::FLAGS.iter().chain(SCHEDULERS.iter().flat_map(|entry| entry.1.flags));
+    flags.find(|flag| flag.1 == name).unwrap_or_else(|| panic!("no such flag: {name}")).0
 }

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use lvs_common::abi::{Forward, Scheduler, service_flags};
-use lvsadm::director::MemoryDirector;
-use lvsadm::rules::{self, DestinationKey, Protocol, ServiceKey};
+use lvs_director::director::MemoryDirector;
+use lvs_director::rules::{self, DestinationKey, Protocol, ServiceKey};
 use proptest::prelude::*;
 
 use super::*;

@@ -8,7 +8,7 @@ use aya_ebpf::{
     programs::XdpContext,
 };
 use lvs_common::{
-    bench::{FRAME, LOOKUPS},
+    abi::bench::{FRAME, LOOKUPS},
     wire::{Ethernet, Ipv4, Udp, ethertype},
 };
 

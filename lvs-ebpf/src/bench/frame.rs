@@ -4,7 +4,7 @@ use aya_ebpf::{
     bindings::xdp_md,
     helpers::generated::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len},
 };
-use lvs_common::bench::{FRAME, Run};
+use lvs_common::abi::bench::{FRAME, Run};
 
 /// Frame bytes to 32-bit words: all from the network header on.
 const WORDS: usize = (FRAME - 14) / 4;

@@ -20,7 +20,7 @@ use aya_ebpf::{
     macros::{btf_map, classifier, xdp},
     programs::{TcContext, XdpContext},
 };
-use lvs_common::bench::{CHUNK, CHUNKS, Run};
+use lvs_common::abi::bench::{CHUNK, CHUNKS, Run};
 
 #[btf_map]
 pub static RUN: Array<Run, 1> = Array::new();

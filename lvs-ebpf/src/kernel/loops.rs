@@ -3,7 +3,7 @@
 use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::bpf_loop;
-use lvs_common::each::Each;
+use lvs_common::verifier::Each;
 
 /// What the turns of a loop share: the loop's state, and what it does in each turn.
 pub trait Turn {

@@ -11,8 +11,8 @@ use crate::table::reset_queue;
 use crate::table::store;
 use crate::values::pending_reset::PendingReset;
 use aya_ebpf::helpers::generated::{bpf_clone_redirect, bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_store_bytes};
-use lvs_common::each::Each;
 use lvs_common::programs::Program;
+use lvs_common::verifier::Each;
 use lvs_common::{
     abi::{Forward, conn_flags, conn_kind},
     reset::Numbers,

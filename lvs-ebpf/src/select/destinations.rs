@@ -7,9 +7,9 @@ use aya_ebpf::helpers::generated::bpf_loop;
 use lvs_common::{
     abi::{Address, DestId, Destination, ServiceId},
     sched::{
-        Candidate, Destinations, OneByOne, Table, Visit, Walk, lblc,
+        self, Candidate, Destinations, OneByOne, Table, Visit, Walk, lblc,
         locality::{Entry, Locality, is_fresh},
-        roster, scan,
+        roster,
     },
 };
 
@@ -102,13 +102,13 @@ impl Destinations for List {
     }
 }
 
-/// [`scan::best`]; of global linkage, so that the verifier follows it once, for any list, and not again behind each way that
+/// [`sched::best`]; of global linkage, so that the verifier follows it once, for any list, and not again behind each way that
 /// leads to it. Of the pointer it then only knows that it may be null.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn best_of(list: *const List, scheduler: u32) -> DestId {
     // SAFETY: null or the caller's.
-    unsafe { list.as_ref() }.map_or(0, |list| scan::best(list, scheduler as u8))
+    unsafe { list.as_ref() }.map_or(0, |list| sched::best(list, scheduler as u8))
 }
 
 /// [`lblc::has_idle`], likewise.

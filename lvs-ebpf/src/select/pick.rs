@@ -1,12 +1,7 @@
 //! The program `Pick`: the service's scheduler picks a destination.
 
 use aya_ebpf::helpers::generated::bpf_get_prandom_u32;
-use lvs_common::{
-    abi::{Scheduler, Settings},
-    exit::Exit,
-    programs::Program,
-    sched,
-};
+use lvs_common::{abi::Settings, exit::Exit, programs::Program, sched};
 
 use crate::{
     config::{self, service::ServiceRef},
@@ -51,7 +46,7 @@ fn pick<P: Packet>(packet: P, r: &mut Request, settings: &Settings) -> Picked {
     let Some(service) = ServiceRef::get(r.service, r.epoch) else { return Picked::Done };
     // SAFETY: an element of the map.
     let (config, word) = unsafe { (&*service.config, (&raw mut (*service.config).sched_state)) };
-    if config.scheduler == Scheduler::Twos as u8 {
+    if sched::is_random(config.scheduler) {
         // SAFETY: a helper without arguments.
         r.key.random = unsafe { [bpf_get_prandom_u32(), bpf_get_prandom_u32()] };
     }
@@ -62,10 +57,7 @@ fn pick<P: Packet>(packet: P, r: &mut Request, settings: &Settings) -> Picked {
         epoch: r.epoch,
         roster: config.roster,
     };
-    let lifetime = match config.scheduler == Scheduler::Lblc as u8 {
-        true => settings.sysctls.lblc_expiration,
-        false => settings.sysctls.lblcr_expiration,
-    };
+    let lifetime = sched::memory(config.scheduler, &settings.sysctls);
     let memory = Memory { service: service.id, lifetime: lifetime as u64 };
     // SAFETY: as above.
     let state = unsafe { word.read_volatile() };

@@ -6,9 +6,9 @@ use lvs_common::{
         Address, CHUNK_PORTS, CHUNK_WORDS, CHUNKS, Connection, IpAddress, LocalAddress, POOL_HEAD, PortKey, Ports,
         ServiceConfig, Settings,
     },
-    each::Each,
     exit::Exit,
     ports::{self, Range},
+    verifier::Each,
 };
 
 use crate::{

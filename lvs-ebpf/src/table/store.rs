@@ -11,8 +11,8 @@ use crate::{
 };
 use lvs_common::{
     abi::{Bucket, Connection, IpAddress, WAYS},
-    each::Each,
     table::{self, Hash, PROBES, Store},
+    verifier::Each,
 };
 
 /// Times a CPU tries to take a bucket's lock: about a microsecond, many times what its holder needs.

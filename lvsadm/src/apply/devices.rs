@@ -1,8 +1,8 @@
 //! What `attach` and `detach` make of the devices, before they are carried out.
 
-use crate::commands::Defaults;
+use crate::dataplane::Defaults;
 use crate::dataplane::{Attachment, NetDevice};
-use crate::grammar::subcommands::AttachMode;
+use crate::rules::AttachMode;
 use crate::rules::{Attached, Rule};
 
 /// The device that is attached with whatever is.
@@ -121,7 +121,8 @@ pub fn line(name: &str, attached: Attached) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dataplane::{Loading, LogLevel, Sizes};
+    use crate::dataplane::{Loading, Sizes};
+    use crate::rules::LogLevel;
 
     fn defaults(devices: &[&str]) -> Defaults {
         Defaults {

@@ -2,7 +2,6 @@
 
 mod apply;
 mod attach;
-mod defaults;
 mod drain;
 mod mark;
 mod metrics;
@@ -14,10 +13,9 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 
-use crate::dataplane::{self, Plane, PlaneDirector};
+use crate::dataplane::{self, Defaults, PlaneDirector};
 use crate::director;
 use crate::grammar::subcommands::Sub;
-pub use defaults::Defaults;
 
 /// Runs a sub-command. Errors are one line, status 2 as ipvsadm's own.
 pub fn run(sub: Sub) -> ExitCode {
@@ -68,14 +66,5 @@ fn print(text: &str) -> Result<()> {
 
 /// Opens the director for ipvsadm's commands: the first use loads the data plane and attaches it, as ipvsadm loads `ip_vs`.
 pub fn open() -> director::Result<PlaneDirector> {
-    ready().map(PlaneDirector::new).map_err(|error| director::Error::Other(format!("{error:#}")))
-}
-
-/// This network namespace's data plane, loaded and attached to whatever devices have come up.
-pub fn ready() -> Result<Plane> {
-    let defaults = Defaults::read()?;
-    let mut plane = dataplane::open_or_load(defaults.loading)?;
-    dataplane::attach_new(&mut plane, &defaults.devices, defaults.mode)?;
-    plane.know_the_host()?;
-    Ok(plane)
+    dataplane::ready().map(PlaneDirector::new).map_err(|error| director::Error::Other(format!("{error:#}")))
 }

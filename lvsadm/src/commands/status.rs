@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use serde::Serialize;
 
-use super::defaults::Defaults;
+use crate::dataplane::Defaults;
 use crate::dataplane::{self, Defence};
 use crate::render;
 

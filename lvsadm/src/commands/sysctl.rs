@@ -3,8 +3,8 @@
 use anyhow::{Result, bail};
 use lvs_common::abi::Sysctls;
 
-use super::defaults::Defaults;
 use crate::dataplane;
+use crate::dataplane::Defaults;
 use crate::rules::{SYSCTL_PREFIX, SYSCTLS, Sysctl, SysctlName, consistent, explained, sysctl as read};
 
 /// Shows the named settings, or all; sets those with a value, after all are set back to their defaults if that is wanted.

@@ -231,5 +231,5 @@ pub const FLAGS: &[Flag] = &[
     within(Section::Own, valued(Id::Local, Opt::Local, "laddr", "z", "address", &["local address"])),
     // What other implementations have it for is no question here: routes say where packets go.
     within(Section::OwnHidden, valued(Id::Plain, Opt::Interface, "ifname", "F", "device", &[])),
-    within(Section::Own, plain(Opt::Json, "json", "", &["listings as JSON: see docs/JSON.md"])),
+    within(Section::Own, plain(Opt::Json, "json", "", &["listings as JSON: see docs/reference/json.md"])),
 ];

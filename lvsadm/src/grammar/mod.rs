@@ -6,6 +6,7 @@
 //! [`subcommands`] are lvsadm's own and clap's.
 
 mod address;
+mod choice;
 mod command;
 pub mod flags;
 mod help;

@@ -5,9 +5,10 @@ mod mark;
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
 
-use crate::dataplane::LogLevel;
+use super::choice;
+use crate::rules::{AttachMode, LogLevel};
 use crate::session::is_ipvsadm;
 
 pub use drain::DrainArgs;
@@ -31,13 +32,13 @@ pub enum Sub {
         #[arg(long = "dev", value_name = "DEVICE")]
         devices: Vec<String>,
         /// How to attach: auto, unless LVS_MODE says otherwise
-        #[arg(long, value_enum)]
+        #[arg(long, value_parser = choice::attach_mode())]
         mode: Option<AttachMode>,
         /// Most connections at a time
         #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
         conns: Option<u32>,
         /// From which level on the data plane writes a log, for `lvsadm log`; decided when it is loaded
-        #[arg(long, value_enum, value_name = "LEVEL")]
+        #[arg(long, value_parser = choice::log_level(), value_name = "LEVEL")]
         log: Option<LogLevel>,
         /// Show the kernel's whole log of a program that it refuses
         #[arg(long)]
@@ -51,7 +52,7 @@ pub enum Sub {
     },
     /// Show where and how the data plane is attached, and what it did with packets
     Status {
-        /// As JSON: see docs/JSON.md
+        /// As JSON: see docs/reference/json.md
         #[arg(long)]
         json: bool,
         /// Instead: how much work each program is for the kernel's verifier
@@ -120,19 +121,6 @@ pub enum Sub {
         #[arg(value_name = "NAME[=VALUE]")]
         settings: Vec<String>,
     },
-}
-
-/// How to attach to a device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum AttachMode {
-    /// XDP in the driver where no packet is lost by it, TC elsewhere
-    Auto,
-    /// XDP in the driver
-    Native,
-    /// XDP in the network stack
-    Generic,
-    /// TC
-    Tc,
 }
 
 /// The sub-command of an argument vector, if its first argument is a word and the program's name is not ipvsadm's: what it

@@ -15,8 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::netlink;
 use crate::clsact;
-
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/real_server"));
+use crate::objects;
 
 /// The filter's priority: before what is added without one, behind what asks to be first.
 pub const PRIORITY: u16 = 1000;
@@ -115,7 +114,7 @@ fn filter(device: &str) -> Result<SchedClassifierLink> {
 
 /// Loads the object with the settings and virtual addresses in it.
 fn load(tunnels: &Tunnels) -> Result<Ebpf> {
-    if OBJECT.is_empty() {
+    if objects::REAL_SERVER.is_empty() {
         bail!("this lvsadm was built without its eBPF programs: build it with `cargo xtask build`");
     }
     let (mut types, mut ports) = (0u32, [0u16; TUNNELS.len()]);
@@ -126,7 +125,7 @@ fn load(tunnels: &Tunnels) -> Result<Ebpf> {
     let mut object = EbpfLoader::new()
         .override_global("TYPES", &types, true)
         .override_global("PORTS", &ports, true)
-        .load(OBJECT)
+        .load(objects::REAL_SERVER)
         .context("cannot load the decapsulating program")?;
     let map = object.map_mut("VIPS").context("the object has no map VIPS")?;
     let mut vips = HashMap::<_, [u32; 5], u32>::try_from(map)?;

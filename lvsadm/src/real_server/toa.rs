@@ -25,11 +25,10 @@ use serde::{Deserialize, Serialize};
 
 use super::cgroup::{Cgroup, Hierarchy};
 use super::state;
-use crate::commands::Defaults;
+use crate::dataplane::Defaults;
 use crate::dataplane::bpffs::{self, Directory};
 use crate::dataplane::{self, link};
-
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/toa"));
+use crate::objects;
 
 /// The object's programs. Those that answer come first, so that nothing is kept that nobody asks for.
 const PROGRAMS: [&str; 3] = ["toa_peer4", "toa_peer6", "toa_accepted"];
@@ -178,7 +177,7 @@ fn belongs_to(pin: &Path, cgroup: &Cgroup) -> bool {
 
 /// Loads the object, with the peers to believe in it, and with the maps that are pinned already.
 fn load(trust: &[IpNet], pins: &Path) -> Result<Ebpf> {
-    if OBJECT.is_empty() {
+    if objects::TOA.is_empty() {
         bail!("this lvsadm was built without its eBPF programs: build it with `cargo xtask build`");
     }
     let namespace = bpffs::namespace_cookie()?;
@@ -193,7 +192,7 @@ fn load(trust: &[IpNet], pins: &Path) -> Result<Ebpf> {
         }
         loader.map_pin_path(name, pin);
     }
-    let mut object = loader.load(OBJECT).context("cannot load the programs that read TOA")?;
+    let mut object = loader.load(objects::TOA).context("cannot load the programs that read TOA")?;
     let map = object.map_mut("TRUSTED").context("the object has no map TRUSTED")?;
     let mut trusted = LpmTrie::<_, [u32; 5], u32>::try_from(map)?;
     for prefix in trust {

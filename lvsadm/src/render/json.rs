@@ -1,4 +1,4 @@
-//! Listings for programs: JSON with names that stay and numbers that are whole, as docs/JSON.md has them.
+//! Listings for programs: JSON with names that stay and numbers that are whole, as docs/reference/json.md has them.
 
 use std::net::IpAddr;
 

@@ -7,11 +7,6 @@ use super::numbers::{exact, scaled};
 use crate::grammar::{Dialect, Mode};
 use crate::rules::{DestinationEntry, Service, ServiceEntry, ServiceKey, flag_names, scheduler_name};
 
-/// The first line of a full listing.
-pub fn header(table_size: u32) -> String {
-    format!("IP Virtual Server version 1.2.1 (size={table_size})\n")
-}
-
 /// A listing.
 pub struct Listing<'a> {
     /// How names are written.

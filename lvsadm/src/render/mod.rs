@@ -13,12 +13,12 @@ mod sort;
 
 pub use connections::Connections;
 pub use label::Labels;
-pub use listing::{Listing, header};
+pub use listing::Listing;
 pub use locals::locals;
 pub use metrics::{Metrics, metrics};
 pub use rules::{changes, full};
 pub use save::save;
-pub use sort::{hash_order, sorted};
+pub use sort::sorted;
 
 use crate::rules::{Mark, Timeouts};
 

@@ -8,12 +8,6 @@ use std::net::IpAddr;
 
 use crate::rules::{DestinationKey, ServiceEntry, ServiceKey};
 
-/// Orders services as the kernel lists them: by row of its hash tables, the newest of a row first.
-pub fn hash_order(services: &mut [ServiceEntry]) {
-    services.reverse();
-    services.sort_by_cached_key(|entry| entry.service.key.hash_row());
-}
-
 /// Sorts services and their destinations as ipvsadm does.
 pub fn sorted(services: Vec<ServiceEntry>) -> Vec<ServiceEntry> {
     let mut services = merge_sort(services, |a, b| compare_services(&a.service.key, &b.service.key));

@@ -5,9 +5,9 @@ pub mod tables;
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use lvsadm::director::MemoryDirector;
+use lvs_director::director::MemoryDirector;
+use lvs_director::rules::Protocol;
 use lvsadm::names::Names;
-use lvsadm::rules::Protocol;
 use lvsadm::session::{Open, Outcome, Surroundings, run};
 
 /// Names of hosts, as the machine of the recordings had them.

@@ -4,9 +4,10 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use lvs_common::abi::tunnel::TunnelKind;
-use lvs_common::abi::{Forward, SCHEDULERS, Sysctls, service_flags};
-use lvsadm::director::{Director, MemoryDirector, Wanted};
-use lvsadm::rules::{
+use lvs_common::abi::{Forward, Sysctls, service_flags};
+use lvs_common::sched::SCHEDULERS;
+use lvs_director::director::{Director, MemoryDirector, Wanted};
+use lvs_director::rules::{
     Destination, DestinationKey, EVERY_PORT, Family, Mark, MarkChange, Netmask, PersistenceEngine, Prefix, Protocol,
     SYSCTLS, Service, ServiceKey, Timeouts, Traffic, Tunnel,
 };
@@ -48,7 +49,7 @@ fn service() -> impl Strategy<Value = Service> {
             (Just(key), 0..SCHEDULERS.len(), 0..8u32, any::<bool>(), persistence, any::<bool>())
         })
         .prop_map(|(key, scheduler, flags, one_packet, persistence, sip)| {
-            let mut service = Service::new(key, SCHEDULERS[scheduler].1);
+            let mut service = Service::new(key, SCHEDULERS[scheduler].0);
             service.flags = flags * service_flags::SCHED1;
             service.engine = sip.then_some(PersistenceEngine::Sip);
             if one_packet && matches!(key.protocol(), None | Some(Protocol::Udp)) {
@@ -205,7 +206,7 @@ pub fn related() -> impl Strategy<Value = (MemoryDirector, MemoryDirector)> {
             let mut service = entry.service;
             match choose() % 4 {
                 0 => continue,
-                1 => service.scheduler = SCHEDULERS[usize::from(choose()) % SCHEDULERS.len()].1,
+                1 => service.scheduler = SCHEDULERS[usize::from(choose()) % SCHEDULERS.len()].0,
                 _ => {}
             }
             if other.add_service(&service).is_err() {

@@ -9,6 +9,7 @@ mod demo;
 mod differential;
 mod drain;
 mod errors;
+mod examples;
 mod flood;
 mod forwarding;
 mod fragments;

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use aya::maps::{Array, Map, MapData};
+use lvs_common::abi::bench::Run;
 use lvs_common::abi::{Connection, Settings, WAYS};
-use lvs_common::bench::Run;
 use tests::fixtures::{CLIENT_MAC, SERVER, Testbed, pins, vip, xdp_verdict};
 
 use crate::flows::{self, Kind};

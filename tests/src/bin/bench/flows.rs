@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use anyhow::{Result, ensure};
-use lvs_common::bench::{CHUNKS, FRAME, Run};
+use lvs_common::abi::bench::{CHUNKS, FRAME, Run};
 use tests::fixtures::frame;
 
 /// What a flow's packets are.

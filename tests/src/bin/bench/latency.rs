@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use anyhow::{Context, Result, ensure};
 use aya::programs::ProgramFd;
 use etherparse::TcpHeader;
-use lvs_common::bench::Run;
+use lvs_common::abi::bench::Run;
 use tests::fixtures::frame::{self, TCP};
 use tests::fixtures::{
     self, CLIENT_MAC, DIRECTOR, LOCAL, MODES, Port, Programs, SERVER, SERVER_MAC, Shape, Testbed, xdp_verdict,

@@ -9,8 +9,11 @@ use std::net::SocketAddr;
 use anyhow::{Context, Result, ensure};
 use aya::maps::{Array, MapData, ProgramArray};
 use aya::programs::ProgramFd;
-use lvs_common::abi::{Destination, SCHEDULERS};
+use lvs_common::abi::Destination;
+use lvs_common::sched::SCHEDULERS;
 use tests::fixtures::{CLIENT_MAC, SERVER, Testbed, pins, vip, xdp_verdict};
+
+use lvs_common::programs::Program;
 
 use crate::connections::{SERVERS, pinned};
 use crate::flows::{self, Kind};
@@ -21,7 +24,7 @@ use crate::wrapper::{Wrapper, descriptor, median};
 /// Picks of one measurement.
 const BATCH: u64 = 8192;
 /// Number of the program that opens an IPv4 connection, among those reached by tail call.
-const OPEN4: u32 = 16;
+const OPEN4: u32 = Program::Open.slot(true);
 
 /// A scheduler with weights that it is measured with.
 struct Case {
@@ -33,10 +36,16 @@ struct Case {
 
 /// Every scheduler, and wrr where it is slowest: most of its picks pass all servers but one.
 fn cases() -> Vec<Case> {
-    let alike = |(name, _)| Case { name, scheduler: name, weight: |port| 50 + u32::from(port) % 50 };
+    let alike = |name| Case { name, scheduler: name, weight: |port| 50 + u32::from(port) % 50 };
     let one_heavy =
         Case { name: "wrr, one heavy", scheduler: "wrr", weight: |port| if port == 1 { 1_000_000 } else { 1 } };
-    SCHEDULERS.into_iter().filter(|(name, _)| *name != NONE).map(alike).chain([one_heavy]).collect()
+    SCHEDULERS
+        .iter()
+        .map(|(_, traits)| traits.name)
+        .filter(|name| *name != NONE)
+        .map(alike)
+        .chain([one_heavy])
+        .collect()
 }
 
 /// The scheduler that picks nobody.

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use anyhow::{Result, ensure};
 use aya::Pod;
 use aya::maps::HashMap;
+use lvs_common::abi::bench::CHUNK;
 use lvs_common::abi::{Address, CHUNK_PORTS, CHUNK_WORDS, CHUNKS, PortKey, Ports};
-use lvs_common::bench::CHUNK;
 use tests::fixtures::{SERVER, Testbed, frame, vip, xdp_verdict};
 
 use crate::connections::{forget, pinned, requests};

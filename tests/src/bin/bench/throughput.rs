@@ -13,7 +13,7 @@ use aya::Ebpf;
 use aya::maps::{Array, PerCpuArray};
 use aya::programs::xdp::XdpMode;
 use aya::programs::{TestRun, TestRunAttrs, TestRunOptions, Xdp};
-use lvs_common::bench::{FRAME, Run};
+use lvs_common::abi::bench::{FRAME, Run};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 use tests::fixtures::{self, CLIENT_MAC, Port, SERVER, Testbed, port, vip, xdp_context};

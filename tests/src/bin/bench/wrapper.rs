@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use aya::maps::{Array, HashMap, MapData, ProgramArray};
 use aya::programs::{ProgramFd, TestRun, TestRunOptions, Xdp};
 use aya::{Ebpf, Pod};
-use lvs_common::bench::{CHUNK, FRAME, LOOKUPS, Run};
+use lvs_common::abi::bench::{CHUNK, FRAME, LOOKUPS, Run};
 use tests::fixtures::{Port, xdp_context};
 
 /// [`Run`] as aya takes it.

@@ -1,0 +1,97 @@
+//! What the environment and `/etc/default/lvsadm` say about loading and attaching, where the command line does not.
+
+use std::io::ErrorKind;
+use std::{env, fs};
+
+use anyhow::{Context, Result, anyhow};
+
+use super::load::Loading;
+use super::sizes::Sizes;
+use crate::rules::{AttachMode, LogLevel};
+
+/// Lines of the form `KEY=VALUE`, as a shell reads them; the environment goes before it.
+const FILE: &str = "/etc/default/lvsadm";
+
+/// See the module.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Defaults {
+    /// `LVS_DEVICES`: names of devices, separated by spaces. Without: every Ethernet-like device that is up.
+    pub devices: Vec<String>,
+    /// `LVS_MODE`: how to attach to them.
+    pub mode: AttachMode,
+    /// `LVS_CONNS`: most connections at a time. `LVS_LOG`: from which level on the data plane writes a log.
+    /// `LVS_VERIFIER_LOG=1`: the verifier's log of a program that is refused.
+    pub loading: Loading,
+}
+
+impl Defaults {
+    /// Reads them.
+    pub fn read() -> Result<Self> {
+        let file = match fs::read_to_string(FILE) {
+            Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
+            text => text.with_context(|| format!("cannot read {FILE}"))?,
+        };
+        Self::of(|name| env::var(name).ok().or_else(|| value(&file, name)))
+    }
+
+    fn of(variable: impl Fn(&str) -> Option<String>) -> Result<Self> {
+        let mut sizes = Sizes::of_host();
+        if let Some(text) = variable("LVS_CONNS") {
+            let number = text.parse().ok().filter(|number| *number > 0);
+            sizes.connections = number.with_context(|| format!("LVS_CONNS is a number from 1 on, not `{text}'"))?;
+        }
+        let mode = variable("LVS_MODE").map_or(Ok(AttachMode::Auto), |text| {
+            AttachMode::by_name(&text).ok_or_else(|| anyhow!("LVS_MODE is auto, native, generic or tc, not `{text}'"))
+        })?;
+        let devices = variable("LVS_DEVICES").unwrap_or_default().split_whitespace().map(str::to_owned).collect();
+        let verifier_log = variable("LVS_VERIFIER_LOG").is_some_and(|text| !matches!(&*text, "" | "0"));
+        let log = variable("LVS_LOG").map_or(Ok(LogLevel::Off), |text| {
+            LogLevel::by_name(&text)
+                .ok_or_else(|| anyhow!("LVS_LOG is off, error, warn, info, debug or trace, not `{text}'"))
+        })?;
+        Ok(Defaults { devices, mode, loading: Loading { sizes, verifier_log, log } })
+    }
+}
+
+/// The value that the last line for `name` gives.
+fn value(file: &str, name: &str) -> Option<String> {
+    file.lines().rev().find_map(|line| {
+        let line = line.trim();
+        let (key, value) = line.strip_prefix("export ").unwrap_or(line).split_once('=')?;
+        let value = value.trim_matches(|c| matches!(c, '"' | '\''));
+        (key.trim() == name).then(|| value.to_owned())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(file: &str) -> Result<Defaults> {
+        Defaults::of(|name| value(file, name))
+    }
+
+    #[test]
+    fn lines_are_read_as_a_shell_does() {
+        let file =
+            "# devices\nLVS_DEVICES=eth9\n export LVS_DEVICES=\"eth0 eth1\"\nLVS_MODE=native\nLVS_CONNS=1000\nX=y\n";
+        let defaults = of(file).unwrap();
+        assert_eq!(defaults.devices, ["eth0", "eth1"]);
+        assert_eq!((defaults.mode, defaults.loading.sizes.connections), (AttachMode::Native, 1000));
+        assert!(!defaults.loading.verifier_log);
+    }
+
+    #[test]
+    fn nothing_said_is_auto_everywhere() {
+        let defaults = of("").unwrap();
+        assert!(defaults.devices.is_empty());
+        assert_eq!((defaults.mode, defaults.loading.sizes), (AttachMode::Auto, Sizes::of_host()));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_named() {
+        assert!(of("LVS_MODE=fast").unwrap_err().to_string().contains("LVS_MODE"));
+        assert!(of("LVS_LOG=much").unwrap_err().to_string().contains("LVS_LOG"));
+        assert!(of("LVS_CONNS=0").unwrap_err().to_string().contains("LVS_CONNS"));
+    }
+}

@@ -1,0 +1,342 @@
+//! The director made of the data plane's maps.
+
+use std::net::IpAddr;
+
+use lvs_common::abi::{Counters, MARK_RULES, MarkRule, ServiceId, Sysctls, service_flags};
+use lvs_common::sched::change::Change;
+use lvs_common::state::tcp;
+
+use super::convert;
+use super::error::failed;
+use super::locals::DEFAULT;
+use super::mapped::put;
+use super::plane::Plane;
+use super::services::check_count;
+use super::slots::Slots;
+use crate::director::{Director, Error, Result, Wanted, check};
+use crate::rules::{
+    Connection, Destination, DestinationKey, LocalEntry, Mark, Service, ServiceEntry, ServiceKey, Timeouts,
+};
+
+/// Buckets that ipvsadm's first line tells: IPVS's default, which scripts may know; the real table is `lvsadm status`'s.
+const TABLE_SIZE: u32 = 4096;
+
+/// How many slots are looked through in the time that a command takes anyway.
+const FEW_SLOTS: u32 = 4096;
+
+/// See the module.
+#[derive(Debug)]
+pub struct PlaneDirector {
+    plane: Plane,
+    slots: Slots,
+    grouping: bool,
+    /// Services deleted since the last switch: their keys leave the index behind it.
+    gone: Vec<ServiceId>,
+    /// Whether destinations were deleted since the last switch.
+    deleted: bool,
+    /// Whether the classification rules were changed since.
+    marked: bool,
+    /// Whether pools of local addresses were changed since.
+    pooled: bool,
+}
+
+impl PlaneDirector {
+    /// A director on a loaded data plane.
+    pub fn new(plane: Plane) -> Self {
+        PlaneDirector {
+            plane,
+            slots: Slots::default(),
+            grouping: false,
+            gone: Vec::new(),
+            deleted: false,
+            marked: false,
+            pooled: false,
+        }
+    }
+
+    /// The data plane it is made of.
+    pub fn plane(&mut self) -> &mut Plane {
+        &mut self.plane
+    }
+
+    /// Ends a destination's connections: how many. Of its templates those remain that a connection needs.
+    pub fn end_connections(&mut self, service: &ServiceKey, destination: &DestinationKey) -> Result<u32> {
+        let id = self.find(service)?;
+        let dest = self.plane.find_dest(id, destination).ok_or(Error::NotFound)?;
+        self.plane.end_connections(dest).map_err(failed)
+    }
+
+    fn find(&self, key: &ServiceKey) -> Result<ServiceId> {
+        self.plane.find_service(key)?.ok_or(Error::NoService)
+    }
+
+    /// Makes a change: stages it, and switches unless changes are grouped.
+    fn change(&mut self, change: impl FnOnce(&mut Plane, &mut Slots) -> Result<()>) -> Result<()> {
+        if !self.plane.is_staging() {
+            self.plane.stage();
+        }
+        let staged = change(&mut self.plane, &mut self.slots);
+        if self.grouping { staged } else { self.finish(staged) }
+    }
+
+    /// Makes what is staged visible or, if staging or this fails, forgets it.
+    fn finish(&mut self, staged: Result<()>) -> Result<()> {
+        staged.and_then(|()| self.switch()).or_else(|error| {
+            self.abort()?;
+            Err(error)
+        })
+    }
+
+    /// Stages the deletion of a service and its destinations.
+    fn remove(&mut self, key: &ServiceKey, id: ServiceId) -> Result<()> {
+        self.gone.push(id);
+        self.change(|plane, slots| {
+            for dest in plane.list(id) {
+                slots.discard(*key, convert::dest_key(&plane.dests.get(dest)), dest);
+                plane.retire_dest(dest);
+            }
+            plane.change_service(id, |config| config.flags &= !service_flags::PRESENT);
+            Ok(())
+        })
+    }
+
+    /// Makes what is staged visible. An error leaves it staged.
+    fn switch(&mut self) -> Result<()> {
+        if !self.plane.is_staging() {
+            return Ok(());
+        }
+        self.plane.build_tables(&mut self.slots)?;
+        self.plane.build_rosters();
+        self.plane.switch();
+        let gone = std::mem::take(&mut self.gone);
+        for id in &gone {
+            self.plane.forget_service(*id).map_err(failed)?;
+        }
+        let deleted = std::mem::take(&mut self.deleted) || !gone.is_empty();
+        if std::mem::take(&mut self.pooled) || !gone.is_empty() {
+            self.plane.settle_locals().map_err(failed)?;
+            self.slots.locals.clear();
+        }
+        if std::mem::take(&mut self.marked) {
+            self.plane.prune_watch();
+        } else if deleted {
+            self.prune();
+        }
+        Ok(())
+    }
+
+    /// Clears what packets need not look at any more. That takes a look through all slots, and a bit too many is no
+    /// error: where there are many slots, only one of some changes does it.
+    fn prune(&mut self) {
+        let settings = self.plane.settings();
+        let turns = 1 + u64::from((settings.dests_used + settings.services_used) / FEW_SLOTS);
+        if settings.epoch.is_multiple_of(turns) || !self.plane.has_services() {
+            self.plane.prune_watch();
+            // What cannot be forgotten now is forgotten another time.
+            let _ = self.plane.prune_ports();
+        }
+    }
+}
+
+impl Director for PlaneDirector {
+    fn add_service(&mut self, service: &Service) -> Result<()> {
+        if self.plane.find_service(&service.key)?.is_some() {
+            return Err(Error::Exists);
+        }
+        check::service(service)?;
+        self.change(|plane, slots| {
+            let id = slots.take_service(plane).ok_or(Error::NoMemory)?;
+            plane.set(|s| s.serial += 1);
+            plane.write_service(id, service, plane.settings().serial).map_err(failed)
+        })
+    }
+
+    fn edit_service(&mut self, service: &Service) -> Result<()> {
+        let id = self.find(&service.key)?;
+        check::service(service)?;
+        self.change(|plane, _| {
+            let before = plane.service_config(id);
+            let mut after = convert::service_config(service);
+            (after.head, after.dest_count) = (before.head, before.dest_count);
+            (after.table, after.sched_state, after.locals) = (before.table, before.sched_state, before.locals);
+            (after.weight_gcd, after.weight_max) = (before.weight_gcd, before.weight_max);
+            after.roster = before.roster;
+            check_count(after.scheduler, after.dest_count)?;
+            plane.change_service(id, |config| *config = after);
+            let flags = convert::dest_flags(&after);
+            if flags != convert::dest_flags(&before) {
+                for dest in plane.list(id) {
+                    plane.change_dest(dest, |config| config.flags = flags);
+                }
+            }
+            if after.scheduler != before.scheduler {
+                plane.refresh(id, Change::Attached);
+            }
+            Ok(())
+        })
+    }
+
+    fn delete_service(&mut self, key: &ServiceKey) -> Result<()> {
+        let id = self.find(key)?;
+        self.remove(key, id)
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        let grouping = std::mem::replace(&mut self.grouping, true);
+        let removed = self.plane.service_ids().into_iter().try_for_each(|id| {
+            let key = convert::service_key(&self.plane.services.get(id));
+            self.remove(&key, id)
+        });
+        self.grouping = grouping;
+        if grouping { removed } else { self.finish(removed) }
+    }
+
+    fn zero(&mut self, key: Option<&ServiceKey>) -> Result<()> {
+        let ids = match key {
+            Some(key) => vec![self.find(key)?],
+            None => self.plane.service_ids(),
+        };
+        let deleted = self.plane.deleted_counts();
+        for id in ids {
+            let counted = self.plane.service_counted(id, deleted.get(&id).unwrap_or(&Counters::default()));
+            put!(self.plane.services, id, base, counted);
+            put!(self.plane.service_rates, id, average, [0; 5]);
+            for dest in self.plane.list(id) {
+                let counted = self.plane.counted(dest);
+                put!(self.plane.dests, dest, base, counted);
+                put!(self.plane.dest_rates, dest, average, [0; 5]);
+            }
+        }
+        Ok(())
+    }
+
+    fn add_destination(&mut self, service: &ServiceKey, destination: &Destination) -> Result<()> {
+        let id = self.find(service)?;
+        check::destination(service, destination)?;
+        if self.plane.find_dest(id, &destination.key).is_some() {
+            return Err(Error::Exists);
+        }
+        check::real_server_address(destination.key.address)?;
+        self.change(|plane, slots| plane.write_dest(id, service, destination, slots))
+    }
+
+    fn edit_destination(&mut self, service: &ServiceKey, destination: &Destination) -> Result<()> {
+        let id = self.find(service)?;
+        check::destination(service, destination)?;
+        let dest = self.plane.find_dest(id, &destination.key).ok_or(Error::NotFound)?;
+        self.change(|plane, _| {
+            plane.rewrite_dest(id, dest, destination);
+            Ok(())
+        })
+    }
+
+    fn delete_destination(&mut self, service: &ServiceKey, destination: &DestinationKey) -> Result<()> {
+        let id = self.find(service)?;
+        let dest = self.plane.find_dest(id, destination).ok_or(Error::NotFound)?;
+        self.deleted = true;
+        self.change(|plane, slots| {
+            slots.discard(*service, *destination, dest);
+            plane.unlink_dest(id, dest)
+        })
+    }
+
+    fn services(&self, wanted: Wanted) -> Result<Vec<ServiceEntry>> {
+        let deleted = if wanted.statistics { self.plane.deleted_counts() } else { Default::default() };
+        let none = Counters::default();
+        let entry = |id: ServiceId| self.plane.entry(id, wanted, deleted.get(&id).unwrap_or(&none));
+        Ok(self.plane.service_ids().into_iter().map(entry).collect())
+    }
+
+    fn service(&self, key: &ServiceKey, wanted: Wanted) -> Result<ServiceEntry> {
+        let id = self.find(key)?;
+        let deleted = if wanted.statistics { self.plane.deleted_counts() } else { Default::default() };
+        Ok(self.plane.entry(id, wanted, deleted.get(&id).unwrap_or(&Counters::default())))
+    }
+
+    fn timeouts(&self) -> Result<Timeouts> {
+        let t = self.plane.settings().timeouts;
+        Ok(Timeouts {
+            tcp: t.tcp[usize::from(tcp::ESTABLISHED)],
+            tcp_fin: t.tcp[usize::from(tcp::FIN_WAIT)],
+            udp: t.udp,
+        })
+    }
+
+    fn set_timeouts(&mut self, timeouts: Timeouts) -> Result<()> {
+        self.plane.set(|s| {
+            let set = |target: &mut u32, value: u32| {
+                if value != 0 {
+                    *target = value;
+                }
+            };
+            set(&mut s.timeouts.tcp[usize::from(tcp::ESTABLISHED)], timeouts.tcp);
+            set(&mut s.timeouts.tcp[usize::from(tcp::FIN_WAIT)], timeouts.tcp_fin);
+            set(&mut s.timeouts.udp, timeouts.udp);
+        });
+        Ok(())
+    }
+
+    fn sysctls(&self) -> Result<Sysctls> {
+        Ok(self.plane.settings().sysctls)
+    }
+
+    fn set_sysctls(&mut self, sysctls: &Sysctls) -> Result<()> {
+        self.plane.set(|s| s.sysctls = *sysctls);
+        Ok(())
+    }
+
+    fn marks(&self) -> Result<Vec<Mark>> {
+        Ok(self.plane.mark_rules().iter().map(convert::mark).collect())
+    }
+
+    fn set_marks(&mut self, marks: &[Mark]) -> Result<()> {
+        if marks.len() > MARK_RULES as usize {
+            return Err(Error::Other(format!("there is room for {MARK_RULES} rules about marks")));
+        }
+        let mut rules: Vec<_> = marks.iter().map(convert::mark_rule).collect();
+        rules.sort_by(MarkRule::order);
+        self.marked = true;
+        self.change(|plane, _| {
+            plane.write_mark_rules(&rules);
+            Ok(())
+        })
+    }
+
+    fn locals(&self, service: Option<&ServiceKey>) -> Result<Vec<LocalEntry>> {
+        let id = service.map_or(Ok(DEFAULT), |service| self.find(service))?;
+        self.plane.locals(id).map_err(failed)
+    }
+
+    fn set_locals(&mut self, service: Option<&ServiceKey>, addresses: &[IpAddr]) -> Result<()> {
+        let id = service.map_or(Ok(DEFAULT), |service| self.find(service))?;
+        addresses.iter().try_for_each(|address| check::local_address(*address))?;
+        self.pooled = true;
+        self.change(|plane, slots| plane.write_pool(id, addresses, slots))
+    }
+
+    fn connections(&self, visit: &mut dyn FnMut(&Connection)) -> Result<()> {
+        self.plane.each_connection(visit);
+        Ok(())
+    }
+
+    fn table_size(&self) -> Result<u32> {
+        Ok(TABLE_SIZE)
+    }
+
+    fn begin(&mut self) -> Result<()> {
+        self.grouping = true;
+        Ok(())
+    }
+
+    fn commit(&mut self) -> Result<()> {
+        self.grouping = false;
+        self.finish(Ok(()))
+    }
+
+    fn abort(&mut self) -> Result<()> {
+        self.gone.clear();
+        (self.deleted, self.marked, self.pooled) = (false, false, false);
+        (self.slots, self.grouping) = (Slots::default(), false);
+        self.plane.abandon().map_err(failed)
+    }
+}

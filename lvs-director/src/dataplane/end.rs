@@ -1,0 +1,37 @@
+//! Ending connections.
+
+use anyhow::{Context, Result};
+use aya::programs::{SchedClassifier, TestRun, TestRunOptions};
+use lvs_common::abi::DestId;
+use lvs_common::programs::entry;
+
+use super::plane::Plane;
+
+/// Buckets that one run of the program looks at: packets wait on this CPU meanwhile.
+const PART: u32 = 4096;
+
+/// Where in `struct __sk_buff` the words are that the program reads, and how many words the structure has.
+const CONTROL_BLOCK: usize = 12;
+/// See [`CONTROL_BLOCK`].
+const WORDS: usize = 48;
+
+impl Plane {
+    /// Ends a destination's connections, and its templates as soon as no connection needs them: how many. Their next packets
+    /// belong to no connection.
+    pub fn end_connections(&self, dest: DestId) -> Result<u32> {
+        let program = SchedClassifier::from_pin(self.directory.path().join(entry::DRAIN))
+            .context("the data plane was loaded by another version of lvsadm")?;
+        let buckets = self.buckets4.count().max(self.buckets6.count());
+        let frame = [0u8; 64];
+        let mut ended = 0;
+        for from in (0..buckets).step_by(PART as usize) {
+            let mut context = [0u32; WORDS];
+            context[CONTROL_BLOCK..CONTROL_BLOCK + 3].copy_from_slice(&[dest, from, PART]);
+            let context: Vec<u8> = context.iter().flat_map(|word| word.to_ne_bytes()).collect();
+            let options =
+                TestRunOptions { data_in: Some(&frame), ctx_in: Some(&context), repeat: 1, ..Default::default() };
+            ended += program.test_run(options).context("cannot end connections")?.return_value;
+        }
+        Ok(ended)
+    }
+}

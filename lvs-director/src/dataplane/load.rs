@@ -1,0 +1,269 @@
+//! Loading: the object into the kernel, once for each network namespace.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::thread::sleep;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use aya::maps::{Array, Map, MapData, ProgramArray};
+use aya::programs::links::FdLink;
+use aya::programs::{Program, SchedClassifier, SkLookup, TestRun, TestRunOptions};
+use aya::{Ebpf, EbpfLoader};
+use aya_obj::generated::bpf_map_type;
+use lvs_common::abi::{Idle, Settings, WAYS};
+use lvs_common::programs::{self, PROGRAMS, entry};
+
+use super::bpffs::Directory;
+use super::kernel::{has_tc_links, kernel_at_least, ticks_per_second};
+use super::layout;
+use super::pins::{self, SIGN_OF_LIFE, remove};
+use super::pod::Pod;
+use super::refusal::refused;
+use super::sizes::{Sizes, buckets, roster_places};
+use crate::objects::DIRECTOR;
+use crate::rules::LogLevel;
+
+/// Programs that later calls need, and so are pinned: those that are attached to devices, the one whose log is followed, and
+/// the one that ends connections.
+const PINNED: [&str; 5] = [entry::XDP, entry::INGRESS, entry::EGRESS, entry::LOG, entry::DRAIN];
+
+/// `BPF_F_MMAPABLE`
+const MMAPABLE: u32 = 1 << 10;
+
+/// Verified sources that are remembered at least: of fewer, the kernel's lists for each CPU would forget the newest.
+const LEAST_VERIFIED: u32 = 1 << 14;
+
+/// Chunks of local ports there is room for at least; beyond, as many as connections, of which each is in one.
+const LEAST_PORTS: u32 = 1 << 16;
+
+/// How to load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Loading {
+    /// How much the tables hold.
+    pub sizes: Sizes,
+    /// Whether to print the verifier's log of a program that the kernel refuses.
+    pub verifier_log: bool,
+    /// From which level on the programs write a log.
+    pub log: LogLevel,
+}
+
+/// Loads the object and pins everything in `directory`, which does not exist before and is complete when it does.
+pub fn load(directory: &Directory, loading: Loading) -> Result<()> {
+    let mut object = create(&loading)?;
+    for (name, program) in object.programs_mut() {
+        load_program(name, program, loading.verifier_log)?;
+    }
+    let arrays = link_programs(&mut object)?;
+    write_settings(&mut object)?;
+    start(&mut object)?;
+    let draft = directory.draft();
+    remove(&draft)?;
+    pin(object, arrays, &loading, &draft).inspect_err(|_| drop(remove(&draft)))?;
+    fs::rename(&draft, directory.path()).context("cannot put the pinned data plane in its place")
+}
+
+/// Loads every program to tell how many instructions the verifier looked at, or why it refuses, and forgets them.
+pub fn verify(loading: Loading) -> Result<BTreeMap<String, Result<u32>>> {
+    // As they would be loaded: sizes are constants to the verifier, and other ones are other work.
+    let mut object = create(&loading)?;
+    let verified = object.programs_mut().map(|(name, program)| {
+        let count = load_program(name, program, loading.verifier_log).and_then(|()| {
+            program.info()?.verified_instruction_count().context("this kernel does not count instructions")
+        });
+        (name.to_owned(), count)
+    });
+    Ok(verified.collect())
+}
+
+/// Creates the object's maps.
+fn create(loading: &Loading) -> Result<Ebpf> {
+    let sizes = loading.sizes;
+    if DIRECTOR.is_empty() {
+        bail!("this lvsadm was built without its data plane: build it with `cargo xtask build`");
+    }
+    // The kernel checks older limits on locked memory before 5.11 only; nothing to raise here.
+    let hz = ticks_per_second();
+    let cpus = aya::util::nr_cpus().map_err(|(_, error)| error).context("cannot count the CPUs")? as u32;
+    let buckets = buckets(sizes.connections);
+    let entries = buckets * WAYS;
+    let secret = random()?;
+    let challenge_key = [random()?, random()?];
+    let fib_source = u32::from(kernel_at_least(6, 7));
+    EbpfLoader::new()
+        .override_global(aya_log::LEVEL, &loading.log.number(), true)
+        .override_global("HZ", &hz, true)
+        .override_global("SECRET", &secret, true)
+        .override_global("CHALLENGE_KEY", &challenge_key, true)
+        .override_global("BUCKETS4_COUNT", &buckets, true)
+        .override_global("BUCKETS6_COUNT", &buckets, true)
+        .override_global("DEST_COUNT", &sizes.destinations, true)
+        .override_global("CPU_COUNT", &cpus, true)
+        .override_global("FIB_SOURCE", &fib_source, true)
+        .map_max_entries("BUCKETS4", buckets)
+        .map_max_entries("BUCKETS6", buckets)
+        .map_max_entries("CONNS4", entries)
+        .map_max_entries("CONNS6", entries)
+        .map_max_entries("VERIFIED", sizes.connections.max(LEAST_VERIFIED))
+        .map_max_entries("PORTS", sizes.connections.max(LEAST_PORTS))
+        .map_max_entries("SERVICES", sizes.services)
+        .map_max_entries("SERVICE_RATES", sizes.services)
+        .map_max_entries("SERVICE4", sizes.services)
+        .map_max_entries("SERVICE6", sizes.services)
+        .map_max_entries("FWMARKS", sizes.services)
+        .map_max_entries("TABLES", sizes.services)
+        .map_max_entries("DESTS", sizes.destinations)
+        .map_max_entries("ROSTERS", roster_places(sizes.destinations))
+        .map_max_entries("DEST_RATES", sizes.destinations)
+        .map_max_entries("COUNTERS", sizes.destinations * cpus)
+        .map_max_entries("DRAFTS4", cpus)
+        .map_max_entries("DRAFTS6", cpus)
+        .map_max_entries("REQUESTS", cpus)
+        .map_max_entries("PARSED4", cpus)
+        .map_max_entries("PARSED6", cpus)
+        .map_max_entries("FIBS", cpus)
+        .map_max_entries("ROUTES", cpus)
+        .map_max_entries("ICMP_ERRORS4", cpus)
+        .map_max_entries("ICMP_ERRORS6", cpus)
+        .map_max_entries("MATCHES", cpus)
+        .map_max_entries("LINES", cpus)
+        .map_max_entries("SCRATCH", cpus)
+        .load(DIRECTOR)
+        .context("the kernel refuses the data plane's maps")
+}
+
+/// A secret of the kernel's.
+fn random() -> Result<u64> {
+    let mut bytes = [0u8; 8];
+    // SAFETY: the buffer is as long as said.
+    let got = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
+    if got != 8 {
+        bail!("the kernel gave no random numbers");
+    }
+    Ok(u64::from_ne_bytes(bytes))
+}
+
+/// The program arrays, with their names. They lose their programs with their last reference, so they are pinned too.
+type Arrays = Vec<(&'static str, ProgramArray<MapData>)>;
+
+/// Loads a program.
+fn load_program(name: &str, program: &mut Program, verifier_log: bool) -> Result<()> {
+    let loaded = match program {
+        Program::Xdp(program) => program.load(),
+        Program::SchedClassifier(program) => program.load(),
+        Program::SkLookup(program) => program.load(),
+        _ => bail!("program {name} is of another type"),
+    };
+    loaded.map_err(|error| refused(name, error, verifier_log))
+}
+
+/// Fills the program arrays.
+fn link_programs(object: &mut Ebpf) -> Result<Arrays> {
+    let mut arrays = Vec::new();
+    for name in ["XDP_PROGRAMS", "TC_PROGRAMS"] {
+        let map = object.take_map(name).with_context(|| format!("the object has no map {name}"))?;
+        arrays.push((name, ProgramArray::<MapData>::try_from(map)?));
+    }
+    for (number, row) in PROGRAMS.iter().enumerate() {
+        for ((_, array), functions) in arrays.iter_mut().zip([row.xdp, row.tc]) {
+            for (slot, name) in programs::slots(number, functions) {
+                let program = object.program(name).with_context(|| format!("the object has no program {name}"))?;
+                let fd = match program {
+                    Program::Xdp(program) => program.fd()?,
+                    Program::SchedClassifier(program) => program.fd()?,
+                    _ => bail!("program {name} is of another type"),
+                };
+                array.set(slot, fd, 0).with_context(|| format!("cannot link program {name}"))?;
+            }
+        }
+    }
+    Ok(arrays)
+}
+
+/// IPVS's defaults.
+fn write_settings(object: &mut Ebpf) -> Result<()> {
+    // Slot 0 is no destination and no service.
+    let settings = Settings { epoch: 1, dests_used: 1, services_used: 1, ..Settings::default() };
+    let map = object.map_mut("SETTINGS").context("the object has no map SETTINGS")?;
+    Array::<_, Pod<Settings>>::try_from(map)?.set(0, Pod(settings), 0).context("cannot write the settings")
+}
+
+/// How often the sweep's timer is started, and how long is waited in between: the kernel takes a timer's memory in a way that
+/// waits for nothing (since Linux 6.18 not even for a lock), so there may be none at the moment.
+const START_TRIES: u32 = 100;
+const START_PAUSE: Duration = Duration::from_millis(10);
+
+/// Starts the sweep's timer, which goes on by itself.
+fn start(object: &mut Ebpf) -> Result<()> {
+    let program: &SchedClassifier =
+        object.program(entry::START).context("the object has no program that starts the timer")?.try_into()?;
+    // Any frame will do: the program does not look at it.
+    let frame = [0u8; 64];
+    let mut answer = 0;
+    for _ in 0..START_TRIES {
+        let options = TestRunOptions { data_in: Some(&frame), repeat: 1, ..Default::default() };
+        answer = program.test_run(options).context("cannot start the sweep")?.return_value as i32;
+        if answer == 0 {
+            return Ok(());
+        }
+        sleep(START_PAUSE);
+    }
+    bail!("cannot start the sweep: the kernel's timer says {answer}")
+}
+
+/// Pins maps and entry programs into a new directory.
+fn pin(mut object: Ebpf, arrays: Arrays, loading: &Loading, path: &Path) -> Result<()> {
+    fs::create_dir(path).context("cannot create a directory of pins")?;
+    let links = path.join("links");
+    fs::create_dir(&links).context("cannot create a directory of pins")?;
+    if !has_tc_links() {
+        pin_sign_of_life(&mut object, &links.join(SIGN_OF_LIFE))?;
+    }
+    let names: Vec<String> = object.maps().map(|(name, _)| name.to_owned()).collect();
+    for name in names {
+        // Read-only data is the programs' own.
+        if name.starts_with('.') {
+            continue;
+        }
+        let map = object.take_map(&name).context("a map is gone")?;
+        pin_map(map, &path.join(&name)).with_context(|| format!("cannot pin map {name}"))?;
+    }
+    idle(loading.sizes.destinations)?.pin(path.join("IDLE")).context("cannot pin map IDLE")?;
+    for (name, array) in arrays {
+        array.pin(path.join(name)).with_context(|| format!("cannot pin map {name}"))?;
+    }
+    for name in PINNED {
+        let program = object.program_mut(name).with_context(|| format!("the object has no program {name}"))?;
+        let path = path.join(name);
+        match program {
+            Program::Xdp(program) => program.pin(&path),
+            Program::SchedClassifier(program) => program.pin(&path),
+            _ => bail!("program {name} is of another type"),
+        }
+        .with_context(|| format!("cannot pin program {name}"))?;
+    }
+    fs::create_dir(path.join(pins::log_mark(loading.log))).context("cannot note the level of the log")?;
+    layout::mark(path)
+}
+
+/// The map `IDLE`, which is not the object's, as no program knows of it.
+fn idle(destinations: u32) -> Result<MapData> {
+    let (kind, key, value) = (bpf_map_type::BPF_MAP_TYPE_ARRAY as u32, size_of::<u32>(), size_of::<Idle>());
+    let map = aya_obj::Map::new_from_params(kind, key as u32, value as u32, destinations, MMAPABLE);
+    MapData::create(map, "IDLE", None).context("cannot make map IDLE")
+}
+
+/// Attaches a program that does nothing to this network namespace, by a link that tells when the namespace is gone.
+fn pin_sign_of_life(object: &mut Ebpf, path: &Path) -> Result<()> {
+    let program: &mut SkLookup =
+        object.program_mut(entry::ALIVE).context("the object has no program for socket look-ups")?.try_into()?;
+    let namespace = fs::File::open("/proc/thread-self/ns/net").context("cannot open the network namespace")?;
+    let id = program.attach(namespace).context("cannot attach to the network namespace")?;
+    let link: FdLink = program.take_link(id)?.into();
+    link.pin(path).map(drop).context("cannot pin the link to the network namespace")
+}
+
+fn pin_map(map: Map, path: &Path) -> Result<()> {
+    map.pin(path).map_err(Into::into)
+}

@@ -1,0 +1,47 @@
+//! The eBPF data plane: loading it, attaching it, and the director made of its maps.
+
+mod attach;
+pub mod bpffs;
+mod convert;
+mod defaults;
+mod defence;
+mod destinations;
+mod devices;
+mod director;
+mod end;
+mod error;
+mod features;
+mod kernel;
+mod layout;
+pub mod link;
+mod listing;
+mod load;
+mod locals;
+mod log;
+mod mapped;
+mod marks;
+mod namespace;
+mod pins;
+mod plane;
+mod pod;
+mod recover;
+mod refusal;
+mod rosters;
+mod services;
+mod sizes;
+mod slots;
+mod syscall;
+mod watch;
+
+pub use attach::{Attachment, attach, attach_loopback, attach_new, attachments, detach};
+pub use defaults::Defaults;
+pub use defence::Defence;
+pub use devices::{NetDevice, all as devices};
+pub use director::PlaneDirector;
+pub use load::{Loading, verify};
+pub use log::follow;
+pub use namespace::{open, open_or_load, ready, unload};
+pub use pins::{log_level, remove as remove_pins};
+pub use plane::Plane;
+pub use refusal::refused;
+pub use sizes::Sizes;

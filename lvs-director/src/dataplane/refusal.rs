@@ -1,0 +1,49 @@
+//! Why the kernel refuses a program, in one line.
+
+use anyhow::{Error, anyhow};
+use aya::programs::ProgramError;
+
+use super::kernel::kernel_release;
+
+/// What became of loading program `name`. The verifier's log, thousands of lines that end in the reason, is printed if
+/// `log` says so.
+pub fn refused(name: &str, error: ProgramError, log: bool) -> Error {
+    let release = kernel_release();
+    let ProgramError::LoadError { io_error, verifier_log } = error else {
+        return Error::new(error).context(format!("Linux {release} refuses program {name}"));
+    };
+    let text = verifier_log.to_string();
+    if log {
+        eprintln!("{text}");
+    }
+    match reason(&text) {
+        Some(reason) => anyhow!(
+            "Linux {release} refuses program {name}: {reason} ({io_error}; LVS_VERIFIER_LOG=1 shows the verifier's log)"
+        ),
+        None => anyhow!("Linux {release} refuses program {name}: {io_error}"),
+    }
+}
+
+/// The last line of a verifier's log that is neither statistics nor a step of the program.
+fn reason(log: &str) -> Option<&str> {
+    let statistics = ["processed ", "verification time ", "stack depth ", "max_states"];
+    let step = |line: &str| line.starts_with(|c: char| c.is_ascii_digit() || c == ';');
+    log.lines()
+        .map(str::trim)
+        .rfind(|line| !line.is_empty() && !step(line) && !statistics.iter().any(|prefix| line.starts_with(prefix)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::reason;
+
+    #[test]
+    fn the_reason_is_before_the_statistics() {
+        let log = "0: R1=ctx() R10=fp0\n; if a { b } else { c }\n306: (0f) r4 += r3\n\
+                   math between map_value pointer and register with unbounded min value is not allowed\n\
+                   verification time 7782530 usec\nstack depth 312+96\nprocessed 6600 insns (limit 1000000)\n";
+        let sentence = "math between map_value pointer and register with unbounded min value is not allowed";
+        assert_eq!(reason(log), Some(sentence));
+        assert_eq!(reason(""), None);
+    }
+}
