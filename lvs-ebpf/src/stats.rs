@@ -21,7 +21,7 @@ pub fn exit(exit: Exit) {
 /// This CPU's counters of a destination.
 #[inline(always)]
 fn counters(dest: DestId) -> Option<*mut Counters> {
-    COUNTERS.get_ptr_mut(cpu::number().wrapping_mul(params::dests()).wrapping_add(dest))
+    COUNTERS.get_ptr_mut(cpu::number().wrapping_mul(params::dests()).wrapping_add(dest.get()))
 }
 
 /// Counts a packet of `bytes` from a client to `dest`.

@@ -29,18 +29,18 @@ pub struct Sender {
 
 impl Sender {
     /// The packet's own destination address; the answer counts for no destination.
-    pub const VIP: Sender = Sender { from: 0, counts_for: 0 };
+    pub const VIP: Sender = Sender { from: DestId::NONE, counts_for: DestId::NONE };
 
     /// The packet's own destination address; the answer counts as a reply of `dest`.
     #[inline(always)]
     pub const fn vip_for(dest: DestId) -> Sender {
-        Sender { from: 0, counts_for: dest }
+        Sender { from: DestId::NONE, counts_for: dest }
     }
 
     /// The director's address toward real server `dest`.
     #[inline(always)]
     pub const fn toward(dest: DestId) -> Sender {
-        Sender { from: dest, counts_for: 0 }
+        Sender { from: dest, counts_for: DestId::NONE }
     }
 }
 

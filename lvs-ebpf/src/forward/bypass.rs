@@ -1,6 +1,7 @@
 //! Connections without a real server, whose packets go where their headers say (`cache_bypass`, in front of transparent caches).
 //! TC only.
 
+use lvs_common::abi::DestId;
 use lvs_common::exit::Exit;
 
 use crate::{
@@ -45,7 +46,7 @@ pub fn run<A: Family>(packet: TcPacket) -> i32 {
         }
         if let Way::Fragments(most) = way {
             stats::exit(Exit::Bypass);
-            return split(packet, 0, most);
+            return split(packet, DestId::NONE, most);
         }
         exits::leave(packet, Exit::Bypass, send::send_tc(packet, route))
     })

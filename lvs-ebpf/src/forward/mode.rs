@@ -1,7 +1,7 @@
 //! What the forwarding mode changes in a client's packet.
 
 use lvs_common::{
-    abi::{Connection, Forward, IpAddress},
+    abi::{Connection, IpAddress, Mode},
     exit::Exit,
 };
 
@@ -16,10 +16,10 @@ use crate::{
 
 /// The exit of a packet that this mode forwards.
 #[inline(always)]
-pub fn exit(mode: u8) -> Exit {
+pub fn exit(mode: Mode) -> Exit {
     match mode {
-        Forward::ROUTE => Exit::Route,
-        Forward::TUNNEL => Exit::Tunnel,
+        Mode::ROUTE => Exit::Route,
+        Mode::TUNNEL => Exit::Tunnel,
         _ => Exit::Nat,
     }
 }

@@ -1,8 +1,9 @@
 //! The TC driver: everything that XDP leaves, and all packets of devices without XDP. Each step is a program of its own: see
 //! "stack" and "path explosion" in docs/develop/verifier.md.
 
+use lvs_common::abi::DestId;
 use lvs_common::{
-    abi::{Connection, Forward, IpAddress, Settings, settings_flags},
+    abi::{Connection, IpAddress, Mode, Settings, settings_flags},
     exit::Exit,
     programs::Program,
     wire::{Ethernet, ethertype},
@@ -112,7 +113,7 @@ pub fn serve<A: Family>(packet: TcPacket) -> i32 {
             return jump::<A, _>(packet, Program::Bypass);
         }
         return match live::destination(packet, p, c, settings, now) {
-            Some(_) if c.forward == Forward::FULLNAT => fullnat_program::<A>(packet, at, Program::FullNat),
+            Some(_) if c.forward == Mode::FULLNAT => fullnat_program::<A>(packet, at, Program::FullNat),
             Some(dest) => request(packet, p, settings, at, connection, &dest, now),
             None => jump::<A, _>(packet, Program::Schedule),
         };
@@ -121,7 +122,7 @@ pub fn serve<A: Family>(packet: TcPacket) -> i32 {
         && let Some((at, connection)) = find::of_server(p)
     {
         // SAFETY: as above.
-        if unsafe { (*connection).forward } == Forward::FULLNAT {
+        if unsafe { (*connection).forward } == Mode::FULLNAT {
             return fullnat_program::<A>(packet, at, Program::FullNatReply);
         }
         return jump::<A, _>(packet, Program::Reply);
@@ -166,8 +167,8 @@ fn request<A: Family>(
 ) -> i32 {
     account::account_request(packet, p, settings, at, connection, dest, now);
     match find::mode(connection) {
-        Forward::LOCAL => exits::pass(packet, Exit::Local),
-        Forward::TUNNEL => {
+        Mode::LOCAL => exits::pass(packet, Exit::Local),
+        Mode::TUNNEL => {
             control_block::set_destination(packet, dest.id);
             jump::<A, _>(packet, Program::Tunnel)
         }
@@ -196,8 +197,8 @@ fn send<A: Family, const IS_TUNNEL: bool>(
     dest: &DestRef,
     now: u64,
 ) -> i32 {
-    let forward = c.map_or(Forward::TUNNEL, |c| c.forward);
-    let translated = c.filter(|_| forward == Forward::MASQ);
+    let forward = c.map_or(Mode::TUNNEL, |c| c.forward);
+    let translated = c.filter(|_| forward == Mode::MASQ);
     // SAFETY: elements of maps; what other CPUs change is read as wholes.
     let (to, family, source) = unsafe { (&(*dest.it).address, (*dest.it).family, &(*dest.it).source) };
     // SAFETY: as above.
@@ -207,7 +208,7 @@ fn send<A: Family, const IS_TUNNEL: bool>(
     let outer = || Outer::new(dest.config, family, source, to, df && A::IS_V4);
     let overhead = if IS_TUNNEL { outer().overhead() } else { 0 };
     // Errors about packets that are not translated count as the connection's own, as they do for IPVS.
-    let counts_for = if forward == Forward::MASQ { 0 } else { dest.id };
+    let counts_for = if forward == Mode::MASQ { DestId::NONE } else { dest.id };
     let passage = Passage { cache, family, to, refusal: Some(Sender::vip_for(counts_for)) };
     let limits = |mtu| Limits::new(mtu, overhead, !df && A::IS_V4);
     route::with(packet, |route| {
@@ -216,7 +217,7 @@ fn send<A: Family, const IS_TUNNEL: bool>(
             Err(verdict) => return verdict,
         };
         if way == Way::Local {
-            if forward == Forward::MASQ && !mode::rewrite(packet, p, c, false, outer, false, true) {
+            if forward == Mode::MASQ && !mode::rewrite(packet, p, c, false, outer, false, true) {
                 return exits::drop(packet, Exit::DropInternal);
             }
             return exits::pass(packet, Exit::Local);
@@ -245,7 +246,7 @@ pub fn reply<A: Family>(packet: TcPacket) -> i32 {
     let c = unsafe { &*connection };
     let Some(dest) = DestRef::get(c.dest, settings.epoch) else { return TcPacket::PASS };
     let now = clock::jiffies();
-    if c.forward != Forward::MASQ {
+    if c.forward != Mode::MASQ {
         return untranslated_reply(packet, p, settings, at, connection, &dest, now);
     }
     // A packet of the director's own, the real server being itself, is on its way to the client already.
@@ -269,7 +270,7 @@ pub fn reply<A: Family>(packet: TcPacket) -> i32 {
         let verdict = match way {
             Way::Fragments(most) => {
                 stats::exit(Exit::NatReply);
-                return split(packet, 0, most);
+                return split(packet, DestId::NONE, most);
             }
             Way::Local if is_own => TcPacket::PASS,
             Way::Local => send::send_local(packet),

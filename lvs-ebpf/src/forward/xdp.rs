@@ -2,7 +2,7 @@
 //! goes to TC unchanged and uncounted.
 
 use lvs_common::{
-    abi::{Connection, Forward, Settings, settings_flags},
+    abi::{Connection, Mode, Settings, settings_flags},
     exit::Exit,
     programs::Program,
     wire::{Ethernet, ethertype},
@@ -57,14 +57,14 @@ fn serve<A: Family>(packet: XdpPacket, p: &Parsed<A>, settings: &Settings, for_v
         // SAFETY: an element of the map.
         let c = unsafe { &*connection };
         return match live::destination(packet, p, c, settings, now) {
-            Some(_) if c.forward == Forward::FULLNAT => fullnat_program(packet, p, at, Program::FullNat),
+            Some(_) if c.forward == Mode::FULLNAT => fullnat_program(packet, p, at, Program::FullNat),
             Some(dest) => request(packet, p, settings, at, connection, &dest, now),
             None => schedule(packet, p),
         };
     }
     if from_server && let Some((at, connection)) = find::of_server(p) {
         // SAFETY: as above.
-        if unsafe { (*connection).forward } == Forward::FULLNAT {
+        if unsafe { (*connection).forward } == Mode::FULLNAT {
             return fullnat_program(packet, p, at, Program::FullNatReply);
         }
         return reply(packet, p, settings, at, connection, now);
@@ -112,9 +112,9 @@ fn request<A: Family>(
     let df = p.df && A::IS_V4 && settings.sysctls.pmtu_disc != 0;
     let outer = || Outer::new(dest.config, family, source, to, df);
     let (possible, overhead) = match forward {
-        Forward::MASQ => (nat::possible(packet, p, c.real_port != p.destination_port), 0),
-        Forward::ROUTE => (true, 0),
-        Forward::TUNNEL => (!outer().summed(), outer().overhead()),
+        Mode::MASQ => (nat::possible(packet, p, c.real_port != p.destination_port), 0),
+        Mode::ROUTE => (true, 0),
+        Mode::TUNNEL => (!outer().summed(), outer().overhead()),
         _ => (false, 0),
     };
     if !possible {
@@ -125,8 +125,8 @@ fn request<A: Family>(
     account::account_request(packet, p, settings, at, connection, dest, now);
     // See "path explosion" in docs/develop/verifier.md: mode and tunnel are read again.
     let forward = find::mode(connection);
-    let translated = Some(c).filter(|_| forward == Forward::MASQ);
-    if !mode::rewrite(packet, p, translated, forward == Forward::TUNNEL, outer, true, true) {
+    let translated = Some(c).filter(|_| forward == Mode::MASQ);
+    if !mode::rewrite(packet, p, translated, forward == Mode::TUNNEL, outer, true, true) {
         return exits::drop(packet, Exit::DropInternal);
     }
     exits::leave(packet, mode::exit(forward), send::send_xdp(packet, &hop))
@@ -144,7 +144,7 @@ fn reply<A: Family>(
 ) -> i32 {
     // SAFETY: an element of the map.
     let c = unsafe { &*connection };
-    if c.forward != Forward::MASQ || !nat::possible(packet, p, c.virt_port != p.source_port) {
+    if c.forward != Mode::MASQ || !nat::possible(packet, p, c.virt_port != p.source_port) {
         return XdpPacket::PASS;
     }
     let Some(dest) = DestRef::get(c.dest, settings.epoch) else { return XdpPacket::PASS };

@@ -76,13 +76,13 @@ pub fn largest<P: Packet>(packet: P) -> u32 {
 /// Passes a destination to the program `Tunnel`.
 #[inline(always)]
 pub fn set_destination(packet: TcPacket, dest: DestId) {
-    packet.set_control(1, dest);
+    packet.set_control(1, dest.get());
 }
 
 /// The destination that was passed.
 #[inline(always)]
 pub fn destination(packet: TcPacket) -> DestId {
-    packet.control(1)
+    DestId::new(packet.control(1))
 }
 
 /// What the program `Reject` is to answer.
@@ -103,8 +103,8 @@ pub struct IcmpAnswer {
 pub fn set_icmp_answer(packet: TcPacket, answer: &IcmpAnswer) {
     packet.set_control(0, answer.kind);
     packet.set_control(1, answer.rest);
-    packet.set_control(2, answer.from);
-    packet.set_control(3, answer.counts_for);
+    packet.set_control(2, answer.from.get());
+    packet.set_control(3, answer.counts_for.get());
 }
 
 /// The answer that was passed.
@@ -113,8 +113,8 @@ pub fn icmp_answer(packet: TcPacket) -> IcmpAnswer {
     IcmpAnswer {
         kind: packet.control(0),
         rest: packet.control(1),
-        from: packet.control(2),
-        counts_for: packet.control(3),
+        from: DestId::new(packet.control(2)),
+        counts_for: DestId::new(packet.control(3)),
     }
 }
 
@@ -123,17 +123,17 @@ pub fn icmp_answer(packet: TcPacket) -> IcmpAnswer {
 #[inline(always)]
 pub fn set_split(packet: TcPacket, most: u32, dest: DestId) {
     packet.set_control(0, most);
-    packet.set_control(1, dest);
+    packet.set_control(1, dest.get());
 }
 
 /// What was passed to `Split`: the longest fragment and the destination.
 #[inline(always)]
 pub fn split(packet: TcPacket) -> (u32, DestId) {
-    (packet.control(0), packet.control(1))
+    (packet.control(0), DestId::new(packet.control(1)))
 }
 
 /// What `lvsadm` passes to `lvs_drain`: the destination, the first bucket of each family's table, and how many.
 #[inline(always)]
 pub fn drain(packet: TcPacket) -> (DestId, u32, u32) {
-    (packet.control(0), packet.control(1), packet.control(2))
+    (DestId::new(packet.control(0)), packet.control(1), packet.control(2))
 }

@@ -74,7 +74,7 @@ pub fn run<A: IpAddress>(packet: TcPacket) -> i32 {
     if !written {
         return exits::drop(packet, Exit::DropInternal);
     }
-    if answer.counts_for != 0 {
+    if answer.counts_for.is_some() {
         stats::packet_out(answer.counts_for, headers + quoted);
     }
     send::<A>(packet, &client)

@@ -14,7 +14,7 @@ use aya_ebpf::helpers::generated::{bpf_clone_redirect, bpf_skb_change_tail, bpf_
 use lvs_common::programs::Program;
 use lvs_common::verifier::Each;
 use lvs_common::{
-    abi::{Forward, conn_flags, conn_kind},
+    abi::{EntryKind, Mode, conn_flags},
     reset::Numbers,
     wire::tcp_flags,
 };
@@ -90,7 +90,7 @@ fn tell<A: Family>(packet: TcPacket, waiting: &PendingReset, is_partial: bool) {
     let Some(connection) = store::entry::<A>(waiting.at) else { return };
     // SAFETY: an element of the map.
     let c = unsafe { &*connection };
-    if c.state & (conn_flags::RESETTING | conn_flags::DEAD) != conn_flags::RESETTING || c.kind != conn_kind::CONNECTION
+    if c.state & (conn_flags::RESETTING | conn_flags::DEAD) != conn_flags::RESETTING || c.kind != EntryKind::CONNECTION
     {
         return;
     }
@@ -104,8 +104,8 @@ fn tell<A: Family>(packet: TcPacket, waiting: &PendingReset, is_partial: bool) {
     let (client, virt) = ((c.client, c.client_port), (c.virt, c.virt_port));
     // As the real server sends it, and as it comes by here.
     let (from, to) = match c.forward {
-        Forward::MASQ => ((c.real, c.real_port), client),
-        Forward::FULLNAT => ((c.real, c.real_port), (c.local, c.local_port)),
+        Mode::MASQ => ((c.real, c.real_port), client),
+        Mode::FULLNAT => ((c.real, c.real_port), (c.local, c.local_port)),
         _ => (virt, client),
     };
     // The client's comes second: it closes the connection.

@@ -1,7 +1,9 @@
 //! The program `Open`: makes the connection to the destination that was picked.
 
+use lvs_common::abi::DestId;
+use lvs_common::abi::EntryRef;
 use lvs_common::{
-    abi::{Address, Connection, Forward, IpAddress, Settings, service_flags},
+    abi::{Address, Connection, IpAddress, Mode, Settings, service_flags},
     exit::Exit,
     programs::Program,
 };
@@ -43,11 +45,11 @@ fn open<P: Packet, A: Family>(packet: P, p: &Parsed<A>, settings: &Settings, r: 
             Err(verdict) => verdict,
         };
     };
-    if r.template == 0 && service.config().flags & service_flags::PERSISTENT != 0 {
+    if r.template.is_none() && service.config().flags & service_flags::PERSISTENT != 0 {
         let Some((at, leads_to)) = template::make(p, &service, r.engine.hash, &dest, now) else {
             return exits::drop(packet, Exit::DropTableFull);
         };
-        r.template = at.wrapping_add(1);
+        r.template = EntryRef::to(at);
         if r.engine.hash != 0
             && let Ok(packet) = packet.in_tc()
         {
@@ -59,11 +61,13 @@ fn open<P: Packet, A: Family>(packet: P, p: &Parsed<A>, settings: &Settings, r: 
         }
     }
     let Some(draft) = draft::place::<A>() else { return exits::drop(packet, Exit::DropInternal) };
-    if r.template != 0 && !template::leads_to::<A>(r.template.wrapping_sub(1), dest.id) {
-        r.template = 0;
+    if let Some(template) = r.template.get()
+        && !template::leads_to::<A>(template, dest.id)
+    {
+        r.template = EntryRef::NONE;
     }
     draft::write(draft, p, &service, Some(&dest), r.template, now);
-    if dest.config().forward == Forward::FULLNAT {
+    if dest.config().forward == Mode::FULLNAT {
         return jump::<A, _>(packet, Program::ClaimPort);
     }
     // FullNAT stores the connection of one packet, too: without it, no reply finds its client.
@@ -106,8 +110,8 @@ pub fn inserted<P: Packet, A: IpAddress>(
     }
     binding::bind(dest, false);
     stats::connection(dest.id);
-    if r.template != 0 {
-        template::tie::<A>(r.template.wrapping_sub(1), now);
+    if let Some(template) = r.template.get() {
+        template::tie::<A>(template, now);
     }
     log::opened(packet, dest.id, Program::Receive.slot(A::IS_V4));
     jump::<A, _>(packet, Program::Receive)
@@ -168,11 +172,11 @@ fn is_multicast<A: IpAddress>(address: A) -> bool {
 #[inline(always)]
 fn open_bypass<A: IpAddress>(packet: TcPacket, p: &Parsed<A>, service: &ServiceRef, now: u64) -> i32 {
     let Some(draft) = draft::place::<A>() else { return exits::drop(packet, Exit::DropInternal) };
-    draft::write(draft, p, service, None, 0, now);
+    draft::write(draft, p, service, None, EntryRef::NONE, now);
     match draft::insert(p, draft, now) {
         Ok(_) => {
             watch::watch(p.destination);
-            log::opened(packet, 0, Program::Receive.slot(A::IS_V4));
+            log::opened(packet, DestId::NONE, Program::Receive.slot(A::IS_V4));
             jump::<A, _>(packet, Program::Receive)
         }
         Err(error) => exits::drop(packet, draft::refusal(error)),

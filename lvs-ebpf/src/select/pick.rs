@@ -63,7 +63,7 @@ fn pick<P: Packet>(packet: P, r: &mut Request, settings: &Settings) -> Picked {
     let state = unsafe { word.read_volatile() };
     let pick = sched::pick(&list, Slots(config.table), &memory, config, &r.key, state);
     // In XDP a pick that finds nobody leaves the scheduler's state alone: TC asks again.
-    if pick.dest == 0 && packet.in_tc().is_err() {
+    if pick.dest.is_none() && packet.in_tc().is_err() {
         return Picked::Done;
     }
     if pick.state != state && atomics::compare_exchange64(word, state, pick.state).is_err() {

@@ -1,6 +1,8 @@
 //! The program `Schedule`: packets that no live connection takes. It decides whether the packet opens a connection, of which
 //! service, and by which template; the programs `Pick` and `Open` go on.
 
+use lvs_common::abi::DestId;
+use lvs_common::abi::EntryRef;
 use lvs_common::{
     abi::{IpAddress, Settings, service_flags},
     defence,
@@ -91,8 +93,8 @@ fn ask<P: Packet, A: Family>(packet: P, p: &Parsed<A>, settings: &Settings, now:
     let asked = request::lend(|r| {
         r.epoch = settings.epoch;
         r.service = service.id;
-        r.template = 0;
-        r.dest = 0;
+        r.template = EntryRef::NONE;
+        r.dest = DestId::NONE;
         r.v6 = !A::IS_V4 as u32;
         r.engine.hash = 0;
         if is_persistent && config.pe != 0 {
@@ -102,7 +104,7 @@ fn ask<P: Packet, A: Family>(packet: P, p: &Parsed<A>, settings: &Settings, now:
             }
         }
         if is_persistent && let Some((at, dest)) = template::find(p, &service, r.engine.hash, settings, now) {
-            r.template = at.wrapping_add(1);
+            r.template = EntryRef::to(at);
             r.dest = dest;
             return Ok(Program::Open);
         }
@@ -137,7 +139,7 @@ fn is_kept_out(settings: &Settings) -> bool {
 fn unserved<P: Packet, A: IpAddress>(packet: P, p: &Parsed<A>, settings: &Settings) -> i32 {
     if let Ok(packet) = packet.in_tc() {
         let sender = unmatched_reply::sender(packet, p, settings);
-        if sender != 0 && ttl::lower_ttl::<_, A>(packet) {
+        if sender.is_some() && ttl::lower_ttl::<_, A>(packet) {
             return refuse::port_unreachable::<A>(packet, Sender::toward(sender));
         }
     }

@@ -6,11 +6,13 @@ use crate::maps::LOCALS;
 use crate::table::draft;
 use crate::table::draft::copy;
 use lvs_common::abi::Address;
-use lvs_common::abi::Forward;
+use lvs_common::abi::DestId;
+use lvs_common::abi::EntryRef;
 use lvs_common::abi::IpAddress;
+use lvs_common::abi::Mode;
 use lvs_common::exit::Exit;
 use lvs_common::{
-    abi::{Connection, WAYS, conn_flags, conn_kind},
+    abi::{Connection, EntryKind, WAYS, conn_flags},
     table::{self, Hash},
 };
 
@@ -28,19 +30,20 @@ const NONE: u32 = u32::MAX;
 /// Removes alias `alias`, an entry of this kind, of connection `main`; `held` is the bucket of the same table that is locked
 /// already. If another CPU holds the alias's bucket for long, the sweep removes the alias.
 #[inline(always)]
-fn remove<A: IpAddress>(alias: u32, kind: u8, main: u32, hash: Hash, held: Option<u32>) {
-    remove_alias::<A>(alias, kind as u32, main, hash.0, held.unwrap_or(NONE));
+fn remove<A: IpAddress>(alias: u32, kind: EntryKind, main: u32, hash: Hash, held: Option<u32>) {
+    remove_alias::<A>(alias, (kind == EntryKind::CROSSED) as u32, main, hash.0, held.unwrap_or(NONE));
 }
 
 global_fn! {
     /// [`remove`] in numbers.
-    fn remove_alias<A>(alias: u32, kind: u32, main: u32, hash: u64, held: u32) -> u32
+    fn remove_alias<A>(alias: u32, is_crossed: u32, main: u32, hash: u64, held: u32) -> u32
         = remove_alias4, remove_alias6 => remove_or_leave
 }
 
-fn remove_or_leave<A: IpAddress>(alias: u32, kind: u32, main: u32, hash: u64, held: u32) -> u32 {
+fn remove_or_leave<A: IpAddress>(alias: u32, is_crossed: u32, main: u32, hash: u64, held: u32) -> u32 {
     let held = if held == NONE { None } else { Some(held) };
-    let is_it = |a: &Connection<A>| a.kind as u32 == kind && a.control == main.wrapping_add(1);
+    let kind = if is_crossed == 0 { EntryKind::ALIAS } else { EntryKind::CROSSED };
+    let is_it = |a: &Connection<A>| a.kind == kind && a.control == EntryRef::to(main);
     if !table::remove_beside(&Table, alias, Hash(hash), held, is_it) {
         store::sweep_by::<A>(alias, clock::jiffies());
     }
@@ -54,10 +57,10 @@ pub fn forget<A: IpAddress>(at: u32, c: *mut Connection<A>) {
     // SAFETY: an element of the map.
     let c = unsafe { &*c };
     if c.is_crossed() {
-        take::<A::Other>(at, c.alias.wrapping_sub(1));
-    } else if c.alias != 0 {
+        take::<A::Other>(at, c.alias.index());
+    } else if c.alias.is_some() {
         let hash = find::hash(c.local, c.local_port, c.protocol);
-        remove::<A>(c.alias.wrapping_sub(1), conn_kind::ALIAS, at, hash, Some(at / WAYS));
+        remove::<A>(c.alias.index(), EntryKind::ALIAS, at, hash, Some(at / WAYS));
     }
     local_ports::give_back(c);
 }
@@ -65,14 +68,14 @@ pub fn forget<A: IpAddress>(at: u32, c: *mut Connection<A>) {
 /// Takes alias `at` out if its connection is gone: what `forget` could not do.
 #[inline(always)]
 pub fn collect<A: IpAddress>(at: u32, alias: &Connection<A>) {
-    let main = alias.control.wrapping_sub(1);
+    let main = alias.control.index();
     let is_lost = match alias.kind {
-        conn_kind::CROSSED => connection_of::<A, A::Other>(at, alias).is_none(),
+        EntryKind::CROSSED => connection_of::<A, A::Other>(at, alias).is_none(),
         _ => {
             let Some(connection) = store::entry::<A>(main) else { return };
             // SAFETY: an element of the map.
             let c = unsafe { &*connection };
-            c.alias != at.wrapping_add(1) || c.is_crossed() || c.state & conn_flags::DEAD != 0
+            c.alias != EntryRef::to(at) || c.is_crossed() || c.state & conn_flags::DEAD != 0
         }
     };
     if is_lost {
@@ -94,10 +97,10 @@ pub fn add<A: IpAddress>(draft: *mut Connection<A>, at: u32) -> Result<(), Exit>
         (*draft).client_port = (*draft).local_port;
         (*draft).virt = (*draft).real;
         (*draft).virt_port = (*draft).real_port;
-        (*draft).kind = conn_kind::ALIAS;
+        (*draft).kind = EntryKind::ALIAS;
         (*draft).timeout = FOREVER;
-        (*draft).control = at.wrapping_add(1);
-        (*draft).dest = 0;
+        (*draft).control = EntryRef::to(at);
+        (*draft).dest = DestId::NONE;
     }
     put::<A, A>(draft, at)
 }
@@ -121,7 +124,7 @@ pub fn put<A: IpAddress, B: IpAddress>(alias: *const Connection<B>, at: u32) -> 
     let (alias, _) = table::insert(&Table, hash, u64::MAX, same, fill).map_err(draft::refusal)?;
     if let Some(connection) = store::entry::<A>(at) {
         // SAFETY: an element of the map.
-        unsafe { (&raw mut (*connection).alias).write_volatile(alias.wrapping_add(1)) };
+        unsafe { (&raw mut (*connection).alias).write_volatile(EntryRef::to(alias)) };
     }
     Ok(())
 }
@@ -129,11 +132,11 @@ pub fn put<A: IpAddress, B: IpAddress>(alias: *const Connection<B>, at: u32) -> 
 /// The connection of alias `at`: its entry in the table of its client's family, and itself.
 #[inline(always)]
 pub fn connection_of<A, B: IpAddress>(at: u32, alias: &Connection<A>) -> Option<(u32, *mut Connection<B>)> {
-    let main = alias.control.wrapping_sub(1);
+    let main = alias.control.index();
     let connection = store::entry::<B>(main)?;
     // SAFETY: an element of the map.
     let c = unsafe { &*connection };
-    let is_its = c.alias == at.wrapping_add(1) && c.is_crossed() && c.state & conn_flags::DEAD == 0;
+    let is_its = c.alias == EntryRef::to(at) && c.is_crossed() && c.state & conn_flags::DEAD == 0;
     if is_its { Some((main, connection)) } else { None }
 }
 
@@ -157,18 +160,18 @@ pub fn add_between<A: IpAddress, B: IpAddress>(
         (*other).client_port = d.local_port;
         (*other).virt_port = d.real_port;
         (*other).protocol = d.protocol;
-        (*other).kind = conn_kind::CROSSED;
-        (*other).forward = Forward::FullNat as u8;
+        (*other).kind = EntryKind::CROSSED;
+        (*other).forward = Mode::FULLNAT;
         (*other).last_seen = d.last_seen;
-        (*other).dest = 0;
+        (*other).dest = DestId::NONE;
         (*other).state = 0;
         (*other).timeout = FOREVER;
         (*other).in_packets = 0;
-        (*other).control = at.wrapping_add(1);
+        (*other).control = EntryRef::to(at);
         (*other).controlled = 0;
         (*other).fwmark = 0;
         (*other).engine = 0;
-        (*other).alias = 0;
+        (*other).alias = EntryRef::NONE;
         (*other).local_id = 0;
     }
     put::<A, B>(other, at)
@@ -180,5 +183,5 @@ fn take<B: IpAddress>(main: u32, alias: u32) {
     // SAFETY: an element of the map. If it is another's by now, so is its hash, and it is left alone.
     let hash = unsafe { find::hash((*entry).client, (*entry).client_port, (*entry).protocol) };
     // The lock that is held is one of the other table's.
-    remove::<B>(alias, conn_kind::CROSSED, main, hash, None);
+    remove::<B>(alias, EntryKind::CROSSED, main, hash, None);
 }

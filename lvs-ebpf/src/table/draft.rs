@@ -7,8 +7,10 @@ use crate::{
     table::{find, store::Table},
     values::parsed::Parsed,
 };
+use lvs_common::abi::DestId;
+use lvs_common::abi::EntryRef;
 use lvs_common::{
-    abi::{Connection, Forward, IpAddress, conn_flags, conn_kind},
+    abi::{Connection, EntryKind, IpAddress, Mode, conn_flags},
     exit::Exit,
     persist,
     table::{self, InsertError},
@@ -30,8 +32,8 @@ pub fn place<A: IpAddress>() -> Option<*mut Connection<A>> {
 
 /// Whether replies pass the director.
 #[inline(always)]
-fn is_translated(mode: u8) -> bool {
-    mode == Forward::Masq as u8 || mode == Forward::FullNat as u8
+fn is_translated(mode: Mode) -> bool {
+    mode == Mode::MASQ || mode == Mode::FULLNAT
 }
 
 /// Writes the connection that a packet opens; one without a destination is bypassed.
@@ -41,7 +43,7 @@ pub fn write<A: IpAddress>(
     p: &Parsed<A>,
     service: &ServiceRef,
     dest: Option<&DestRef>,
-    template: u32,
+    template: EntryRef,
     now: u64,
 ) {
     let (id, mode, real, port) = match dest {
@@ -51,7 +53,7 @@ pub fn write<A: IpAddress>(
             let real = if family == A::FAMILY { A::narrow(address) } else { A::default() };
             (dest.id, dest.config().forward, real, port)
         },
-        None => (0, Forward::Bypass as u8, p.destination, p.destination_port),
+        None => (DestId::NONE, Mode::BYPASS, p.destination, p.destination_port),
     };
     // SAFETY: this CPU's own draft.
     unsafe {
@@ -60,7 +62,7 @@ pub fn write<A: IpAddress>(
         (*draft).client_port = p.source_port;
         (*draft).virt_port = p.destination_port;
         (*draft).protocol = p.protocol;
-        (*draft).kind = conn_kind::CONNECTION;
+        (*draft).kind = EntryKind::CONNECTION;
         (*draft).forward = mode;
         (*draft).last_seen = now;
         (*draft).dest = id;
@@ -75,7 +77,7 @@ pub fn write<A: IpAddress>(
             persist::real_port(service.config(), service.port(), service.fwmark(), p.destination_port, port);
         (*draft).reply_hop.checked = 0;
         (*draft).engine = 0;
-        (*draft).alias = 0;
+        (*draft).alias = EntryRef::NONE;
         (*draft).local_id = 0;
     }
 }

@@ -3,9 +3,10 @@
 use crate::config::destination::DestRef;
 use crate::table::store;
 use crate::table::store::Table;
+use lvs_common::abi::EntryRef;
 
 use lvs_common::{
-    abi::{Connection, Forward, IpAddress, Settings, conn_kind},
+    abi::{Connection, EntryKind, IpAddress, Mode, Settings},
     table::{self, Hash},
     wire::protocol,
 };
@@ -24,7 +25,7 @@ pub fn hash<A: IpAddress>(client: A, port: u16, protocol: u8) -> Hash {
 /// Hash of a connection or template.
 #[inline(always)]
 pub fn hash_of<A: IpAddress>(c: &Connection<A>) -> Hash {
-    if c.kind == conn_kind::TEMPLATE {
+    if c.kind == EntryKind::TEMPLATE {
         return table::template_hash(c.client, c.virt, c.virt_port, c.protocol, c.engine, params::secret());
     }
     hash(c.client, c.client_port, c.protocol)
@@ -44,7 +45,7 @@ pub fn is_of_client<A: IpAddress>(c: &Connection<A>, p: &Parsed<A>) -> bool {
         && c.virt == p.destination
         && c.virt_port == p.destination_port
         && c.protocol == p.protocol
-        && c.kind == conn_kind::CONNECTION
+        && c.kind == EntryKind::CONNECTION
 }
 
 /// The connection that a packet is a reply of: to its client, from the real server (NAT) or the virtual address.
@@ -55,8 +56,8 @@ pub fn of_server<A: IpAddress>(p: &Parsed<A>) -> Option<Found<A>> {
             && c.client_port == p.destination_port
             && c.protocol == p.protocol
             && match (c.kind, c.forward) {
-                (conn_kind::CONNECTION, Forward::MASQ) => c.real == p.source && c.real_port == p.source_port,
-                (conn_kind::TEMPLATE, _) | (conn_kind::CONNECTION, Forward::FULLNAT) => false,
+                (EntryKind::CONNECTION, Mode::MASQ) => c.real == p.source && c.real_port == p.source_port,
+                (EntryKind::TEMPLATE, _) | (EntryKind::CONNECTION, Mode::FULLNAT) => false,
                 _ => c.virt == p.source && c.virt_port == p.source_port,
             }
     })?;
@@ -65,7 +66,7 @@ pub fn of_server<A: IpAddress>(p: &Parsed<A>) -> Option<Found<A>> {
 
 /// The mode of a connection, a [`Forward`] as its number. Read each time: see [`Outer::new`](crate::forward::tunnel::Outer::new).
 #[inline(always)]
-pub fn mode<A>(c: *mut Connection<A>) -> u8 {
+pub fn mode<A>(c: *mut Connection<A>) -> Mode {
     // SAFETY: an element of the map.
     unsafe { (&raw const (*c).forward).read_volatile() }
 }
@@ -82,13 +83,13 @@ pub fn expired<A>(c: &Connection<A>, now: u64) -> bool {
 pub fn moves_on<A>(c: &Connection<A>, dest: &DestRef, settings: &Settings) -> bool {
     settings.sysctls.expire_udp_conn != 0
         && c.protocol == protocol::UDP
-        && (!dest.available() || dest.config().weight == 0 && c.control == 0)
+        && (!dest.available() || dest.config().weight == 0 && c.control.is_none())
 }
 
 /// Whether a connection is such a one.
 #[inline(always)]
 pub fn is_bypass<A>(c: &Connection<A>) -> bool {
-    c.forward == Forward::Bypass as u8
+    c.forward == Mode::BYPASS
 }
 
 /// The connection of a reply that `at` was found for: itself, or that of the alias.
@@ -96,11 +97,11 @@ pub fn is_bypass<A>(c: &Connection<A>) -> bool {
 pub fn resolve<A: IpAddress>(at: u32, c: *mut Connection<A>) -> Option<(u32, *mut Connection<A>)> {
     // SAFETY: an element of the map.
     let (kind, control) = unsafe { ((*c).kind, (*c).control) };
-    if kind != conn_kind::ALIAS {
+    if kind != EntryKind::ALIAS {
         return Some((at, c));
     }
-    let main = control.wrapping_sub(1);
+    let main = control.index();
     let connection = store::entry::<A>(main)?;
     // SAFETY: as above.
-    if unsafe { (*connection).alias } == at.wrapping_add(1) { Some((main, connection)) } else { None }
+    if unsafe { (*connection).alias } == EntryRef::to(at) { Some((main, connection)) } else { None }
 }

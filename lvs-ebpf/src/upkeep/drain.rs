@@ -6,7 +6,7 @@ use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::bpf_loop;
 use lvs_common::{
-    abi::{DestId, WAYS, conn_flags, conn_kind},
+    abi::{DestId, EntryKind, WAYS, conn_flags},
     table,
 };
 
@@ -70,10 +70,10 @@ extern "C" fn end<A: Family>(way: u64, context: *mut c_void) -> i64 {
     let c = unsafe { &*connection };
     let dest = e.dest;
     // An alias goes with its connection.
-    if c.dest != dest || conn_kind::is_alias(c.kind) {
+    if c.dest != dest || EntryKind::is_alias(c.kind) {
         return 0;
     }
-    if c.kind == conn_kind::TEMPLATE {
+    if c.kind == EntryKind::TEMPLATE {
         // SAFETY: as above. If another CPU changes it at the same time, the next run does it.
         let state = unsafe { &raw mut (*connection).state };
         let _ = atomics::compare_exchange32(state, c.state, c.state | conn_flags::INVALID);

@@ -10,7 +10,7 @@ use aya_ebpf::{
     helpers::generated::{bpf_ktime_get_ns, bpf_loop, bpf_timer_init, bpf_timer_set_callback, bpf_timer_start},
 };
 use lvs_common::{
-    abi::{Bucket, WAYS, conn_flags, conn_kind},
+    abi::{Bucket, EntryKind, WAYS, conn_flags},
     table,
 };
 
@@ -152,7 +152,7 @@ extern "C" fn check<A: Family>(way: u64, context: *mut c_void) -> i64 {
     let Some(connection) = store::entry::<A>(at) else { return 1 };
     // SAFETY: an element of the map.
     let c = unsafe { &mut *connection };
-    if conn_kind::is_alias(c.kind) {
+    if EntryKind::is_alias(c.kind) {
         alias::collect(at, c);
         return 0;
     }

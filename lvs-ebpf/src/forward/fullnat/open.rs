@@ -1,7 +1,7 @@
 //! Making a FullNAT connection: a local address and port, the connection, and the alias that replies find it by.
 
 use lvs_common::{
-    abi::{AF_INET, Connection, Forward},
+    abi::{AF_INET, Connection, Mode},
     exit::Exit,
     programs::Program,
     wire::tcp_flags,
@@ -42,7 +42,7 @@ pub fn claim<P: Packet, A: Family>(packet: P) -> i32 {
         }
         // The director's own server answers through the director, whatever its client's address is.
         // SAFETY: this CPU's own draft.
-        unsafe { (*draft).forward = Forward::MASQ };
+        unsafe { (*draft).forward = Mode::MASQ };
         return jump::<A, _>(packet, Program::OpenFullNat);
     }
     // SAFETY: this CPU's own draft.

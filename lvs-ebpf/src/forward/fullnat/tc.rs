@@ -1,6 +1,7 @@
 //! FullNAT in TC.
 
-use lvs_common::{abi::conn_kind, exit::Exit, programs::Program};
+use lvs_common::abi::DestId;
+use lvs_common::{abi::EntryKind, exit::Exit, programs::Program};
 
 use crate::{
     config::destination::DestRef,
@@ -82,7 +83,7 @@ pub fn reply<A: Family>(packet: TcPacket) -> i32 {
     let Some(Matched { p, settings, at, connection }) = handover::load::<A>() else { return TcPacket::PASS };
     // SAFETY: an element of the map.
     let c = unsafe { &*connection };
-    if c.kind == conn_kind::CROSSED {
+    if c.kind == EntryKind::CROSSED {
         return jump::<A, _>(packet, Program::FamiliesReply);
     }
     let Some(dest) = DestRef::get(c.dest, settings.epoch) else { return TcPacket::PASS };
@@ -107,7 +108,7 @@ pub fn reply<A: Family>(packet: TcPacket) -> i32 {
         let verdict = match way {
             Way::Fragments(most) => {
                 stats::exit(Exit::FullNatReply);
-                return split(packet, 0, most);
+                return split(packet, DestId::NONE, most);
             }
             Way::Local => send::send_local(packet),
             Way::Whole => send::send_tc(packet, route),

@@ -1,6 +1,6 @@
 //! FullNAT in XDP: packets of live connections that leave whole and carry no option about the client.
 
-use lvs_common::{abi::conn_kind, exit::Exit};
+use lvs_common::{abi::EntryKind, exit::Exit};
 
 use crate::{
     config::destination::DestRef,
@@ -54,7 +54,7 @@ pub fn reply<A: Family>(packet: XdpPacket) -> i32 {
     let Some(Matched { p, settings, at, connection }) = handover::load::<A>() else { return XdpPacket::PASS };
     // SAFETY: an element of the map.
     let c = unsafe { &*connection };
-    if c.kind == conn_kind::CROSSED {
+    if c.kind == EntryKind::CROSSED {
         return XdpPacket::PASS;
     }
     let Some(dest) = DestRef::get(c.dest, settings.epoch) else { return XdpPacket::PASS };

@@ -7,7 +7,7 @@ use crate::table::store;
 use aya_ebpf::helpers::generated::{bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_store_bytes};
 use lvs_common::programs::Program;
 use lvs_common::{
-    abi::{Address, IpAddress, conn_kind},
+    abi::{Address, EntryKind, IpAddress},
     cross::{self, Error, Outline},
     exit::Exit,
     wire::{Icmp, protocol},
@@ -61,7 +61,7 @@ pub fn run<A: Family>(packet: TcPacket) -> i32 {
     if !read::is_intact(packet, report) {
         return exits::drop(packet, Exit::DropMalformed);
     }
-    if c.kind == conn_kind::CROSSED {
+    if c.kind == EntryKind::CROSSED {
         let Some((main, _)) = alias::connection_of::<A, A::Other>(at, c) else { return TcPacket::DROP };
         let about = &report.about;
         // What `crossed` puts in is the virtual address and the client, wherever the error came from.

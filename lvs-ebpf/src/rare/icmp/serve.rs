@@ -5,7 +5,7 @@
 
 use lvs_common::programs::Program;
 
-use lvs_common::{abi::conn_kind, exit::Exit, wire::protocol};
+use lvs_common::{abi::EntryKind, exit::Exit, wire::protocol};
 
 use crate::rare::icmp::{read, unknown};
 use crate::{
@@ -41,7 +41,7 @@ pub fn run<A: Family>(packet: TcPacket) -> i32 {
     if reply && let Some((at, connection)) = find::of_server(&report.about) {
         // SAFETY: an element of the map.
         let c = unsafe { &*connection };
-        if c.kind == conn_kind::CROSSED {
+        if c.kind == EntryKind::CROSSED {
             return families::go_on::<A>(packet, at);
         }
         return translate::to_client(packet, report, settings, c, now);

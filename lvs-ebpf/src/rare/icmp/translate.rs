@@ -6,7 +6,7 @@ use crate::rare::icmp::read;
 use aya_ebpf::bindings::__sk_buff;
 use lvs_common::abi::IpAddress;
 use lvs_common::{
-    abi::{Connection, Forward, Settings},
+    abi::{Connection, Mode, Settings},
     checksum,
     exit::Exit,
     icmp,
@@ -40,8 +40,8 @@ pub fn to_server<A: Family>(
     now: u64,
 ) -> i32 {
     let mode = c.forward;
-    if mode == Forward::Bypass as u8 || mode == Forward::Local as u8 {
-        return exits::pass(packet, if mode == Forward::Local as u8 { Exit::Local } else { Exit::Bypass });
+    if mode == Mode::BYPASS || mode == Mode::LOCAL {
+        return exits::pass(packet, if mode == Mode::LOCAL { Exit::Local } else { Exit::Bypass });
     }
     if !read::is_intact(packet, report) {
         return exits::drop(packet, Exit::DropMalformed);
@@ -53,7 +53,7 @@ pub fn to_server<A: Family>(
     // SAFETY: an element of the map.
     let source = unsafe { &(*dest.it).source };
     let outer = || Outer::new(dest.config(), family, source, to, p.df && settings.sysctls.pmtu_disc != 0);
-    let is_tunnel = mode == Forward::TUNNEL;
+    let is_tunnel = mode == Mode::TUNNEL;
     let overhead = if is_tunnel { outer().overhead() } else { 0 };
     // An error is never so big that it has to be fragmented.
     let passage = Passage { cache, family, to, refusal: None };
@@ -64,10 +64,10 @@ pub fn to_server<A: Family>(
         };
         let is_local = way == Way::Local;
         let lower = !is_local && packet.device() != 0;
-        let done = if mode == Forward::MASQ || mode == Forward::FULLNAT {
+        let done = if mode == Mode::MASQ || mode == Mode::FULLNAT {
             replace(packet, Side::Destination, &c.real, c.real_port, lower)
                 // To the real server everything comes from the director.
-                && (mode == Forward::MASQ || replace(packet, Side::Source, &c.local, c.local_port, false))
+                && (mode == Mode::MASQ || replace(packet, Side::Source, &c.local, c.local_port, false))
         } else {
             (!lower || ttl::lower_ttl::<_, A>(packet))
                 && (!is_tunnel || is_local || tunnel::apply(packet, p, &outer(), true))
@@ -94,8 +94,8 @@ pub fn to_client<A: Family>(
     c: &Connection<A>,
     now: u64,
 ) -> i32 {
-    let is_fullnat = c.forward == Forward::FullNat as u8;
-    if c.forward != Forward::Masq as u8 && !is_fullnat {
+    let is_fullnat = c.forward == Mode::FULLNAT;
+    if c.forward != Mode::MASQ && !is_fullnat {
         // The client knows the packet as it is quoted.
         return exits::pass(packet, Exit::Reply);
     }

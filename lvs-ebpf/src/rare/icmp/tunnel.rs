@@ -4,6 +4,7 @@ use crate::packet::parse::Family;
 use crate::rare::icmp::{read, unknown};
 use crate::values::icmp_error::OFFSETS;
 use aya_ebpf::helpers::generated::bpf_skb_adjust_room;
+use lvs_common::abi::Mode;
 use lvs_common::{abi::Forward, exit::Exit, icmp, wire::protocol};
 
 use crate::{
@@ -33,7 +34,7 @@ pub fn run<A: Family>(packet: TcPacket) -> i32 {
     let (mode, id) = unsafe { ((*connection).forward, (*connection).dest) };
     let Some(dest) = DestRef::get(id, settings.epoch) else { return exits::pass(packet, Exit::NotOurs) };
     // SAFETY: an element of the map.
-    if mode != Forward::Tunnel as u8 || unsafe { (*dest.it).address } != report.about.source.widen() {
+    if mode != Mode::TUNNEL || unsafe { (*dest.it).address } != report.about.source.widen() {
         return exits::pass(packet, Exit::NotOurs);
     }
     if !read::is_intact(packet, report) {
