@@ -2,11 +2,13 @@
 
 mod bench;
 mod build;
+mod check;
 mod deb;
 mod demo;
 mod lint;
 mod process;
 mod setup;
+mod structure;
 mod test;
 mod toolchain;
 
@@ -36,8 +38,12 @@ enum Command {
         #[arg(long, short)]
         verbose: bool,
     },
+    /// Check every crate with its own compiler, with cargo's JSON messages as output: for editors
+    Check,
     /// Check formatting and run clippy on every crate, the eBPF one included
     Lint,
+    /// Count files, imports and unsafe code of each crate, and fail on files that import each other in a circle
+    Structure,
     /// Set up, build, and run all tests; those on network namespaces need root
     Test {
         /// Only tests whose name contains this
@@ -72,7 +78,9 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Setup => setup::run(),
         Command::Build { verbose } => build::run(verbose),
+        Command::Check => check::run(),
         Command::Lint => lint::run(),
+        Command::Structure => structure::run(),
         Command::Test { filter } => test::run(filter.as_deref()),
         Command::Bench { quick, only, json } => bench::run(quick, only.as_deref(), &json),
         Command::Deb { check } => deb::run(check),

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use aya::programs::links::FdLink;
@@ -16,13 +16,12 @@ use lvs_common::abi::{DEVICE_SLOTS, Device, device_flags};
 
 use super::bpffs::Directory;
 use super::devices::{self, Link, NetDevice};
-use super::link;
+use super::kernel::has_tc_links;
+use super::pins::{LOOPBACK, is_alive, pin, unpin};
 use super::plane::Plane;
 use crate::clsact;
 use crate::rules::{AttachMode, Attached};
 
-/// `lo` has the same index in every network namespace.
-const LOOPBACK: u32 = 1;
 /// Priority and handle of the TC filters where the kernel has no links for them (before Linux 6.6).
 const PRIORITY: u16 = 900;
 const HANDLE: TcHandle = TcHandle::new(0, 1);
@@ -36,11 +35,6 @@ pub struct Attachment {
     pub attached: Attached,
     /// Why so.
     pub why: String,
-}
-
-/// The pin of a link: `kind` is `xdp`, `generic`, `ingress` or `egress`.
-fn pin(directory: &Directory, kind: &str, ifindex: u32) -> PathBuf {
-    directory.path().join("links").join(format!("{kind}-{ifindex}"))
 }
 
 /// Attaches to every Ethernet-like device that is up and to `lo`, or to those that are named.
@@ -260,32 +254,4 @@ pub fn attachments(plane: &Plane) -> Result<Vec<Attachment>> {
         found.push(Attachment { device: device.name, attached, why });
     }
     Ok(found)
-}
-
-/// Detaches a link and removes its pin, if there is one.
-fn unpin(path: &Path) -> Result<()> {
-    link::detach(path);
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).context("cannot remove a pin"),
-        _ => Ok(()),
-    }
-}
-
-/// Whether what a pinned link is attached to still exists.
-fn is_alive(path: &Path) -> bool {
-    link::target(path).is_some_and(|index| index != 0)
-}
-
-/// Whether the kernel has links for TC programs.
-pub fn has_tc_links() -> bool {
-    super::kernel_at_least(6, 6)
-}
-
-/// Name of the link that tells whether its namespace lives, where `lo`'s does not.
-pub const SIGN_OF_LIFE: &str = "alive";
-
-/// Whether a directory of pins belongs to a network namespace that is gone: its `lo` is, or the namespace itself.
-pub fn is_dead(directory: &Path) -> bool {
-    let signs = [format!("egress-{LOOPBACK}"), SIGN_OF_LIFE.to_owned()];
-    signs.iter().map(|sign| directory.join("links").join(sign)).any(|link| link.is_file() && !is_alive(&link))
 }

@@ -4,11 +4,10 @@ use std::io::ErrorKind;
 use std::{env, fs};
 
 use anyhow::{Context, Result, anyhow};
-use clap::ValueEnum;
 
-use super::load::{Loading, Sizes};
-use super::log::LogLevel;
-use crate::rules::AttachMode;
+use super::load::Loading;
+use super::sizes::Sizes;
+use crate::rules::{AttachMode, LogLevel};
 
 /// Lines of the form `KEY=VALUE`, as a shell reads them; the environment goes before it.
 const FILE: &str = "/etc/default/lvsadm";
@@ -42,14 +41,13 @@ impl Defaults {
             sizes.connections = number.with_context(|| format!("LVS_CONNS is a number from 1 on, not `{text}'"))?;
         }
         let mode = variable("LVS_MODE").map_or(Ok(AttachMode::Auto), |text| {
-            AttachMode::from_str(&text, true)
-                .map_err(|_| anyhow!("LVS_MODE is auto, native, generic or tc, not `{text}'"))
+            AttachMode::by_name(&text).ok_or_else(|| anyhow!("LVS_MODE is auto, native, generic or tc, not `{text}'"))
         })?;
         let devices = variable("LVS_DEVICES").unwrap_or_default().split_whitespace().map(str::to_owned).collect();
         let verifier_log = variable("LVS_VERIFIER_LOG").is_some_and(|text| !matches!(&*text, "" | "0"));
         let log = variable("LVS_LOG").map_or(Ok(LogLevel::Off), |text| {
-            LogLevel::from_str(&text, true)
-                .map_err(|_| anyhow!("LVS_LOG is off, error, warn, info, debug or trace, not `{text}'"))
+            LogLevel::by_name(&text)
+                .ok_or_else(|| anyhow!("LVS_LOG is off, error, warn, info, debug or trace, not `{text}'"))
         })?;
         Ok(Defaults { devices, mode, loading: Loading { sizes, verifier_log, log } })
     }

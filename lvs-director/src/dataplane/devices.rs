@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
 
+use super::features;
 use crate::netlink::{self, Request};
 
 /// A device.
@@ -68,18 +69,18 @@ fn link(message: &[u8]) -> Option<Link> {
 
 /// All devices, in the order of their indices.
 pub fn all() -> Result<Vec<NetDevice>> {
-    let features = super::features::all();
+    let features = features::all();
     let mut found = BTreeMap::new();
     for interface in getifaddrs().context("cannot list the network devices")? {
         let Some(link) = interface.address.as_ref().and_then(|address| address.as_link_addr()) else { continue };
         let index = link.ifindex() as u32;
-        let (xdp_everywhere, why_not_xdp) = super::features::judge(&features, index, &interface.interface_name);
+        let (xdp_everywhere, why_not_xdp) = features::judge(&features, index, &interface.interface_name);
         let device = NetDevice {
             index,
             mac: link.addr().unwrap_or_default(),
             up: interface.flags.contains(InterfaceFlags::IFF_UP),
             ethernet: link.hatype() == libc::ARPHRD_ETHER,
-            is_virtual: super::features::is_virtual(&interface.interface_name),
+            is_virtual: features::is_virtual(&interface.interface_name),
             name: interface.interface_name,
             xdp_everywhere,
             why_not_xdp,

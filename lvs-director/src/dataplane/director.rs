@@ -7,14 +7,15 @@ use lvs_common::sched::change::Change;
 use lvs_common::state::tcp;
 
 use super::convert;
+use super::error::failed;
 use super::locals::DEFAULT;
 use super::mapped::put;
 use super::plane::Plane;
-use super::services::{check_count, failed};
+use super::services::check_count;
 use super::slots::Slots;
-use crate::director::{Director, Error, Result, Wanted};
+use crate::director::{Director, Error, Result, Wanted, check};
 use crate::rules::{
-    Connection, Destination, DestinationKey, LocalEntry, Mark, Service, ServiceEntry, ServiceKey, Timeouts, check,
+    Connection, Destination, DestinationKey, LocalEntry, Mark, Service, ServiceEntry, ServiceKey, Timeouts,
 };
 
 /// Buckets that ipvsadm's first line tells: IPVS's default, which scripts may know; the real table is `lvsadm status`'s.

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::ErrorKind;
 use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
@@ -15,14 +14,15 @@ use aya::{Ebpf, EbpfLoader};
 use aya_obj::generated::bpf_map_type;
 use lvs_common::abi::{Idle, Settings, WAYS};
 
-use super::attach;
 use super::bpffs::Directory;
+use super::kernel::{has_tc_links, kernel_at_least, ticks_per_second};
 use super::layout;
-use super::log::LogLevel;
+use super::pins::{self, SIGN_OF_LIFE, remove};
 use super::pod::Pod;
 use super::refusal::refused;
-use super::rosters;
+use super::sizes::{Sizes, buckets, roster_places};
 use crate::objects::DIRECTOR;
+use crate::rules::LogLevel;
 
 /// Tail-called programs in the order of their indices (`Tail` of the data plane): XDP's and TC's names.
 const TAILS: [(Option<&str>, Option<&str>); 51] = [
@@ -86,40 +86,11 @@ const ENTRIES: [&str; 5] = ["lvs_xdp", "lvs_ingress", "lvs_egress", "lvs_log", "
 /// `BPF_F_MMAPABLE`
 const MMAPABLE: u32 = 1 << 10;
 
-/// Connections a bucket holds on average when the table is full: beyond, single buckets overflow.
-const FILL: u32 = WAYS * 3 / 4;
-
 /// Verified sources that are remembered at least: of fewer, the kernel's lists for each CPU would forget the newest.
 const LEAST_VERIFIED: u32 = 1 << 14;
 
 /// Chunks of local ports there is room for at least; beyond, as many as connections, of which each is in one.
 const LEAST_PORTS: u32 = 1 << 16;
-
-/// How much the tables hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sizes {
-    /// Connections and templates of each family.
-    pub connections: u32,
-    /// Virtual services.
-    pub services: u32,
-    /// Destinations of all services together.
-    pub destinations: u32,
-}
-
-impl Sizes {
-    /// What suits this host: connections take a 128th of its memory at most.
-    pub fn of_host() -> Self {
-        // SAFETY: plain queries.
-        let memory = unsafe { libc::sysconf(libc::_SC_PHYS_PAGES) as u64 * libc::sysconf(libc::_SC_PAGESIZE) as u64 };
-        let connections = (memory / 128 / 430).clamp(1 << 14, 1 << 20) as u32;
-        Sizes { connections, services: 65_536, destinations: 131_072 }
-    }
-}
-
-/// Buckets of a connection table.
-pub fn buckets(connections: u32) -> u32 {
-    connections.div_ceil(FILL).max(1)
-}
 
 /// How to load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -173,7 +144,7 @@ fn create(loading: &Loading) -> Result<Ebpf> {
     let entries = buckets * WAYS;
     let secret = random()?;
     let challenge_key = [random()?, random()?];
-    let fib_source = u32::from(super::kernel_at_least(6, 7));
+    let fib_source = u32::from(kernel_at_least(6, 7));
     EbpfLoader::new()
         .override_global(aya_log::LEVEL, &loading.log.number(), true)
         .override_global("HZ", &hz, true)
@@ -197,7 +168,7 @@ fn create(loading: &Loading) -> Result<Ebpf> {
         .map_max_entries("FWMARKS", sizes.services)
         .map_max_entries("TABLES", sizes.services)
         .map_max_entries("DESTS", sizes.destinations)
-        .map_max_entries("ROSTERS", rosters::places(sizes.destinations))
+        .map_max_entries("ROSTERS", roster_places(sizes.destinations))
         .map_max_entries("DEST_RATES", sizes.destinations)
         .map_max_entries("COUNTERS", sizes.destinations * cpus)
         .map_max_entries("ONCE4", cpus)
@@ -214,22 +185,6 @@ fn create(loading: &Loading) -> Result<Ebpf> {
         .map_max_entries("SCRATCH", cpus)
         .load(DIRECTOR)
         .context("the kernel refuses the data plane's maps")
-}
-
-/// Removes a directory of pins. One that is not there is as good: commands in other network namespaces may remove the same one
-/// at the same time.
-pub fn remove(path: &Path) -> Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(error).context("cannot remove a directory of pins"),
-        _ => Ok(()),
-    }
-}
-
-/// Jiffies a second: the coarse clock advances once a jiffy.
-pub fn ticks_per_second() -> u32 {
-    let resolution = nix::time::clock_getres(nix::time::ClockId::CLOCK_MONOTONIC_COARSE);
-    let ns = resolution.map_or(1_000_000, |r| r.tv_nsec().max(1));
-    ((1_000_000_000 + ns / 2) / ns) as u32
 }
 
 /// A secret of the kernel's.
@@ -279,11 +234,6 @@ fn link_programs(object: &mut Ebpf) -> Result<Arrays> {
     Ok(arrays)
 }
 
-/// The kernel's release, for messages.
-pub fn kernel_release() -> String {
-    nix::sys::utsname::uname().map_or_else(|_| "?".into(), |name| name.release().to_string_lossy().into_owned())
-}
-
 /// IPVS's defaults.
 fn write_settings(object: &mut Ebpf) -> Result<()> {
     // Slot 0 is no destination and no service.
@@ -320,8 +270,8 @@ fn pin(mut object: Ebpf, arrays: Arrays, loading: &Loading, path: &Path) -> Resu
     fs::create_dir(path).context("cannot create a directory of pins")?;
     let links = path.join("links");
     fs::create_dir(&links).context("cannot create a directory of pins")?;
-    if !attach::has_tc_links() {
-        pin_sign_of_life(&mut object, &links.join(attach::SIGN_OF_LIFE))?;
+    if !has_tc_links() {
+        pin_sign_of_life(&mut object, &links.join(SIGN_OF_LIFE))?;
     }
     let names: Vec<String> = object.maps().map(|(name, _)| name.to_owned()).collect();
     for name in names {
@@ -346,7 +296,7 @@ fn pin(mut object: Ebpf, arrays: Arrays, loading: &Loading, path: &Path) -> Resu
         }
         .with_context(|| format!("cannot pin program {name}"))?;
     }
-    fs::create_dir(path.join(format!("log-{}", loading.log.name()))).context("cannot note the level of the log")?;
+    fs::create_dir(path.join(pins::log_mark(loading.log))).context("cannot note the level of the log")?;
     layout::mark(path)
 }
 

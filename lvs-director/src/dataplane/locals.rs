@@ -5,19 +5,20 @@ use std::net::IpAddr;
 
 use anyhow::{Context, Result, bail};
 use lvs_common::abi::{
-    Address, Forward, LOCAL_ADDRESSES, LocalAddress, POOL_HEAD, PortKey, Ports, ServiceId, dest_flags, dest_slot,
+    Address, LOCAL_ADDRESSES, LocalAddress, Mode, POOL_HEAD, PortKey, Ports, ServiceId, dest_flags, dest_slot,
 };
 
 use super::convert;
+use super::error::failed;
 use super::mapped::{field, put};
-use super::plane::Plane;
+use super::plane::{Plane, absent};
 use super::pod::Pod;
 use super::slots::{GRACE, Slots};
 use crate::director;
 use crate::rules::{Family, LocalEntry};
 
 /// The slot whose pool is that of services without one of their own; it is no service.
-pub const DEFAULT: ServiceId = 0;
+pub const DEFAULT: ServiceId = ServiceId::NONE;
 
 /// Ports that the host gives out for its own connections where it has an address.
 #[derive(Clone, Copy, Debug)]
@@ -76,7 +77,6 @@ impl Plane {
 
     /// Stages other addresses for a pool.
     pub fn write_pool(&mut self, id: ServiceId, addresses: &[IpAddr], slots: &mut Slots) -> director::Result<()> {
-        let failed = super::services::failed;
         let mut place = 0;
         if !addresses.is_empty() {
             let (v4, v6): (Vec<IpAddr>, Vec<IpAddr>) = addresses.iter().partition(|address| address.is_ipv4());
@@ -123,7 +123,7 @@ impl Plane {
     /// What follows from pools that have come into force: which addresses are in any, and what the host does with them.
     pub fn settle_locals(&mut self) -> Result<()> {
         let mut pools = vec![0u32; LOCAL_ADDRESSES as usize];
-        for id in 0..self.settings().services_used {
+        for id in (0..self.settings().services_used).map(ServiceId::new) {
             if id == DEFAULT || self.is_present(id) {
                 for at in self.pool(id)? {
                     if let Some(count) = pools.get_mut(at as usize) {
@@ -169,15 +169,12 @@ impl Plane {
         }
         let settings = self.settings();
         let mut known = HashSet::new();
-        for id in 1..settings.dests_used {
+        for id in settings.dest_slots() {
             let config = self.dest_config(id);
             let idle = self.idle.get(id);
             let recent = idle.is_idle() && idle.age(settings.now_ns) <= GRACE;
             let may_be_used = config.flags & dest_flags::AVAILABLE != 0 || recent;
-            if config.forward == Forward::FullNat as u8
-                && field!(self.dests, id, slot) == dest_slot::USED
-                && may_be_used
-            {
+            if config.forward == Mode::FULLNAT && field!(self.dests, id, slot) == dest_slot::USED && may_be_used {
                 known.insert((field!(self.dests, id, address), field!(self.dests, id, port)));
             }
         }
@@ -195,7 +192,7 @@ impl Plane {
         for key in keys {
             // One that is not there any more is what was wanted.
             if map.get(&key, 0).is_ok_and(|ports| gone(&key.0, &ports.0)) {
-                map.remove(&key).or_else(|error| if super::plane::absent(&error) { Ok(()) } else { Err(error) })?;
+                map.remove(&key).or_else(|error| if absent(&error) { Ok(()) } else { Err(error) })?;
             }
         }
         Ok(())

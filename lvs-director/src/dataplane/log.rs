@@ -3,96 +3,67 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use anyhow::{Context, Result, bail};
 use aya::programs::SchedClassifier;
 use aya_log::EbpfLogger;
-use clap::ValueEnum;
 use log::{Log, Metadata, Record};
 use lvs_common::abi::DestId;
 use lvs_common::exit::{EXITS, OPENED};
-use tokio::io::unix::AsyncFd;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-use super::bpffs::Directory;
-use super::convert;
 use super::plane::Plane;
-use crate::rules::Protocol;
-
-/// From which level on lines are written. Decided when the data plane is loaded; off, the log costs nothing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
-pub enum LogLevel {
-    /// Nothing
-    #[default]
-    Off,
-    /// Packets dropped for want of room, a route, or the kernel's help
-    Error,
-    /// Every packet that is dropped
-    Warn,
-    /// New connections, and packets answered with an ICMP error
-    Info,
-    /// Packets for a service that are left to the stack
-    Debug,
-    /// Every packet
-    Trace,
-}
-
-impl LogLevel {
-    /// All of them.
-    const ALL: [LogLevel; 6] = [Self::Off, Self::Error, Self::Warn, Self::Info, Self::Debug, Self::Trace];
-
-    /// Its number, as aya-log has it.
-    pub fn number(self) -> u8 {
-        self as u8
-    }
-
-    /// Its name.
-    pub fn name(self) -> &'static str {
-        ["off", "error", "warn", "info", "debug", "trace"][self as usize]
-    }
-
-    /// That of a loaded data plane.
-    pub fn of(directory: &Directory) -> Self {
-        let is_noted = |level: &LogLevel| directory.path().join(format!("log-{}", level.name())).exists();
-        Self::ALL.into_iter().find(is_noted).unwrap_or_default()
-    }
-}
+use super::{convert, devices, pins};
+use crate::rules::{LogLevel, Protocol};
 
 /// Prints the lines of this network namespace's data plane as they are written, until the process is told to end.
 pub fn follow(plane: Plane) -> Result<()> {
-    if LogLevel::of(&plane.directory) == LogLevel::Off {
+    if pins::log_level(&plane.directory) == LogLevel::Off {
         bail!("the data plane was loaded without a log: `lvsadm unload`, then `lvsadm attach --log info`");
     }
     let program = SchedClassifier::from_pin(plane.directory.path().join("lvs_log"))?;
     let id = program.info()?.id();
-    let printer = Printer { devices: devices(), servers: servers(&plane) };
+    let printer = Printer { devices: names(), servers: servers(&plane) };
     // The lock goes with the plane: other commands work beside this one.
     drop(plane);
-    let logger = EbpfLogger::init_from_id_with_logger(id, printer).context("cannot open the log")?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        // SAFETY: the logger keeps its descriptor open for as long as it lives, and never gives it away.
-        let mut logger = unsafe { AsyncFd::register(logger) }?;
-        loop {
-            tokio::select! {
-                ready = logger.readable_mut() => {
-                    let mut ready = ready?;
-                    ready.get_inner_mut().flush();
-                    ready.clear_ready();
-                }
-                stopped = tokio::signal::ctrl_c() => return stopped.context("cannot wait for the end"),
-            }
+    let mut logger = EbpfLogger::init_from_id_with_logger(id, printer).context("cannot open the log")?;
+    let stop = stop_signal().context("cannot wait for the end")?;
+    // SAFETY: the logger keeps its descriptor open for as long as it lives, which is longer than the loop below.
+    let lines = unsafe { BorrowedFd::borrow_raw(logger.as_raw_fd()) };
+    let mut wait = [PollFd::new(lines, PollFlags::POLLIN), PollFd::new(stop.as_fd(), PollFlags::POLLIN)];
+    loop {
+        match poll(&mut wait, PollTimeout::NONE) {
+            Err(Errno::EINTR) => continue,
+            result => result.context("cannot wait for the log")?,
+        };
+        if wait[1].any().unwrap_or_default() {
+            return Ok(());
         }
-    })
+        logger.flush();
+    }
 }
 
-fn devices() -> HashMap<u32, String> {
-    let all = super::devices::all().unwrap_or_default();
+/// A descriptor that becomes readable at an interrupt (SIGINT), which does not end the process any more.
+fn stop_signal() -> Result<SignalFd> {
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGINT);
+    signals.thread_block()?;
+    Ok(SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC)?)
+}
+
+/// The names of all devices by their indices.
+fn names() -> HashMap<u32, String> {
+    let all = devices::all().unwrap_or_default();
     all.into_iter().map(|device| (device.index, device.name)).collect()
 }
 
 /// Addresses and ports of all real servers, as they are when the log is opened.
 fn servers(plane: &Plane) -> HashMap<DestId, (IpAddr, u16)> {
-    let all = 1..plane.settings().dests_used;
+    let all = plane.settings().dest_slots();
     all.map(|id| {
         let key = convert::dest_key(&plane.dests.get(id));
         (id, (key.address, key.port))
@@ -142,7 +113,7 @@ impl Printer {
             Some((address, if named.is_some() { port } else { 0 }))
         };
         let (from, to) = (end()?, end()?);
-        let event = match (event, self.servers.get(&dest)) {
+        let event = match (event, self.servers.get(&DestId::new(dest))) {
             (OPENED, Some(server)) => format!("new connection to {}", Endpoint(*server)),
             (OPENED, None) => "new connection".to_owned(),
             (exit, _) => EXITS.get(exit as usize)?.0.to_owned(),
@@ -184,7 +155,7 @@ mod tests {
     fn lines_are_told_in_words() {
         let printer = Printer {
             devices: HashMap::from([(3, "eth0".to_owned())]),
-            servers: HashMap::from([(7, ("192.168.122.101".parse().unwrap(), 80))]),
+            servers: HashMap::from([(DestId::new(7), ("192.168.122.101".parse().unwrap(), 80))]),
         };
         let line = |text: &str| printer.read(text).map(|line| line.to_string());
         assert_eq!(

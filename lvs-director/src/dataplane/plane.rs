@@ -11,16 +11,14 @@ use aya_obj::generated::bpf_map_type;
 use lvs_common::abi::{
     Bucket, Connection, Counters, DestConfig, DestId, Destination, Device, EngineData, EngineKey, FwmarkKey, Idle,
     LocalAddress, MarkRule, Rates, RosterPart, Service, ServiceConfig, ServiceId, ServiceKey, Settings, Switch, Watch,
-    dest_flags,
 };
-
 use lvs_common::exit::EXITS;
 
 use super::bpffs::Directory;
 use super::layout;
 use super::mapped::{Mapped, field, put};
 use super::pod::Pod;
-use super::slots;
+use super::sizes;
 use super::syscall;
 
 /// What persistence engines keyed templates with.
@@ -34,21 +32,21 @@ pub struct Plane {
     pub(super) settings: Mapped<Settings>,
     pub(super) watch: Mapped<Watch>,
     pub(super) marks: Mapped<MarkRule>,
-    pub(super) services: Mapped<Service>,
-    pub(super) dests: Mapped<Destination>,
-    pub(super) idle: Mapped<Idle>,
+    pub(super) services: Mapped<Service, ServiceId>,
+    pub(super) dests: Mapped<Destination, DestId>,
+    pub(super) idle: Mapped<Idle, DestId>,
     pub(super) counters: Mapped<Counters>,
-    pub(super) dest_rates: Mapped<Rates>,
-    pub(super) service_rates: Mapped<Rates>,
+    pub(super) dest_rates: Mapped<Rates, DestId>,
+    pub(super) service_rates: Mapped<Rates, ServiceId>,
     pub(super) buckets4: Mapped<Bucket>,
     pub(super) buckets6: Mapped<Bucket>,
     pub(super) conns4: Mapped<Connection<u32>>,
     pub(super) conns6: Mapped<Connection<[u32; 4]>>,
     /// Opened for a listing that needs it; `None` if it cannot be.
     engines: OnceCell<Option<Engines>>,
-    pub(super) service4: HashMap<MapData, Pod<ServiceKey<u32>>, ServiceId>,
-    pub(super) service6: HashMap<MapData, Pod<ServiceKey<[u32; 4]>>, ServiceId>,
-    pub(super) fwmarks: HashMap<MapData, Pod<FwmarkKey>, ServiceId>,
+    pub(super) service4: HashMap<MapData, Pod<ServiceKey<u32>>, Pod<ServiceId>>,
+    pub(super) service6: HashMap<MapData, Pod<ServiceKey<[u32; 4]>>, Pod<ServiceId>>,
+    pub(super) fwmarks: HashMap<MapData, Pod<FwmarkKey>, Pod<ServiceId>>,
     pub(super) locals: Mapped<LocalAddress>,
     devices: Mapped<Device>,
     pub(super) rosters: Mapped<RosterPart>,
@@ -59,16 +57,16 @@ pub struct Plane {
     pub(super) rosters_due: BTreeSet<ServiceId>,
     /// While changes are staged, so that their epoch is the next one: how many slots of services and destinations were
     /// used before.
-    staging: Option<(u32, u32)>,
+    pub(super) staging: Option<(u32, u32)>,
 }
 
 /// `BPF_F_INNER_MAP` and `BPF_F_MMAPABLE`: tables of a map of maps may differ in size, and are filled in memory.
 const INNER: u32 = 1 << 12 | 1 << 10;
 
-/// A slot of a scheduler's table; elements of an array stand at multiples of eight bytes.
+/// A slot of a table, a scheduler's or of local addresses; elements of an array stand at multiples of eight bytes.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(8))]
-struct Slot(DestId);
+struct Slot(u32);
 
 fn hash<K: aya::Pod, V: aya::Pod>(directory: &Path, name: &str) -> Result<HashMap<MapData, K, V>> {
     let context = || format!("cannot open map {name}");
@@ -78,15 +76,15 @@ fn hash<K: aya::Pod, V: aya::Pod>(directory: &Path, name: &str) -> Result<HashMa
 }
 
 impl Plane {
-    /// Opens the pinned maps; `None` if nothing is loaded in this network namespace.
-    pub fn open(directory: Directory) -> Result<Result<Plane, Directory>> {
+    /// Opens the pinned maps as they are; gives the directory back if nothing is loaded in this network namespace.
+    pub(super) fn map(directory: Directory) -> Result<Result<Plane, Directory>> {
         let path = directory.path();
         match std::fs::metadata(path.join("SETTINGS")) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Err(directory)),
             other => other.context("cannot look into the directory of pins")?,
         };
         layout::check(&path)?;
-        let mut plane = Plane {
+        Ok(Ok(Plane {
             settings: Mapped::open(&path.join("SETTINGS"))?,
             watch: Mapped::open(&path.join("WATCH"))?,
             marks: Mapped::open(&path.join("MARKS"))?,
@@ -112,9 +110,7 @@ impl Plane {
             rosters_due: BTreeSet::new(),
             directory,
             staging: None,
-        };
-        plane.recover()?;
-        Ok(Ok(plane))
+        }))
     }
 
     /// The settings.
@@ -170,54 +166,6 @@ impl Plane {
         self.now() + u64::from(self.is_staging())
     }
 
-    /// Forgets everything staged.
-    pub fn abandon(&mut self) -> Result<()> {
-        self.tables_due.clear();
-        self.rosters_due.clear();
-        let Some((services, dests)) = self.staging.take() else { return Ok(()) };
-        self.recover()?;
-        // The slots beyond were never in force.
-        self.set(|s| {
-            s.idle_dests = s.idle_dests.saturating_sub(s.dests_used - dests);
-            (s.services_used, s.dests_used) = (services, dests);
-        });
-        Ok(())
-    }
-
-    /// Forgets what is staged, by this process or by one that died.
-    fn recover(&mut self) -> Result<()> {
-        let settings = self.settings();
-        if settings.staged == 0 {
-            return Ok(());
-        }
-        let epoch = settings.epoch;
-        // Service 0 is none, but has the default pool of local addresses.
-        for id in 0..settings.services_used {
-            let switch = field!(self.services, id, switch);
-            if switch.pending(epoch) {
-                put!(self.services, id, switch, Switch::at(epoch, switch.copy(epoch)));
-            }
-        }
-        let mut idle = 0;
-        for id in 1..settings.dests_used {
-            let switch = field!(self.dests, id, switch);
-            if switch.pending(epoch) {
-                put!(self.dests, id, switch, Switch::at(epoch, switch.copy(epoch)));
-            }
-            let available = self.dest_config(id).flags & dest_flags::AVAILABLE != 0;
-            idle += u32::from(!available);
-            // What was to be deleted is not, and what was to be revived is deleted still.
-            match (available, self.idle.get(id).is_idle()) {
-                (true, true) => self.idle.set(id, Idle::default()),
-                (false, false) => self.idle.set(id, Idle::at(settings.now_ns, slots::key(&slots::key_of(self, id)))),
-                _ => {}
-            }
-        }
-        self.recover_mark_rules(epoch);
-        self.set(|s| (s.staged, s.idle_dests) = (0, idle));
-        self.sweep_index()
-    }
-
     /// A service's configuration.
     pub fn service_config(&self, id: ServiceId) -> ServiceConfig {
         let switch = field!(self.services, id, switch);
@@ -264,19 +212,19 @@ impl Plane {
     pub fn counted(&self, id: DestId) -> Counters {
         let stride = self.dests.count();
         let cpus = self.counters.count() / stride;
-        (0..cpus).fold(Counters::default(), |sum, cpu| sum.plus(self.counters.get(cpu * stride + id)))
+        (0..cpus).fold(Counters::default(), |sum, cpu| sum.plus(self.counters.get(cpu * stride + id.get())))
     }
 
     /// Puts new tables, of schedulers' slots or of local addresses, into places, which no configuration in force refers to. All at once, because the kernel
     /// waits for the programs that run meanwhile.
-    pub fn put_tables(&mut self, tables: &[(u32, Vec<DestId>)]) -> Result<()> {
+    pub fn put_tables(&mut self, tables: &[(u32, Vec<u32>)]) -> Result<()> {
         let context = "cannot make a table";
-        let (array, word) = (bpf_map_type::BPF_MAP_TYPE_ARRAY as u32, size_of::<DestId>() as u32);
+        let (array, word) = (bpf_map_type::BPF_MAP_TYPE_ARRAY as u32, size_of::<u32>() as u32);
         let mut arrays = Vec::with_capacity(tables.len());
         for (_, slots) in tables {
             let kind = aya_obj::Map::new_from_params(array, word, word, slots.len() as u32, INNER);
             let table = Mapped::<Slot>::of(MapData::create(kind, "slots", None).context(context)?).context(context)?;
-            slots.iter().enumerate().for_each(|(at, dest)| table.set(at as u32, Slot(*dest)));
+            slots.iter().enumerate().for_each(|(at, word)| table.set(at as u32, Slot(*word)));
             arrays.push(table);
         }
         let places: Vec<u32> = tables.iter().map(|(place, _)| *place).collect();
@@ -327,7 +275,7 @@ impl Plane {
 
     /// Whether it is as large as if it had been loaded for so many connections.
     pub fn has_room_for(&self, connections: u32) -> bool {
-        super::load::buckets(connections) == self.buckets4.count()
+        sizes::buckets(connections) == self.buckets4.count()
     }
 
     /// How many tables there can be.

@@ -3,7 +3,7 @@
 use anyhow::{Error, anyhow};
 use aya::programs::ProgramError;
 
-use super::load::kernel_release;
+use super::kernel::kernel_release;
 
 /// What became of loading program `name`. The verifier's log, thousands of lines that end in the reason, is printed if
 /// `log` says so.

@@ -6,12 +6,6 @@ use lvs_common::sched::roster::{self, SHORT};
 use super::mapped::field;
 use super::plane::Plane;
 
-/// Places for parts of the rosters of so many destinations. A destination is on two at most: one that is in force, and the
-/// one before or after it.
-pub const fn places(destinations: u32) -> u32 {
-    destinations / 5 * 3 + 2
-}
-
 impl Plane {
     /// Stages the rosters that changes made necessary, each once for however many changes. Where there is no room for one,
     /// packets walk along the list, which takes longer.
@@ -36,7 +30,8 @@ impl Plane {
     /// services' does.
     fn free_places(&self, id: ServiceId, parts: usize) -> Vec<u32> {
         let count = self.rosters.count();
-        let begin = 1 + (u64::from(id) * u64::from(count) / u64::from(self.services.count())) as u32 % (count - 1);
+        let begin =
+            1 + (u64::from(id.get()) * u64::from(count) / u64::from(self.services.count())) as u32 % (count - 1);
         let places = (begin..count).chain(1..begin).filter(|place| self.is_free(*place));
         let places: Vec<u32> = places.take(parts).collect();
         if places.len() == parts { places } else { Vec::new() }
@@ -46,7 +41,7 @@ impl Plane {
     /// before the last switch, as a packet may have begun then.
     fn is_free(&self, place: u32) -> bool {
         let RosterPart { service, first, ordinal, .. } = self.rosters.get(place);
-        if service == 0 {
+        if service.is_none() {
             return true;
         }
         let (switch, config) = (field!(self.services, service, switch), field!(self.services, service, config));
@@ -57,19 +52,5 @@ impl Plane {
                 || config.roster != first
                 || ordinal as usize >= roster::parts(config.dest_count as usize)
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn there_are_places_for_two_rosters_of_every_destination() {
-        const DESTINATIONS: u32 = 131_072;
-        for servers in SHORT + 1..2000 {
-            let parts = DESTINATIONS / servers * roster::parts(servers as usize) as u32;
-            assert!(2 * parts < places(DESTINATIONS), "{servers} servers");
-        }
     }
 }

@@ -5,10 +5,12 @@ use std::net::IpAddr;
 
 use lvs_common::abi::Sysctls;
 
-use super::{Director, Error, Result, Wanted};
+use super::check;
+use super::contract::{Director, Result, Wanted};
+use super::error::Error;
 use crate::rules::{
     Connection, Destination, DestinationEntry, DestinationKey, LocalEntry, Mark, Rates, Service, ServiceEntry,
-    ServiceKey, Statistics, Timeouts, check,
+    ServiceKey, Statistics, Timeouts,
 };
 
 /// A director in memory, for tests and for rules that are only looked at. Counters, rates and connections are what

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{PersistenceEngine, Protocol};
+use super::service::{PersistenceEngine, Protocol};
 
 /// A connection, or a persistence template, as it is listed.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use lvs_common::abi::Forward;
 use lvs_common::abi::tunnel::TunnelKind;
 
-use super::Family;
+use super::service::Family;
 
 /// What tells one destination of a service from another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use lvs_common::abi::Address;
 use lvs_common::marks::prefix;
 
-use super::{Family, Protocol};
+use super::service::{Family, Protocol};
 
 /// Every port, and packets without one.
 pub const EVERY_PORT: (u16, u16) = (0, u16::MAX);

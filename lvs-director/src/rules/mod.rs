@@ -1,21 +1,21 @@
 //! The model of what a director is told and what it tells: virtual services, destinations, connections, counters.
 //!
 //! Everything here is plain data and pure functions; addresses are [`std::net::IpAddr`] and ports host order.
-//! [`check`] holds what the kernel's IPVS refuses, so every [`Director`](crate::director::Director) refuses the same.
 
-pub mod check;
 mod connection;
 mod destination;
 mod device;
 mod kernel;
 mod lines;
 mod local;
+mod log_level;
 mod mark;
 mod rule;
 mod scheduler;
 mod service;
 mod statistics;
 mod sysctls;
+mod timeouts;
 
 pub use connection::Connection;
 pub use destination::{Destination, DestinationKey, Tunnel};
@@ -23,11 +23,13 @@ pub use device::{AttachMode, Attached};
 pub use kernel::{hash_order, header};
 pub use lines::words;
 pub use local::LocalEntry;
+pub use log_level::LogLevel;
 pub use mark::{EVERY_PORT, Mark, MarkChange, Prefix, Traffic, mark, ports};
 pub use rule::{Change, Rule, RuleKey, difference};
 pub use scheduler::{
     flag_by_name, flag_names, flags_of, scheduler_by_name, scheduler_by_number, scheduler_name, traits,
 };
-pub use service::{Family, Netmask, PersistenceEngine, Protocol, Service, ServiceKey};
-pub use statistics::{DestinationEntry, Rates, ServiceEntry, Statistics, Timeouts};
+pub use service::{Edit, Family, Netmask, OwnEdits, PersistenceEngine, Protocol, Service, ServiceKey};
+pub use statistics::{DestinationEntry, Rates, ServiceEntry, Statistics};
 pub use sysctls::{AUTOMATIC, SYSCTL_PREFIX, SYSCTLS, Sysctl, SysctlName, consistent, explained, sysctl};
+pub use timeouts::Timeouts;

@@ -4,14 +4,18 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use super::{Attached, Destination, DestinationKey, Mark, Service, ServiceKey, Timeouts, Traffic};
+use super::destination::{Destination, DestinationKey};
+use super::device::Attached;
+use super::mark::{Mark, Traffic};
+use super::service::{Service, ServiceKey};
+use super::timeouts::Timeouts;
 
 /// One thing that is configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rule {
     /// `--set`
     Timeouts(Timeouts),
-    /// `sysctl NAME=VALUE`, by its name in [`SYSCTLS`](super::SYSCTLS).
+    /// `sysctl NAME=VALUE`, by its name in [`SYSCTLS`](super::sysctls::SYSCTLS).
     Sysctl(&'static str, u32),
     /// `attach`: a device that is attached.
     Device(String, Attached),
@@ -94,7 +98,7 @@ mod tests {
     use super::*;
     use lvs_common::abi::{Forward, Scheduler};
 
-    use crate::rules::Protocol;
+    use crate::rules::service::Protocol;
 
     fn service(host: u8, scheduler: Scheduler) -> Rule {
         let key = ServiceKey::Address { protocol: Protocol::Tcp, address: [192, 0, 2, host].into(), port: 80 };

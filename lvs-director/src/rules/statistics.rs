@@ -2,7 +2,8 @@
 
 pub use lvs_common::abi::Counters as Statistics;
 
-use super::{Destination, Service};
+use super::destination::Destination;
+use super::service::Service;
 
 /// Estimated rates, each per second.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,15 +48,4 @@ pub struct DestinationEntry {
     pub statistics: Statistics,
     /// Its rates, if asked for.
     pub rates: Rates,
-}
-
-/// The timeouts ipvsadm knows, in seconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Timeouts {
-    /// TCP, established.
-    pub tcp: u32,
-    /// TCP after a FIN.
-    pub tcp_fin: u32,
-    /// UDP.
-    pub udp: u32,
 }

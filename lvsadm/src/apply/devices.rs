@@ -121,7 +121,8 @@ pub fn line(name: &str, attached: Attached) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dataplane::{Loading, LogLevel, Sizes};
+    use crate::dataplane::{Loading, Sizes};
+    use crate::rules::LogLevel;
 
     fn defaults(devices: &[&str]) -> Defaults {
         Defaults {

@@ -8,11 +8,11 @@ use lvs_common::abi::Sysctls;
 use super::devices::{self, Device};
 use crate::change;
 use crate::dataplane::Defaults;
-use crate::dataplane::LogLevel;
 use crate::director::{Director, Error, MemoryDirector, rules};
 use crate::grammar::subcommands::{self, Sub};
 use crate::grammar::{self, Command, Dialect, Failure};
 use crate::names::Names;
+use crate::rules::LogLevel;
 use crate::rules::{
     AttachMode, MarkChange, Rule, RuleKey, SYSCTLS, SysctlName, Timeouts, Traffic, consistent, sysctl, words,
 };

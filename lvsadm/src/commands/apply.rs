@@ -10,7 +10,7 @@ use super::print;
 use crate::apply::devices::{self, Device};
 use crate::apply::file::{Mistake, Script};
 use crate::apply::{Refused, carry_out};
-use crate::dataplane::{self, Defaults, Loading, LogLevel, Plane, PlaneDirector};
+use crate::dataplane::{self, Defaults, Loading, Plane, PlaneDirector};
 use crate::director::{MemoryDirector, rules};
 use crate::names::SystemNames;
 use crate::render;
@@ -86,7 +86,7 @@ fn otherwise(script: &Script, plane: &Plane) -> Vec<Mistake> {
     {
         add(line, format!("room for {} connections", plane.sizes().0), connections.to_string());
     }
-    let log = LogLevel::of(&plane.directory);
+    let log = dataplane::log_level(&plane.directory);
     if let Some((line, level)) = level
         && level != log
     {
@@ -139,7 +139,7 @@ pub fn save() -> Result<()> {
         bail!("nothing is loaded in this network namespace");
     };
     let defaults = Defaults::read()?;
-    let (usual, log) = (defaults.loading, LogLevel::of(&plane.directory));
+    let (usual, log) = (defaults.loading, dataplane::log_level(&plane.directory));
     let mut options = String::new();
     if !plane.has_room_for(usual.sizes.connections) {
         options += &format!(" --conns {}", plane.sizes().0);

@@ -3,12 +3,12 @@
 use anyhow::{Result, bail};
 
 use crate::dataplane::Defaults;
-use crate::dataplane::{self, LogLevel};
+use crate::dataplane::{self};
 
 /// Attaches to devices, loading the data plane first where it is not.
 pub fn attach(with: &Defaults) -> Result<()> {
     let mut plane = dataplane::open_or_load(with.loading)?;
-    let log = LogLevel::of(&plane.directory);
+    let log = dataplane::log_level(&plane.directory);
     if log < with.loading.log {
         bail!(
             "the data plane is loaded with its log {}: `lvsadm unload` first, as the level is decided when it is loaded",

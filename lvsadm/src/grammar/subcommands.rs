@@ -7,9 +7,9 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use crate::dataplane::LogLevel;
-use crate::rules::AttachMode;
-use crate::session::is_ipvsadm;
+use super::choice;
+use super::dialect::Dialect;
+use crate::rules::{AttachMode, LogLevel};
 
 pub use drain::DrainArgs;
 pub use mark::{MarkAction, TrafficArgs};
@@ -32,13 +32,13 @@ pub enum Sub {
         #[arg(long = "dev", value_name = "DEVICE")]
         devices: Vec<String>,
         /// How to attach: auto, unless LVS_MODE says otherwise
-        #[arg(long, value_enum)]
+        #[arg(long, value_parser = choice::attach_mode())]
         mode: Option<AttachMode>,
         /// Most connections at a time
         #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
         conns: Option<u32>,
         /// From which level on the data plane writes a log, for `lvsadm log`; decided when it is loaded
-        #[arg(long, value_enum, value_name = "LEVEL")]
+        #[arg(long, value_parser = choice::log_level(), value_name = "LEVEL")]
         log: Option<LogLevel>,
         /// Show the kernel's whole log of a program that it refuses
         #[arg(long)]
@@ -128,7 +128,7 @@ pub enum Sub {
 pub fn parse(argv: &[&str]) -> Option<Result<Sub, clap::Error>> {
     let (program, word) = (argv.first()?, argv.get(1)?);
     let name = program.rsplit('/').next().unwrap_or(program);
-    let own = !is_ipvsadm(name) && !word.is_empty() && !word.starts_with('-');
+    let own = Dialect::of(name) == Dialect::Own && !word.is_empty() && !word.starts_with('-');
     own.then(|| Cli::try_parse_from(argv).map(|cli| cli.sub))
 }
 

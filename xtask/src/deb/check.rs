@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 
-use super::Packages;
+use super::package::Packages;
 use crate::build;
 use crate::process::{announce, as_root, host_cargo, run as run_program, target_dir};
 

@@ -2,6 +2,7 @@
 
 use clap::{Args, Subcommand};
 
+use crate::grammar::choice;
 use crate::rules::{self, EVERY_PORT, Family, Mark, MarkChange, Prefix, Protocol, Traffic};
 
 /// What to do with the classification rules.
@@ -39,7 +40,7 @@ pub enum MarkAction {
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
 pub struct TrafficArgs {
     /// Of this protocol. Without: of any of them
-    #[arg(long, value_enum)]
+    #[arg(long, value_parser = choice::protocol())]
     protocol: Option<Protocol>,
     /// To these addresses
     #[arg(long, value_name = "ADDRESS[/LENGTH]", value_parser = Prefix::parse)]

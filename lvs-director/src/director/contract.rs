@@ -1,19 +1,14 @@
-//! What the command line needs of a director, whatever it is made of.
+//! The [`Director`] trait: the operations of a director and the errors they have in common.
 
 use std::net::IpAddr;
 
 use lvs_common::abi::Sysctls;
 
+use super::error::Error;
 use crate::rules::{
     Connection, Destination, DestinationKey, LocalEntry, Mark, Rule, SYSCTLS, Service, ServiceEntry, ServiceKey,
     Timeouts,
 };
-
-mod error;
-mod memory;
-
-pub use error::{Error, Operation};
-pub use memory::MemoryDirector;
 
 /// What a director answers.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -31,7 +26,7 @@ pub struct Wanted {
 
 /// A director: the table of virtual services and their destinations, and what became of it.
 ///
-/// The operations are the kernel's, and so are the errors: implementations apply [`crate::rules::check`] after they
+/// The operations are the kernel's, and so are the errors: implementations apply [`super::check`] after they
 /// looked up what must exist and before they look for what must not.
 pub trait Director {
     /// Adds a service. [`Error::Exists`] if there is one of its key.

@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use lvs_common::abi::Forward;
 
-use super::{Destination, Family, ServiceKey};
-use crate::director::Error;
+use super::error::Error;
+use crate::rules::{Destination, Family, Netmask, Service, ServiceKey};
 
 /// Greatest weight and threshold: the kernel's are signed.
 const GREATEST: u32 = i32::MAX as u32;
@@ -45,8 +45,7 @@ pub fn local_address(address: IpAddr) -> Result<(), Error> {
 }
 
 /// Whether a service's family and netmask fit.
-pub fn service(service: &super::Service) -> Result<(), Error> {
-    use super::Netmask;
+pub fn service(service: &Service) -> Result<(), Error> {
     match (service.key.family(), service.netmask) {
         (Family::V4, Netmask::V4(_)) | (Family::V6, Netmask::V6(1..=128)) => Ok(()),
         _ => Err(Error::Invalid),

@@ -1,0 +1,10 @@
+//! What the command line needs of a director, whatever it is made of.
+
+pub mod check;
+mod contract;
+mod error;
+mod memory;
+
+pub use contract::{Director, Result, Wanted, rules};
+pub use error::{Error, Operation};
+pub use memory::MemoryDirector;
