@@ -1,19 +1,18 @@
 //! XDP features of drivers, asked of the kernel's `netdev` netlink family (Linux 6.3).
 
 use std::collections::HashMap;
-use std::os::fd::{AsRawFd, OwnedFd};
 
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send, socket,
-};
+use netlink_packet_core::DefaultNla;
 
-use crate::netlink;
+use crate::netlink::{self, GENERIC, Message};
 
 /// `NETDEV_XDP_ACT_*`: basic actions, redirecting away, taking redirected frames.
 const BASIC: u64 = 1;
 const REDIRECT: u64 = 2;
 const XMIT: u64 = 4;
 
+/// Bytes of `struct genlmsghdr`.
+const HEADER: usize = 4;
 /// Generic netlink's controller: family, command, attributes.
 const CONTROLLER: u16 = 0x10;
 const GET_FAMILY: u8 = 3;
@@ -52,59 +51,20 @@ pub fn is_virtual(name: &str) -> bool {
 }
 
 fn ask() -> Option<Features> {
-    let flags = SockFlag::SOCK_CLOEXEC;
-    let generic = SockProtocol::NetlinkGeneric;
-    let socket = socket(AddressFamily::Netlink, SockType::Raw, flags, generic).ok()?;
-    bind(socket.as_raw_fd(), &NetlinkAddr::new(0, 0)).ok()?;
-    let name = attribute(FAMILY_NAME, b"netdev\0");
-    let answer = request(&socket, CONTROLLER, GET_FAMILY, 0, &name)?;
-    let id = answer.first().and_then(|message| netlink::attribute(message, FAMILY_ID))?;
-    let family = u16::from_ne_bytes(id.get(..2)?.try_into().ok()?);
-    let devices = request(&socket, family, DEVICE_GET, libc::NLM_F_DUMP as u16, &[])?;
-    let read = |message: &Vec<u8>| {
-        let index = u32::from_ne_bytes(netlink::attribute(message, DEVICE_IFINDEX)?.get(..4)?.try_into().ok()?);
-        let bits = u64::from_ne_bytes(netlink::attribute(message, DEVICE_XDP_FEATURES)?.get(..8)?.try_into().ok()?);
+    let name = DefaultNla::new(FAMILY_NAME, b"netdev\0".to_vec());
+    let answer = netlink::get(GENERIC, Message::new(CONTROLLER, &header(GET_FAMILY), &[name])).ok()?;
+    let id = answer.first()?.attribute(HEADER, FAMILY_ID)?;
+    let family = u16::from_ne_bytes(id.try_into().ok()?);
+    let request = Message::new(family, &header(DEVICE_GET), &[] as &[DefaultNla]);
+    let read = |message: &Message| {
+        let index = u32::from_ne_bytes(message.attribute(HEADER, DEVICE_IFINDEX)?.try_into().ok()?);
+        let bits = u64::from_ne_bytes(message.attribute(HEADER, DEVICE_XDP_FEATURES)?.try_into().ok()?);
         Some((index, bits))
     };
-    Some(devices.iter().filter_map(read).collect())
+    Some(netlink::dump(GENERIC, request).ok()?.iter().filter_map(read).collect())
 }
 
-/// An attribute: length, type, value, padding.
-fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
-    let mut bytes = (4 + value.len() as u16).to_ne_bytes().to_vec();
-    bytes.extend(kind.to_ne_bytes());
-    bytes.extend(value);
-    bytes.resize(bytes.len().next_multiple_of(4), 0);
-    bytes
-}
-
-/// Sends a generic netlink request; the attributes of each message of the answer.
-fn request(socket: &OwnedFd, family: u16, command: u8, flags: u16, body: &[u8]) -> Option<Vec<Vec<u8>>> {
-    const HEADERS: usize = 16 + 4;
-    let mut message = (HEADERS as u32 + body.len() as u32).to_ne_bytes().to_vec();
-    message.extend(family.to_ne_bytes());
-    message.extend((libc::NLM_F_REQUEST as u16 | flags).to_ne_bytes());
-    message.extend([0; 8]);
-    message.extend([command, 1, 0, 0]);
-    message.extend(body);
-    send(socket.as_raw_fd(), &message, MsgFlags::empty()).ok()?;
-    let dump = flags != 0;
-    let mut answers = Vec::new();
-    let mut buffer = vec![0; 1 << 16];
-    loop {
-        let length = recv(socket.as_raw_fd(), &mut buffer, MsgFlags::empty()).ok()?;
-        let mut rest = buffer.get(..length)?;
-        while let Some(head) = rest.get(..16) {
-            let length = u32::from_ne_bytes(head[..4].try_into().ok()?) as usize;
-            match i32::from(u16::from_ne_bytes(head[4..6].try_into().ok()?)) {
-                libc::NLMSG_DONE => return Some(answers),
-                libc::NLMSG_ERROR => return None,
-                _ => answers.push(rest.get(HEADERS..length)?.to_vec()),
-            }
-            rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
-        }
-        if !dump {
-            return Some(answers);
-        }
-    }
+/// `struct genlmsghdr`: command, version, reserved.
+fn header(command: u8) -> [u8; HEADER] {
+    [command, 1, 0, 0]
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use aya::maps::{Array, Map, MapData, ProgramArray};
 use aya::programs::links::FdLink;
 use aya::programs::{Program, SchedClassifier, SkLookup, TestRun, TestRunOptions};
@@ -142,6 +142,7 @@ fn create(loading: &Loading) -> Result<Ebpf> {
     let cpus = aya::util::nr_cpus().map_err(|(_, error)| error).context("cannot count the CPUs")? as u32;
     let buckets = buckets(sizes.connections);
     let entries = buckets * WAYS;
+    let random = || getrandom::u64().map_err(|_| anyhow!("the kernel gave no random numbers"));
     let secret = random()?;
     let challenge_key = [random()?, random()?];
     let fib_source = u32::from(kernel_at_least(6, 7));
@@ -185,17 +186,6 @@ fn create(loading: &Loading) -> Result<Ebpf> {
         .map_max_entries("SCRATCH", cpus)
         .load(DIRECTOR)
         .context("the kernel refuses the data plane's maps")
-}
-
-/// A secret of the kernel's.
-fn random() -> Result<u64> {
-    let mut bytes = [0u8; 8];
-    // SAFETY: the buffer is as long as said.
-    let got = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
-    if got != 8 {
-        bail!("the kernel gave no random numbers");
-    }
-    Ok(u64::from_ne_bytes(bytes))
 }
 
 /// The program arrays, with their names. They lose their programs with their last reference, so they are pinned too.

@@ -3,42 +3,46 @@
 use std::net::IpAddr;
 
 use anyhow::{Context, Result};
+use lvs_director::netlink::{self, Message, NLM_F_CREATE, NLM_F_EXCL, ROUTE};
+use netlink_packet_route::address::{AddressAttribute, AddressMessage, AddressScope, CacheInfo};
+use netlink_packet_route::tc::{TcHandle, TcHeader, TcMessage};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::net::if_::if_nametoindex;
 
-use crate::netlink::Request;
-
-/// Parents of the filters of a clsact queueing discipline, which itself has `CLSACT` as handle and parent.
-const CLSACT: u32 = 0xffff_0000;
-const INGRESS: u32 = 0xffff_fff2;
-const EGRESS: u32 = 0xffff_fff3;
+/// The handle of a clsact queueing discipline, and the parents of its filters.
+const CLSACT: TcHandle = TcHandle { major: u16::MAX, minor: 0 };
+const INGRESS: TcHandle = TcHandle { major: u16::MAX, minor: TcHandle::MIN_INGRESS };
+const EGRESS: TcHandle = TcHandle { major: u16::MAX, minor: TcHandle::MIN_EGRESS };
 
 /// Adds the address to `lo` as a host's own: never announced, never chosen as the source of the host's own packets.
 pub fn add_to_loopback(address: IpAddr) -> Result<()> {
-    address_request(address, libc::RTM_NEWADDR, libc::NLM_F_CREATE | libc::NLM_F_EXCL)
+    let mut message = address_message(address)?;
+    if address.is_ipv6() {
+        // Preferred for 0 s keeps it from being chosen as a source; valid for ever.
+        let mut lifetimes = CacheInfo::default();
+        (lifetimes.ifa_preferred, lifetimes.ifa_valid) = (0, u32::MAX);
+        message.attributes.push(AddressAttribute::CacheInfo(lifetimes));
+    }
+    Ok(netlink::act(ROUTE, RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_EXCL)?)
 }
 
 /// Removes it.
 pub fn remove_from_loopback(address: IpAddr) -> Result<()> {
-    address_request(address, libc::RTM_DELADDR, 0)
+    Ok(netlink::act(ROUTE, RouteNetlinkMessage::DelAddress(address_message(address)?), 0)?)
 }
 
-fn address_request(address: IpAddr, kind: u16, flags: i32) -> Result<()> {
-    let (family, octets) = match address {
-        IpAddr::V4(v4) => (libc::AF_INET, v4.octets().to_vec()),
-        IpAddr::V6(v6) => (libc::AF_INET6, v6.octets().to_vec()),
+fn address_message(address: IpAddr) -> Result<AddressMessage> {
+    let (family, length) = match address {
+        IpAddr::V4(_) => (AddressFamily::Inet, 32),
+        IpAddr::V6(_) => (AddressFamily::Inet6, 128),
     };
-    let mut request = Request::new(kind, flags);
-    // struct ifaddrmsg: family, prefix length, flags, scope, index.
-    request.bytes(&[family as u8, octets.len() as u8 * 8, 0, libc::RT_SCOPE_HOST]);
-    request.bytes(&if_nametoindex("lo").context("there is no lo")?.to_ne_bytes());
-    request.attribute(libc::IFA_LOCAL, &octets);
-    request.attribute(libc::IFA_ADDRESS, &octets);
-    if address.is_ipv6() && kind == libc::RTM_NEWADDR {
-        // struct ifa_cacheinfo: preferred for 0 s keeps it from being chosen as a source, valid for ever.
-        let lifetimes = [0, u32::MAX, 0, 0];
-        request.attribute(libc::IFA_CACHEINFO, &lifetimes.map(u32::to_ne_bytes).concat());
-    }
-    request.send().map(drop)
+    let mut message = AddressMessage::default();
+    message.header.family = family;
+    message.header.prefix_len = length;
+    message.header.scope = AddressScope::Host;
+    message.header.index = if_nametoindex("lo").context("there is no lo")?;
+    message.attributes = vec![AddressAttribute::Local(address), AddressAttribute::Address(address)];
+    Ok(message)
 }
 
 /// Whether the device has a filter of ours (of the priority `decapsulation` uses) on ingress.
@@ -52,25 +56,25 @@ pub fn remove_unused_clsact(device: &str) -> Result<()> {
     if !filters(device, INGRESS)?.is_empty() || !filters(device, EGRESS)?.is_empty() {
         return Ok(());
     }
-    let mut request = Request::new(libc::RTM_DELQDISC, 0);
-    traffic_control(&mut request, device, CLSACT, 0xffff_fff1)?;
-    request.send().map(drop)
+    let message = traffic_control(device, CLSACT, TcHandle::CLSACT)?;
+    Ok(netlink::act(ROUTE, RouteNetlinkMessage::DelQueueDiscipline(message), 0)?)
 }
 
 /// The priorities of a device's filters; none if it has no clsact queueing discipline.
-fn filters(device: &str, parent: u32) -> Result<Vec<u32>> {
-    let mut request = Request::new(libc::RTM_GETTFILTER, libc::NLM_F_DUMP);
-    traffic_control(&mut request, device, 0, parent)?;
-    // The information word of a filter's struct tcmsg has its priority in the upper half.
-    let information = |message: Vec<u8>| Some(u32::from_ne_bytes(message.get(16..20)?.try_into().ok()?) >> 16);
-    Ok(request.send()?.into_iter().filter_map(information).collect())
+fn filters(device: &str, parent: TcHandle) -> Result<Vec<u32>> {
+    let message = traffic_control(device, TcHandle::UNSPEC, parent)?;
+    let answer = netlink::dump(ROUTE, RouteNetlinkMessage::GetTrafficFilter(message))?;
+    // The information word of a filter has its priority in the upper half.
+    let priority = |message: &Message| TcHeader::parse(&message.body).ok().map(|header| header.info >> 16);
+    Ok(answer.iter().filter_map(priority).collect())
 }
 
-/// Appends a `struct tcmsg`: family, index, handle, parent, information.
-fn traffic_control(request: &mut Request, device: &str, handle: u32, parent: u32) -> Result<()> {
+/// A message about a device's queueing disciplines or filters.
+fn traffic_control(device: &str, handle: TcHandle, parent: TcHandle) -> Result<TcMessage> {
     let index = if_nametoindex(device).with_context(|| format!("there is no device {device}"))?;
-    for word in [0, index, handle, parent, 0] {
-        request.bytes(&word.to_ne_bytes());
-    }
-    Ok(())
+    let mut message = TcMessage::default();
+    message.header.index = index as i32;
+    message.header.handle = handle;
+    message.header.parent = parent;
+    Ok(message)
 }
