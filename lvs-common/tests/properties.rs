@@ -89,7 +89,7 @@ proptest! {
     ) {
         let mut service = Service::new("wrr", &weights);
         let view = |service: &Service| -> Vec<(u32, bool)> {
-            service.order.iter().map(|&id| &service.servers[id as usize - 1]).map(|s| (s.weight, s.overloaded)).collect()
+            service.order.iter().map(|&id| &service.servers[id.get() as usize - 1]).map(|s| (s.weight, s.overloaded)).collect()
         };
         let start = wrr::State::unpack(service.state);
         let mut literal = Literal { dests: view(&service), last: None, threshold: start.threshold.into() };
@@ -112,9 +112,9 @@ proptest! {
                     service.steps.set(0);
                     let dest = service.pick(&PickKey::default());
                     prop_assert!(service.steps.get() as usize <= 2 * weights.len() + 1);
-                    prop_assert_eq!(dest, expected.map_or(0, |at| at_position(&service, at)));
+                    prop_assert_eq!(dest, expected.map_or(DestId::NONE, |at| at_position(&service, at)));
                     let state = wrr::State::unpack(service.state);
-                    prop_assert_eq!(state.last, literal.last.map_or(0, |at| at_position(&service, at)));
+                    prop_assert_eq!(state.last, literal.last.map_or(DestId::NONE, |at| at_position(&service, at)));
                     prop_assert_eq!(i64::from(state.threshold), literal.threshold);
                 },
             }
@@ -129,7 +129,7 @@ proptest! {
         let cycle: u32 = weights.iter().sum::<u32>() / gcd;
         let mut counts = vec![0; weights.len()];
         for _ in 0..cycle {
-            counts[service.pick(&PickKey::default()) as usize - 1] += gcd;
+            counts[service.pick(&PickKey::default()).get() as usize - 1] += gcd;
         }
         prop_assert_eq!(counts, weights);
     }
@@ -138,7 +138,7 @@ proptest! {
     fn rr_gives_every_usable_destination_one_pick_of_a_cycle(weights in weights(), skipped in 0..20usize) {
         let mut service = Service::new("rr", &weights);
         (0..skipped).for_each(|_| { service.pick(&PickKey::default()); });
-        let usable: Vec<DestId> = (1..).zip(&weights).filter(|(_, weight)| **weight > 0).map(|(id, _)| id).collect();
+        let usable: Vec<DestId> = (1..).zip(&weights).filter(|(_, weight)| **weight > 0).map(|(id, _)| DestId::new(id)).collect();
         let mut cycle: Vec<DestId> = usable.iter().map(|_| service.pick(&PickKey::default())).collect();
         cycle.sort_unstable();
         prop_assert_eq!(cycle, usable);
@@ -164,7 +164,7 @@ proptest! {
             }
             // The cost of each as a fraction, in the order of the list; the first of the cheapest must be picked.
             let best = service.order.iter().filter_map(|&id| {
-                let s = &service.servers[id as usize - 1];
+                let s = &service.servers[id.get() as usize - 1];
                 let overhead = f64::from(256 * s.active + s.inactive);
                 let delay = f64::from(s.active + 1);
                 let cost = match scheduler {
@@ -178,7 +178,7 @@ proptest! {
                 (!s.overloaded).then_some((id, cost))
             }).reduce(|best, other| if other.1 < best.1 { other } else { best });
             let pick = service.pick(&PickKey::default());
-            prop_assert_eq!(pick, best.map_or(0, |(id, _)| id), "{}", scheduler);
+            prop_assert_eq!(pick, best.map_or(DestId::NONE, |(id, _)| id), "{}", scheduler);
         }
     }
 
@@ -201,7 +201,7 @@ proptest! {
                 let key = PickKey { virt, random: *random, ..PickKey::default() };
                 let (dest, other) = (listed.pick(&key), rostered.pick(&key));
                 prop_assert_eq!(dest, other, "{}", scheduler);
-                if dest != 0 {
+                if dest.is_some() {
                     listed.bind_active(dest);
                     rostered.bind_active(dest);
                 }
@@ -212,21 +212,21 @@ proptest! {
     #[test]
     fn tables_have_no_empty_slot(weights in prop::collection::vec(0..200u32, 1..300)) {
         let dests = table_dests(&weights);
-        let mut slots = [0; sh::BUCKETS];
+        let mut slots = [DestId::NONE; sh::BUCKETS];
         sh::build(&dests, &mut slots);
-        prop_assert!(slots.iter().all(|slot| *slot != 0));
+        prop_assert!(slots.iter().all(|slot| slot.is_some()));
         dh::build(&dests, &mut slots);
-        prop_assert!(slots.iter().all(|slot| *slot != 0));
+        prop_assert!(slots.iter().all(|slot| slot.is_some()));
         let slots = maglev(&dests);
         let any = weights.iter().any(|weight| *weight > 0);
-        prop_assert!(slots.iter().all(|slot| (*slot != 0) == any));
+        prop_assert!(slots.iter().all(|slot| slot.is_some() == any));
     }
 
     #[test]
     fn maglev_shares_are_equal_for_equal_weights(n in 1..500usize, weight in 1..1000u32) {
         let slots = maglev(&table_dests(&vec![weight; n]));
         let mut counts = vec![0usize; n];
-        slots.iter().for_each(|slot| counts[*slot as usize - 1] += 1);
+        slots.iter().for_each(|slot| counts[slot.get() as usize - 1] += 1);
         let equal = mh::SLOTS / n;
         prop_assert!(counts.iter().all(|count| (equal..=equal + 1).contains(count)));
     }
@@ -246,7 +246,7 @@ fn table_dests(weights: &[u32]) -> Vec<TableDest> {
     (1..)
         .zip(weights)
         .map(|(id, &weight)| TableDest {
-            id,
+            id: DestId::new(id),
             weight,
             last_weight: weight,
             address: Address::v4((0x0a01_0000 + id).to_be_bytes()),
@@ -256,7 +256,7 @@ fn table_dests(weights: &[u32]) -> Vec<TableDest> {
 }
 
 fn maglev(dests: &[TableDest]) -> Box<[DestId; mh::SLOTS]> {
-    let mut slots = Box::new([0; mh::SLOTS]);
+    let mut slots = Box::new([DestId::NONE; mh::SLOTS]);
     assert!(mh::build(dests, &mut vec![Turns::default(); dests.len()], &mut slots));
     slots
 }
@@ -273,5 +273,5 @@ fn a_heavy_overloaded_destination_costs_wrr_no_more_than_two_passes() {
             dest
         })
         .collect();
-    assert_eq!(picks, [3, 2, 3, 3, 2, 3]);
+    assert_eq!(picks, [3, 2, 3, 3, 2, 3].map(DestId::new));
 }

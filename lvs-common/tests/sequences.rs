@@ -9,7 +9,7 @@ use lvs_common::{
 };
 
 fn letter(dest: DestId) -> char {
-    char::from_u32('A' as u32 + dest - 1).filter(|_| dest != 0).unwrap_or('-')
+    if dest.is_none() { '-' } else { char::from_u32('A' as u32 + dest.get() - 1).unwrap() }
 }
 
 /// The next picks of a service, whose connections all stay active.
@@ -17,7 +17,7 @@ fn picks(service: &mut Service, n: usize) -> String {
     (0..n)
         .map(|_| {
             let dest = service.pick(&PickKey::default());
-            if dest != 0 {
+            if dest.is_some() {
                 service.bind_active(dest);
             }
             letter(dest)
@@ -99,7 +99,7 @@ fn weighted(scheduler: &str) -> Service {
 }
 
 fn shares(service: &Service) -> [usize; 3] {
-    [1, 2, 3].map(|dest| service.table.iter().filter(|slot| **slot == dest).count())
+    [1, 2, 3].map(|dest| service.table.iter().filter(|slot| slot.get() == dest).count())
 }
 
 /// Where a client, and its port unless 0, goes.
@@ -140,9 +140,9 @@ fn destination_hashing() {
 fn maglev() {
     let mut service = weighted("mh");
     assert_eq!(shares(&service), [1818, 1365, 910]);
-    assert_eq!(service.table[2042], 3, "C's first slot");
-    assert_eq!(service.table[3983], 2, "B's first slot");
-    assert_eq!(service.table[2947], 1, "A's first slot");
+    assert_eq!(service.table[2042].get(), 3, "C's first slot");
+    assert_eq!(service.table[3983].get(), 2, "B's first slot");
+    assert_eq!(service.table[2947].get(), 1, "A's first slot");
     assert_eq!(client(&mut service, [10, 0, 0, 1], 0), 'A');
     assert_eq!(client(&mut service, [10, 0, 0, 2], 0), 'C');
     assert_eq!(client(&mut service, [192, 168, 1, 5], 0), 'C');
@@ -159,15 +159,15 @@ fn maglev_keeps_its_table_when_a_destination_is_quiesced() {
     assert_eq!(client(&mut service, [10, 0, 0, 2], 0), '-');
     service.config.flags = service_flags::SCHED1;
     let key = PickKey { client: address([10, 0, 0, 2].into()), ..PickKey::default() };
-    assert_ne!(service.pick(&key), 0);
+    assert!(service.pick(&key).is_some());
 }
 
 #[test]
 fn maglev_refuses_more_destinations_than_slots() {
     let dests = vec![lvs_common::sched::TableDest::default(); mh::SLOTS + 1];
-    let mut slots = Box::new([7; mh::SLOTS]);
+    let mut slots = Box::new([DestId::new(7); mh::SLOTS]);
     assert!(!mh::build(&dests, &mut vec![lvs_common::sched::Turns::default(); dests.len()], &mut slots));
-    assert!(slots.iter().all(|slot| *slot == 0));
+    assert!(slots.iter().all(|slot| slot.is_none()));
 }
 
 #[test]
@@ -181,7 +181,7 @@ fn two_choices_follow_weights_and_loads() {
     };
     for _ in 0..90_000 {
         let dest = service.pick(&PickKey { random: [draw(), draw()], ..PickKey::default() });
-        counts[dest as usize] += 1;
+        counts[dest.get() as usize] += 1;
     }
     // Without load the first draw decides. Of 0 to 8, C has those up to 5, B those up to 7, A the 8. The bounds are
     // more than four standard deviations wide.
@@ -225,11 +225,11 @@ fn a_set_grows_under_load_and_shrinks_with_time() {
     let here: String = (0..6).map(|now| at(&mut service, ip, now)).collect();
     assert_eq!(here, "BBBBBA");
     let key = address(ip.into());
-    assert_eq!(service.entries.borrow()[&key].dests[..3], [1, 2, 0], "both serve it now");
+    assert_eq!(service.entries.borrow()[&key].dests[..3], [1, 2, 0].map(DestId::new), "both serve it now");
     assert_eq!(at(&mut service, ip, 5 + 86400), 'A');
-    assert_eq!(service.entries.borrow()[&key].dests[1], 2, "not yet");
+    assert_eq!(service.entries.borrow()[&key].dests[1], DestId::new(2), "not yet");
     assert_eq!(at(&mut service, ip, 6 + 86400), 'A');
-    assert_eq!(service.entries.borrow()[&key].dests[..2], [1, 0], "the most loaded went");
+    assert_eq!(service.entries.borrow()[&key].dests[..2], [1, 0].map(DestId::new), "the most loaded went");
     assert_eq!(service.entries.borrow()[&key].used, 6 + 86400);
 }
 

@@ -93,10 +93,9 @@ pub fn set(director: &mut dyn Director, what: Set, argument: &[u8]) -> Result<()
     match what {
         Set::Add => director.add_service(&convert::service(key, &service, &scheduler)?),
         Set::Edit => {
-            // There is no place in the structure for these, so nobody meant to change them.
-            let (timeouts, challenges) = there.map(|before| (before.timeouts, before.challenges())).unwrap_or_default();
-            let service = convert::service(key, &service, &scheduler)?.challenging(challenges);
-            director.edit_service(&rules::Service { timeouts, ..service })
+            let service = convert::service(key, &service, &scheduler)?;
+            let before = there.unwrap_or(service);
+            director.edit_service(&rules::OwnEdits::default().apply(service, &before))
         }
         Set::Delete => director.delete_service(&key),
         Set::Zero => director.zero(Some(&key)),

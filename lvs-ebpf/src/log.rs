@@ -39,7 +39,7 @@ fn level(number: u32) -> Level {
 #[inline(always)]
 pub fn end<P: Packet>(packet: P, exit: Exit, verdict: i32) -> i32 {
     if level_enabled(level(exit.level())) {
-        write(packet, LogLine { event: exit as u32, level: exit.level(), dest: 0, next: 0, verdict });
+        write(packet, LogLine { event: exit as u32, level: exit.level(), dest: DestId::NONE, next: 0, verdict });
     }
     verdict
 }
@@ -100,7 +100,7 @@ fn write4<P: Packet>(packet: P, line: &LogLine) {
         "{} {} {} {} {:i} {} {:i} {}",
         line.event,
         packet.device(),
-        line.dest,
+        line.dest.get(),
         protocol,
         u32::from_be(from),
         from_port,
@@ -128,7 +128,7 @@ fn write6<P: Packet>(packet: P, line: &LogLine) {
         "{} {} {} {} {:i} {} {:i} {}",
         line.event,
         packet.device(),
-        line.dest,
+        line.dest.get(),
         protocol,
         from,
         from_port,

@@ -9,7 +9,7 @@ use lvs_common::abi::{Counters, DestId};
 /// This CPU's counters of a destination.
 #[inline(always)]
 fn counters(dest: DestId) -> Option<*mut Counters> {
-    COUNTERS.get_ptr_mut(cpu::number().wrapping_mul(params::dests()).wrapping_add(dest))
+    COUNTERS.get_ptr_mut(cpu::number().wrapping_mul(params::dests()).wrapping_add(dest.get()))
 }
 
 /// Counts a packet of `bytes` from a client to `dest`.

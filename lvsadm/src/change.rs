@@ -11,14 +11,15 @@ use crate::rules::{PersistenceEngine, Service, ServiceKey, scheduler_by_name};
 pub fn make(director: &mut dyn Director, command: Command) -> Option<(Operation, Result<()>)> {
     Some(match command {
         Command::AddService(named) => {
-            let service = resolve(director, named, Error::Exists);
+            let own = named.own;
+            let service = resolve(director, named, Error::Exists).map(|service| own.apply(service, &service));
             (Operation::AddService, service.and_then(|service| director.add_service(&service)))
         }
         Command::EditService(named) => {
-            let (timeouts, challenges) = (named.timeouts, named.challenges);
+            let own = named.own;
             let service = resolve(director, named, Error::NotFound).and_then(|service| {
                 let before = director.service(&service.key, Wanted::default())?.service;
-                Ok(edited(&before, service, timeouts.is_some(), challenges.is_some()))
+                Ok(own.apply(service, &before))
             });
             (Operation::EditService, service.and_then(|service| director.edit_service(&service)))
         }
@@ -41,14 +42,6 @@ pub fn make(director: &mut dyn Director, command: Command) -> Option<(Operation,
         Command::Zero(key) => (Operation::Zero, director.zero(key.as_ref())),
         _ => return None,
     })
-}
-
-/// The service with what it has `before` of that which ipvsadm's language has no word for, unless it was told: so whoever
-/// speaks that does not undo it.
-fn edited(before: &Service, service: Service, timeouts: bool, challenges: bool) -> Service {
-    let timeouts = if timeouts { service.timeouts } else { before.timeouts };
-    let challenges = if challenges { service.challenges() } else { before.challenges() };
-    Service { timeouts, ..service.challenging(challenges) }
 }
 
 /// The local addresses of a pool.
@@ -78,8 +71,7 @@ fn resolve(director: &dyn Director, named: Named, there: Error) -> Result<Servic
     let engine = PersistenceEngine::by_name(&named.engine);
     match scheduler_by_name(&named.scheduler) {
         Some(scheduler) if engine.is_some() || named.engine.is_empty() => {
-            let service = named.service.challenging(named.challenges.unwrap_or_default());
-            Ok(Service { scheduler, engine, timeouts: named.timeouts.unwrap_or_default(), ..service })
+            Ok(Service { scheduler, engine, ..named.service })
         }
         _ => match director.service(&named.service.key, Wanted::default()) {
             Ok(_) => Err(there),

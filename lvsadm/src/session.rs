@@ -68,18 +68,18 @@ pub fn run(argv: &[&str], surroundings: Surroundings<'_, '_>) -> Outcome {
     let program = argv.first().copied().unwrap_or("lvsadm");
     let arguments = argv.get(1..).unwrap_or_default();
     let name = program.rsplit('/').next().unwrap_or(program);
-    let literal = is_ipvsadm(name);
+    let dialect = Dialect::of(name);
     let Surroundings { stdin, names, open } = surroundings;
     let mut session = Session {
         program: if name.starts_with("ipvsadm-") { "ipvsadm" } else { program },
-        dialect: if literal { Dialect::Literal } else { Dialect::Own },
+        dialect,
         names,
         open: Some(open),
         director: None,
         outcome: Outcome::default(),
     };
     // ipvsadm wants the kernel before it looks at anything; lvsadm explains itself without.
-    let opened = if literal { session.open() } else { Ok(()) };
+    let opened = if dialect == Dialect::Literal { session.open() } else { Ok(()) };
     let result = opened.and_then(|()| match (name, arguments) {
         ("ipvsadm-save", []) => session.line(&["-S"], None),
         ("ipvsadm-save", ["-n"]) => session.line(&["-S", "-n"], None),
@@ -97,11 +97,6 @@ pub fn run(argv: &[&str], surroundings: Surroundings<'_, '_>) -> Outcome {
     let (Ok(status) | Err(status)) = result;
     session.outcome.status = status;
     session.outcome
-}
-
-/// Whether a program of that name speaks ipvsadm's command line and nothing else.
-pub fn is_ipvsadm(name: &str) -> bool {
-    matches!(name, "ipvsadm" | "ipvsadm-save" | "ipvsadm-restore")
 }
 
 /// An exit status: `Ok` lets a restore go on with the next line, `Err` ends everything.

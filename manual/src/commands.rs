@@ -3,11 +3,9 @@
 
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, Command, CommandFactory};
-use lvs_common::abi::tunnel::TUNNELS;
-use lvs_common::sched::{self, SCHEDULERS};
-use lvsadm::grammar::flags::{FLAGS, Flag, Id, Section, Value};
+use lvsadm::grammar::Dialect;
+use lvsadm::grammar::flags::{Flag, Section, Value, flags};
 use lvsadm::grammar::subcommands::Cli;
-use lvsadm::grammar::{Cmd, Dialect};
 
 /// Whose flags come under which heading.
 const HEADINGS: [(Section, &str); 5] = [
@@ -40,7 +38,7 @@ pub fn command(dialect: Dialect) -> Command {
 /// The flags of a dialect. One that the table has twice, for a short name that the help does not show, is one here.
 fn arguments(dialect: Dialect) -> Vec<Arg> {
     let mut arguments: Vec<Arg> = Vec::new();
-    for flag in FLAGS.iter().filter(|flag| flag.is_in(dialect)) {
+    for flag in flags().filter(|flag| flag.is_in(dialect)) {
         match arguments.iter_mut().find(|argument| argument.get_id() == flag.long) {
             Some(known) => {
                 let shorts = known.clone().short(flag.short.chars().next());
@@ -71,27 +69,9 @@ fn argument(flag: &Flag, dialect: Dialect) -> Arg {
     if !names.is_empty() {
         argument = argument.value_names(names);
     }
-    match values(flag.id, dialect) {
+    match (flag.words)(dialect) {
         values if values.is_empty() => argument,
         values => argument.value_parser(PossibleValuesParser::new(values)).hide_possible_values(true),
-    }
-}
-
-/// The words a flag takes, where they are known.
-fn values(id: Id, dialect: Dialect) -> Vec<&'static str> {
-    match id {
-        Id::Scheduler => SCHEDULERS.iter().map(|entry| entry.1.name).collect(),
-        Id::Engine => vec!["sip"],
-        Id::SchedFlags => {
-            sched::FLAGS.iter().chain(SCHEDULERS.iter().flat_map(|entry| entry.1.flags)).map(|flag| flag.1).collect()
-        }
-        Id::TunType => {
-            let known = TUNNELS.iter().filter(|form| dialect == Dialect::Own || form.own.is_none());
-            known.map(|form| form.name).collect()
-        }
-        Id::SynProxy => vec!["enable", "disable"],
-        Id::Command(Cmd::StartDaemon | Cmd::StopDaemon) => vec!["master", "backup"],
-        _ => Vec::new(),
     }
 }
 

@@ -77,7 +77,7 @@ fn completion(mut command: Command, shell: Shell) -> Vec<u8> {
 mod tests {
     use super::*;
     use lvs_director::rules::SysctlName;
-    use lvsadm::grammar::flags::{FLAGS, Section};
+    use lvsadm::grammar::flags::{Section, flags};
 
     fn text(name: &str) -> String {
         let file = files().unwrap().into_iter().find(|(path, _)| path.ends_with(name)).unwrap();
@@ -93,7 +93,7 @@ mod tests {
     fn every_flag_is_explained_and_completed() {
         let page = text("lvsadm.8");
         let shells = ["completions/lvsadm", "_lvsadm", "lvsadm.fish"].map(text);
-        for flag in FLAGS.iter().filter(|flag| !matches!(flag.section, Section::Hidden | Section::OwnHidden)) {
+        for flag in flags().filter(|flag| !matches!(flag.section, Section::Hidden | Section::OwnHidden)) {
             assert!(page.contains(&escaped(flag.long)), "{}", flag.long);
             for shell in &shells {
                 assert!(shell.contains(flag.long), "{}", flag.long);
@@ -132,7 +132,7 @@ mod tests {
     #[test]
     fn ipvsadms_page_has_nothing_of_ours() {
         let page = text("ipvsadm.8");
-        for flag in FLAGS {
+        for flag in flags() {
             let is_own = flag.section == Section::Own;
             assert!(!(is_own && page.contains(&escaped(flag.long))), "{}", flag.long);
         }

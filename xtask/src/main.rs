@@ -2,6 +2,7 @@
 
 mod bench;
 mod build;
+mod check;
 mod deb;
 mod demo;
 mod lint;
@@ -37,6 +38,8 @@ enum Command {
         #[arg(long, short)]
         verbose: bool,
     },
+    /// Check every crate with its own compiler, with cargo's JSON messages as output: for editors
+    Check,
     /// Check formatting and run clippy on every crate, the eBPF one included
     Lint,
     /// Count files, imports and unsafe code of each crate, and fail on files that import each other in a circle
@@ -75,6 +78,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Setup => setup::run(),
         Command::Build { verbose } => build::run(verbose),
+        Command::Check => check::run(),
         Command::Lint => lint::run(),
         Command::Structure => structure::run(),
         Command::Test { filter } => test::run(filter.as_deref()),

@@ -4,7 +4,12 @@
 //! entry `b * WAYS + way` of the connection array. Packets find a connection by its tag and compare only entries
 //! whose tag matches, so a miss costs one line and a hit two. See `table` for the logic.
 
-use super::{DestId, IpAddress, NextHop};
+use super::{
+    address::IpAddress,
+    ids::{DestId, EntryRef},
+    mode::Mode,
+    next_hop::NextHop,
+};
 
 /// Connections a bucket holds.
 pub const WAYS: u32 = 16;
@@ -27,23 +32,27 @@ pub struct Bucket {
     pub due: u64,
 }
 
-/// What an entry of the table is.
-pub mod conn_kind {
+/// What an entry of the table is, as a number: any byte is a value. The constants stand in patterns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct EntryKind(u8);
+
+impl EntryKind {
     /// A connection.
-    pub const CONNECTION: u8 = 0;
+    pub const CONNECTION: Self = EntryKind(0);
     /// A persistence template.
-    pub const TEMPLATE: u8 = 1;
+    pub const TEMPLATE: Self = EntryKind(1);
     /// The other side of a FullNAT connection, by which replies find it: local address and port stand for the client, the
-    /// real server for the virtual side, and `control` is the connection's entry plus 1. It goes with the connection.
-    pub const ALIAS: u8 = 2;
-    /// An alias in the table of the real server's family, of a connection in that of its client's: `control` is an entry of
-    /// the other table.
-    pub const CROSSED: u8 = 3;
+    /// real server for the virtual side, and `control` refers to the connection's entry. It is removed with the connection.
+    pub const ALIAS: Self = EntryKind(2);
+    /// An alias in the table of the real server's family, of a connection in that of its client's: `control` refers to an
+    /// entry of the other table.
+    pub const CROSSED: Self = EntryKind(3);
 
     /// Whether an entry of this kind stands for the other side of a connection.
     #[inline(always)]
-    pub const fn is_alias(kind: u8) -> bool {
-        kind >= ALIAS
+    pub const fn is_alias(self) -> bool {
+        self.0 >= EntryKind::ALIAS.0
     }
 }
 
@@ -79,10 +88,10 @@ pub struct Connection<A> {
     pub virt_port: u16,
     /// IP protocol, 0 for a template of a firewall-mark service.
     pub protocol: u8,
-    /// [`conn_kind`].
-    pub kind: u8,
-    /// A [`Forward`](super::Forward) as its number, fixed when the connection was made.
-    pub forward: u8,
+    /// What it is.
+    pub kind: EntryKind,
+    /// How packets reach the real server, fixed when the connection was made.
+    pub forward: Mode,
     /// FullNAT: [`told`](crate::fullnat::told).
     pub told: u8,
     /// Jiffies at the last packet.
@@ -95,8 +104,8 @@ pub struct Connection<A> {
     pub timeout: u32,
     /// Packets from the client.
     pub in_packets: u32,
-    /// The template that controls it: index of its entry plus 1, or 0.
-    pub control: u32,
+    /// The template that controls it; of an alias, its connection.
+    pub control: EntryRef,
     /// Connections that it controls.
     pub controlled: u32,
     /// Mark of the packet that made it, 0 without one.
@@ -114,8 +123,8 @@ pub struct Connection<A> {
     /// Of a template: hash of what a persistence engine keyed it with, 0 without one. Of a TCP connection: what a reset
     /// needs to know, see [`reset`](crate::reset).
     pub engine: u64,
-    /// FullNAT: the alias's entry plus 1, or 0.
-    pub alias: u32,
+    /// FullNAT: the alias.
+    pub alias: EntryRef,
     /// FullNAT: index of the local address, 0 without one.
     pub local_id: u32,
     /// FullNAT of TCP: sequence number of the client's first byte, host order.

@@ -1,47 +1,14 @@
 //! Destinations (real servers of a service): `DESTS`, an array indexed by [`DestId`](super::DestId).
 
-use super::tunnel::TunnelKind;
-use super::{Address, Counters, DestId, NextHop, ServiceId, Switch};
-
-/// How packets reach a real server, by the kernel's numbers (`IP_VS_CONN_F_FWD_MASK`); `FullNat` is ours (and LVS's).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[repr(u8)]
-#[allow(missing_docs, reason = "the variants are the modes' own names")]
-pub enum Forward {
-    #[default]
-    Masq = 0,
-    Local = 1,
-    Tunnel = 2,
-    Route = 3,
-    /// Forwarded to the packet's own destination (`cache_bypass`).
-    Bypass = 4,
-    FullNat = 5,
-}
-
-impl Forward {
-    /// [`Forward::Masq`] as its number, for patterns.
-    pub const MASQ: u8 = Forward::Masq as u8;
-    /// [`Forward::Tunnel`], likewise.
-    pub const TUNNEL: u8 = Forward::Tunnel as u8;
-    /// [`Forward::Route`], likewise.
-    pub const ROUTE: u8 = Forward::Route as u8;
-    /// [`Forward::FullNat`], likewise.
-    pub const FULLNAT: u8 = Forward::FullNat as u8;
-
-    /// The mode of a number, `None` for one that is no mode.
-    #[inline(always)]
-    pub const fn from_u8(n: u8) -> Option<Self> {
-        Some(match n {
-            0 => Forward::Masq,
-            1 => Forward::Local,
-            2 => Forward::Tunnel,
-            3 => Forward::Route,
-            4 => Forward::Bypass,
-            5 => Forward::FullNat,
-            _ => return None,
-        })
-    }
-}
+use super::{
+    address::Address,
+    ids::{DestId, ServiceId},
+    mode::Mode,
+    next_hop::NextHop,
+    statistics::Counters,
+    switch::Switch,
+    tunnel::TunnelKind,
+};
 
 /// Flags of one copy of a destination's configuration.
 pub mod dest_flags {
@@ -67,8 +34,8 @@ pub struct DestConfig {
     pub upper: u32,
     /// See `upper`.
     pub lower: u32,
-    /// A [`Forward`] as its number.
-    pub forward: u8,
+    /// How packets reach it.
+    pub forward: Mode,
     /// Kind of the tunnel.
     pub tunnel: TunnelKind,
     /// Flags of [`tunnel`](super::tunnel).

@@ -1,6 +1,6 @@
 //! Local addresses of FullNAT: `LOCALS`, an array, and `PORTS`, which of their ports are taken.
 
-use super::Address;
+use super::address::Address;
 
 /// Most local addresses; 0 is none.
 pub const LOCAL_ADDRESSES: u32 = 4096;

@@ -1,6 +1,6 @@
 //! Classification rules: `MARKS`, two copies of a list of which [`Settings::marks`](super::Settings) says which is in force.
 
-use super::Address;
+use super::{address::Address, switch::Switch};
 
 /// Most rules there can be.
 pub const MARK_RULES: u32 = 1024;
@@ -36,7 +36,7 @@ pub struct MarkRule {
 #[repr(C)]
 pub struct MarkLists {
     /// Which copy is in force.
-    pub switch: super::Switch,
+    pub switch: Switch,
     /// How many rules each copy has; those of copy 1 begin at [`MARK_RULES`].
     pub counts: [u32; 2],
 }

@@ -2,7 +2,7 @@
 //! reads and a command can change, in the order of the service's list but close together. What connections change stays in
 //! `DESTS`: as all numbers are known beforehand, the processor fetches many destinations at a time.
 
-use super::{DestId, ServiceId};
+use super::ids::{DestId, ServiceId};
 
 /// Entries of a part: as many as the verifier may follow, for each scheduler and one after the other.
 pub const ROSTER_ENTRIES: usize = 12;

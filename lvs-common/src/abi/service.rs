@@ -1,6 +1,6 @@
 //! Virtual services: `SERVICES` (an array, indexed by [`ServiceId`](super::ServiceId)) and the maps that find one.
 
-use super::{Address, Counters, DestId, Switch};
+use super::{address::Address, ids::DestId, statistics::Counters, switch::Switch};
 
 /// Key of `SERVICE4`: an IPv4 service by address, port and protocol.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

@@ -1,5 +1,6 @@
 //! Settings and clocks: `SETTINGS`, an array of one, and `WATCH`.
 
+use super::ids::{DestId, ServiceId};
 use super::mark::MarkLists;
 use super::sysctls::Sysctls;
 
@@ -53,6 +54,18 @@ pub struct Settings {
     pub timeouts: Timeouts,
     /// Sysctls.
     pub sysctls: Sysctls,
+}
+
+impl Settings {
+    /// Every slot that a destination was ever in.
+    pub fn dest_slots(&self) -> impl Iterator<Item = DestId> + use<> {
+        (1..self.dests_used).map(DestId::new)
+    }
+
+    /// Every slot that a service was ever in.
+    pub fn service_slots(&self) -> impl Iterator<Item = ServiceId> + use<> {
+        (1..self.services_used).map(ServiceId::new)
+    }
 }
 
 /// What kinds of service exist, so that packets skip look-ups that cannot hit.

@@ -90,7 +90,7 @@ impl<V: Visit> OneByOne<V> {
     #[inline(always)]
     pub fn show<D: Destinations + ?Sized>(list: &D, visit: V) -> V {
         let walk = OneByOne { at: list.head(), visit };
-        if walk.at == 0 { walk.visit } else { list.walk(list.count(), walk).visit }
+        if walk.at.is_none() { walk.visit } else { list.walk(list.count(), walk).visit }
     }
 }
 
@@ -99,7 +99,7 @@ impl<V: Visit> Walk for OneByOne<V> {
     fn step<D: Destinations + ?Sized>(&mut self, list: &D) -> bool {
         let Some(dest) = list.get(self.at) else { return true };
         self.at = dest.next;
-        self.visit.visit(&dest) || self.at == 0
+        self.visit.visit(&dest) || self.at.is_none()
     }
 }
 
@@ -113,9 +113,9 @@ pub trait Walk {
 /// guard, and the verifier then sees a missing destination's fields being read.
 #[inline(always)]
 pub(super) fn usable<D: Destinations + ?Sized>(list: &D, id: DestId) -> DestId {
-    if id == 0 {
-        return 0;
+    if id.is_none() {
+        return id;
     }
-    let Some(dest) = list.get(id) else { return 0 };
-    if dest.usable() { id } else { 0 }
+    let Some(dest) = list.get(id) else { return DestId::NONE };
+    if dest.usable() { id } else { DestId::NONE }
 }

@@ -24,7 +24,7 @@ pub const BUCKETS: usize = 256;
 
 /// Fills `slots` (of [`BUCKETS`]) with the destinations in turn, whatever their weights.
 pub fn build(dests: &[TableDest], slots: &mut [DestId]) {
-    slots.fill(0);
+    slots.fill(DestId::NONE);
     for (slot, dest) in slots.iter_mut().zip(dests.iter().cycle()) {
         *slot = dest.id;
     }

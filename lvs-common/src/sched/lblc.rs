@@ -54,7 +54,7 @@ pub fn pick<D: Destinations + ?Sized, L: Locality>(list: &D, locality: &L, key: 
         }
     }
     let dest = list.best(Scheduler::Wlc as u8);
-    if dest != 0 {
+    if dest.is_some() {
         let mut dests = locality::empty();
         dests[0] = dest;
         locality.put(&key.virt, &Entry { used: key.now, changed: key.now, dests });

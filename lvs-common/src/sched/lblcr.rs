@@ -34,8 +34,8 @@ struct Members {
 impl Walk for Members {
     #[inline(always)]
     fn step<D: Destinations + ?Sized>(&mut self, list: &D) -> bool {
-        let id = self.set.get(self.position as usize & (SET - 1)).copied().unwrap_or(0);
-        if id == 0 {
+        let id = self.set.get(self.position as usize & (SET - 1)).copied().unwrap_or(DestId::NONE);
+        if id.is_none() {
             return true;
         }
         let position = self.position;
@@ -43,12 +43,12 @@ impl Walk for Members {
         let Some(dest) = list.recall(id) else { return false };
         let member = Member { id, position, weight: dest.weight, active: dest.active, load: dest.overhead() };
         if dest.usable()
-            && (self.least.id == 0 || lighter(member.load, member.weight, self.least.load, self.least.weight))
+            && (self.least.id.is_none() || lighter(member.load, member.weight, self.least.load, self.least.weight))
         {
             self.least = member;
         }
         if dest.weight > 0
-            && (self.most.id == 0 || lighter(self.most.load, self.most.weight, member.load, member.weight))
+            && (self.most.id.is_none() || lighter(self.most.load, self.most.weight, member.load, member.weight))
         {
             self.most = member;
         }
@@ -60,7 +60,7 @@ impl Walk for Members {
 #[inline(always)]
 fn remove(set: &mut [DestId; SET], position: u32) {
     for i in 0..SET {
-        let follower = set.get(i + 1).copied().unwrap_or(0);
+        let follower = set.get(i + 1).copied().unwrap_or(DestId::NONE);
         if let Some(slot) = set.get_mut(i)
             && i as u32 >= position
         {
@@ -92,14 +92,14 @@ pub fn pick<D: Destinations + ?Sized, L: Locality>(list: &D, locality: &L, key: 
 
     let mut is_changed = false;
     let [_, second, ..] = entry.dests;
-    if second != 0 && most.id != 0 && key.now > entry.changed.wrapping_add(locality.lifetime()) {
+    if second.is_some() && most.id.is_some() && key.now > entry.changed.wrapping_add(locality.lifetime()) {
         remove(&mut entry.dests, most.position);
         is_changed = true;
     }
     let mut dest = least.id;
-    if dest == 0 || lblc::crowded(list, least.active, least.weight) {
+    if dest.is_none() || lblc::crowded(list, least.active, least.weight) {
         dest = list.best(Scheduler::Wlc as u8);
-        is_changed |= dest != 0 && insert(&mut entry.dests, dest);
+        is_changed |= dest.is_some() && insert(&mut entry.dests, dest);
     }
     if is_changed {
         entry.changed = key.now;

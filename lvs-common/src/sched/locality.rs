@@ -23,7 +23,7 @@ const _: () = assert!(size_of::<Entry>() == 80);
 /// A set without members. A constant would become a call of `memset`: see "memset and memcpy" in docs/develop/verifier.md.
 #[inline(always)]
 pub fn empty() -> [DestId; SET] {
-    [opaque::<DestId>(0); SET]
+    [opaque(DestId::NONE); SET]
 }
 
 /// The entries of a service.

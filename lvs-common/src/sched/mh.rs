@@ -38,7 +38,7 @@ const TURN_BITS: u32 = 6;
 ///
 /// The last weight that was not 0 counts, so quiescing a destination leaves the table as it is.
 pub fn build(dests: &[TableDest], turns: &mut [Turns], slots: &mut [DestId; SLOTS]) -> bool {
-    slots.fill(0);
+    slots.fill(DestId::NONE);
     let Some(turns) = turns.get_mut(..dests.len()) else { return false };
     if dests.len() > SLOTS {
         return false;
@@ -63,7 +63,7 @@ pub fn build(dests: &[TableDest], turns: &mut [Turns], slots: &mut [DestId; SLOT
                 if free == 0 {
                     return true;
                 }
-                while slots[turn.at as usize] != 0 {
+                while slots[turn.at as usize].is_some() {
                     turn.at = (turn.at + turn.skip) % SLOTS as u32;
                 }
                 slots[turn.at as usize] = dest.id;
@@ -94,7 +94,7 @@ impl<T: Table> Walk for Probe<T> {
         if self.offset >= SLOTS as u32 {
             self.offset = 0;
         }
-        self.found != 0
+        self.found.is_some()
     }
 }
 
@@ -106,8 +106,8 @@ pub fn pick<D: Destinations + ?Sized, T: Table>(list: &D, table: T, flags: u32, 
     let value = key.client.fold().wrapping_add(port as u32);
     let first = slot(value);
     let found = usable(list, table.slot(first));
-    if found != 0 || flags & service_flags::SCHED1 == 0 {
+    if found.is_some() || flags & service_flags::SCHED1 == 0 {
         return found;
     }
-    list.walk(SLOTS as u32, Probe { table, value, offset: first, found: 0 }).found
+    list.walk(SLOTS as u32, Probe { table, value, offset: first, found: DestId::NONE }).found
 }

@@ -89,7 +89,7 @@ macro_rules! schedulers {
             match $config.scheduler {
                 $($scheduler => $pick,)+
                 $($best)|+ => Pick { dest: $list.best($config.scheduler), state: $state },
-                _ => Pick { dest: 0, state: $state },
+                _ => Pick { dest: DestId::NONE, state: $state },
             }
         }
 
@@ -100,7 +100,7 @@ macro_rules! schedulers {
             numbers!($($best)+);
             match scheduler {
                 $($best => scan::preferred::<$preference, D>(list),)+
-                _ => 0,
+                _ => DestId::NONE,
             }
         }
 
@@ -128,7 +128,7 @@ macro_rules! schedulers {
 schedulers! {
     (list, table, memory, config, key, state)
     picks {
-        None: none::TRAITS => Pick { dest: 0, state };
+        None: none::TRAITS => Pick { dest: DestId::NONE, state };
         Rr: rr::TRAITS => rr::pick(list, state);
         Wrr: wrr::TRAITS => wrr::pick(list, config, state);
         Lblc: lblc::TRAITS => Pick { dest: lblc::pick(list, memory, key), state };

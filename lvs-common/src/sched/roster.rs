@@ -37,7 +37,7 @@ pub fn show<V: Visit>(part: &RosterPart, load: impl Fn(DestId) -> Option<(u64, b
         let Some((connections, overloaded)) = load(id) else { return true };
         let (active, inactive) = Destination::split(connections);
         // Behind the last entry, weight 0 makes it one that no visit takes.
-        visit.visit(&Candidate { id, weight, active, inactive, overloaded, next: 0 })
+        visit.visit(&Candidate { id, weight, active, inactive, overloaded, next: DestId::NONE })
     };
     // Written out: the verifier joins the ways through an entry where the next begins, but not at a loop's head.
     const { assert!(ROSTER_ENTRIES == 12) };

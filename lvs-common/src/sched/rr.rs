@@ -17,7 +17,7 @@ struct Round {
 impl Walk for Round {
     #[inline(always)]
     fn step<D: Destinations + ?Sized>(&mut self, list: &D) -> bool {
-        if self.at == 0 {
+        if self.at.is_none() {
             self.at = list.head();
         }
         let Some(dest) = list.get(self.at) else { return true };
@@ -34,17 +34,21 @@ impl Walk for Round {
 /// state stays.
 #[inline(always)]
 pub fn pick<D: Destinations + ?Sized>(list: &D, state: u64) -> Pick {
-    let last = state as DestId;
-    let at = if last == 0 { 0 } else { list.get(last).map_or(0, |dest| dest.next) };
-    let found = if list.head() == 0 { 0 } else { list.walk(list.count(), Round { at, found: 0 }).found };
-    Pick { dest: found, state: if found == 0 { state } else { found as u64 } }
+    let last = DestId::new(state as u32);
+    let at = if last.is_none() { last } else { list.get(last).map_or(DestId::NONE, |dest| dest.next) };
+    let found = if list.head().is_none() {
+        DestId::NONE
+    } else {
+        list.walk(list.count(), Round { at, found: DestId::NONE }).found
+    };
+    Pick { dest: found, state: if found.is_none() { state } else { found.get() as u64 } }
 }
 
 /// The state after a change: if the destination picked last is removed, the one before it on the list takes its place.
 pub const fn changed(_config: &ServiceConfig, state: u64, change: Change) -> u64 {
     match change {
         Change::Attached => 0,
-        Change::Removed { dest, predecessor } if state == dest as u64 => predecessor as u64,
+        Change::Removed { dest, predecessor } if state == dest.get() as u64 => predecessor.get() as u64,
         _ => state,
     }
 }

@@ -26,7 +26,7 @@ pub const BUCKETS: usize = 256;
 /// Fills `slots` (of [`BUCKETS`]) with the destinations in turn, each as many times as its weight says; one of weight 0
 /// still owns a bucket, so that quiescing a destination moves nobody else.
 pub fn build(dests: &[TableDest], slots: &mut [DestId]) {
-    slots.fill(0);
+    slots.fill(DestId::NONE);
     let runs = dests.iter().cycle().flat_map(|dest| core::iter::repeat_n(dest.id, dest.weight.max(1) as usize));
     for (slot, id) in slots.iter_mut().zip(runs) {
         *slot = id;
@@ -44,7 +44,7 @@ impl<T: Table> Walk for Probe<T> {
     fn step<D: Destinations + ?Sized>(&mut self, list: &D) -> bool {
         self.found = usable(list, self.table.slot(self.bucket & 255));
         self.bucket = self.bucket.wrapping_add(1);
-        self.found != 0
+        self.found.is_some()
     }
 }
 
@@ -55,8 +55,8 @@ pub fn pick<D: Destinations + ?Sized, T: Table>(list: &D, table: T, flags: u32, 
     let port = if flags & service_flags::SCHED2 != 0 { u16::from_be(key.client_port) } else { 0 };
     let bucket = bucket(key.client.fold().wrapping_add(port as u32), 8);
     let found = usable(list, table.slot(bucket));
-    if found != 0 || flags & service_flags::SCHED1 == 0 {
+    if found.is_some() || flags & service_flags::SCHED1 == 0 {
         return found;
     }
-    list.walk(BUCKETS as u32, Probe { table, bucket: bucket.wrapping_mul(2), found: 0 }).found
+    list.walk(BUCKETS as u32, Probe { table, bucket: bucket.wrapping_mul(2), found: DestId::NONE }).found
 }

@@ -11,7 +11,7 @@ pub trait Table: Copy {
 impl Table for &[DestId] {
     #[inline(always)]
     fn slot(&self, index: u32) -> DestId {
-        self.get(index as usize).copied().unwrap_or(0)
+        self.get(index as usize).copied().unwrap_or(DestId::NONE)
     }
 }
 

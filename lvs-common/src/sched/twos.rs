@@ -71,7 +71,7 @@ pub fn pick<D: Destinations + ?Sized>(list: &D, random: [u32; 2]) -> DestId {
     // From 0 to the sum, both included, as IPVS draws: the first destination has one chance more than its weight.
     let draws = list.show(Sum { weights: 0 }).weights.wrapping_add(1);
     let [first, second] = random;
-    let Some(first) = hit(list, below(first, draws)) else { return 0 };
+    let Some(first) = hit(list, below(first, draws)) else { return DestId::NONE };
     let Some(second) = hit(list, below(second, draws)) else { return first.id };
     if lighter(second.load, second.weight, first.load, first.weight) { second.id } else { first.id }
 }

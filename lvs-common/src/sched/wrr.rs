@@ -29,13 +29,13 @@ impl State {
     /// From the state word.
     #[inline(always)]
     pub const fn unpack(word: u64) -> Self {
-        State { last: word as u32, threshold: (word >> 32) as u32 }
+        State { last: DestId::new(word as u32), threshold: (word >> 32) as u32 }
     }
 
     /// As the state word.
     #[inline(always)]
     pub const fn pack(self) -> u64 {
-        (self.threshold as u64) << 32 | self.last as u64
+        (self.threshold as u64) << 32 | self.last.get() as u64
     }
 }
 
@@ -79,7 +79,7 @@ struct Rounds {
 impl Walk for Rounds {
     #[inline(always)]
     fn step<D: Destinations + ?Sized>(&mut self, list: &D) -> bool {
-        if self.at == 0 {
+        if self.at.is_none() {
             if self.whole {
                 return true;
             }
@@ -108,27 +108,28 @@ impl Walk for Rounds {
 pub fn pick<D: Destinations + ?Sized>(list: &D, config: &ServiceConfig, state: u64) -> Pick {
     let top = top(config);
     let head = list.head();
-    if top == 0 || head == 0 {
-        return Pick { dest: 0, state };
+    if top == 0 || head.is_none() {
+        return Pick { dest: DestId::NONE, state };
     }
     let fall = fall(config);
     let State { last, threshold } = State::unpack(state);
     let next = if threshold > fall { threshold.wrapping_sub(fall) } else { top };
-    let mut rounds = Rounds { at: head, threshold, next, whole: false, found: 0, heaviest: 0, weight: 0 };
-    if last != 0 {
+    let mut rounds =
+        Rounds { at: head, threshold, next, whole: false, found: DestId::NONE, heaviest: DestId::NONE, weight: 0 };
+    if last.is_some() {
         rounds.at = list.get(last).map_or(head, |dest| dest.next);
     }
     let rounds = list.walk(list.count().wrapping_mul(2).wrapping_add(1), rounds);
 
-    let new = if rounds.found != 0 {
+    let new = if rounds.found.is_some() {
         State { last: rounds.found, threshold: rounds.threshold }
-    } else if rounds.heaviest != 0 {
+    } else if rounds.heaviest.is_some() {
         State { last: rounds.heaviest, threshold: fallen(next, rounds.weight, fall) }
-    } else if threshold <= fall && last != 0 {
+    } else if threshold <= fall && last.is_some() {
         // What was left of the lowest pass is tried first, then all passes down to the lowest again, up to where it began.
-        return Pick { dest: 0, state: State { last, threshold: fallen(top, fall, fall) }.pack() };
+        return Pick { dest: DestId::NONE, state: State { last, threshold: fallen(top, fall, fall) }.pack() };
     } else {
-        return Pick { dest: 0, state: State { last: 0, threshold: top }.pack() };
+        return Pick { dest: DestId::NONE, state: State { last: DestId::NONE, threshold: top }.pack() };
     };
     Pick { dest: new.last, state: new.pack() }
 }
@@ -143,7 +144,7 @@ const fn state(config: &ServiceConfig, word: u64, change: Change) -> u64 {
 
 /// The state when the scheduler is attached to a service.
 pub const fn attached(config: &ServiceConfig) -> State {
-    State { last: 0, threshold: top(config) }
+    State { last: DestId::NONE, threshold: top(config) }
 }
 
 /// The state after any change of destinations or weights; `config` is the new one. The sequence starts at the head again,
@@ -158,5 +159,5 @@ pub const fn changed(config: &ServiceConfig, state: State) -> State {
     } else {
         state.threshold
     };
-    State { last: 0, threshold }
+    State { last: DestId::NONE, threshold }
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use lvs_common::{
-    abi::{Address, DestId, RosterEntry, ServiceConfig},
+    abi::{Address, DestId, RosterEntry, ServiceConfig, ServiceId},
     sched::{
         self, Candidate, Destinations, OneByOne, Pick, PickKey, SCHEDULERS, TableDest, Traits, Turns, Visit, Walk,
         change::{self, Change},
@@ -73,7 +73,7 @@ pub struct Service {
 
 impl Destinations for Service {
     fn head(&self) -> DestId {
-        self.order.first().copied().unwrap_or(0)
+        self.order.first().copied().unwrap_or(DestId::NONE)
     }
 
     fn count(&self) -> u32 {
@@ -81,7 +81,7 @@ impl Destinations for Service {
     }
 
     fn get(&self, id: DestId) -> Option<Candidate> {
-        let server = self.servers.get((id as usize).checked_sub(1)?)?;
+        let server = self.servers.get((id.get() as usize).checked_sub(1)?)?;
         let place = self.order.iter().position(|other| *other == id)?;
         Some(Candidate {
             id,
@@ -89,7 +89,7 @@ impl Destinations for Service {
             active: server.active,
             inactive: server.inactive,
             overloaded: server.overloaded,
-            next: self.order.get(place + 1).copied().unwrap_or(0),
+            next: self.order.get(place + 1).copied().unwrap_or(DestId::NONE),
         })
     }
 
@@ -111,12 +111,12 @@ impl Destinations for Service {
         if !self.rostered {
             return OneByOne::show(self, visit);
         }
-        let server = |id: DestId| self.servers.get((id as usize).wrapping_sub(1));
+        let server = |id: DestId| self.servers.get((id.get() as usize).wrapping_sub(1));
         let entry = |id: &DestId| RosterEntry { id: *id, weight: server(*id).unwrap().weight };
         let entries: Vec<RosterEntry> = self.order.iter().map(entry).filter(|entry| entry.weight != 0).collect();
         // Places in no order.
         let places: Vec<u32> = (1..=roster::parts(entries.len()) as u32).map(|at| 1 + at * 73 % 1009).collect();
-        let parts: HashMap<u32, _> = roster::build(1, &entries, &places).collect();
+        let parts: HashMap<u32, _> = roster::build(ServiceId::new(1), &entries, &places).collect();
         // Slot 0 of the destinations is there, and none.
         let load = |id| Some(server(id).map_or((0, false), Server::load));
         let mut at = places.first().copied();
@@ -201,7 +201,7 @@ impl Service {
                         configured: true,
                     });
                 }
-                self.order.insert(0, index as DestId + 1);
+                self.order.insert(0, DestId::new(index as u32 + 1));
                 self.edit(index, number("-w", 1), number("-x", 0), number("-y", 0));
                 Change::Added
             }
@@ -210,11 +210,11 @@ impl Service {
                 Change::Edited
             }
             "-d" => {
-                let dest = found.unwrap() as DestId + 1;
+                let dest = DestId::new(found.unwrap() as u32 + 1);
                 let place = self.order.iter().position(|id| *id == dest).unwrap();
                 self.order.remove(place);
-                self.servers[dest as usize - 1].configured = false;
-                let predecessor = place.checked_sub(1).map_or(0, |before| self.order[before]);
+                self.servers[dest.get() as usize - 1].configured = false;
+                let predecessor = place.checked_sub(1).map_or(DestId::NONE, |before| self.order[before]);
                 Change::Removed { dest, predecessor }
             }
             other => panic!("no such command: {other}"),
@@ -237,7 +237,7 @@ impl Service {
             .order
             .iter()
             .map(|&id| {
-                let server = &self.servers[id as usize - 1];
+                let server = &self.servers[id.get() as usize - 1];
                 TableDest {
                     id,
                     weight: server.weight,
@@ -255,7 +255,7 @@ impl Service {
         let traits = traits(self.config.scheduler);
         self.state = traits.state.map_or(0, |state| state(&self.config, self.state, change));
         if let Some(table) = traits.table {
-            self.table = vec![0; table.slots];
+            self.table = vec![DestId::NONE; table.slots];
             assert!((table.build)(&dests, &mut vec![Turns::default(); dests.len()], &mut self.table));
         }
     }
@@ -276,7 +276,7 @@ impl Service {
             return *dest;
         }
         let dest = self.pick(key);
-        if dest != 0 {
+        if dest.is_some() {
             self.templates.insert(key.client, dest);
         }
         dest
@@ -284,7 +284,7 @@ impl Service {
 
     /// Binds a connection to `dest` and counts it through these packets.
     pub fn bind(&mut self, dest: DestId, protocol: u8, packets: &[(Direction, u8)]) {
-        let server = &mut self.servers[dest as usize - 1];
+        let server = &mut self.servers[dest.get() as usize - 1];
         server.inactive += 1;
         if overload::bind_overloads(server.active + server.inactive, server.upper) {
             server.overloaded = true;

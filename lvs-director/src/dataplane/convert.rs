@@ -3,8 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use lvs_common::abi::{
-    AF_INET, Address, DestConfig, Destination as Slot, Forward, MarkRule, Service as ServiceSlot, ServiceConfig,
-    dest_flags, service_flags,
+    AF_INET, Address, DestConfig, Destination as Slot, MarkRule, Service as ServiceSlot, ServiceConfig, dest_flags,
+    service_flags,
 };
 
 use crate::rules::{
@@ -119,7 +119,7 @@ pub fn dest_config(service: &ServiceConfig, destination: &Destination, before: &
         next: before.next,
         upper: destination.upper,
         lower: destination.lower,
-        forward: destination.forward as u8,
+        forward: destination.forward.into(),
         tunnel: destination.tunnel.kind,
         tunnel_flags: destination.tunnel.flags,
         pad: 0,
@@ -137,7 +137,7 @@ pub fn dest_key(slot: &Slot) -> DestinationKey {
 pub fn destination(slot: &Slot, config: &DestConfig) -> Destination {
     Destination {
         key: dest_key(slot),
-        forward: Forward::from_u8(config.forward).unwrap_or_default(),
+        forward: config.forward.forward().unwrap_or_default(),
         weight: config.weight,
         upper: config.upper,
         lower: config.lower,

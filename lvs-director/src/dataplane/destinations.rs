@@ -107,9 +107,9 @@ impl Plane {
     pub fn unlink_dest(&mut self, service: ServiceId, id: DestId) -> Result<()> {
         let ids = self.list(service);
         let at = ids.iter().position(|dest| *dest == id).ok_or(Error::NotFound)?;
-        let predecessor = if at == 0 { 0 } else { ids[at - 1] };
+        let predecessor = if at == 0 { DestId::NONE } else { ids[at - 1] };
         let next = self.dest_config(id).next;
-        if predecessor == 0 {
+        if predecessor.is_none() {
             self.change_service(service, |config| config.head = next);
         } else {
             self.change_dest(predecessor, |config| config.next = next);

@@ -25,7 +25,7 @@ impl Plane {
         let mut ended = 0;
         for from in (0..buckets).step_by(PART as usize) {
             let mut context = [0u32; WORDS];
-            context[CONTROL_BLOCK..CONTROL_BLOCK + 3].copy_from_slice(&[dest, from, PART]);
+            context[CONTROL_BLOCK..CONTROL_BLOCK + 3].copy_from_slice(&[dest.get(), from, PART]);
             let context: Vec<u8> = context.iter().flat_map(|word| word.to_ne_bytes()).collect();
             let options =
                 TestRunOptions { data_in: Some(&frame), ctx_in: Some(&context), repeat: 1, ..Default::default() };

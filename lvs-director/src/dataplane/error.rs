@@ -28,11 +28,11 @@ pub enum Error {
         doing: Cow<'static, str>,
         /// Why it failed.
         #[source]
-        cause: Cause,
+        cause: Box<Cause>,
     },
     /// A step failed whose cause says what was tried.
     #[error(transparent)]
-    Cause(#[from] Cause),
+    Cause(Box<Cause>),
     /// Something that a step needs is not there, or is not what the step needs.
     #[error("{0}")]
     Unfit(Cow<'static, str>),
@@ -152,7 +152,7 @@ macro_rules! causes {
     ($($kind:ty),*) => {$(
         impl From<$kind> for Error {
             fn from(error: $kind) -> Self {
-                Error::Cause(error.into())
+                Error::Cause(Box::new(error.into()))
             }
         }
     )*};
@@ -187,7 +187,7 @@ impl<T, E: Into<Cause>> Context<T> for std::result::Result<T, E> {
     }
 
     fn with_context<S: Into<Cow<'static, str>>>(self, doing: impl FnOnce() -> S) -> Result<T> {
-        self.map_err(|error| Error::Step { doing: doing().into(), cause: error.into() })
+        self.map_err(|error| Error::Step { doing: doing().into(), cause: Box::new(error.into()) })
     }
 }
 

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use lvs_common::abi::{
-    Bucket, Connection as Entry, Counters, DestId, Destination as Slot, EngineKey, IpAddress, Rates as Averages,
-    ServiceId, WAYS, conn_flags, conn_kind, dest_slot,
+    Bucket, Connection as Entry, Counters, DestId, Destination as Slot, EngineKey, EntryKind, IpAddress,
+    Rates as Averages, ServiceId, WAYS, conn_flags, dest_slot,
 };
 use lvs_common::{estimator, state};
 
@@ -19,7 +19,7 @@ use crate::rules::{Connection, DestinationEntry, PersistenceEngine, Protocol, Ra
 impl Plane {
     /// Services that are configured, oldest first.
     pub fn service_ids(&self) -> Vec<ServiceId> {
-        let mut ids: Vec<_> = (1..self.settings().services_used).filter(|id| self.is_present(*id)).collect();
+        let mut ids: Vec<_> = self.settings().service_slots().filter(|id| self.is_present(*id)).collect();
         ids.sort_by_cached_key(|id| field!(self.services, *id, serial));
         ids
     }
@@ -64,7 +64,7 @@ impl Plane {
     /// What has been counted altogether since the data plane was loaded.
     pub fn total_counted(&self) -> Counters {
         // A slot's counters never go back, whatever destination it is given to.
-        (1..self.settings().dests_used).fold(Counters::default(), |sum, dest| sum.plus(self.counted(dest)))
+        self.settings().dest_slots().fold(Counters::default(), |sum, dest| sum.plus(self.counted(dest)))
     }
 
     fn destination(&self, id: DestId, wanted: Wanted) -> DestinationEntry {
@@ -91,11 +91,14 @@ impl Plane {
 
     fn row<A: IpAddress>(&self, at: u32, c: &Entry<A>, clock: &Clock) -> Connection {
         let family = A::FAMILY;
-        let template = c.kind == conn_kind::TEMPLATE;
-        let dest = self.dests.get(c.dest.min(self.dests.count() - 1));
+        let template = c.kind == EntryKind::TEMPLATE;
+        let dest = self.dests.get(c.dest.min(DestId::new(self.dests.count() - 1)));
         // One that is bypassed has no destination.
-        let (real, real_family) =
-            if c.dest == 0 || dest.family == family { (c.real.widen(), family) } else { (dest.address, dest.family) };
+        let (real, real_family) = if c.dest.is_none() || dest.family == family {
+            (c.real.widen(), family)
+        } else {
+            (dest.address, dest.family)
+        };
         // A template that must not decide any more, as IPVS shows it.
         let set_aside = c.state & conn_flags::INVALID != 0;
         let port = |port: u16| if set_aside { u16::MAX } else { u16::from_be(port) };
@@ -141,7 +144,7 @@ pub fn each<A: Copy>(buckets: &Mapped<Bucket>, connections: &Mapped<Entry<A>>, m
             }
             let at = b * WAYS + way;
             let connection = connections.get(at);
-            if connection.state & conn_flags::DEAD == 0 && !conn_kind::is_alias(connection.kind) {
+            if connection.state & conn_flags::DEAD == 0 && !connection.kind.is_alias() {
                 visit(at, &connection);
             }
         }

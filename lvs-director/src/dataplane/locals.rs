@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 
 use lvs_common::abi::{
-    Address, Forward, LOCAL_ADDRESSES, LocalAddress, POOL_HEAD, PortKey, Ports, ServiceId, dest_flags, dest_slot,
+    Address, LOCAL_ADDRESSES, LocalAddress, Mode, POOL_HEAD, PortKey, Ports, ServiceId, dest_flags, dest_slot,
 };
 
 use super::convert;
@@ -17,7 +17,7 @@ use crate::director;
 use crate::rules::{Family, LocalEntry};
 
 /// The slot whose pool is that of services without one of their own; it is no service.
-pub const DEFAULT: ServiceId = 0;
+pub const DEFAULT: ServiceId = ServiceId::NONE;
 
 /// Ports that the host gives out for its own connections where it has an address.
 #[derive(Clone, Copy, Debug)]
@@ -34,7 +34,7 @@ impl Ephemeral {
         let mut numbers = text.split_whitespace().map(str::parse);
         match (numbers.next(), numbers.next()) {
             (Some(Ok(first)), Some(Ok(last))) => Ok(Ephemeral { first, last }),
-            _ => return unfit(format!("{PATH} has no two ports in it")),
+            _ => unfit(format!("{PATH} has no two ports in it")),
         }
     }
 }
@@ -122,7 +122,7 @@ impl Plane {
     /// What follows from pools that have come into force: which addresses are in any, and what the host does with them.
     pub fn settle_locals(&mut self) -> Result<()> {
         let mut pools = vec![0u32; LOCAL_ADDRESSES as usize];
-        for id in 0..self.settings().services_used {
+        for id in (0..self.settings().services_used).map(ServiceId::new) {
             if id == DEFAULT || self.is_present(id) {
                 for at in self.pool(id)? {
                     if let Some(count) = pools.get_mut(at as usize) {
@@ -168,15 +168,12 @@ impl Plane {
         }
         let settings = self.settings();
         let mut known = HashSet::new();
-        for id in 1..settings.dests_used {
+        for id in settings.dest_slots() {
             let config = self.dest_config(id);
             let idle = self.idle.get(id);
             let recent = idle.is_idle() && idle.age(settings.now_ns) <= GRACE;
             let may_be_used = config.flags & dest_flags::AVAILABLE != 0 || recent;
-            if config.forward == Forward::FullNat as u8
-                && field!(self.dests, id, slot) == dest_slot::USED
-                && may_be_used
-            {
+            if config.forward == Mode::FULLNAT && field!(self.dests, id, slot) == dest_slot::USED && may_be_used {
                 known.insert((field!(self.dests, id, address), field!(self.dests, id, port)));
             }
         }

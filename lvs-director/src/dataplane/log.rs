@@ -63,7 +63,7 @@ fn names() -> HashMap<u32, String> {
 
 /// Addresses and ports of all real servers, as they are when the log is opened.
 fn servers(plane: &Plane) -> HashMap<DestId, (IpAddr, u16)> {
-    let all = 1..plane.settings().dests_used;
+    let all = plane.settings().dest_slots();
     all.map(|id| {
         let key = convert::dest_key(&plane.dests.get(id));
         (id, (key.address, key.port))
@@ -113,7 +113,7 @@ impl Printer {
             Some((address, if named.is_some() { port } else { 0 }))
         };
         let (from, to) = (end()?, end()?);
-        let event = match (event, self.servers.get(&dest)) {
+        let event = match (event, self.servers.get(&DestId::new(dest))) {
             (OPENED, Some(server)) => format!("new connection to {}", Endpoint(*server)),
             (OPENED, None) => "new connection".to_owned(),
             (exit, _) => EXITS.get(exit as usize)?.0.to_owned(),
@@ -155,7 +155,7 @@ mod tests {
     fn lines_are_told_in_words() {
         let printer = Printer {
             devices: HashMap::from([(3, "eth0".to_owned())]),
-            servers: HashMap::from([(7, ("192.168.122.101".parse().unwrap(), 80))]),
+            servers: HashMap::from([(DestId::new(7), ("192.168.122.101".parse().unwrap(), 80))]),
         };
         let line = |text: &str| printer.read(text).map(|line| line.to_string());
         assert_eq!(

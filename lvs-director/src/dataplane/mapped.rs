@@ -7,12 +7,14 @@
 use super::error::{Context, Result, unfit};
 
 use std::cell::Cell;
+use std::marker::PhantomData;
 use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 use std::ptr::NonNull;
 
 use aya::maps::MapData;
+use lvs_common::abi::{DestId, ServiceId};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
 
 /// Least bytes of a piece: about as long to enter in the page tables as the system call takes.
@@ -23,12 +25,37 @@ const PIECES: usize = 2048;
 /// How addresses are reserved without memory for them.
 const RESERVED: MapFlags = MapFlags::MAP_PRIVATE.union(MapFlags::MAP_NORESERVE);
 
+/// What the elements of an array are found by.
+pub trait Index: Copy {
+    /// The element's place in the array.
+    fn place(self) -> u32;
+}
+
+impl Index for u32 {
+    fn place(self) -> u32 {
+        self
+    }
+}
+
+impl Index for DestId {
+    fn place(self) -> u32 {
+        self.get()
+    }
+}
+
+impl Index for ServiceId {
+    fn place(self) -> u32 {
+        self.get()
+    }
+}
+
 /// A BPF array, element by element. Packets read and write it at the same time: elements are copied in and out, and
 /// what decides is stored last, as a whole word.
 #[derive(Debug)]
-pub struct Mapped<T> {
+pub struct Mapped<T, I = u32> {
     map: MapData,
     start: NonNull<T>,
+    index: PhantomData<I>,
     count: u32,
     bytes: NonZeroUsize,
     /// Bytes of a piece.
@@ -37,7 +64,7 @@ pub struct Mapped<T> {
     present: Box<[Cell<bool>]>,
 }
 
-impl<T: Copy> Mapped<T> {
+impl<T: Copy, I: Index> Mapped<T, I> {
     /// Opens the pinned array at `path`.
     pub fn open(path: &Path) -> Result<Self> {
         let context = || format!("cannot open map {}", path.display());
@@ -56,7 +83,7 @@ impl<T: Copy> Mapped<T> {
         // SAFETY: new addresses, which nothing may be read from or written to yet.
         let start = unsafe { mmap_anonymous(None, bytes, ProtFlags::PROT_NONE, RESERVED)? };
         let present = vec![Cell::new(false); bytes.get().div_ceil(piece)].into();
-        Ok(Mapped { map, start: start.cast(), count, bytes, piece, present })
+        Ok(Mapped { map, start: start.cast(), index: PhantomData, count, bytes, piece, present })
     }
 
     /// The array's descriptor.
@@ -73,20 +100,21 @@ impl<T: Copy> Mapped<T> {
     ///
     /// # Panics
     /// If there is no such element: indices come from the data plane's own maps or are checked against [`Self::count`].
-    pub fn get(&self, index: u32) -> T {
+    pub fn get(&self, index: I) -> T {
         // SAFETY: `at` checks the index; any bytes are a valid element.
         unsafe { self.at(index).read_volatile() }
     }
 
     /// Stores element `index`.
-    pub fn set(&self, index: u32, value: T) {
+    pub fn set(&self, index: I, value: T) {
         // SAFETY: as above.
         unsafe { self.at(index).write_volatile(value) }
     }
 
     /// A pointer to element `index`, for its fields. It is good as long as the array is open.
     #[inline]
-    pub fn at(&self, index: u32) -> *mut T {
+    pub fn at(&self, index: I) -> *mut T {
+        let index = index.place();
         assert!(index < self.count, "element {index} of {}", self.count);
         let first = index as usize * size_of::<T>();
         for piece in first / self.piece..=(first + size_of::<T>() - 1) / self.piece {
@@ -136,7 +164,7 @@ macro_rules! put {
 
 pub(super) use {field, put};
 
-impl<T> Drop for Mapped<T> {
+impl<T, I> Drop for Mapped<T, I> {
     fn drop(&mut self) {
         // SAFETY: the addresses reserved by `open`; no reference into them outlives it.
         let _ = unsafe { munmap(self.start.cast(), self.bytes.get()) };

@@ -32,21 +32,21 @@ pub struct Plane {
     pub(super) settings: Mapped<Settings>,
     pub(super) watch: Mapped<Watch>,
     pub(super) marks: Mapped<MarkRule>,
-    pub(super) services: Mapped<Service>,
-    pub(super) dests: Mapped<Destination>,
-    pub(super) idle: Mapped<Idle>,
+    pub(super) services: Mapped<Service, ServiceId>,
+    pub(super) dests: Mapped<Destination, DestId>,
+    pub(super) idle: Mapped<Idle, DestId>,
     pub(super) counters: Mapped<Counters>,
-    pub(super) dest_rates: Mapped<Rates>,
-    pub(super) service_rates: Mapped<Rates>,
+    pub(super) dest_rates: Mapped<Rates, DestId>,
+    pub(super) service_rates: Mapped<Rates, ServiceId>,
     pub(super) buckets4: Mapped<Bucket>,
     pub(super) buckets6: Mapped<Bucket>,
     pub(super) conns4: Mapped<Connection<u32>>,
     pub(super) conns6: Mapped<Connection<[u32; 4]>>,
     /// Opened for a listing that needs it; `None` if it cannot be.
     engines: OnceCell<Option<Engines>>,
-    pub(super) service4: HashMap<MapData, Pod<ServiceKey<u32>>, ServiceId>,
-    pub(super) service6: HashMap<MapData, Pod<ServiceKey<[u32; 4]>>, ServiceId>,
-    pub(super) fwmarks: HashMap<MapData, Pod<FwmarkKey>, ServiceId>,
+    pub(super) service4: HashMap<MapData, Pod<ServiceKey<u32>>, Pod<ServiceId>>,
+    pub(super) service6: HashMap<MapData, Pod<ServiceKey<[u32; 4]>>, Pod<ServiceId>>,
+    pub(super) fwmarks: HashMap<MapData, Pod<FwmarkKey>, Pod<ServiceId>>,
     pub(super) locals: Mapped<LocalAddress>,
     devices: Mapped<Device>,
     pub(super) rosters: Mapped<RosterPart>,
@@ -63,10 +63,10 @@ pub struct Plane {
 /// `BPF_F_INNER_MAP` and `BPF_F_MMAPABLE`: tables of a map of maps may differ in size, and are filled in memory.
 const INNER: u32 = 1 << 12 | 1 << 10;
 
-/// A slot of a scheduler's table; elements of an array stand at multiples of eight bytes.
+/// A slot of a table, a scheduler's or of local addresses; elements of an array stand at multiples of eight bytes.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(8))]
-struct Slot(DestId);
+struct Slot(u32);
 
 fn hash<K: aya::Pod, V: aya::Pod>(directory: &Path, name: &str) -> Result<HashMap<MapData, K, V>> {
     let context = || format!("cannot open map {name}");
@@ -212,19 +212,19 @@ impl Plane {
     pub fn counted(&self, id: DestId) -> Counters {
         let stride = self.dests.count();
         let cpus = self.counters.count() / stride;
-        (0..cpus).fold(Counters::default(), |sum, cpu| sum.plus(self.counters.get(cpu * stride + id)))
+        (0..cpus).fold(Counters::default(), |sum, cpu| sum.plus(self.counters.get(cpu * stride + id.get())))
     }
 
     /// Puts new tables, of schedulers' slots or of local addresses, into places, which no configuration in force refers to. All at once, because the kernel
     /// waits for the programs that run meanwhile.
-    pub fn put_tables(&mut self, tables: &[(u32, Vec<DestId>)]) -> Result<()> {
+    pub fn put_tables(&mut self, tables: &[(u32, Vec<u32>)]) -> Result<()> {
         let context = "cannot make a table";
-        let (array, word) = (bpf_map_type::BPF_MAP_TYPE_ARRAY as u32, size_of::<DestId>() as u32);
+        let (array, word) = (bpf_map_type::BPF_MAP_TYPE_ARRAY as u32, size_of::<u32>() as u32);
         let mut arrays = Vec::with_capacity(tables.len());
         for (_, slots) in tables {
             let kind = aya_obj::Map::new_from_params(array, word, word, slots.len() as u32, INNER);
             let table = Mapped::<Slot>::of(MapData::create(kind, "slots", None).context(context)?).context(context)?;
-            slots.iter().enumerate().for_each(|(at, dest)| table.set(at as u32, Slot(*dest)));
+            slots.iter().enumerate().for_each(|(at, word)| table.set(at as u32, Slot(*word)));
             arrays.push(table);
         }
         let places: Vec<u32> = tables.iter().map(|(place, _)| *place).collect();

@@ -1,6 +1,6 @@
 //! The map ABI's types as aya takes them.
 
-use lvs_common::abi::{EngineData, EngineKey, FwmarkKey, PortKey, Ports, ServiceKey, Settings};
+use lvs_common::abi::{EngineData, EngineKey, FwmarkKey, PortKey, Ports, ServiceId, ServiceKey, Settings};
 
 /// A type of the ABI, any bytes of which are a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -15,6 +15,8 @@ unsafe impl aya::Pod for Pod<ServiceKey<u32>> {}
 unsafe impl aya::Pod for Pod<ServiceKey<[u32; 4]>> {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Pod<FwmarkKey> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Pod<ServiceId> {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Pod<EngineKey> {}
 // SAFETY: as above.

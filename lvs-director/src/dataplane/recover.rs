@@ -1,6 +1,6 @@
 //! Forgetting staged changes: those of this process, and those of a command that was killed.
 
-use lvs_common::abi::{Idle, Switch, dest_flags};
+use lvs_common::abi::{Idle, ServiceId, Switch, dest_flags};
 
 use super::bpffs::Directory;
 use super::error::Result;
@@ -43,14 +43,14 @@ impl Plane {
         }
         let epoch = settings.epoch;
         // Service 0 is none, but has the default pool of local addresses.
-        for id in 0..settings.services_used {
+        for id in (0..settings.services_used).map(ServiceId::new) {
             let switch = field!(self.services, id, switch);
             if switch.pending(epoch) {
                 put!(self.services, id, switch, Switch::at(epoch, switch.copy(epoch)));
             }
         }
         let mut idle = 0;
-        for id in 1..settings.dests_used {
+        for id in settings.dest_slots() {
             let switch = field!(self.dests, id, switch);
             if switch.pending(epoch) {
                 put!(self.dests, id, switch, Switch::at(epoch, switch.copy(epoch)));

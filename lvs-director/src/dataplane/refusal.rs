@@ -10,7 +10,10 @@ use super::kernel::kernel_release;
 pub fn refused(name: &str, error: ProgramError, log: bool) -> Error {
     let release = kernel_release();
     let ProgramError::LoadError { io_error, verifier_log } = error else {
-        return Error::Step { doing: format!("Linux {release} refuses program {name}").into(), cause: error.into() };
+        return Error::Step {
+            doing: format!("Linux {release} refuses program {name}").into(),
+            cause: Box::new(error.into()),
+        };
     };
     let text = verifier_log.to_string();
     if log {

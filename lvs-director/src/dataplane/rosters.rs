@@ -30,7 +30,8 @@ impl Plane {
     /// services' does.
     fn free_places(&self, id: ServiceId, parts: usize) -> Vec<u32> {
         let count = self.rosters.count();
-        let begin = 1 + (u64::from(id) * u64::from(count) / u64::from(self.services.count())) as u32 % (count - 1);
+        let begin =
+            1 + (u64::from(id.get()) * u64::from(count) / u64::from(self.services.count())) as u32 % (count - 1);
         let places = (begin..count).chain(1..begin).filter(|place| self.is_free(*place));
         let places: Vec<u32> = places.take(parts).collect();
         if places.len() == parts { places } else { Vec::new() }
@@ -40,7 +41,7 @@ impl Plane {
     /// before the last switch, as a packet may have begun then.
     fn is_free(&self, place: u32) -> bool {
         let RosterPart { service, first, ordinal, .. } = self.rosters.get(place);
-        if service == 0 {
+        if service.is_none() {
             return true;
         }
         let (switch, config) = (field!(self.services, service, switch), field!(self.services, service, config));

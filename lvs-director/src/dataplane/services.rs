@@ -26,7 +26,7 @@ impl Plane {
 
     /// Whether there is any.
     pub fn has_services(&self) -> bool {
-        (1..self.settings().services_used).any(|id| self.is_present(id))
+        self.settings().service_slots().any(|id| self.is_present(id))
     }
 
     /// The service of a key, if it is configured.
@@ -46,10 +46,10 @@ impl Plane {
             }
         };
         match found {
-            Ok(id) if self.is_present(id) => Ok(Some(id)),
+            Ok(Pod(id)) if self.is_present(id) => Ok(Some(id)),
             Ok(_) => Ok(None),
             Err(error) if absent(&error) => Ok(None),
-            Err(error) => Err(Err::<(), _>(error).context("cannot look a service up").unwrap_err().into()),
+            Err(error) => Err(error).context("cannot look a service up").map_err(Error::from),
         }
     }
 
@@ -58,7 +58,7 @@ impl Plane {
         macro_rules! put {
             ($map:expr, $key:expr) => {
                 match id {
-                    Some(id) => $map.insert($key, id, 0),
+                    Some(id) => $map.insert($key, Pod(id), 0),
                     None => $map.remove(&$key),
                 }
             };
@@ -85,7 +85,7 @@ impl Plane {
 
     /// Takes keys out of the index whose services are not configured: what a deletion leaves until it is in force.
     pub fn sweep_index(&mut self) -> error::Result<()> {
-        for id in 1..self.settings().services_used {
+        for id in self.settings().service_slots() {
             if !self.is_present(id) && field!(self.services, id, serial) != 0 {
                 self.forget_service(id)?;
             }
@@ -110,7 +110,7 @@ impl Plane {
                 self.fwmarks.get(&Pod(FwmarkKey { mark, family: u32::from(family.number()) }), 0)
             }
         };
-        if holder.is_ok_and(|holder| holder == id) { self.index(&key, None) } else { Ok(()) }
+        if holder.is_ok_and(|Pod(holder)| holder == id) { self.index(&key, None) } else { Ok(()) }
     }
 
     /// Stages a new service in slot `id`.
@@ -145,7 +145,7 @@ impl Plane {
         let config = self.service_config(id);
         let mut ids = Vec::with_capacity(config.dest_count as usize);
         let mut at = config.head;
-        while at != 0 && at < self.dests.count() && ids.len() < config.dest_count as usize {
+        while at.is_some() && at.get() < self.dests.count() && ids.len() < config.dest_count as usize {
             ids.push(at);
             at = self.dest_config(at).next;
         }
@@ -200,7 +200,7 @@ impl Plane {
                 let Some(table) = table_of(self.service_config(id).scheduler, &dests)? else { continue };
                 let place = slots.take_table(self)?;
                 self.change_service(id, |config| config.table = place);
-                tables.push((place, table));
+                tables.push((place, table.into_iter().map(DestId::get).collect()));
             }
             self.put_tables(&tables).map_err(Error::from)?;
         }
@@ -230,6 +230,6 @@ fn traits_of(scheduler: u8) -> &'static Traits {
 /// The slots of a hashing scheduler's table, `None` for the others.
 fn table_of(scheduler: u8, dests: &[TableDest]) -> Result<Option<Vec<DestId>>> {
     let Some(table) = traits_of(scheduler).table else { return Ok(None) };
-    let (mut turns, mut slots) = (vec![Turns::default(); dests.len()], vec![0; table.slots]);
+    let (mut turns, mut slots) = (vec![Turns::default(); dests.len()], vec![DestId::NONE; table.slots]);
     if (table.build)(dests, &mut turns, &mut slots) { Ok(Some(slots)) } else { Err(Error::Invalid) }
 }

@@ -44,7 +44,7 @@ impl Plane {
     /// Slots of destinations that are deleted, the lowest first.
     pub fn idle_dests(&self) -> impl Iterator<Item = DestId> + '_ {
         let settings = self.settings();
-        let idle = (1..settings.dests_used).filter(|id| self.idle.get(*id).is_idle());
+        let idle = settings.dest_slots().filter(|id| self.idle.get(*id).is_idle());
         idle.take(settings.idle_dests as usize)
     }
 
@@ -123,10 +123,11 @@ impl Slots {
             return self.take_dest(plane);
         }
         plane.set(|s| s.dests_used = used + 1);
+        let id = DestId::new(used);
         // Changes that were taken back may have been there.
-        plane.idle.set(used, Idle::default());
-        give_back(plane, used);
-        Some(used)
+        plane.idle.set(id, Idle::default());
+        give_back(plane, id);
+        Some(id)
     }
 
     /// A free service slot, `None` if the table is full.
@@ -135,15 +136,15 @@ impl Slots {
         let count = plane.services.count();
         if used < count {
             plane.set(|s| s.services_used = used + 1);
-            return Some(used);
+            return Some(ServiceId::new(used));
         }
         let epochs = [plane.now(), plane.epoch()];
         let is_free = |id: &ServiceId| {
             let (switch, config) = (field!(plane.services, *id, switch), field!(plane.services, *id, config));
             epochs.iter().all(|epoch| config[switch.copy(*epoch)].flags & service_flags::PRESENT == 0)
         };
-        let from = self.service.max(1);
-        self.service = (from..count).chain(1..from).find(is_free)?;
+        let from = self.service.get().max(1);
+        self.service = (from..count).chain(1..from).map(ServiceId::new).find(is_free)?;
         Some(self.service)
     }
 
@@ -152,7 +153,7 @@ impl Slots {
         if self.tables.is_empty() {
             let mut taken = vec![false; plane.table_places().map_err(Error::from)? as usize];
             // Service 0, which is none, has the default pool.
-            for id in 0..plane.settings().services_used {
+            for id in (0..plane.settings().services_used).map(ServiceId::new) {
                 for config in field!(plane.services, id, config) {
                     for place in [config.table, config.locals] {
                         if let Some(taken) = taken.get_mut(place as usize) {

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use lvs_common::abi::{AF_INET, AF_INET6, Address, IpAddress, MarkRule, Watch, conn_kind, dest_flags, settings_flags};
+use lvs_common::abi::{AF_INET, AF_INET6, Address, EntryKind, IpAddress, MarkRule, Watch, dest_flags, settings_flags};
 use lvs_common::watch;
 
 use super::convert;
@@ -107,12 +107,12 @@ impl Plane {
             }
             key
         };
-        for id in 1..settings.services_used {
+        for id in settings.service_slots() {
             if self.is_present(id) {
                 flags |= flags_of(&add_service(id, &mut needed));
             }
         }
-        for id in 1..settings.dests_used {
+        for id in settings.dest_slots() {
             let busy = field!(self.dests, id, connections) != 0 || field!(self.dests, id, persistent) != 0;
             if busy || self.dest_config(id).flags & dest_flags::AVAILABLE != 0 {
                 needed.add(field!(self.dests, id, address), field!(self.dests, id, family), false);
@@ -149,12 +149,12 @@ impl Plane {
     /// Shows the virtual address of every connection that a mark led to, which no service has.
     fn each_marked(&self, mut visit: impl FnMut(Address, u8)) {
         each(&self.buckets4, &self.conns4, |_, c| {
-            if c.fwmark != 0 && c.kind == conn_kind::CONNECTION {
+            if c.fwmark != 0 && c.kind == EntryKind::CONNECTION {
                 visit(c.virt.widen(), AF_INET);
             }
         });
         each(&self.buckets6, &self.conns6, |_, c| {
-            if c.fwmark != 0 && c.kind == conn_kind::CONNECTION {
+            if c.fwmark != 0 && c.kind == EntryKind::CONNECTION {
                 visit(c.virt.widen(), AF_INET6);
             }
         });

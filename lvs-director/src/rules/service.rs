@@ -246,3 +246,41 @@ impl Service {
         self.flags & service_flags::ONE_PACKET != 0
     }
 }
+
+/// What a command does to a setting.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Edit<T> {
+    /// The command does not name the setting: it stays as it is.
+    #[default]
+    Keep,
+    /// The setting has this value after the command.
+    Set(T),
+}
+
+impl<T> Edit<T> {
+    /// The value after the command.
+    pub fn over(self, before: T) -> T {
+        match self {
+            Edit::Keep => before,
+            Edit::Set(value) => value,
+        }
+    }
+}
+
+/// Edits of the settings that ipvsadm cannot express. A command that does not name them keeps them, so a plain
+/// `ipvsadm -E`, or keepalived's, does not reset them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OwnEdits {
+    /// [`Service::timeouts`]
+    pub timeouts: Edit<Timeouts>,
+    /// [`Service::challenges`]
+    pub challenges: Edit<bool>,
+}
+
+impl OwnEdits {
+    /// `service` with these edits over the settings of the service `before`.
+    pub fn apply(self, service: Service, before: &Service) -> Service {
+        let service = service.challenging(self.challenges.over(before.challenges()));
+        Service { timeouts: self.timeouts.over(before.timeouts), ..service }
+    }
+}

@@ -15,10 +15,10 @@ impl DestRef {
     /// Destination `id` at `epoch`.
     #[inline(always)]
     pub fn get(id: DestId, epoch: u64) -> Option<DestRef> {
-        if id == 0 {
+        if id.is_none() {
             return None;
         }
-        let it = DESTS.get_ptr_mut(id)?;
+        let it = DESTS.get_ptr_mut(id.get())?;
         Some(DestRef { id, it, config: DestRef::in_force(it, epoch) })
     }
 

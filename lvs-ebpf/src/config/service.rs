@@ -15,7 +15,7 @@ impl ServiceRef {
     /// Service `id` at `epoch`, whether it is configured or not.
     #[inline(always)]
     pub fn get_any(id: ServiceId, epoch: u64) -> Option<ServiceRef> {
-        let it = SERVICES.get_ptr_mut(id)?;
+        let it = SERVICES.get_ptr_mut(id.get())?;
         // SAFETY: an element of the map; which copy is a bit.
         let config = unsafe { (&raw mut (*it).config).cast::<ServiceConfig>().add((*it).switch.copy(epoch) & 1) };
         Some(ServiceRef { id, it, config })

@@ -6,7 +6,7 @@ use crate::{
     programs::{Tail, jump},
 };
 use lvs_common::{
-    abi::{AF_INET, IpAddress},
+    abi::{AF_INET, DestId, IpAddress},
     exit::Exit,
     wire::icmp,
 };
@@ -25,18 +25,18 @@ pub mod note {
 
 /// Answers with an error of this type and code.
 #[inline(always)]
-pub fn icmp_error<P: Packet, A: IpAddress>(packet: P, kind: u8, code: u8, rest: u32, ends: [u32; 2]) -> i32 {
+pub fn icmp_error<P: Packet, A: IpAddress>(packet: P, kind: u8, code: u8, rest: u32, ends: [DestId; 2]) -> i32 {
     packet.set_note(note::KIND, (kind as u32) << 8 | code as u32);
     packet.set_note(note::REST, rest);
-    packet.set_note(note::FROM, ends[0]);
-    packet.set_note(note::OWN, ends[1]);
+    packet.set_note(note::FROM, ends[0].get());
+    packet.set_note(note::OWN, ends[1].get());
     jump(packet, if A::FAMILY == AF_INET { Tail::Reject4 } else { Tail::Reject6 });
     P::DROP
 }
 
 /// The TTL ran out.
 #[inline(always)]
-pub fn time_exceeded<P: Packet, A: IpAddress>(packet: P, from: u32, own: u32) -> i32 {
+pub fn time_exceeded<P: Packet, A: IpAddress>(packet: P, from: DestId, own: DestId) -> i32 {
     exits::count(Exit::DropTtl);
     icmp_error::<P, A>(
         packet,
@@ -49,7 +49,7 @@ pub fn time_exceeded<P: Packet, A: IpAddress>(packet: P, from: u32, own: u32) ->
 
 /// Too big for `mtu`. The packet is quoted as it would have been sent, with the TTL lowered.
 #[inline(always)]
-pub fn too_big<P: Packet, A: IpAddress>(packet: P, mtu: u32, from: u32, own: u32) -> i32 {
+pub fn too_big<P: Packet, A: IpAddress>(packet: P, mtu: u32, from: DestId, own: DestId) -> i32 {
     exits::count(Exit::DropTooBig);
     if packet.device() != 0 && !ttl::lower_ttl::<P, A>(packet) {
         return P::DROP;
@@ -63,11 +63,11 @@ pub fn too_big<P: Packet, A: IpAddress>(packet: P, mtu: u32, from: u32, own: u32
 
 /// No server for it.
 #[inline(always)]
-pub fn port_unreachable<P: Packet, A: IpAddress>(packet: P, from: u32) -> i32 {
+pub fn port_unreachable<P: Packet, A: IpAddress>(packet: P, from: DestId) -> i32 {
     exits::count(Exit::DropNoServer);
     if A::FAMILY == AF_INET {
-        icmp_error::<P, A>(packet, icmp::UNREACHABLE, icmp::CODE_PORT, 0, [from, 0])
+        icmp_error::<P, A>(packet, icmp::UNREACHABLE, icmp::CODE_PORT, 0, [from, DestId::NONE])
     } else {
-        icmp_error::<P, A>(packet, icmp::V6_UNREACHABLE, icmp::V6_CODE_PORT, 0, [from, 0])
+        icmp_error::<P, A>(packet, icmp::V6_UNREACHABLE, icmp::V6_CODE_PORT, 0, [from, DestId::NONE])
     }
 }

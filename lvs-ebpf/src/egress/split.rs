@@ -5,7 +5,7 @@ use crate::{
     packet::access::Packet,
     programs::{Tail, jump},
 };
-use lvs_common::exit::Exit;
+use lvs_common::{abi::DestId, exit::Exit};
 
 /// Words left for the program that cuts.
 pub mod note {
@@ -17,9 +17,9 @@ pub mod note {
 
 /// Sends a finished packet to destination `dest` (0: to where its header says) in fragments of at most `most` bytes.
 #[inline(always)]
-pub fn split<P: Packet>(packet: P, dest: u32, most: u32) -> i32 {
+pub fn split<P: Packet>(packet: P, dest: DestId, most: u32) -> i32 {
     packet.set_note(note::MOST, most);
-    packet.set_note(note::DEST, dest);
+    packet.set_note(note::DEST, dest.get());
     jump(packet, Tail::Split);
     exits::drop(packet, Exit::DropInternal)
 }

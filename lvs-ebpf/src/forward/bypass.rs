@@ -2,7 +2,7 @@
 //! TC only.
 
 use lvs_common::{
-    abi::{Address, IpAddress, NextHop, Settings},
+    abi::{Address, DestId, IpAddress, NextHop, Settings},
     exit::Exit,
     table::Store,
 };
@@ -60,7 +60,7 @@ where
         return exits::pass(packet, Exit::Bypass);
     }
     if p.ttl <= 1 {
-        return refuse::time_exceeded::<TcPacket, A>(packet, 0, 0);
+        return refuse::time_exceeded::<TcPacket, A>(packet, DestId::NONE, DestId::NONE);
     }
     let (mtu, largest) = (route.hop.mtu as u32, control_block::largest(packet));
     let fits = match largest {
@@ -68,7 +68,7 @@ where
         largest => largest <= mtu,
     };
     if !fits && p.df {
-        return refuse::too_big::<TcPacket, A>(packet, mtu, 0, 0);
+        return refuse::too_big::<TcPacket, A>(packet, mtu, DestId::NONE, DestId::NONE);
     }
     advance(at, connection, None, (p, false), settings, now);
     // SAFETY: an element of the map; a lost count between two CPUs of one connection does not matter.
@@ -78,7 +78,7 @@ where
     }
     if largest != 0 || !fits {
         exits::count(Exit::Bypass);
-        return split::split(packet, 0, if largest == 0 || largest > mtu { mtu } else { largest });
+        return split::split(packet, DestId::NONE, if largest == 0 || largest > mtu { mtu } else { largest });
     }
     exits::leave(packet, Exit::Bypass, send::send_tc(packet, route))
 }

@@ -2,7 +2,7 @@
 //! `schedule`.
 
 use lvs_common::{
-    abi::{Connection, Forward, IpAddress, NextHop, Settings, conn_flags, settings_flags},
+    abi::{Connection, DestId, IpAddress, Mode, NextHop, Settings, conn_flags, settings_flags},
     exit::Exit,
     state::{sctp, tcp},
     table::Store,
@@ -93,7 +93,7 @@ where
         }
         return match DestRef::get(c.dest, settings.epoch) {
             Some(dest) if !find::expired(c, now) && dest.available() && !reopens(packet, c, p, &dest, settings) => {
-                if c.forward == Forward::FullNat as u8 {
+                if c.forward == Mode::FULLNAT {
                     return serve::go_on(packet, p, at, if v4 { Tail::FullNat4 } else { Tail::FullNat6 });
                 }
                 forward(packet, p, settings, at, connection, &dest, now)
@@ -103,7 +103,7 @@ where
     }
     if reply && let Some((at, connection)) = find::of_server(p) {
         // SAFETY: as above.
-        if unsafe { (*connection).forward } == Forward::FullNat as u8 {
+        if unsafe { (*connection).forward } == Mode::FULLNAT {
             return serve::go_on(packet, p, at, if v4 { Tail::FullNatReply4 } else { Tail::FullNatReply6 });
         }
         if P::COMPLETE {
@@ -185,9 +185,9 @@ where
         let df = p.df && A::HEADER == 20 && settings.sysctls.pmtu_disc != 0;
         let outer = || Outer::new(dest.config, family, source, to, df);
         let (served, overhead) = match mode {
-            Forward::MASQ => (nat::possible(packet, p, c.real_port != p.destination_port), 0),
-            Forward::ROUTE => (true, 0),
-            Forward::TUNNEL => (!outer().summed(), outer().overhead()),
+            Mode::MASQ => (nat::possible(packet, p, c.real_port != p.destination_port), 0),
+            Mode::ROUTE => (true, 0),
+            Mode::TUNNEL => (!outer().summed(), outer().overhead()),
             _ => (false, 0),
         };
         if !served || p.ttl <= 1 {
@@ -200,17 +200,17 @@ where
         account::account_request(packet, p, settings, at, connection, dest, now);
         // Mode and tunnel are read again: the verifier would follow the rest once for each.
         let mode = find::mode(connection);
-        if !modify(packet, p, Some(c).filter(|_| mode == Forward::MASQ), mode == Forward::TUNNEL, outer, true, true) {
+        if !modify(packet, p, Some(c).filter(|_| mode == Mode::MASQ), mode == Mode::TUNNEL, outer, true, true) {
             return exits::drop(packet, Exit::DropInternal);
         }
         return exits::leave(packet, done(mode), send::send_xdp(packet, &hop));
     }
 
     account::account_request(packet, p, settings, at, connection, dest, now);
-    if mode == Forward::Local as u8 {
+    if mode == Mode::LOCAL {
         return exits::pass(packet, Exit::Local);
     }
-    if mode == Forward::TUNNEL {
+    if mode == Mode::TUNNEL {
         // A program of its own: both ways together are more paths than the verifier follows.
         control_block::set_dest(packet, dest.id);
         return jump(packet, if A::HEADER == 20 { Tail::Encapsulate4 } else { Tail::Encapsulate6 });
@@ -236,7 +236,7 @@ fn send<P: Packet, A: Family, const IS_TUNNEL: bool>(
     dest: &DestRef,
     now: u64,
 ) -> i32 {
-    let mode = c.map_or(Forward::TUNNEL, |c| c.forward);
+    let mode = c.map_or(Mode::TUNNEL, |c| c.forward);
     // SAFETY: elements of maps; what other CPUs change is read as wholes.
     let (to, family, source) = unsafe { (&(*dest.it).address, (*dest.it).family, &(*dest.it).source) };
     // SAFETY: as above.
@@ -250,14 +250,14 @@ fn send<P: Packet, A: Family, const IS_TUNNEL: bool>(
         return exits::drop(packet, Exit::DropNoRoute);
     }
     if route.local {
-        if mode == Forward::MASQ && !modify(packet, p, c, false, outer, false, true) {
+        if mode == Mode::MASQ && !modify(packet, p, c, false, outer, false, true) {
             return exits::drop(packet, Exit::DropInternal);
         }
         return exits::pass(packet, Exit::Local);
     }
     if p.ttl <= 1 && packet.device() != 0 {
-        let own = if mode == Forward::Masq as u8 { 0 } else { dest.id };
-        return refuse::time_exceeded::<P, A>(packet, 0, own);
+        let own = if mode == Mode::MASQ { DestId::NONE } else { dest.id };
+        return refuse::time_exceeded::<P, A>(packet, DestId::NONE, own);
     }
     let mtu = (route.hop.mtu as u32).wrapping_sub(overhead);
     // A packet put together from fragments leaves in fragments no larger than those.
@@ -267,16 +267,16 @@ fn send<P: Packet, A: Family, const IS_TUNNEL: bool>(
         largest => largest <= mtu,
     };
     // Errors about packets that are not translated count as the connection's own, as they do for IPVS.
-    let own = if mode == Forward::Masq as u8 { 0 } else { dest.id };
+    let own = if mode == Mode::MASQ { DestId::NONE } else { dest.id };
     if !fits && (refuse || A::HEADER > 20) {
-        return refuse::too_big::<P, A>(packet, mtu, 0, own);
+        return refuse::too_big::<P, A>(packet, mtu, DestId::NONE, own);
     }
     let whole = if largest == 0 { fits } else { p.length + overhead <= largest };
     if IS_TUNNEL && route::has_source(route) {
         // SAFETY: an element of the map; the same value from everybody.
         unsafe { (*dest.it).source = route::copy(&route.source) };
     }
-    if !modify(packet, p, c.filter(|_| mode == Forward::MASQ), IS_TUNNEL, outer, packet.device() != 0, whole) {
+    if !modify(packet, p, c.filter(|_| mode == Mode::MASQ), IS_TUNNEL, outer, packet.device() != 0, whole) {
         return exits::drop(packet, Exit::DropInternal);
     }
     if !whole {
@@ -288,10 +288,10 @@ fn send<P: Packet, A: Family, const IS_TUNNEL: bool>(
 
 /// The exit of a mode.
 #[inline(always)]
-fn done(mode: u8) -> Exit {
+fn done(mode: Mode) -> Exit {
     match mode {
-        Forward::ROUTE => Exit::Route,
-        Forward::TUNNEL => Exit::Tunnel,
+        Mode::ROUTE => Exit::Route,
+        Mode::TUNNEL => Exit::Tunnel,
         _ => Exit::Nat,
     }
 }
@@ -328,7 +328,7 @@ where
 {
     // SAFETY: an element of the map.
     let c = unsafe { &*connection };
-    let translated = c.forward == Forward::Masq as u8;
+    let translated = c.forward == Mode::MASQ;
     if !translated || p.ttl <= 1 || !nat::possible(packet, p, c.virt_port != p.source_port) {
         return P::PASS;
     }
@@ -358,7 +358,7 @@ where
     let c = unsafe { &*connection };
     let Some(dest) = DestRef::get(c.dest, settings.epoch) else { return TcPacket::PASS };
     let now = clock::jiffies();
-    if c.forward != Forward::Masq as u8 {
+    if c.forward != Mode::MASQ {
         if A::HEADER == 20 && !reset_queue::is_reset_of(c, p) && is_own::<A>(packet, p, now) {
             // From an address of the director's own: the stack takes it for a martian.
             return exits::pass(packet, Exit::NotOurs);
@@ -385,7 +385,7 @@ where
         }
         if !route.local {
             if p.ttl <= 1 {
-                return refuse::time_exceeded::<TcPacket, A>(packet, dest.id, 0);
+                return refuse::time_exceeded::<TcPacket, A>(packet, dest.id, DestId::NONE);
             }
             let mtu = route.hop.mtu as u32;
             fits = match largest {
@@ -393,7 +393,7 @@ where
                 largest => largest <= mtu,
             };
             if !fits && p.df {
-                return refuse::too_big::<TcPacket, A>(packet, mtu, dest.id, 0);
+                return refuse::too_big::<TcPacket, A>(packet, mtu, dest.id, DestId::NONE);
             }
         }
     }
@@ -403,7 +403,7 @@ where
     }
     if (largest != 0 || !fits) && !own && !route.local {
         exits::count(Exit::NatReply);
-        return split::split(packet, 0, if fits { largest } else { route.hop.mtu as u32 });
+        return split::split(packet, DestId::NONE, if fits { largest } else { route.hop.mtu as u32 });
     }
     let verdict = match (own, route.local) {
         (true, _) => TcPacket::PASS,

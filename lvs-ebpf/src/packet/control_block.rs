@@ -85,13 +85,13 @@ pub fn has_carried<P: Packet>(packet: P) -> bool {
 /// Notes the destination.
 #[inline(always)]
 pub fn set_dest<P: Packet>(packet: P, dest: DestId) {
-    packet.set_note(DEST, dest);
+    packet.set_note(DEST, dest.get());
 }
 
 /// The destination noted.
 #[inline(always)]
 pub fn dest<P: Packet>(packet: P) -> DestId {
-    packet.note(DEST)
+    DestId::new(packet.note(DEST))
 }
 
 /// Notes the length of the longest fragment the packet was put together from, bytes of IP packet.

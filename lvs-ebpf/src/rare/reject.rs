@@ -3,7 +3,7 @@
 use crate::egress::refuse;
 use aya_ebpf::helpers::generated::{bpf_skb_adjust_room, bpf_skb_change_tail};
 use lvs_common::{
-    abi::{AF_INET, Address, IpAddress},
+    abi::{AF_INET, Address, DestId, IpAddress},
     checksum,
     exit::Exit,
     wire::{Ethernet, Icmp, Ipv4, Ipv6, ethertype, protocol},
@@ -42,7 +42,7 @@ pub fn run<A: Family>(packet: TcPacket) -> i32 {
     // Why it is dropped has been counted.
     let Some((client, mut director, length)) = ends::<A>(packet) else { return TcPacket::DROP };
     if let Some(settings) = config::settings()
-        && let Some(dest) = DestRef::get(from, settings.epoch)
+        && let Some(dest) = DestRef::get(DestId::new(from), settings.epoch)
     {
         // SAFETY: an element of the map.
         director = unsafe { (*dest.it).source };
@@ -73,8 +73,8 @@ pub fn run<A: Family>(packet: TcPacket) -> i32 {
     if !written {
         return exits::drop(packet, Exit::DropInternal);
     }
-    let own = packet.note(refuse::note::OWN);
-    if own != 0 {
+    let own = DestId::new(packet.note(refuse::note::OWN));
+    if own.is_some() {
         stats::packet_out(own, headers + quoted);
     }
     send::<A>(packet, &client)

@@ -11,7 +11,7 @@ use crate::values::pending_reset::PendingReset;
 use aya_ebpf::helpers::generated::{bpf_clone_redirect, bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_store_bytes};
 use lvs_common::verifier::Each;
 use lvs_common::{
-    abi::{AF_INET, Forward, conn_flags, conn_kind},
+    abi::{AF_INET, EntryKind, Mode, conn_flags},
     reset::Numbers,
     table::Store,
     wire::tcp_flags,
@@ -98,7 +98,7 @@ where
     let Some(connection) = <Table as Store<A>>::connection(&Table, waiting.at) else { return };
     // SAFETY: an element of the map.
     let c = unsafe { &*connection };
-    if c.state & (conn_flags::RESETTING | conn_flags::DEAD) != conn_flags::RESETTING || c.kind != conn_kind::CONNECTION
+    if c.state & (conn_flags::RESETTING | conn_flags::DEAD) != conn_flags::RESETTING || c.kind != EntryKind::CONNECTION
     {
         return;
     }
@@ -112,8 +112,8 @@ where
     let (client, virt) = ((c.client, c.client_port), (c.virt, c.virt_port));
     // As the real server sends it, and as it comes by here.
     let (from, to) = match c.forward {
-        Forward::MASQ => ((c.real, c.real_port), client),
-        Forward::FULLNAT => ((c.real, c.real_port), (c.local, c.local_port)),
+        Mode::MASQ => ((c.real, c.real_port), client),
+        Mode::FULLNAT => ((c.real, c.real_port), (c.local, c.local_port)),
         _ => (virt, client),
     };
     // The client's comes second: it closes the connection.

@@ -93,7 +93,7 @@ impl Destinations for List {
 
     #[inline(always)]
     fn best(&self, scheduler: u8) -> DestId {
-        best_of(self, scheduler as u32)
+        DestId::new(best_of(self, scheduler as u32))
     }
 
     #[inline(always)]
@@ -106,9 +106,9 @@ impl Destinations for List {
 /// leads to it. Of the pointer it then only knows that it may be null.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn best_of(list: *const List, scheduler: u32) -> DestId {
+extern "C" fn best_of(list: *const List, scheduler: u32) -> u32 {
     // SAFETY: null or the caller's.
-    unsafe { list.as_ref() }.map_or(0, |list| sched::best(list, scheduler as u8))
+    unsafe { list.as_ref() }.map_or(0, |list| sched::best(list, scheduler as u8).get())
 }
 
 /// [`lblc::has_idle`], likewise.
@@ -151,7 +151,7 @@ extern "C" fn read<V: Visit>(_: u64, reading: *mut c_void) -> i64 {
     };
     let Some(part) = ROSTERS.get(*at) else { return 1 };
     *at = part.next;
-    roster::show(part, |id| DESTS.get_ptr(id).map(load), visit) as i64
+    roster::show(part, |id| DESTS.get_ptr(id.get()).map(load), visit) as i64
 }
 
 struct Turn<'a, W> {
@@ -175,7 +175,7 @@ pub struct Slots(pub u32);
 impl Table for Slots {
     #[inline(always)]
     fn slot(&self, index: u32) -> DestId {
-        TABLES.get_value(self.0, &index).copied().unwrap_or(0)
+        DestId::new(TABLES.get_value(self.0, &index).copied().unwrap_or(0))
     }
 }
 

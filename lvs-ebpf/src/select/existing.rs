@@ -33,7 +33,7 @@ pub fn of<A: Family>(p: &Parsed<A>, settings: &Settings, connection: *mut Connec
     let renew = settings.sysctls.expire_nodest_conn != 0;
     // One that was made a moment ago for this very packet is not opened again.
     if p.opens() && c.in_packets != 0 {
-        let again = renew && dest.config().weight == 0 || c.control == 0 && may_reuse(c, p, settings);
+        let again = renew && dest.config().weight == 0 || c.control.is_none() && may_reuse(c, p, settings);
         if again && c.controlled == 0 {
             return Fate::Over;
         }

@@ -5,7 +5,7 @@ use crate::table::draft::Drafted;
 use crate::values::request::Request;
 use aya_ebpf::helpers::generated::bpf_get_prandom_u32;
 use lvs_common::{
-    abi::{Connection, Forward, IpAddress, Settings, service_flags},
+    abi::{Connection, DestId, EntryRef, IpAddress, Mode, Settings, service_flags},
     defence,
     exit::Exit,
     sched::{self},
@@ -123,8 +123,8 @@ where
     let Some(r) = request() else { return Err(exits::drop(packet, Exit::DropInternal)) };
     r.epoch = settings.epoch;
     r.service = service.id;
-    r.template = 0;
-    r.dest = 0;
+    r.template = EntryRef::NONE;
+    r.dest = DestId::NONE;
     r.v6 = (A::HEADER > 20) as u32;
     let persistent = config.flags & service_flags::PERSISTENT != 0;
     r.engine.hash = 0;
@@ -138,7 +138,7 @@ where
         }
     }
     if persistent && let Some((at, dest)) = template::find(p, &service, r.engine.hash, settings, now) {
-        r.template = at.wrapping_add(1);
+        r.template = EntryRef::to(at);
         r.dest = dest;
         return Ok(open_tail::<A>());
     }
@@ -168,7 +168,7 @@ fn is_kept_out(settings: &Settings) -> bool {
 fn unserved<P: Packet, A: Family>(packet: P, p: &Parsed<A>, settings: &Settings) -> i32 {
     if P::COMPLETE {
         let sender = unmatched_reply::sender(TcPacket(packet.skb()), p, settings);
-        if sender != 0 && ttl::lower_ttl::<P, A>(packet) {
+        if sender.is_some() && ttl::lower_ttl::<P, A>(packet) {
             return refuse::port_unreachable::<P, A>(packet, sender);
         }
     }
@@ -210,7 +210,7 @@ pub fn pick<P: Packet>(packet: P) -> i32 {
         // SAFETY: as above.
         let state = unsafe { word.read_volatile() };
         let pick = sched::pick(&list, Slots(config.table), &memory, config, &r.key, state);
-        if pick.dest != 0 || P::COMPLETE {
+        if pick.dest.is_some() || P::COMPLETE {
             if pick.state != state && atomics::compare_exchange64(word, state, pick.state).is_err() {
                 // Another CPU's pick came between: once more, as often as the kernel allows jumps.
                 jump(packet, Tail::Pick);
@@ -242,13 +242,13 @@ where
         if service.port() == FTP && p.destination_port != FTP {
             return exits::pass(packet, Exit::NotFirst);
         }
-        return refuse::port_unreachable::<P, A>(packet, 0);
+        return refuse::port_unreachable::<P, A>(packet, DestId::NONE);
     };
-    if r.template == 0 && service.config().flags & service_flags::PERSISTENT != 0 {
+    if r.template.is_none() && service.config().flags & service_flags::PERSISTENT != 0 {
         let Some((at, leads_to)) = template::make(p, &service, r.engine.hash, &dest, now) else {
             return exits::drop(packet, Exit::DropTableFull);
         };
-        r.template = at.wrapping_add(1);
+        r.template = EntryRef::to(at);
         if P::COMPLETE && r.engine.hash != 0 {
             engine::remember::<A>(TcPacket(packet.skb()), &r.engine, at);
         }
@@ -258,11 +258,13 @@ where
         }
     }
     let Some(draft) = A::draft() else { return exits::drop(packet, Exit::DropInternal) };
-    if r.template != 0 && !template::leads_to::<A>(r.template.wrapping_sub(1), dest.id) {
-        r.template = 0;
+    if let Some(at) = r.template.get()
+        && !template::leads_to::<A>(at, dest.id)
+    {
+        r.template = EntryRef::NONE;
     }
     draft::write(draft, p, &service, Some(&dest), r.template, now);
-    let is_fullnat = dest.config().forward == Forward::FullNat as u8;
+    let is_fullnat = dest.config().forward == Mode::FULLNAT;
     // By FullNAT, nothing leads back without a connection.
     if is_once(p, &service) && !is_fullnat {
         stats::connection(dest.id);
@@ -312,8 +314,8 @@ where
     }
     binding::bind(dest, false);
     stats::connection(dest.id);
-    if r.template != 0 {
-        template::tie::<A>(r.template.wrapping_sub(1), now);
+    if let Some(at) = r.template.get() {
+        template::tie::<A>(at, now);
     }
     log::opened(packet, dest.id, pipeline::<A>())
 }
@@ -325,11 +327,11 @@ where
     Table: Store<A>,
 {
     let Some(draft) = A::draft() else { return exits::drop(packet, Exit::DropInternal) };
-    draft::write(draft, p, service, None, 0, now);
+    draft::write(draft, p, service, None, EntryRef::NONE, now);
     match draft::insert(p, draft, now) {
         Ok(_) => {
             watch::watch(p.destination);
-            log::opened(packet, 0, pipeline::<A>())
+            log::opened(packet, DestId::NONE, pipeline::<A>())
         }
         Err(error) => exits::drop(packet, draft::refusal(error)),
     }

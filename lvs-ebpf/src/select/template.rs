@@ -1,7 +1,7 @@
 //! Persistence templates in the connection table.
 
 use lvs_common::{
-    abi::{Connection, DestId, Settings, conn_flags, conn_kind},
+    abi::{Connection, DestId, EntryKind, EntryRef, Settings, conn_flags},
     persist::{self, TemplateKey},
     table::{self, Hash, InsertError, Store},
 };
@@ -48,7 +48,7 @@ impl<A: Family> Key<A> {
 
     #[inline(always)]
     fn matches(&self, c: &Connection<A>) -> bool {
-        c.kind == conn_kind::TEMPLATE
+        c.kind == EntryKind::TEMPLATE
             && c.client == self.client
             && c.virt == A::narrow(self.virt.virt)
             && c.virt_port == self.virt.virt_port
@@ -116,20 +116,20 @@ where
         (*draft).client_port = 0;
         (*draft).virt_port = key.virt.virt_port;
         (*draft).protocol = key.virt.protocol;
-        (*draft).kind = conn_kind::TEMPLATE;
+        (*draft).kind = EntryKind::TEMPLATE;
         (*draft).forward = dest.config().forward;
         (*draft).last_seen = now;
         (*draft).dest = dest.id;
         (*draft).state = 0;
         (*draft).timeout = timeout;
         (*draft).in_packets = 0;
-        (*draft).control = 0;
+        (*draft).control = EntryRef::NONE;
         (*draft).controlled = 0;
         (*draft).fwmark = service.fwmark();
         (*draft).real = if family == A::FAMILY { A::narrow(address) } else { A::default() };
         (*draft).real_port = if key.own_port { port } else { 0 };
         (*draft).engine = engine;
-        (*draft).alias = 0;
+        (*draft).alias = EntryRef::NONE;
         (*draft).local_id = 0;
     }
     let due = now.wrapping_add(timeout as u64);
@@ -155,7 +155,7 @@ where
     let Some(template) = <Table as Store<A>>::connection(&Table, at) else { return false };
     // SAFETY: an element of the map.
     let t = unsafe { &*template };
-    t.kind == conn_kind::TEMPLATE && t.dest == dest && t.state & conn_flags::DEAD == 0
+    t.kind == EntryKind::TEMPLATE && t.dest == dest && t.state & conn_flags::DEAD == 0
 }
 
 /// Ties a new connection to its template, whose time starts anew.

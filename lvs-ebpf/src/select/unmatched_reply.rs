@@ -5,7 +5,7 @@ use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::bpf_loop;
 use lvs_common::{
-    abi::{Address, DestId, Forward, Settings},
+    abi::{Address, DestId, Mode, Settings},
     state::sctp,
     wire::{protocol, tcp_flags},
 };
@@ -28,14 +28,14 @@ struct Search {
     found: DestId,
 }
 
-/// The NAT destination that is to be told of a packet without a connection, 0 if none is.
+/// The NAT destination that is to be told of a packet without a connection, none if nobody is.
 ///
 /// Every destination is looked at: the setting is off by default, and only packets from real servers' addresses come
 /// here.
 #[inline(always)]
 pub fn sender<A: Family>(packet: TcPacket, p: &Parsed<A>, settings: &Settings) -> DestId {
     if settings.sysctls.nat_icmp_send == 0 || packet.device() == 0 || p.ttl <= 1 || !p.has_ports() || aborts(p) {
-        return 0;
+        return DestId::NONE;
     }
     let mut search = Search {
         address: p.source.widen(),
@@ -43,17 +43,17 @@ pub fn sender<A: Family>(packet: TcPacket, p: &Parsed<A>, settings: &Settings) -
         family: A::FAMILY,
         protocol: p.protocol,
         epoch: settings.epoch,
-        found: 0,
+        found: DestId::NONE,
     };
     // SAFETY: the callback gets the structure it expects.
     unsafe { bpf_loop(settings.dests_used, compare as *mut c_void, (&raw mut search).cast(), 0) };
-    if search.found == 0 {
-        return 0;
+    if search.found.is_none() {
+        return DestId::NONE;
     }
-    let Some(route) = route::scratch() else { return 0 };
+    let Some(route) = route::scratch() else { return DestId::NONE };
     let routed = route::route(packet, A::FAMILY, &p.destination.widen(), clock::jiffies(), route);
     // What is for the director itself has a connection of the director's own: a health check, say.
-    if routed && !route.local { search.found } else { 0 }
+    if routed && !route.local { search.found } else { DestId::NONE }
 }
 
 /// Whether the packet ends a connection: there is nothing to tell its sender.
@@ -70,13 +70,13 @@ extern "C" fn compare(id: u64, context: *mut c_void) -> i64 {
     // SAFETY: `sender` passed it.
     let s = unsafe { &mut *context.cast::<Search>() };
     // Slot 0 is no destination.
-    let Some(dest) = DestRef::get(id as u32, s.epoch) else { return 0 };
+    let Some(dest) = DestRef::get(DestId::new(id as u32), s.epoch) else { return 0 };
     // SAFETY: an element of the map.
     let it = unsafe { &*dest.it };
     if it.port != s.port || it.family != s.family || it.address != s.address {
         return 0;
     }
-    if !dest.available() || dest.config().forward != Forward::Masq as u8 {
+    if !dest.available() || dest.config().forward != Mode::MASQ {
         return 0;
     }
     let Some(service) = service::ServiceRef::get(it.service, s.epoch) else { return 0 };

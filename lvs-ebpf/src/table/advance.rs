@@ -122,7 +122,7 @@ fn keeps<A>(c: *mut Connection<A>, dest: Option<&DestRef>, p: &Parsed<A>, reply:
         unsafe { ((&raw const (*c).state).read_volatile(), (*c).control, (&raw const (*c).timeout).read_volatile()) };
     let fixed = if reply { FIXED | conn_flags::NO_OUTPUT } else { FIXED };
     // Its template may have to be told. Of UDP only replies tell it.
-    let tells = control != 0 && word & conn_flags::ASSURED == 0 && (reply || p.protocol != protocol::UDP);
+    let tells = control.is_some() && word & conn_flags::ASSURED == 0 && (reply || p.protocol != protocol::UDP);
     word & fixed == kept && timeout == seconds.wrapping_mul(params::hz()) && !tells
 }
 
@@ -150,7 +150,8 @@ where
         if how.is_reply() {
             new &= !conn_flags::NO_OUTPUT;
         }
-        let assures = (*c).control != 0 && old & conn_flags::ASSURED == 0 && state::assures(protocol, direction, next);
+        let assures =
+            (*c).control.is_some() && old & conn_flags::ASSURED == 0 && state::assures(protocol, direction, next);
         if assures {
             new |= conn_flags::ASSURED;
         }
@@ -164,7 +165,7 @@ where
         // If it fails, somebody else's change came first: it was one packet's and so is this.
         if new != old && atomics::compare_exchange32(&raw mut (*c).state, old, new).is_ok() {
             if assures {
-                assure::<A>((*c).control - 1);
+                assure::<A>((*c).control.index());
             }
             account(dest, old, new);
         }

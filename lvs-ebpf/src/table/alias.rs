@@ -7,10 +7,10 @@ use crate::table::draft;
 use crate::table::draft::Drafted;
 use crate::table::draft::copy;
 use lvs_common::abi::Address;
-use lvs_common::abi::Forward;
+use lvs_common::abi::Mode;
 use lvs_common::exit::Exit;
 use lvs_common::{
-    abi::{Connection, WAYS, conn_flags, conn_kind},
+    abi::{Connection, DestId, EntryKind, EntryRef, WAYS, conn_flags},
     table::{self, Hash, Store},
 };
 
@@ -30,24 +30,25 @@ const NONE: u32 = u32::MAX;
 pub trait Aliased: Sized {
     /// Takes alias `alias`, an entry of this kind, of connection `main` out; `held` is the bucket of the same table that is
     /// locked already. If its bucket is locked for long by another CPU, the sweep does it.
-    fn remove_alias(alias: u32, kind: u8, main: u32, hash: Hash, held: Option<u32>);
+    fn remove_alias(alias: u32, kind: EntryKind, main: u32, hash: Hash, held: Option<u32>);
 }
 
 macro_rules! aliased {
     ($address:ty, $name:ident) => {
         impl Aliased for $address {
             #[inline(always)]
-            fn remove_alias(alias: u32, kind: u8, main: u32, hash: Hash, held: Option<u32>) {
-                $name(alias, kind as u32, main, hash.0, held.unwrap_or(NONE));
+            fn remove_alias(alias: u32, kind: EntryKind, main: u32, hash: Hash, held: Option<u32>) {
+                $name(alias, (kind == EntryKind::CROSSED) as u32, main, hash.0, held.unwrap_or(NONE));
             }
         }
 
         /// Of global linkage, as [`advance`](crate::table::advance)'s are: connections are taken out in many places.
         #[unsafe(no_mangle)]
         #[inline(never)]
-        extern "C" fn $name(alias: u32, kind: u32, main: u32, hash: u64, held: u32) -> u32 {
+        extern "C" fn $name(alias: u32, is_crossed: u32, main: u32, hash: u64, held: u32) -> u32 {
             let held = if held == NONE { None } else { Some(held) };
-            let is_it = |a: &Connection<$address>| a.kind as u32 == kind && a.control == main.wrapping_add(1);
+            let kind = if is_crossed == 0 { EntryKind::ALIAS } else { EntryKind::CROSSED };
+            let is_it = |a: &Connection<$address>| a.kind == kind && a.control == EntryRef::to(main);
             if !table::remove_beside(&Table, alias, Hash(hash), held, is_it) {
                 store::sweep_by::<$address>(alias, clock::jiffies());
             }
@@ -70,9 +71,9 @@ where
     let c = unsafe { &*c };
     if c.is_crossed() {
         A::take_alias(at, c);
-    } else if c.alias != 0 {
+    } else if c.alias.is_some() {
         let hash = find::hash(c.local, c.local_port, c.protocol);
-        A::remove_alias(c.alias.wrapping_sub(1), conn_kind::ALIAS, at, hash, Some(at / WAYS));
+        A::remove_alias(c.alias.index(), EntryKind::ALIAS, at, hash, Some(at / WAYS));
     }
     local_ports::give_back(c);
 }
@@ -83,14 +84,14 @@ pub fn collect<A: Family>(at: u32, alias: &Connection<A>)
 where
     Table: Store<A>,
 {
-    let main = alias.control.wrapping_sub(1);
+    let main = alias.control.index();
     let is_lost = match alias.kind {
-        conn_kind::CROSSED => A::is_lost(at, alias),
+        EntryKind::CROSSED => A::is_lost(at, alias),
         _ => {
             let Some(connection) = <Table as Store<A>>::connection(&Table, main) else { return };
             // SAFETY: an element of the map.
             let c = unsafe { &*connection };
-            c.alias != at.wrapping_add(1) || c.is_crossed() || c.state & conn_flags::DEAD != 0
+            c.alias != EntryRef::to(at) || c.is_crossed() || c.state & conn_flags::DEAD != 0
         }
     };
     if is_lost {
@@ -115,10 +116,10 @@ where
         (*draft).client_port = (*draft).local_port;
         (*draft).virt = (*draft).real;
         (*draft).virt_port = (*draft).real_port;
-        (*draft).kind = conn_kind::ALIAS;
+        (*draft).kind = EntryKind::ALIAS;
         (*draft).timeout = FOREVER;
-        (*draft).control = at.wrapping_add(1);
-        (*draft).dest = 0;
+        (*draft).control = EntryRef::to(at);
+        (*draft).dest = DestId::NONE;
     }
     put::<A, A>(draft, at)
 }
@@ -145,7 +146,7 @@ where
     let (alias, _) = table::insert(&Table, hash, u64::MAX, same, fill).map_err(draft::refusal)?;
     if let Some(connection) = <Table as Store<A>>::connection(&Table, at) {
         // SAFETY: an element of the map.
-        unsafe { (&raw mut (*connection).alias).write_volatile(alias.wrapping_add(1)) };
+        unsafe { (&raw mut (*connection).alias).write_volatile(EntryRef::to(alias)) };
     }
     Ok(())
 }
@@ -158,13 +159,13 @@ where
 {
     // SAFETY: an element of the map.
     let (kind, control) = unsafe { ((*c).kind, (*c).control) };
-    if kind != conn_kind::ALIAS {
+    if kind != EntryKind::ALIAS {
         return Some((at, c));
     }
-    let main = control.wrapping_sub(1);
+    let main = control.index();
     let connection = <Table as Store<A>>::connection(&Table, main)?;
     // SAFETY: as above.
-    if unsafe { (*connection).alias } == at.wrapping_add(1) { Some((main, connection)) } else { None }
+    if unsafe { (*connection).alias } == EntryRef::to(at) { Some((main, connection)) } else { None }
 }
 
 /// What is done to the table of the other family. Written for each family by itself, so that code for any need not say that
@@ -187,7 +188,7 @@ macro_rules! crosses {
             }
             #[inline(always)]
             fn take_alias(at: u32, c: &Connection<Self>) {
-                take::<$other>(at, c.alias.wrapping_sub(1));
+                take::<$other>(at, c.alias.index());
             }
             #[inline(always)]
             fn is_lost(at: u32, alias: &Connection<Self>) -> bool {
@@ -206,11 +207,11 @@ pub fn connection_of<A, B: Family>(at: u32, alias: &Connection<A>) -> Option<(u3
 where
     Table: Store<B>,
 {
-    let main = alias.control.wrapping_sub(1);
+    let main = alias.control.index();
     let connection = <Table as Store<B>>::connection(&Table, main)?;
     // SAFETY: an element of the map.
     let c = unsafe { &*connection };
-    let is_its = c.alias == at.wrapping_add(1) && c.is_crossed() && c.state & conn_flags::DEAD == 0;
+    let is_its = c.alias == EntryRef::to(at) && c.is_crossed() && c.state & conn_flags::DEAD == 0;
     if is_its { Some((main, connection)) } else { None }
 }
 
@@ -230,18 +231,18 @@ where
         (*other).client_port = d.local_port;
         (*other).virt_port = d.real_port;
         (*other).protocol = d.protocol;
-        (*other).kind = conn_kind::CROSSED;
-        (*other).forward = Forward::FullNat as u8;
+        (*other).kind = EntryKind::CROSSED;
+        (*other).forward = Mode::FULLNAT;
         (*other).last_seen = d.last_seen;
-        (*other).dest = 0;
+        (*other).dest = DestId::NONE;
         (*other).state = 0;
         (*other).timeout = FOREVER;
         (*other).in_packets = 0;
-        (*other).control = at.wrapping_add(1);
+        (*other).control = EntryRef::to(at);
         (*other).controlled = 0;
         (*other).fwmark = 0;
         (*other).engine = 0;
-        (*other).alias = 0;
+        (*other).alias = EntryRef::NONE;
         (*other).local_id = 0;
     }
     alias::put::<A, B>(other, at)
@@ -256,5 +257,5 @@ where
     // SAFETY: an element of the map. If it is another's by now, so is its hash, and it is left alone.
     let hash = unsafe { find::hash((*entry).client, (*entry).client_port, (*entry).protocol) };
     // The lock that is held is one of the other table's.
-    B::remove_alias(alias, conn_kind::CROSSED, main, hash, None);
+    B::remove_alias(alias, EntryKind::CROSSED, main, hash, None);
 }

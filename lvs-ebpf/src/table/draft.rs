@@ -9,7 +9,7 @@ use crate::{
     values::parsed::Parsed,
 };
 use lvs_common::{
-    abi::{Connection, Forward, conn_flags, conn_kind},
+    abi::{Connection, DestId, EntryKind, EntryRef, Mode, conn_flags},
     exit::Exit,
     persist,
     table::{self, InsertError, Store},
@@ -40,8 +40,8 @@ impl Drafted for [u32; 4] {
 
 /// Whether replies pass the director.
 #[inline(always)]
-fn is_translated(mode: u8) -> bool {
-    mode == Forward::Masq as u8 || mode == Forward::FullNat as u8
+fn is_translated(mode: Mode) -> bool {
+    mode == Mode::MASQ || mode == Mode::FULLNAT
 }
 
 /// Writes the connection that a packet opens; one without a destination is bypassed.
@@ -51,7 +51,7 @@ pub fn write<A: Family>(
     p: &Parsed<A>,
     service: &ServiceRef,
     dest: Option<&DestRef>,
-    template: u32,
+    template: EntryRef,
     now: u64,
 ) {
     let (id, mode, real, port) = match dest {
@@ -61,7 +61,7 @@ pub fn write<A: Family>(
             let real = if family == A::FAMILY { A::narrow(address) } else { A::default() };
             (dest.id, dest.config().forward, real, port)
         },
-        None => (0, Forward::Bypass as u8, p.destination, p.destination_port),
+        None => (DestId::NONE, Mode::BYPASS, p.destination, p.destination_port),
     };
     // SAFETY: this CPU's own draft.
     unsafe {
@@ -70,7 +70,7 @@ pub fn write<A: Family>(
         (*draft).client_port = p.source_port;
         (*draft).virt_port = p.destination_port;
         (*draft).protocol = p.protocol;
-        (*draft).kind = conn_kind::CONNECTION;
+        (*draft).kind = EntryKind::CONNECTION;
         (*draft).forward = mode;
         (*draft).last_seen = now;
         (*draft).dest = id;
@@ -85,7 +85,7 @@ pub fn write<A: Family>(
             persist::real_port(service.config(), service.port(), service.fwmark(), p.destination_port, port);
         (*draft).reply_hop.checked = 0;
         (*draft).engine = 0;
-        (*draft).alias = 0;
+        (*draft).alias = EntryRef::NONE;
         (*draft).local_id = 0;
     }
 }

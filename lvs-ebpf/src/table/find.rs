@@ -4,7 +4,7 @@ use crate::config::destination::DestRef;
 use crate::table::store::Table;
 
 use lvs_common::{
-    abi::{Connection, Forward, IpAddress, Settings, conn_kind},
+    abi::{Connection, EntryKind, IpAddress, Mode, Settings},
     table::{self, Hash, Store},
     wire::protocol,
 };
@@ -23,7 +23,7 @@ pub fn hash<A: IpAddress>(client: A, port: u16, protocol: u8) -> Hash {
 /// Hash of a connection or template.
 #[inline(always)]
 pub fn hash_of<A: IpAddress>(c: &Connection<A>) -> Hash {
-    if c.kind == conn_kind::TEMPLATE {
+    if c.kind == EntryKind::TEMPLATE {
         return table::template_hash(c.client, c.virt, c.virt_port, c.protocol, c.engine, params::secret());
     }
     hash(c.client, c.client_port, c.protocol)
@@ -46,7 +46,7 @@ pub fn is_of_client<A: IpAddress>(c: &Connection<A>, p: &Parsed<A>) -> bool {
         && c.virt == p.destination
         && c.virt_port == p.destination_port
         && c.protocol == p.protocol
-        && c.kind == conn_kind::CONNECTION
+        && c.kind == EntryKind::CONNECTION
 }
 
 /// The connection that a packet is a reply of: to its client, from the real server (NAT) or the virtual address.
@@ -60,17 +60,17 @@ where
             && c.client_port == p.destination_port
             && c.protocol == p.protocol
             && match (c.kind, c.forward) {
-                (conn_kind::CONNECTION, Forward::MASQ) => c.real == p.source && c.real_port == p.source_port,
-                (conn_kind::TEMPLATE, _) | (conn_kind::CONNECTION, Forward::FULLNAT) => false,
+                (EntryKind::CONNECTION, Mode::MASQ) => c.real == p.source && c.real_port == p.source_port,
+                (EntryKind::TEMPLATE, _) | (EntryKind::CONNECTION, Mode::FULLNAT) => false,
                 _ => c.virt == p.source && c.virt_port == p.source_port,
             }
     })?;
     alias::resolve(at, connection)
 }
 
-/// The mode of a connection, a [`Forward`] as its number. Read each time: see [`Outer::new`](crate::forward::tunnel::Outer::new).
+/// The mode of a connection. Read each time: see [`Outer::new`](crate::forward::tunnel::Outer::new).
 #[inline(always)]
-pub fn mode<A>(c: *mut Connection<A>) -> u8 {
+pub fn mode<A>(c: *mut Connection<A>) -> Mode {
     // SAFETY: an element of the map.
     unsafe { (&raw const (*c).forward).read_volatile() }
 }
@@ -87,11 +87,11 @@ pub fn expired<A>(c: &Connection<A>, now: u64) -> bool {
 pub fn moves_on<A>(c: &Connection<A>, dest: &DestRef, settings: &Settings) -> bool {
     settings.sysctls.expire_udp_conn != 0
         && c.protocol == protocol::UDP
-        && (!dest.available() || dest.config().weight == 0 && c.control == 0)
+        && (!dest.available() || dest.config().weight == 0 && c.control.is_none())
 }
 
 /// Whether a connection is such a one.
 #[inline(always)]
 pub fn is_bypass<A>(c: &Connection<A>) -> bool {
-    c.forward == Forward::Bypass as u8
+    c.forward == Mode::BYPASS
 }

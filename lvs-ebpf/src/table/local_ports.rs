@@ -4,7 +4,7 @@ use aya_ebpf::{bindings::BPF_NOEXIST, helpers::generated::bpf_get_prandom_u32};
 use lvs_common::{
     abi::{
         Address, CHUNK_PORTS, CHUNK_WORDS, CHUNKS, Connection, IpAddress, LocalAddress, POOL_HEAD, PortKey, Ports,
-        ServiceConfig, Settings,
+        ServiceConfig, ServiceId, Settings,
     },
     exit::Exit,
     ports::{self, Range},
@@ -20,7 +20,7 @@ use crate::{
 /// Local addresses of a pool that are tried for a connection at most.
 const TRIES: u32 = 16;
 /// The pseudo service whose pool is that of services without one.
-const DEFAULT: u32 = 0;
+const DEFAULT: ServiceId = ServiceId::NONE;
 
 /// An address and port that were free.
 #[derive(Clone, Copy)]
@@ -192,7 +192,7 @@ fn begin(key: &PortKey) -> Option<*mut Ports> {
 #[inline(never)]
 pub fn give_back<A: IpAddress>(c: &Connection<A>) {
     let real = match c.is_crossed() {
-        true => DESTS.get(c.dest).map_or(Address::default(), |dest| dest.address),
+        true => DESTS.get(c.dest.get()).map_or(Address::default(), |dest| dest.address),
         false => c.real.widen(),
     };
     release(c.local_id, c.local_port, real, c.real_port, c.protocol);

@@ -3,7 +3,7 @@
 use crate::table::binding;
 use crate::table::find;
 use lvs_common::{
-    abi::{Connection, EngineKey, conn_flags, conn_kind},
+    abi::{Connection, EngineKey, EntryKind, conn_flags},
     table::Store,
 };
 
@@ -53,7 +53,7 @@ where
     // From here on no packet that still holds the entry can move its count.
     // SAFETY: an element of the map.
     let (state, entry) = unsafe { (atomics::exchange32(&raw mut (*c).state, conn_flags::DEAD), &*c) };
-    let is_template = entry.kind == conn_kind::TEMPLATE;
+    let is_template = entry.kind == EntryKind::TEMPLATE;
     // While the destination is bound, its slot has the real server's address.
     if entry.local_id != 0 {
         alias::forget(at, c);
@@ -65,8 +65,8 @@ where
         // It may never have been entered, for want of room.
         let _ = ENGINES.remove(EngineKey { entry: at, family: A::FAMILY as u32 });
     }
-    if entry.control != 0
-        && let Some(template) = <Table as Store<A>>::connection(&Table, entry.control - 1)
+    if let Some(control) = entry.control.get()
+        && let Some(template) = <Table as Store<A>>::connection(&Table, control)
     {
         // SAFETY: an element of the map.
         atomics::fetch_add32(unsafe { &raw mut (*template).controlled }, u32::MAX);

@@ -10,7 +10,7 @@ use crate::{
     values::{parsed::Parsed, pending_reset::PendingReset},
 };
 use lvs_common::{
-    abi::{AF_INET, Connection, Forward, Settings, conn_flags, conn_kind},
+    abi::{AF_INET, Connection, EntryKind, Mode, Settings, conn_flags},
     reset::Numbers,
     state::tcp,
     wire::{protocol, tcp_flags},
@@ -54,16 +54,14 @@ impl Queued for [u32; 4] {
 /// Whether connection `at`, which has expired at `now`, is kept until its ends are told.
 #[inline(always)]
 pub fn keep_for_reset<A: Queued>(at: u32, c: &mut Connection<A>, now: u64) -> bool {
-    const BYPASS: u8 = Forward::Bypass as u8;
-    const LOCAL: u8 = Forward::Local as u8;
     let Some(settings) = SETTINGS.get_ptr_mut(0) else { return false };
     let old = c.state;
     // SAFETY: an element of the map.
     let wanted = unsafe { (*settings).sysctls.conn_expire_tcp_rst } != 0
-        && c.kind == conn_kind::CONNECTION
+        && c.kind == EntryKind::CONNECTION
         && c.protocol == protocol::TCP
         && old & (conn_flags::STATE | conn_flags::RESETTING | conn_flags::DEAD) == tcp::ESTABLISHED as u32
-        && !matches!(c.forward, BYPASS | LOCAL)
+        && !matches!(c.forward, Mode::BYPASS | Mode::LOCAL)
         // Its ends are told in different families, which one packet cannot carry.
         && !c.is_crossed()
         && Numbers::of(c.engine).is_some();

@@ -5,7 +5,7 @@ use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_loop};
 use lvs_common::{
-    abi::{Connection, Settings, WAYS, conn_flags, conn_kind, service_flags},
+    abi::{Connection, EntryKind, Settings, WAYS, conn_flags, service_flags},
     defence::{self, Candidate, Met, Room},
     table::{self, Store},
 };
@@ -102,10 +102,10 @@ where
     let Some(connection) = <Table as Store<A>>::connection(&Table, at) else { return 1 };
     // SAFETY: elements of maps.
     let (c, epoch) = unsafe { (&*connection, (*t.settings).epoch) };
-    if c.controlled != 0 || conn_kind::is_alias(c.kind) || c.state & conn_flags::DEAD != 0 {
+    if c.controlled != 0 || c.kind.is_alias() || c.state & conn_flags::DEAD != 0 {
         return 0;
     }
-    let template = c.kind == conn_kind::TEMPLATE;
+    let template = c.kind == EntryKind::TEMPLATE;
     let candidate = Candidate {
         protocol: c.protocol,
         state: (c.state & conn_flags::STATE) as u8,

@@ -5,7 +5,7 @@ use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::bpf_loop;
 use lvs_common::{
-    abi::{DestId, WAYS, conn_flags, conn_kind},
+    abi::{DestId, EntryKind, WAYS, conn_flags},
     table::{self, Store},
 };
 
@@ -38,7 +38,7 @@ struct Ending {
 #[inline(always)]
 pub fn run(packet: TcPacket) -> i32 {
     let Some(settings) = config::settings() else { return 0 };
-    let (dest, from, count) = (packet.note(DEST), packet.note(FROM), packet.note(COUNT));
+    let (dest, from, count) = (DestId::new(packet.note(DEST)), packet.note(FROM), packet.note(COUNT));
     let mut e = Ending { dest, from, epoch: settings.epoch, bucket: 0, ended: 0 };
     // SAFETY: the callbacks get the structure they expect.
     unsafe {
@@ -81,10 +81,10 @@ where
     let c = unsafe { &*connection };
     let dest = e.dest;
     // An alias goes with its connection.
-    if c.dest != dest || conn_kind::is_alias(c.kind) {
+    if c.dest != dest || c.kind.is_alias() {
         return 0;
     }
-    if c.kind == conn_kind::TEMPLATE {
+    if c.kind == EntryKind::TEMPLATE {
         // SAFETY: as above. If another CPU changes it at the same time, the next run does it.
         let state = unsafe { &raw mut (*connection).state };
         let _ = atomics::compare_exchange32(state, c.state, c.state | conn_flags::INVALID);

@@ -4,7 +4,7 @@ use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::bpf_loop;
 use lvs_common::{
-    abi::{Counters, DestId, Rates},
+    abi::{Counters, DestId, Rates, ServiceId},
     estimator,
 };
 
@@ -18,7 +18,7 @@ use crate::{
 /// Slices in a period of the estimator.
 const CYCLE: u64 = SLICES * estimator::PERIOD;
 /// The entry of `SERVICE_RATES` that stands for the total: no service has number 0.
-const TOTAL: u32 = 0;
+const TOTAL: ServiceId = ServiceId::NONE;
 
 struct Range {
     from: u32,
@@ -54,7 +54,7 @@ pub fn slice(slice: u64) {
 fn sum(id: DestId) -> Counters {
     let mut total = Counters::default();
     for cpu in 0..params::cpus() {
-        if let Some(c) = COUNTERS.get(cpu.wrapping_mul(params::dests()).wrapping_add(id)) {
+        if let Some(c) = COUNTERS.get(cpu.wrapping_mul(params::dests()).wrapping_add(id.get())) {
             total = total.plus(*c);
         }
     }
@@ -66,7 +66,7 @@ extern "C" fn destination(index: u64, context: *mut c_void) -> i64 {
     let range = unsafe { &*context.cast::<Range>() };
     let id = range.from.wrapping_add(index as u32);
     let (Some(dest), Some(rates)) = (DESTS.get(id), DEST_RATES.get_ptr_mut(id)) else { return 1 };
-    let (service, now) = (dest.service, sum(id));
+    let (service, now) = (dest.service, sum(DestId::new(id)));
     // SAFETY: the timer alone writes rates.
     let delta = unsafe {
         let delta = now.since((*rates).last);
@@ -83,8 +83,8 @@ extern "C" fn destination(index: u64, context: *mut c_void) -> i64 {
 
 /// Adds what a destination counted to its service's (or the total's) account for the tick to come.
 #[inline(always)]
-fn pass_on(service: u32, delta: &Counters) {
-    let Some(rates) = SERVICE_RATES.get_ptr_mut(service) else { return };
+fn pass_on(service: ServiceId, delta: &Counters) {
+    let Some(rates) = SERVICE_RATES.get_ptr_mut(service.get()) else { return };
     // SAFETY: the timer alone writes rates.
     unsafe { (*rates).last = (*rates).last.plus(*delta) };
 }

@@ -8,7 +8,7 @@ use aya_ebpf::{
     helpers::generated::{bpf_ktime_get_ns, bpf_loop, bpf_timer_init, bpf_timer_set_callback, bpf_timer_start},
 };
 use lvs_common::{
-    abi::{Bucket, WAYS, conn_flags, conn_kind},
+    abi::{Bucket, WAYS, conn_flags},
     table::{self, Store},
 };
 
@@ -166,7 +166,7 @@ where
     let Some(connection) = <Table as Store<A>>::connection(&Table, at) else { return 1 };
     // SAFETY: an element of the map.
     let c = unsafe { &mut *connection };
-    if conn_kind::is_alias(c.kind) {
+    if c.kind.is_alias() {
         alias::collect(at, c);
         return 0;
     }

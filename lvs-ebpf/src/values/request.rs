@@ -1,7 +1,7 @@
 //! The connection that the programs which open one together work on.
 
 use lvs_common::{
-    abi::{DestId, ServiceId},
+    abi::{DestId, EntryRef, ServiceId},
     sched::PickKey,
 };
 
@@ -12,8 +12,8 @@ pub struct Request {
     pub key: PickKey,
     pub epoch: u64,
     pub service: ServiceId,
-    /// Entry of the template that decides, plus 1; 0 for none.
-    pub template: u32,
+    /// The template that decides.
+    pub template: EntryRef,
     pub engine: Engine,
     /// The destination, 0 while (or if) there is none.
     pub dest: DestId,

@@ -2,22 +2,20 @@
 
 use std::net::IpAddr;
 
-use crate::rules::{Destination, DestinationKey, Service, ServiceKey, Timeouts};
+use crate::rules::{Destination, DestinationKey, OwnEdits, Service, ServiceKey, Timeouts};
 
-/// A service with the names of its scheduler and engine as they were given: they may not exist, which is for the
-/// director to say after it looked up the service.
+/// A service with the names of its scheduler and engine. They may not exist: the director says so after it looked up the
+/// service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Named {
-    /// Everything else; scheduler, engine, timeouts and whether it challenges are not filled in.
+    /// Everything else; scheduler, engine and the settings of `own` are not filled in.
     pub service: Service,
     /// Name of the scheduler.
     pub scheduler: String,
     /// Name of the persistence engine; empty is none.
     pub engine: String,
-    /// Timeouts of its own, if any were given: without, an edited service keeps those it has.
-    pub timeouts: Option<Timeouts>,
-    /// Whether it challenges unverified sources, if that was said: the same.
-    pub challenges: Option<bool>,
+    /// Settings that ipvsadm lacks.
+    pub own: OwnEdits,
 }
 
 /// A checked command.

@@ -5,8 +5,8 @@ use std::fmt::Write;
 use clap::CommandFactory;
 use lvs_common::abi::tunnel::TUNNELS;
 
-use super::Dialect;
-use super::flags::{FLAGS, Flag, Section, Value};
+use super::dialect::Dialect;
+use super::flags::{Flag, Section, Value, flags};
 use super::subcommands::Cli;
 
 /// How the commands are written, after the program's name.
@@ -73,7 +73,7 @@ fn push(text: &mut String, what: std::fmt::Arguments<'_>) {
 
 /// Appends the flags of a section, explained from column `width` on.
 fn section(text: &mut String, section: Section, width: usize) {
-    for flag in FLAGS.iter().filter(|flag| flag.section == section) {
+    for flag in flags().filter(|flag| flag.section == section) {
         let mut left = left(flag);
         for line in flag.help {
             push(text, format_args!("  {left:<width$}{line}\n"));

@@ -1,7 +1,7 @@
 //! The order in which popt, the library ipvsadm reads its arguments with, takes them apart.
 
-use super::Dialect;
-use super::flags::{FLAGS, Flag, Value};
+use super::dialect::Dialect;
+use super::flags::{Flag, Value, flags};
 
 /// Arguments while they are being read.
 pub struct Popt<'a> {
@@ -77,7 +77,7 @@ impl<'a> Popt<'a> {
     }
 
     fn find(&self, is_it: impl Fn(&Flag) -> bool) -> Result<&'static Flag, Bad> {
-        FLAGS.iter().find(|flag| flag.is_in(self.dialect) && is_it(flag)).ok_or(Bad::Unknown)
+        flags().find(|flag| flag.is_in(self.dialect) && is_it(flag)).ok_or(Bad::Unknown)
     }
 
     /// `name` or `name=value`.

@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use super::choice;
+use super::dialect::Dialect;
 use crate::rules::{AttachMode, LogLevel};
-use crate::session::is_ipvsadm;
 
 pub use drain::DrainArgs;
 pub use mark::{MarkAction, TrafficArgs};
@@ -128,7 +128,7 @@ pub enum Sub {
 pub fn parse(argv: &[&str]) -> Option<Result<Sub, clap::Error>> {
     let (program, word) = (argv.first()?, argv.get(1)?);
     let name = program.rsplit('/').next().unwrap_or(program);
-    let own = !is_ipvsadm(name) && !word.is_empty() && !word.starts_with('-');
+    let own = Dialect::of(name) == Dialect::Own && !word.is_empty() && !word.starts_with('-');
     own.then(|| Cli::try_parse_from(argv).map(|cli| cli.sub))
 }
 

@@ -3,11 +3,35 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 
+use super::command::Failure;
+
+/// Greatest timeout: 31 days.
+const MAX_TIMEOUT: i64 = 31 * 24 * 60 * 60;
+
 /// A decimal number: leading blanks and a sign are fine, anything after the digits is not.
 pub fn number(text: &str, range: RangeInclusive<i64>) -> Option<i64> {
     let digits = text.trim_start_matches([' ', '\t', '\n', '\r', '\x0b', '\x0c']);
     // The standard parser takes a sign and digits, and nothing else, as strtol does.
     digits.parse().ok().filter(|value| range.contains(value))
+}
+
+/// A number in range, or a sentence.
+pub fn ranged(text: &str, least: i64, greatest: i64, sentence: &str) -> Result<u32, Failure> {
+    match number(text, least..=greatest) {
+        Some(number) => Ok(number as u32),
+        None => Failure::usage(sentence),
+    }
+}
+
+/// A timeout in seconds.
+pub fn timeout(text: &str, least: i64) -> Result<u32, Failure> {
+    ranged(text, least, MAX_TIMEOUT, &format!("invalid timeout value `{text}' specified"))
+}
+
+/// The first `length` bytes, or fewer where a character would be cut in two.
+pub fn cut(text: &str, length: usize) -> &str {
+    let end = (0..=length.min(text.len())).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
+    &text[..end]
 }
 
 /// The number at the start of a text, as `atoi` reads it.

@@ -3,9 +3,10 @@
 use std::net::IpAddr;
 
 use lvs_common::abi::{Forward, tunnel};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::director::Wanted;
+use crate::grammar::flags::flags;
 use crate::rules::{
     Connection, Destination, DestinationEntry, LocalEntry, Mark, Netmask, PersistenceEngine, Prefix, Protocol, Rates,
     Service, ServiceEntry, ServiceKey, Statistics, Timeouts as Seconds, flags_of, scheduler_name,
@@ -41,7 +42,7 @@ enum Key {
 }
 
 #[derive(Serialize)]
-struct ServiceObject {
+struct ServiceObject<'a> {
     #[serde(flatten)]
     key: Key,
     scheduler: &'static str,
@@ -49,13 +50,22 @@ struct ServiceObject {
     one_packet: bool,
     persistence: Option<Persistence>,
     persistence_engine: Option<&'static str>,
-    timeouts: Option<TimeoutsObject>,
-    synproxy: bool,
+    #[serde(flatten)]
+    own: Declared<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     statistics: Option<Counts>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rates: Option<Counts>,
     destinations: Vec<DestinationObject>,
+}
+
+/// The members that flags declare.
+struct Declared<'a>(&'a Service);
+
+impl Serialize for Declared<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(flags().filter_map(|flag| flag.json).map(|member| (member.key, (member.value)(self.0))))
+    }
 }
 
 #[derive(Serialize)]
@@ -241,8 +251,8 @@ fn key(key: ServiceKey) -> Key {
     }
 }
 
-fn service(entry: &ServiceEntry, wanted: Wanted) -> ServiceObject {
-    let Service { key, scheduler, flags, timeout, netmask, engine, timeouts: own } = entry.service;
+fn service(entry: &ServiceEntry, wanted: Wanted) -> ServiceObject<'_> {
+    let Service { key, scheduler, flags, timeout, netmask, engine, .. } = entry.service;
     ServiceObject {
         key: self::key(key),
         scheduler: scheduler_name(scheduler),
@@ -256,8 +266,7 @@ fn service(entry: &ServiceEntry, wanted: Wanted) -> ServiceObject {
             },
         }),
         persistence_engine: engine.map(PersistenceEngine::name),
-        timeouts: entry.service.has_timeouts().then(|| seconds(&own)),
-        synproxy: entry.service.challenges(),
+        own: Declared(&entry.service),
         statistics: wanted.statistics.then(|| counts(&entry.statistics)),
         rates: wanted.rates.then(|| rates(&entry.rates)),
         destinations: entry.destinations.iter().map(|listed| destination(listed, wanted)).collect(),

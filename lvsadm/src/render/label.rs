@@ -6,7 +6,7 @@ use lvs_common::abi::{Forward, tunnel};
 
 use crate::grammar::Dialect;
 use crate::names::Names;
-use crate::rules::{Destination, Family, Protocol, ServiceKey, Timeouts};
+use crate::rules::{Destination, Family, Protocol, ServiceKey};
 
 /// Writes addresses and ports, as names where names are wanted and known.
 pub struct Labels<'a> {
@@ -80,11 +80,6 @@ impl<'a> Labels<'a> {
             (Forward::Bypass, _) => "(null)",
         }
     }
-}
-
-/// The timeouts of a service, as `--conn-timeout` takes them.
-pub fn own_timeouts(timeouts: &Timeouts) -> String {
-    format!("{}:{}:{}", timeouts.tcp, timeouts.tcp_fin, timeouts.udp)
 }
 
 /// The tunnel to a destination in a listing.

@@ -2,8 +2,9 @@
 
 use std::fmt::Write;
 
-use super::label::{Labels, own_timeouts, tunnel};
+use super::label::{Labels, tunnel};
 use super::numbers::{exact, scaled};
+use crate::grammar::flags::flags;
 use crate::grammar::{Dialect, Mode};
 use crate::rules::{DestinationEntry, Service, ServiceEntry, ServiceKey, flag_names, scheduler_name};
 
@@ -124,9 +125,9 @@ impl Listing<'_> {
 /// Appends what follows a service's name.
 fn configuration(text: &mut String, service: &Service, dialect: Dialect) {
     let _ = write!(text, " {}", scheduler_name(service.scheduler));
-    let flags = flag_names(service.scheduler, service.flags);
-    if !flags.is_empty() {
-        let _ = write!(text, " ({flags})");
+    let names = flag_names(service.scheduler, service.flags);
+    if !names.is_empty() {
+        let _ = write!(text, " ({names})");
     }
     if service.is_persistent() {
         let _ = write!(text, " persistent {}", service.timeout);
@@ -141,11 +142,8 @@ fn configuration(text: &mut String, service: &Service, dialect: Dialect) {
         text.push_str(" ops");
     }
     if dialect == Dialect::Own {
-        if service.has_timeouts() {
-            let _ = write!(text, " timeout {}", own_timeouts(&service.timeouts));
-        }
-        if service.challenges() {
-            text.push_str(" synproxy");
+        for word in flags().filter_map(|flag| (flag.listed)(service)) {
+            let _ = write!(text, " {word}");
         }
     }
 }

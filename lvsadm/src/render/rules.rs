@@ -8,6 +8,7 @@ use super::label::Labels;
 use super::save;
 use crate::apply::devices;
 use crate::grammar::Dialect;
+use crate::grammar::flags::Form;
 use crate::rules::{Change, Rule, SYSCTLS};
 
 /// What a file says of itself.
@@ -28,11 +29,11 @@ fn line(text: &mut String, rule: &Rule) {
             Ok(())
         }
         Rule::Service(service) => {
-            save::service(text, &mut labels, service, save::Form::Full);
+            save::service(text, &mut labels, service, Form::Full);
             Ok(())
         }
         Rule::Destination(service, destination) => {
-            save::destination(text, &mut labels, service, destination, save::Form::Full);
+            save::destination(text, &mut labels, service, destination, Form::Full);
             Ok(())
         }
     };

@@ -44,10 +44,10 @@ impl Watched {
             ..PickKey::default()
         };
         let dest = self.model.pick(&key);
-        let expected = (dest != 0).then(|| self.model.servers[dest as usize - 1].socket.port());
+        let expected = dest.is_some().then(|| self.model.servers[dest.get() as usize - 1].socket.port());
         let picked = server_of(programs, front, client, self.at)?;
         ensure!(picked == expected, "{client} went to {picked:?} instead of {expected:?}");
-        if dest != 0 {
+        if dest.is_some() {
             self.model.bind_active(dest);
         }
         Ok(())

@@ -6,7 +6,7 @@
 //! without addresses, and from there on takes the way of all replies.
 
 use lvs_common::{
-    abi::{AF_INET, Address, Connection},
+    abi::{AF_INET, Address, Connection, DestId},
     cross,
     exit::Exit,
     table::Store,
@@ -103,7 +103,7 @@ where
     }
     let own = packet.device() == 0;
     if p.ttl <= 1 && !own {
-        return refuse::time_exceeded::<TcPacket, A>(packet, 0, 0);
+        return refuse::time_exceeded::<TcPacket, A>(packet, DestId::NONE, DestId::NONE);
     }
     if tells && is_first_time {
         return jump(packet, of_family::<A>(Tail::Tell4, Tail::Tell6));
@@ -111,7 +111,12 @@ where
     let mtu = route.hop.mtu as u32;
     let (fits, largest) = fits(packet, p, mtu);
     if !fits && !cross::may_be_cut(v4::<A>(), p.length, p.df) {
-        return refuse::too_big::<TcPacket, A>(packet, cross::told(v4::<A>(), mtu, toa::added(c, settings)), 0, 0);
+        return refuse::too_big::<TcPacket, A>(
+            packet,
+            cross::told(v4::<A>(), mtu, toa::added(c, settings)),
+            DestId::NONE,
+            DestId::NONE,
+        );
     }
     let Some(ends) = ends(c, &dest) else { return exits::drop(packet, Exit::DropInternal) };
     if !translate::apply::<A, B>(packet, p, &ends, !own) {
@@ -149,12 +154,12 @@ where
     if !route.local {
         // What the real server is told, it is told in its own family.
         if p.ttl <= 1 {
-            return refuse::time_exceeded::<TcPacket, A>(packet, dest.id, 0);
+            return refuse::time_exceeded::<TcPacket, A>(packet, dest.id, DestId::NONE);
         }
         let mtu = route.hop.mtu as u32;
         let (fits, largest) = fits(packet, p, mtu);
         if !fits && !cross::may_be_cut(v4::<A>(), p.length, p.df) {
-            return refuse::too_big::<TcPacket, A>(packet, cross::told(v4::<A>(), mtu, 0), dest.id, 0);
+            return refuse::too_big::<TcPacket, A>(packet, cross::told(v4::<A>(), mtu, 0), dest.id, DestId::NONE);
         }
         if largest != 0 || !fits {
             // It leaves in fragments.

@@ -2,7 +2,7 @@
 
 use crate::table::alias;
 use lvs_common::{
-    abi::{AF_INET, Forward},
+    abi::{AF_INET, Mode},
     exit::Exit,
     table::Store,
     wire::tcp_flags,
@@ -47,7 +47,7 @@ where
         }
         // The director's own server answers through the director whatever its client's address is.
         // SAFETY: this CPU's own draft.
-        unsafe { (*draft).forward = Forward::Masq as u8 };
+        unsafe { (*draft).forward = Mode::MASQ };
     } else {
         // SAFETY: this CPU's own draft.
         let (real_port, protocol) = unsafe { ((*draft).real_port, (*draft).protocol) };

@@ -1,7 +1,7 @@
 //! FullNAT: both addresses are translated, so the real server answers the director, whatever its routes.
 
 use lvs_common::{
-    abi::{AF_INET, Connection, NextHop, Settings, conn_kind},
+    abi::{AF_INET, Connection, DestId, EntryKind, NextHop, Settings},
     exit::Exit,
     fullnat::{Telling, answered, asked, telling, told},
     table::Store,
@@ -96,7 +96,7 @@ where
     }
     let own = packet.device() == 0;
     if p.ttl <= 1 && !own {
-        return refuse::time_exceeded::<P, A>(packet, 0, 0);
+        return refuse::time_exceeded::<P, A>(packet, DestId::NONE, DestId::NONE);
     }
     if tells && is_first_time {
         return jump(packet, if A::FAMILY == AF_INET { Tail::Tell4 } else { Tail::Tell6 });
@@ -107,7 +107,12 @@ where
         largest => largest <= mtu,
     };
     if !fits && p.df {
-        return refuse::too_big::<P, A>(packet, mtu.saturating_sub(toa::added(c, settings)), 0, 0);
+        return refuse::too_big::<P, A>(
+            packet,
+            mtu.saturating_sub(toa::added(c, settings)),
+            DestId::NONE,
+            DestId::NONE,
+        );
     }
     if !translate::apply(packet, p, &ends, !own) {
         return exits::drop(packet, Exit::DropInternal);
@@ -176,7 +181,7 @@ where
     let Some((p, settings, at, connection)) = left::<A>() else { return P::PASS };
     // SAFETY: an element of the map.
     let c = unsafe { &*connection };
-    if c.kind == conn_kind::CROSSED {
+    if c.kind == EntryKind::CROSSED {
         return if P::COMPLETE { jump(packet, of_family::<A>(Tail::CrossReply4, Tail::CrossReply6)) } else { P::PASS };
     }
     let Some(dest) = DestRef::get(c.dest, settings.epoch) else { return P::PASS };
@@ -213,14 +218,14 @@ where
     let mut fits = true;
     if !route.local {
         if p.ttl <= 1 {
-            return refuse::time_exceeded::<P, A>(packet, dest.id, 0);
+            return refuse::time_exceeded::<P, A>(packet, dest.id, DestId::NONE);
         }
         fits = match largest {
             0 => gate::fits(packet, p.length, (p.l4() - L3) as u32 + 20, mtu),
             largest => largest <= mtu,
         };
         if !fits && p.df {
-            return refuse::too_big::<P, A>(packet, mtu, dest.id, 0);
+            return refuse::too_big::<P, A>(packet, mtu, dest.id, DestId::NONE);
         }
     }
     account::account_reply(p, settings, at, connection, &dest, now);
@@ -229,7 +234,7 @@ where
     }
     if (largest != 0 || !fits) && !route.local {
         exits::count(Exit::FullNatReply);
-        return split::split(packet, 0, if fits { largest } else { mtu });
+        return split::split(packet, DestId::NONE, if fits { largest } else { mtu });
     }
     let verdict = if route.local { send::send_local(packet) } else { send::send_tc(packet, route) };
     exits::leave(packet, Exit::FullNatReply, verdict)

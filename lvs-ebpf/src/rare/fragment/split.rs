@@ -7,7 +7,7 @@ use aya_ebpf::helpers::generated::{
     bpf_clone_redirect, bpf_get_prandom_u32, bpf_loop, bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_store_bytes,
 };
 use lvs_common::{
-    abi::{AF_INET, AF_INET6, Address, hop_flags},
+    abi::{AF_INET, AF_INET6, Address, DestId, hop_flags},
     checksum,
     exit::Exit,
     wire::{Ethernet, Ipv4, Ipv6, Ipv6Fragment, ethertype, fragment, protocol},
@@ -152,7 +152,7 @@ pub fn run(packet: TcPacket) -> i32 {
     let Some(whole) = read(packet) else { return exits::drop(packet, Exit::DropMalformed) };
     let Some(route) = route::scratch() else { return exits::drop(packet, Exit::DropInternal) };
     let now = clock::jiffies();
-    let found = match DestRef::get(dest, settings.epoch) {
+    let found = match DestRef::get(DestId::new(dest), settings.epoch) {
         // SAFETY: an element of the map.
         Some(dest) => unsafe { route::route(packet, (*dest.it).family, &(*dest.it).address, now, route) },
         None => route::route(packet, if whole.v6 { AF_INET6 } else { AF_INET }, &whole.to, now, route),

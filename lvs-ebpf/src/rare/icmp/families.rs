@@ -4,7 +4,7 @@
 use crate::rare::icmp::serve;
 use aya_ebpf::helpers::generated::{bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_store_bytes};
 use lvs_common::{
-    abi::{Address, conn_kind},
+    abi::{Address, EntryKind},
     cross::{self, Error, Outline},
     exit::Exit,
     table::Store,
@@ -67,7 +67,7 @@ where
     if !is_intact(packet, report) {
         return exits::drop(packet, Exit::DropMalformed);
     }
-    if c.kind == conn_kind::CROSSED {
+    if c.kind == EntryKind::CROSSED {
         let Some((main, _)) = alias::connection_of::<A, B>(at, c) else { return TcPacket::DROP };
         let about = &report.about;
         // What `crossed` puts in is the virtual address and the client, wherever the error came from.

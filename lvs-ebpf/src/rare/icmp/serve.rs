@@ -8,7 +8,7 @@ use core::hint::black_box;
 
 use crate::values::icmp_error::OFFSETS;
 use lvs_common::{
-    abi::{AF_INET, Settings, conn_kind},
+    abi::{AF_INET, EntryKind, Settings},
     exit::Exit,
     icmp,
     state::sctp,
@@ -128,7 +128,7 @@ where
     if reply && let Some((at, connection)) = find::of_server(&report.about) {
         // SAFETY: an element of the map.
         let c = unsafe { &*connection };
-        if c.kind == conn_kind::CROSSED {
+        if c.kind == EntryKind::CROSSED {
             return families::go_on::<A>(packet, at);
         }
         return translate::to_client(packet, report, settings, c, now);

@@ -3,7 +3,7 @@
 use crate::rare::icmp::serve;
 use aya_ebpf::bindings::__sk_buff;
 use lvs_common::{
-    abi::{AF_INET, Connection, Forward, Settings},
+    abi::{AF_INET, Connection, Mode, Settings},
     checksum,
     exit::Exit,
     icmp,
@@ -35,8 +35,8 @@ pub fn to_server<A: Reported>(
     now: u64,
 ) -> i32 {
     let mode = c.forward;
-    if mode == Forward::Bypass as u8 || mode == Forward::Local as u8 {
-        return exits::pass(packet, if mode == Forward::Local as u8 { Exit::Local } else { Exit::Bypass });
+    if mode == Mode::BYPASS || mode == Mode::LOCAL {
+        return exits::pass(packet, if mode == Mode::LOCAL { Exit::Local } else { Exit::Bypass });
     }
     if !is_intact(packet, report) {
         return exits::drop(packet, Exit::DropMalformed);
@@ -56,16 +56,16 @@ pub fn to_server<A: Reported>(
     // SAFETY: an element of the map.
     let source = unsafe { &(*dest.it).source };
     let outer = Outer::new(dest.config(), family, source, to, p.df && settings.sysctls.pmtu_disc != 0);
-    let is_tunnel = mode == Forward::Tunnel as u8 && !route.local;
+    let is_tunnel = mode == Mode::TUNNEL && !route.local;
     let overhead = if is_tunnel { outer.overhead() } else { 0 };
     if !route.local && p.length.wrapping_add(overhead) > route.hop.mtu as u32 {
         // There are no errors about errors (RFC 1122 §3.2.2), and none is so big that it had to be cut.
         return exits::drop(packet, Exit::DropTooBig);
     }
-    let done = if mode == Forward::Masq as u8 || mode == Forward::FullNat as u8 {
+    let done = if mode == Mode::MASQ || mode == Mode::FULLNAT {
         replace(packet, Side::Destination, &c.real, c.real_port, lower)
             // To the real server everything comes from the director.
-            && (mode == Forward::Masq as u8 || replace(packet, Side::Source, &c.local, c.local_port, false))
+            && (mode == Mode::MASQ || replace(packet, Side::Source, &c.local, c.local_port, false))
     } else {
         (!lower || ttl::lower_ttl::<TcPacket, A>(packet)) && (!is_tunnel || tunnel::apply(packet, p, &outer, true))
     };
@@ -90,8 +90,8 @@ pub fn to_client<A: Reported>(
     c: &Connection<A>,
     now: u64,
 ) -> i32 {
-    let is_fullnat = c.forward == Forward::FullNat as u8;
-    if c.forward != Forward::Masq as u8 && !is_fullnat {
+    let is_fullnat = c.forward == Mode::FULLNAT;
+    if c.forward != Mode::MASQ && !is_fullnat {
         // The client knows the packet as it is quoted.
         return exits::pass(packet, Exit::Reply);
     }

@@ -4,7 +4,7 @@ use crate::rare::icmp::serve;
 use crate::values::icmp_error::OFFSETS;
 use aya_ebpf::helpers::generated::bpf_skb_adjust_room;
 use lvs_common::{
-    abi::{AF_INET, Forward},
+    abi::{AF_INET, DestId, Mode},
     exit::Exit,
     icmp,
     table::Store,
@@ -42,7 +42,7 @@ where
     let (mode, id) = unsafe { ((*connection).forward, (*connection).dest) };
     let Some(dest) = DestRef::get(id, settings.epoch) else { return exits::pass(packet, Exit::NotOurs) };
     // SAFETY: an element of the map.
-    if mode != Forward::Tunnel as u8 || unsafe { (*dest.it).address } != report.about.source.widen() {
+    if mode != Mode::TUNNEL || unsafe { (*dest.it).address } != report.about.source.widen() {
         return exits::pass(packet, Exit::NotOurs);
     }
     if !is_intact(packet, report) {
@@ -60,7 +60,7 @@ where
     if unsafe { bpf_skb_adjust_room(packet.0, surplus.wrapping_neg(), ROOM_AFTER_MAC, 0) } != 0 {
         return exits::drop(packet, Exit::DropInternal);
     }
-    refuse::icmp_error::<TcPacket, A>(packet, kind, code, rest, [0, 0])
+    refuse::icmp_error::<TcPacket, A>(packet, kind, code, rest, [DestId::NONE; 2])
 }
 
 /// Where the packet inside a tunnel's quoted packet begins, whose transport header is at `l4`.

@@ -2,7 +2,9 @@
 
 use clap::{ArgGroup, Args};
 
-use crate::grammar::{self, Command, Dialect, Failure};
+use crate::grammar::command::{Command, Failure};
+use crate::grammar::dialect::Dialect;
+use crate::grammar::parse::parse;
 use crate::names::Names;
 use crate::rules::{DestinationKey, ServiceKey};
 
@@ -51,7 +53,7 @@ impl DrainArgs {
         }
         arguments.extend(self.ipv6.then_some("-6"));
         arguments.extend(["-r", &self.real_server]);
-        match grammar::parse(&arguments, Dialect::Own, names) {
+        match parse(&arguments, Dialect::Own, names) {
             Ok(Command::DeleteDestination(service, destination)) => Ok((service, destination)),
             Err(Failure::Option(sentence) | Failure::Usage(sentence)) => Err(sentence.trim_end().to_owned()),
             Ok(_) | Err(Failure::NoCommand) => Err("it takes a service and a real server".to_owned()),
