@@ -36,6 +36,7 @@ pub mod icmp;
 pub mod marks;
 pub mod persist;
 pub mod ports;
+pub mod programs;
 pub mod reassembly;
 pub mod reset;
 pub mod sched;

@@ -120,11 +120,7 @@ mod tests {
         ) {
             let step = step * 8;
             let mut offsets: Vec<u32> = (0..length.div_ceil(step)).map(|n| n * step).collect();
-            let mut seed = order;
-            for i in (1..offsets.len()).rev() {
-                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                offsets.swap(i, (seed >> 33) as usize % (i + 1));
-            }
+            fastrand::Rng::with_seed(order).shuffle(&mut offsets);
             let mut p = Pieces::default();
             for (n, offset) in offsets.iter().enumerate() {
                 let more = offset + step < length;

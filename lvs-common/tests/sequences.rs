@@ -174,11 +174,8 @@ fn maglev_refuses_more_destinations_than_slots() {
 fn two_choices_follow_weights_and_loads() {
     let mut service = Service::new("twos", &[1, 2, 5]);
     let mut counts = [0u32; 4];
-    let mut seed = 1u64;
-    let mut draw = || {
-        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (seed >> 32) as u32
-    };
+    let mut random = fastrand::Rng::with_seed(1);
+    let mut draw = || random.u32(..);
     for _ in 0..90_000 {
         let dest = service.pick(&PickKey { random: [draw(), draw()], ..PickKey::default() });
         counts[dest.get() as usize] += 1;

@@ -27,12 +27,8 @@ pub fn eventually(what: &str, condition: impl Fn() -> bool) {
 
 /// Letters of which no piece is like another, so that a transfer shows what it lost, swapped or repeated.
 pub fn text(length: usize) -> Vec<u8> {
-    let mut state = 1u64;
-    let mut letter = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        b'a' + (state >> 33) as u8 % 26
-    };
-    (0..length).map(|_| letter()).collect()
+    let mut random = fastrand::Rng::with_seed(1);
+    (0..length).map(|_| random.lowercase() as u8).collect()
 }
 
 /// Whether this kernel has IPVS, or would load it: then the tools speak netlink with it, and the library is not asked.

@@ -69,7 +69,7 @@ enum Command {
     },
     /// Set up, build, and balance HTTP between network namespaces in each mode; needs root
     Demo {
-        /// Which modes to show: nat, dr, tun (default: all)
+        /// Which modes to show: nat, dr, tun, fullnat (default: all)
         modes: Vec<String>,
     },
 }

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
-use crate::process::{announce, as_root, host_cargo, is_root};
+use crate::process::{announce, as_root, host_cargo, is_root, output, run as run_program};
 use crate::{build, deb, setup};
 
 /// How many tests of a program run at a time.
@@ -19,10 +19,12 @@ pub fn run(filter: Option<&str>) -> Result<()> {
     // Before any work, so that nobody waits for a build to be told.
     let runner = test_runner()?;
     build::build(&setup::prepare()?)?;
-    deb::package()?;
+    if wants_packages(filter)? {
+        deb::package()?;
+    }
     announce("running the tests");
     let mut cargo = host_cargo();
-    cargo.args(["test", "--no-fail-fast"]).args(filter).env("LVSADM", build::lvsadm());
+    cargo.args(["test", "--tests", "--no-fail-fast"]).args(filter).env("LVSADM", build::lvsadm());
     if let Some(runner) = runner {
         cargo.env(runner_variable(), runner);
     }
@@ -37,6 +39,16 @@ pub fn run(filter: Option<&str>) -> Result<()> {
         bail!("tests failed");
     }
     Ok(())
+}
+
+/// Whether one of the tests looks into the packages, as those of the module `package` do.
+fn wants_packages(filter: Option<&str>) -> Result<bool> {
+    let Some(filter) = filter else { return Ok(true) };
+    announce("building the tests");
+    run_program(host_cargo().args(["build", "--tests"]))?;
+    let list = output(host_cargo().args(["test", "--quiet", "--tests", filter, "--", "--list"]));
+    let list = list.context("the test programs do not list their tests")?;
+    Ok(list.lines().any(|test| test.starts_with("package::")))
 }
 
 /// What cargo runs test programs through: nothing as root, else sudo.

@@ -12,6 +12,7 @@ use aya::programs::xdp::XdpMode;
 use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType, TcError, TcHandle, Xdp};
 use aya_obj::programs::XdpAttachType;
 use lvs_common::abi::{DEVICE_SLOTS, Device, device_flags};
+use lvs_common::programs::entry;
 
 use super::bpffs::Directory;
 use super::clsact;
@@ -119,7 +120,7 @@ fn attach_xdp(directory: &Directory, device: &NetDevice, kind: &str, mode: XdpMo
     let other = if kind == "xdp" { "generic" } else { "xdp" };
     unpin(&pin(directory, other, device.index))?;
     unpin(&path)?;
-    let mut program = Xdp::from_pin(directory.path().join("lvs_xdp"), XdpAttachType::Interface)?;
+    let mut program = Xdp::from_pin(directory.path().join(entry::XDP), XdpAttachType::Interface)?;
     let id = program.attach_to_if_index(device.index, mode).with_context(|| {
         format!(
             "cannot attach XDP to {}: see `ip link show {}` for who holds it, or use --mode tc",

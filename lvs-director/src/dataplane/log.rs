@@ -10,6 +10,7 @@ use aya_log::EbpfLogger;
 use log::{Log, Metadata, Record};
 use lvs_common::abi::DestId;
 use lvs_common::exit::{EXITS, OPENED};
+use lvs_common::programs::entry;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
@@ -25,7 +26,7 @@ pub fn follow(plane: Plane) -> Result<()> {
     if pins::log_level(&plane.directory) == LogLevel::Off {
         return Err(Error::NoLog);
     }
-    let program = SchedClassifier::from_pin(plane.directory.path().join("lvs_log"))?;
+    let program = SchedClassifier::from_pin(plane.directory.path().join(entry::LOG))?;
     let id = program.info()?.id();
     let printer = Printer { devices: names(), servers: servers(&plane) };
     // The lock goes with the plane: other commands work beside this one.

@@ -1,7 +1,9 @@
 //! NAT: one address and port of the packet are replaced, checksums updated incrementally.
 
+use crate::packet::offsets::TCP_CHECK;
+use crate::packet::offsets::UDP_CHECK;
 use lvs_common::{
-    abi::{AF_INET, Address, IpAddress},
+    abi::{Address, IpAddress},
     checksum,
     wire::{Ipv4, Ipv6, Sctp, protocol},
 };
@@ -18,17 +20,12 @@ pub enum Side {
     Destination,
 }
 
-/// Offset of the checksum in TCP's header.
-pub const TCP_CHECK: usize = 16;
-/// Offset of the checksum in UDP's header.
-pub const UDP_CHECK: usize = 6;
-
 /// What replacing an address adds to a sum.
 #[inline(always)]
 pub fn address_difference<A: IpAddress>(old: A, new: A) -> u64 {
     let (Address(old), Address(new)) = (old.widen(), new.widen());
     let first = checksum::difference(old[0], new[0]);
-    if A::FAMILY == AF_INET {
+    if A::IS_V4 {
         return first;
     }
     first
@@ -43,14 +40,14 @@ pub fn possible<P: Packet, A>(packet: P, p: &Parsed<A>, port_changes: bool) -> b
     match p.carried {
         // Leaves with a checksum, as from IPVS: there is none to update.
         protocol::UDP => {
-            P::COMPLETE
+            P::SUMS_PAYLOAD
                 || match packet.at::<u16>(p.l4() + UDP_CHECK) {
                     // SAFETY: checked by `at`.
                     Some(check) => unsafe { *check != 0 },
                     None => false,
                 }
         }
-        protocol::SCTP => P::COMPLETE || !port_changes,
+        protocol::SCTP => P::SUMS_PAYLOAD || !port_changes,
         _ => true,
     }
 }
@@ -75,7 +72,7 @@ pub fn apply<P: Packet, A: IpAddress>(
     let done = match p.carried {
         protocol::TCP => packet.update_l4(p.l4() + TCP_CHECK, addresses, ports, false),
         protocol::UDP => {
-            if P::COMPLETE && is_unsummed(packet, p.l4()) {
+            if P::SUMS_PAYLOAD && is_unsummed(packet, p.l4()) {
                 crate::packet::checksum::fill_udp(packet, p, addresses + ports)
             } else {
                 packet.update_l4(p.l4() + UDP_CHECK, addresses, ports, true)
@@ -86,7 +83,7 @@ pub fn apply<P: Packet, A: IpAddress>(
                 Side::Source => (port, p.destination_port),
                 Side::Destination => (p.source_port, port),
             };
-            old_port == port || !P::COMPLETE || update_sctp(packet, p, from, to)
+            old_port == port || !P::SUMS_PAYLOAD || update_sctp(packet, p, from, to)
         }
         _ => true,
     };
@@ -122,7 +119,7 @@ pub fn replace_address<P: Packet, A: IpAddress>(
     lower_ttl: bool,
 ) -> bool {
     let Address(words) = address.widen();
-    if A::FAMILY == AF_INET {
+    if A::IS_V4 {
         let Some(h) = packet.at::<Ipv4>(L3) else { return false };
         // SAFETY: checked by `at`.
         unsafe {

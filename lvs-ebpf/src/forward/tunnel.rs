@@ -89,7 +89,7 @@ fn flow_port<A: IpAddress>(p: &Parsed<A>) -> u16 {
 #[inline(always)]
 pub fn apply<P: Packet, A: IpAddress>(packet: P, p: &Parsed<A>, outer: &Outer<'_>, whole: bool) -> bool {
     let overhead = outer.overhead() as usize;
-    let inner_v4 = A::FAMILY == AF_INET;
+    let inner_v4 = A::IS_V4;
     let l4 = outer.kind.carried(inner_v4);
     if !packet.encapsulate(overhead, outer.v6, l4, !whole) {
         return false;
@@ -182,7 +182,7 @@ fn write_gue<P: Packet, A: IpAddress>(
     let inner = if v4 { protocol::IPIP } else { protocol::IPV6 };
     // SAFETY: checked by `at`; two bytes aligned at least, which the BPF target does not mind.
     unsafe { h.write_unaligned(u32::from_ne_bytes([0, inner, 0, 0])) }
-    !outer.summed() || crate::packet::checksum::fill_outer_udp(packet, outer, at, length)
+    !outer.summed() || crate::packet::checksum::fill_outer_udp(packet, (outer.source, outer.destination), at, length)
 }
 
 #[inline(always)]

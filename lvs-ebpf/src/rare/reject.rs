@@ -1,9 +1,9 @@
 //! Answers of the director's own: ICMP errors (RFC 792, RFC 4443). TC only.
 
-use crate::egress::refuse;
+use crate::packet::control_block;
 use aya_ebpf::helpers::generated::{bpf_skb_adjust_room, bpf_skb_change_tail};
 use lvs_common::{
-    abi::{AF_INET, Address, DestId, IpAddress},
+    abi::{Address, IpAddress},
     checksum,
     exit::Exit,
     wire::{Ethernet, Icmp, Ipv4, Ipv6, ethertype, protocol},
@@ -14,7 +14,7 @@ use crate::{
     egress::{route, send},
     exits,
     kernel::clock,
-    packet::{access::Packet, parse::Family, tc::TcPacket},
+    packet::{access::Packet, access::TcPacket},
     stats,
     values::parsed::L3,
 };
@@ -35,22 +35,23 @@ const ROOM_AFTER_MAC: u32 = 1;
 
 /// The program that answers: turns the packet into the error about it and sends it to where it came from.
 #[inline(always)]
-pub fn run<A: Family>(packet: TcPacket) -> i32 {
-    let v4 = A::FAMILY == AF_INET;
-    let (kind, rest, from) =
-        (packet.note(refuse::note::KIND), packet.note(refuse::note::REST), packet.note(refuse::note::FROM));
+pub fn run<A: IpAddress>(packet: TcPacket) -> i32 {
+    let v4 = A::IS_V4;
+    let answer = control_block::icmp_answer(packet);
+    let (kind, rest) = (answer.kind, answer.rest);
     // Why it is dropped has been counted.
     let Some((client, mut director, length)) = ends::<A>(packet) else { return TcPacket::DROP };
     if let Some(settings) = config::settings()
-        && let Some(dest) = DestRef::get(DestId::new(from), settings.epoch)
+        && let Some(dest) = DestRef::get(answer.from, settings.epoch)
     {
         // SAFETY: an element of the map.
         director = unsafe { (*dest.it).source };
-        if let Some(route) = route::scratch()
-            && route::route(packet, A::FAMILY, &client, clock::jiffies(), route)
-            && route::has_source(route)
-        {
-            director = route.source;
+        let preferred = route::lend(|route| {
+            let is_found = route::route(packet, A::FAMILY, &client, clock::jiffies(), route);
+            if is_found && route::has_source(route) { Some(route.source) } else { None }
+        });
+        if let Some(Some(source)) = preferred {
+            director = source;
         }
     }
     let headers = if v4 { HEADERS4 } else { HEADERS6 };
@@ -73,29 +74,29 @@ pub fn run<A: Family>(packet: TcPacket) -> i32 {
     if !written {
         return exits::drop(packet, Exit::DropInternal);
     }
-    let own = DestId::new(packet.note(refuse::note::OWN));
-    if own.is_some() {
-        stats::packet_out(own, headers + quoted);
+    if answer.counts_for.is_some() {
+        stats::packet_out(answer.counts_for, headers + quoted);
     }
     send::<A>(packet, &client)
 }
 
 /// Sends a finished packet to `to` by the kernel's neighbour output, or up if that is the director itself.
 #[inline(always)]
-pub fn send<A: Family>(packet: TcPacket, to: &Address) -> i32 {
-    let Some(route) = route::scratch() else { return exits::drop(packet, Exit::DropInternal) };
-    if !route::route(packet, A::FAMILY, to, clock::jiffies(), route) {
-        return exits::drop(packet, Exit::DropNoRoute);
-    }
-    let verdict = if route.local { send::send_local(packet) } else { send::send_tc(packet, route) };
-    exits::leave(packet, Exit::IcmpSent, verdict)
+pub fn send<A: IpAddress>(packet: TcPacket, to: &Address) -> i32 {
+    route::with(packet, |route| {
+        if !route::route(packet, A::FAMILY, to, clock::jiffies(), route) {
+            return exits::drop(packet, Exit::DropNoRoute);
+        }
+        let verdict = if route.local { send::send_local(packet) } else { send::send_tc(packet, route) };
+        exits::leave(packet, Exit::IcmpSent, verdict)
+    })
 }
 
 /// Source and destination of the packet and its length; none of ICMP's, as there are no errors about errors (RFC 1122
 /// §3.2.2).
 #[inline(always)]
-fn ends<A: Family>(packet: TcPacket) -> Option<(Address, Address, u32)> {
-    if A::FAMILY == AF_INET {
+fn ends<A: IpAddress>(packet: TcPacket) -> Option<(Address, Address, u32)> {
+    if A::IS_V4 {
         let h = packet.at::<Ipv4>(L3)?;
         // SAFETY: checked by `at`.
         let h = unsafe { *h };

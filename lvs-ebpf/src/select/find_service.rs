@@ -2,7 +2,7 @@
 
 use crate::config::service::ServiceRef;
 use lvs_common::{
-    abi::{FwmarkKey, IpAddress, ServiceKey, Settings, settings_flags},
+    abi::{FwmarkKey, IpAddress, ServiceKey, Settings, service_flags, settings_flags},
     wire::protocol,
 };
 
@@ -23,7 +23,7 @@ const UNPRIVILEGED: u16 = 1024;
 fn exact<A: IpAddress>(address: A, port: u16, protocol: u8, epoch: u64) -> Option<ServiceRef> {
     // SAFETY: the value is a plain number, copied at once.
     let id = unsafe {
-        if A::HEADER == 20 {
+        if A::IS_V4 {
             let key = ServiceKey { address: address.widen().0[0], port, protocol, pad: 0 };
             SERVICE4.get(key).copied()
         } else {
@@ -59,4 +59,10 @@ pub fn find<A: IpAddress>(p: &Parsed<A>, mark: u32, settings: &Settings) -> Opti
         return exact(p.destination, 0, p.protocol, epoch);
     }
     None
+}
+
+/// Whether one-packet scheduling (`-o`) applies to a packet.
+#[inline(always)]
+pub fn is_one_packet<A>(p: &Parsed<A>, service: &ServiceRef) -> bool {
+    service.config().flags & service_flags::ONE_PACKET != 0 && p.protocol == protocol::UDP
 }

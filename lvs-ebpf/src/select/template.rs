@@ -1,21 +1,18 @@
 //! Persistence templates in the connection table.
 
+use crate::table::draft;
+use crate::table::store;
+use lvs_common::abi::IpAddress;
 use lvs_common::{
     abi::{Connection, DestId, EntryKind, EntryRef, Settings, conn_flags},
     persist::{self, TemplateKey},
-    table::{self, Hash, InsertError, Store},
+    table::{self, Hash, InsertError},
 };
 
 use crate::{
     config::{destination::DestRef, service},
     kernel::{atomics, params},
-    packet::parse::Family,
-    table::{
-        binding,
-        draft::{Drafted, copy},
-        find, release,
-        store::Table,
-    },
+    table::{binding, draft::copy, find, release, store::Table},
     values::parsed::Parsed,
 };
 
@@ -31,7 +28,7 @@ struct Key<A> {
     own_port: bool,
 }
 
-impl<A: Family> Key<A> {
+impl<A: IpAddress> Key<A> {
     /// That of a packet for a service.
     #[inline(always)]
     fn of(p: &Parsed<A>, service: &service::ServiceRef, engine: u64) -> Self {
@@ -61,16 +58,13 @@ impl<A: Family> Key<A> {
 /// The template that decides for this packet: its entry and its destination. One that must not decide any more
 /// is set aside, to run out by itself.
 #[inline(always)]
-pub fn find<A: Family>(
+pub fn find<A: IpAddress>(
     p: &Parsed<A>,
     service: &service::ServiceRef,
     engine: u64,
     settings: &Settings,
     now: u64,
-) -> Option<(u32, DestId)>
-where
-    Table: Store<A>,
-{
+) -> Option<(u32, DestId)> {
     let key = Key::of(p, service, engine);
     let (at, template) = table::find(&Table, key.hash(), |c| key.matches(c))?;
     // SAFETY: an element of the map.
@@ -94,21 +88,18 @@ where
 /// Makes a template that leads to `dest`: its entry, and the destination it leads to, for another CPU may have made it a
 /// moment ago. `None` if the table has no room.
 #[inline(always)]
-pub fn make<A: Drafted>(
+pub fn make<A: IpAddress>(
     p: &Parsed<A>,
     service: &service::ServiceRef,
     engine: u64,
     dest: &DestRef,
     now: u64,
-) -> Option<(u32, DestId)>
-where
-    Table: Store<A>,
-{
+) -> Option<(u32, DestId)> {
     let key = Key::of(p, service, engine);
     // SAFETY: an element of the map.
     let (address, family, port) = unsafe { ((*dest.it).address, (*dest.it).family, (*dest.it).port) };
     let timeout = service.config().persist_timeout.wrapping_mul(params::hz());
-    let draft = A::draft()?;
+    let draft = draft::place::<A>()?;
     // SAFETY: this CPU's own draft.
     unsafe {
         (*draft).client = key.client;
@@ -141,18 +132,15 @@ where
             Some((at, dest.id))
         }
         // SAFETY: an element of the map.
-        Err(InsertError::Exists(at)) => Some((at, unsafe { (*<Table as Store<A>>::connection(&Table, at)?).dest })),
+        Err(InsertError::Exists(at)) => Some((at, unsafe { (*store::entry::<A>(at)?).dest })),
         Err(_) => None,
     }
 }
 
 /// Whether entry `at` is still a template that leads to `dest`: it may have expired since it was found.
 #[inline(always)]
-pub fn leads_to<A: Family>(at: u32, dest: DestId) -> bool
-where
-    Table: Store<A>,
-{
-    let Some(template) = <Table as Store<A>>::connection(&Table, at) else { return false };
+pub fn leads_to<A: IpAddress>(at: u32, dest: DestId) -> bool {
+    let Some(template) = store::entry::<A>(at) else { return false };
     // SAFETY: an element of the map.
     let t = unsafe { &*template };
     t.kind == EntryKind::TEMPLATE && t.dest == dest && t.state & conn_flags::DEAD == 0
@@ -160,11 +148,8 @@ where
 
 /// Ties a new connection to its template, whose time starts anew.
 #[inline(always)]
-pub fn tie<A: Family>(at: u32, now: u64)
-where
-    Table: Store<A>,
-{
-    if let Some(template) = <Table as Store<A>>::connection(&Table, at) {
+pub fn tie<A: IpAddress>(at: u32, now: u64) {
+    if let Some(template) = store::entry::<A>(at) {
         // SAFETY: an element of the map.
         unsafe {
             atomics::fetch_add32(&raw mut (*template).controlled, 1);

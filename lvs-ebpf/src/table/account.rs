@@ -3,11 +3,12 @@
 use crate::table::account;
 use crate::{
     config::destination::DestRef,
-    packet::{access::Packet, parse::Family},
+    packet::access::Packet,
     stats,
     table::{advance::advance, store::Table},
     values::parsed::{L3, Parsed},
 };
+use lvs_common::abi::IpAddress;
 use lvs_common::{
     abi::{Connection, Settings},
     reset,
@@ -17,7 +18,7 @@ use lvs_common::{
 
 /// State, times and counts of a client's packet.
 #[inline(always)]
-pub fn account_request<P: Packet, A: Family>(
+pub fn account_request<P: Packet, A: IpAddress>(
     packet: P,
     p: &Parsed<A>,
     settings: &Settings,
@@ -37,7 +38,7 @@ pub fn account_request<P: Packet, A: Family>(
 
 /// State, times and counts of a real server's packet.
 #[inline(always)]
-pub fn account_reply<A: Family>(
+pub fn account_reply<A: IpAddress>(
     p: &Parsed<A>,
     settings: &Settings,
     at: u32,
@@ -55,7 +56,7 @@ pub fn account_reply<A: Family>(
 
 /// Keeps in mind what a reset would need to know, with a client's packet.
 #[inline(always)]
-pub fn record_for_reset<P: Packet, A: Family>(
+pub fn record_for_reset<P: Packet, A: IpAddress>(
     packet: P,
     p: &Parsed<A>,
     settings: &Settings,

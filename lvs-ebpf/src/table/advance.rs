@@ -5,59 +5,47 @@
 //! that leads to it. A call is too dear for every packet (10 ns where returns are made safe from speculation).
 
 use core::ptr::null_mut;
+use lvs_common::abi::IpAddress;
 
 use lvs_common::{
     abi::{Connection, Destination, Settings, conn_flags, dest_flags},
     defence,
     state::{self, Direction, sctp, tcp},
-    table::Store,
     wire::protocol,
 };
 
+use crate::kernel::global::global_fn;
 use crate::{
     config::{destination::DestRef, service},
     kernel::{atomics, params},
-    packet::parse::Family,
-    table::store::{self, Table},
+    table::store::{self},
     values::parsed::Parsed,
 };
 
-/// A family whose connections packets advance.
-pub trait Advances: Sized {
-    /// Advances a connection of `settings`' table; see [`How`]. Without a destination, nothing is accounted.
-    fn advance(c: *mut Connection<Self>, dest: *mut Destination, settings: &Settings, how: How, now: u64);
+global_fn! {
+    /// Advances a connection; `how` is [`How`] as a number. Nothing is accounted without a destination.
+    fn advance_by<A>(
+        c: *mut Connection<A>,
+        dest: *mut Destination,
+        settings: *const Settings,
+        how: u64,
+        now: u64,
+    ) -> u32 = advance4, advance6 => checked_step
 }
 
-macro_rules! advances {
-    ($address:ty, $name:ident) => {
-        impl Advances for $address {
-            #[inline(always)]
-            fn advance(c: *mut Connection<Self>, dest: *mut Destination, settings: &Settings, how: How, now: u64) {
-                $name(c, dest, settings, how.0, now);
-            }
-        }
-
-        /// The verifier knows of such a function's pointers no more than that they may be null.
-        #[unsafe(no_mangle)]
-        #[inline(never)]
-        extern "C" fn $name(
-            c: *mut Connection<$address>,
-            dest: *mut Destination,
-            settings: *const Settings,
-            how: u64,
-            now: u64,
-        ) -> u32 {
-            if !c.is_null() && !settings.is_null() {
-                // SAFETY: an element of the map.
-                step(c, dest, unsafe { &*settings }, How(how), now);
-            }
-            0
-        }
-    };
+fn checked_step<A: IpAddress>(
+    c: *mut Connection<A>,
+    dest: *mut Destination,
+    settings: *const Settings,
+    how: u64,
+    now: u64,
+) -> u32 {
+    if !c.is_null() && !settings.is_null() {
+        // SAFETY: an element of the map.
+        step(c, dest, unsafe { &*settings }, How(how), now);
+    }
+    0
 }
-
-advances!(u32, advance4);
-advances!([u32; 4], advance6);
 
 /// A packet and its connection, as one word: there are five arguments at most.
 #[derive(Clone, Copy)]
@@ -89,7 +77,7 @@ impl How {
 
 /// What packet `p`, from the client or a `reply`, does to the connection in entry `at`.
 #[inline(always)]
-pub fn advance<A: Family>(
+pub fn advance<A: IpAddress>(
     at: u32,
     c: *mut Connection<A>,
     dest: Option<&DestRef>,
@@ -99,7 +87,8 @@ pub fn advance<A: Family>(
 ) {
     if !keeps(c, dest, p, reply, settings) {
         let dest = dest.map_or(null_mut(), |dest| dest.it);
-        return A::advance(c, dest, settings, How::new(at, p, reply), now);
+        advance_by(c, dest, settings, How::new(at, p, reply).0, now);
+        return;
     }
     // SAFETY: an element of the map.
     unsafe {
@@ -127,10 +116,7 @@ fn keeps<A>(c: *mut Connection<A>, dest: Option<&DestRef>, p: &Parsed<A>, reply:
 }
 
 #[inline(always)]
-fn step<A: Family>(c: *mut Connection<A>, dest: *mut Destination, settings: &Settings, how: How, now: u64)
-where
-    Table: Store<A>,
-{
+fn step<A: IpAddress>(c: *mut Connection<A>, dest: *mut Destination, settings: &Settings, how: How, now: u64) {
     // SAFETY: an element of the map; single fields are read and written as wholes.
     unsafe {
         let old = (&raw const (*c).state).read_volatile();
@@ -184,11 +170,8 @@ where
 
 /// Tells a template that one of its connections was established.
 #[inline(always)]
-fn assure<A: Family>(at: u32)
-where
-    Table: Store<A>,
-{
-    if let Some(template) = <Table as Store<A>>::connection(&Table, at) {
+fn assure<A: IpAddress>(at: u32) {
+    if let Some(template) = store::entry::<A>(at) {
         // SAFETY: an element of the map.
         atomics::fetch_or32(unsafe { &raw mut (*template).state }, conn_flags::ASSURED);
     }

@@ -1,15 +1,17 @@
 //! Second stage: the connection a packet belongs to, and what the packet does to it.
 
 use crate::config::destination::DestRef;
+use crate::table::store;
 use crate::table::store::Table;
+use lvs_common::abi::EntryRef;
 
 use lvs_common::{
     abi::{Connection, EntryKind, IpAddress, Mode, Settings},
-    table::{self, Hash, Store},
+    table::{self, Hash},
     wire::protocol,
 };
 
-use crate::{kernel::params, packet::parse::Family, table::alias, values::parsed::Parsed};
+use crate::{kernel::params, values::parsed::Parsed};
 
 /// A connection found: its entry's index and itself.
 pub type Found<A> = (u32, *mut Connection<A>);
@@ -31,10 +33,7 @@ pub fn hash_of<A: IpAddress>(c: &Connection<A>) -> Hash {
 
 /// The connection of a client's packet.
 #[inline(always)]
-pub fn of_client<A: Family>(p: &Parsed<A>) -> Option<Found<A>>
-where
-    Table: Store<A>,
-{
+pub fn of_client<A: IpAddress>(p: &Parsed<A>) -> Option<Found<A>> {
     table::find(&Table, hash(p.source, p.source_port, p.protocol), |c| is_of_client(c, p))
 }
 
@@ -51,10 +50,7 @@ pub fn is_of_client<A: IpAddress>(c: &Connection<A>, p: &Parsed<A>) -> bool {
 
 /// The connection that a packet is a reply of: to its client, from the real server (NAT) or the virtual address.
 #[inline(always)]
-pub fn of_server<A: Family>(p: &Parsed<A>) -> Option<Found<A>>
-where
-    Table: Store<A>,
-{
+pub fn of_server<A: IpAddress>(p: &Parsed<A>) -> Option<Found<A>> {
     let (at, connection) = table::find(&Table, hash(p.destination, p.destination_port, p.protocol), |c| {
         c.client == p.destination
             && c.client_port == p.destination_port
@@ -65,10 +61,10 @@ where
                 _ => c.virt == p.source && c.virt_port == p.source_port,
             }
     })?;
-    alias::resolve(at, connection)
+    resolve(at, connection)
 }
 
-/// The mode of a connection. Read each time: see [`Outer::new`](crate::forward::tunnel::Outer::new).
+/// The mode of a connection, a [`Forward`] as its number. Read each time: see [`Outer::new`](crate::forward::tunnel::Outer::new).
 #[inline(always)]
 pub fn mode<A>(c: *mut Connection<A>) -> Mode {
     // SAFETY: an element of the map.
@@ -94,4 +90,18 @@ pub fn moves_on<A>(c: &Connection<A>, dest: &DestRef, settings: &Settings) -> bo
 #[inline(always)]
 pub fn is_bypass<A>(c: &Connection<A>) -> bool {
     c.forward == Mode::BYPASS
+}
+
+/// The connection of a reply that `at` was found for: itself, or that of the alias.
+#[inline(always)]
+pub fn resolve<A: IpAddress>(at: u32, c: *mut Connection<A>) -> Option<(u32, *mut Connection<A>)> {
+    // SAFETY: an element of the map.
+    let (kind, control) = unsafe { ((*c).kind, (*c).control) };
+    if kind != EntryKind::ALIAS {
+        return Some((at, c));
+    }
+    let main = control.index();
+    let connection = store::entry::<A>(main)?;
+    // SAFETY: as above.
+    if unsafe { (*connection).alias } == EntryRef::to(at) { Some((main, connection)) } else { None }
 }

@@ -14,7 +14,7 @@ use lvs_common::{
 use crate::{
     config::service::ServiceRef,
     kernel::{atomics, loops::KernelLoop},
-    maps::{DESTS, FRESH, LOCALS, PORTS, TABLES},
+    maps::{DESTS, EMPTY_PORTS, LOCALS, PORTS, TABLES},
 };
 
 /// Local addresses of a pool that are tried for a connection at most.
@@ -184,7 +184,7 @@ fn take(key: &PortKey, local: *const LocalAddress, give: Range, random: u32) -> 
 /// Makes a chunk. Another CPU may make the same one at the same time: either is good.
 #[inline(always)]
 fn begin(key: &PortKey) -> Option<*mut Ports> {
-    let _ = PORTS.insert(key, FRESH.get(0)?, BPF_NOEXIST as u64);
+    let _ = PORTS.insert(key, EMPTY_PORTS.get(0)?, BPF_NOEXIST as u64);
     PORTS.get_ptr_mut(key)
 }
 

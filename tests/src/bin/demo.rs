@@ -1,6 +1,6 @@
 //! The demo: real HTTP through a director in each forwarding mode, between network namespaces.
 //!
-//! Run it by `cargo xtask demo [nat|dr|tun]…`.
+//! Run it by `cargo xtask demo [nat|dr|tun|fullnat]…`.
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
@@ -8,7 +8,7 @@ use std::process::{Child, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use tests::topology::{Arms, Cluster, Layout, Namespace, Site, VIP, VIP6, is_root};
+use tests::topology::{Arms, Cluster, Layout, Namespace, Nginx, Site, VIP, VIP6, is_root};
 
 /// Requests a mode is shown with.
 const REQUESTS: usize = 12;
@@ -20,20 +20,23 @@ struct Mode {
     explanation: &'static str,
     /// The option of `lvsadm -a`.
     option: &'static str,
-    /// What a real server runs, without `--vip …`.
+    /// What a real server runs.
     real_server: Option<&'static str>,
+    /// The director's local addresses (FullNAT). With them, nginx serves on the real servers: its log shows the client.
+    local_addresses: &'static [&'static str],
     site: Site,
     /// The frames that show what the mode is: as tcpdump's filter.
     frames: &'static str,
 }
 
-const MODES: [Mode; 3] = [
+const MODES: [Mode; 4] = [
     Mode {
         name: "nat",
         title: "NAT (-m)",
         explanation: "The director rewrites the destination of requests, and the source of the replies that come back through it.",
         option: "-m",
         real_server: None,
+        local_addresses: &[],
         site: Site::BehindDirector,
         frames: "tcp[tcpflags] & tcp-syn != 0",
     },
@@ -42,7 +45,8 @@ const MODES: [Mode; 3] = [
         title: "Direct routing (-g)",
         explanation: "The director only picks the MAC address. Real servers own the VIP and answer the client themselves.",
         option: "-g",
-        real_server: Some("--dr"),
+        real_server: Some("--dr --vip 10.10.10.10 2001:db8:a::10"),
+        local_addresses: &[],
         site: Site::BesideDirector,
         frames: "tcp[tcpflags] & tcp-syn != 0",
     },
@@ -51,9 +55,22 @@ const MODES: [Mode; 3] = [
         title: "IP tunnel (-i)",
         explanation: "Real servers are behind a router: the director wraps requests up in packets to them. They answer the client themselves.",
         option: "-i",
-        real_server: Some("--tun"),
+        real_server: Some("--tun --vip 10.10.10.10 2001:db8:a::10"),
+        local_addresses: &[],
         site: Site::Remote,
         frames: "ip proto 4 or tcp[tcpflags] & tcp-syn != 0",
+    },
+    Mode {
+        name: "fullnat",
+        title: "FullNAT (--fullnat)",
+        explanation: "The director rewrites source and destination. Replies come back to its local address by any route: real servers \
+                      need no route to the director, no VIP and no kernel module. A TCP option (TOA) carries the client's \
+                      address to them, and nginx logs it.",
+        option: "--fullnat",
+        real_server: Some("--toa --trust 192.168.122.100 2001:db8:b::100"),
+        local_addresses: &["192.168.122.100", "2001:db8:b::100"],
+        site: Site::Remote,
+        frames: "tcp and src 192.168.122.100",
     },
 ];
 
@@ -70,7 +87,7 @@ fn main() -> ExitCode {
 
 fn run(chosen: &[String]) -> Result<()> {
     if let Some(unknown) = chosen.iter().find(|name| !MODES.iter().any(|mode| mode.name == **name)) {
-        bail!("there is no mode {unknown}; the modes are nat, dr and tun");
+        bail!("there is no mode {unknown}; the modes are nat, dr, tun and fullnat");
     }
     if !is_root() {
         bail!("it makes network namespaces and loads eBPF programs: run it as root");
@@ -83,8 +100,9 @@ fn run(chosen: &[String]) -> Result<()> {
 
 fn show(mode: &Mode) -> Result<()> {
     println!("\n\x1b[1m━━━ {} ━━━\x1b[0m\n{}\n", mode.title, mode.explanation);
-    let cluster = Cluster::new(Layout { arms: Arms::Two, site: mode.site, ..Layout::default() })?;
+    let mut cluster = Cluster::new(Layout { arms: Arms::Two, site: mode.site, ..Layout::default() })?;
     set_up(mode, &cluster)?;
+    let nginx = if mode.local_addresses.is_empty() { Vec::new() } else { start_nginx(&mut cluster)? };
 
     let mut capture = Capture::start(&cluster.servers[0], mode.frames)?;
     for vip in [VIP, VIP6] {
@@ -92,21 +110,43 @@ fn show(mode: &Mode) -> Result<()> {
         println!("client$ curl http://{service}/   ({REQUESTS} times)");
         let answers = cluster.client().spread(service, REQUESTS)?;
         let spread: Vec<String> = answers.iter().map(|(server, count)| format!("{server}: {count}")).collect();
-        println!("  answered by {}\n", spread.join(", "));
+        let what = if nginx.is_empty() { "answered by" } else { "nginx answered: your address is" };
+        println!("  {what} {}\n", spread.join(", "));
     }
     director(&cluster, "-Ln --stats")?;
     println!("rs1# tcpdump -e -n -i eth0    (MAC addresses by name)");
     for line in capture.finish()? {
         println!("  {}", named(&cluster, &line)?);
     }
+    if let Some(nginx) = nginx.first() {
+        println!("\nrs1# cat /var/log/nginx/access.log");
+        for line in nginx.log(2 * REQUESTS / cluster.servers.len()) {
+            println!("  {line}");
+        }
+    }
     Ok(())
+}
+
+/// Has an nginx on every real server instead of the server that is there.
+fn start_nginx(cluster: &mut Cluster) -> Result<Vec<Nginx>> {
+    let mut started = Vec::new();
+    for number in 1..=cluster.servers.len() {
+        println!("rs{number}# nginx");
+        cluster.stop(number);
+        let server = &cluster.servers[number - 1];
+        started.push(Nginx::start(server, server.command("nginx"), &["80", "[::]:80 ipv6only=on"])?);
+        let listens = || server.run("ss --numeric --listening --tcp").is_ok_and(|list| list.contains("[::]:80 "));
+        tests::eventually("nginx listens", listens);
+    }
+    println!();
+    Ok(started)
 }
 
 /// The commands an operator types.
 fn set_up(mode: &Mode, cluster: &Cluster) -> Result<()> {
     if let Some(arguments) = mode.real_server {
         for (number, server) in cluster.servers.iter().enumerate() {
-            let command = format!("real-server {arguments} --vip {VIP} {VIP6}");
+            let command = format!("real-server {arguments}");
             println!("rs{}# lvsadm {command}", number + 1);
             server.lvsadm(&command)?;
         }
@@ -116,6 +156,9 @@ fn set_up(mode: &Mode, cluster: &Cluster) -> Result<()> {
             println!("director# sysctl -w {setting}");
         }
         cluster.director.sysctl(&["net/ipv4/ip_forward=1", "net/ipv6/conf/all/forwarding=1"])?;
+    }
+    for local in mode.local_addresses {
+        director(cluster, &format!("--add-laddr -z {local}"))?;
     }
     for vip in [VIP, VIP6] {
         let service = SocketAddr::new(vip, 80);

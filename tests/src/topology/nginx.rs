@@ -25,6 +25,7 @@ impl Nginx {
              http {{
                  log_format peer '$remote_addr $remote_port';
                  access_log {0}/access.log peer;
+                 access_log {0}/combined.log;
                  client_body_temp_path {0}/1; proxy_temp_path {0}/2; fastcgi_temp_path {0}/3;
                  uwsgi_temp_path {0}/4; scgi_temp_path {0}/5;
                  server {{ {listen} location / {{ return 200 '$remote_addr $remote_port'; }} }}
@@ -39,10 +40,19 @@ impl Nginx {
         Ok(nginx)
     }
 
+    /// The lines of its log as nginx writes them where nothing else is configured. Waits until they are as many as `count`.
+    pub fn log(&self, count: usize) -> Vec<String> {
+        self.lines("combined.log", count)
+    }
+
     /// The clients that it has logged, each `ADDRESS PORT`, in any order: workers write in their own time. Waits until they are
     /// as many as `count`.
     pub fn clients(&self, count: usize) -> Vec<String> {
-        let logged = || fs::read_to_string(self.0.join("access.log")).unwrap_or_default();
+        self.lines("access.log", count)
+    }
+
+    fn lines(&self, file: &str, count: usize) -> Vec<String> {
+        let logged = || fs::read_to_string(self.0.join(file)).unwrap_or_default();
         eventually("all is logged", || logged().lines().count() >= count);
         logged().lines().map(str::to_owned).collect()
     }

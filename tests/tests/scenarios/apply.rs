@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use fastrand::Rng;
 use tests::topology::{Cluster, Layout, Namespace, Offloads, Server, VIP, connect, lvsadm_path};
 
 /// A rules file, gone when it is dropped.
@@ -51,68 +52,59 @@ fn table(text: &str) -> BTreeSet<&str> {
     text.lines().filter(is_rule).collect()
 }
 
-/// Numbers that look random and are the same each time.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % limit
-    }
-
-    fn of<'a>(&mut self, choices: &[&'a str]) -> &'a str {
-        choices[self.below(choices.len() as u64) as usize]
-    }
+/// A choice by chance.
+fn of<'a>(random: &mut Rng, choices: &[&'a str]) -> &'a str {
+    choices[random.usize(..choices.len())]
 }
 
 /// Rules as `save --full` writes them. There are few services and servers, so that two sets share many.
-fn some_rules(random: &mut Random) -> String {
-    let mut text = format!("--set {} 120 {}\n", 1 + random.below(3000), 1 + random.below(3000));
-    if random.below(2) == 0 {
+fn some_rules(random: &mut Rng) -> String {
+    let mut text = format!("--set {} 120 {}\n", 1 + random.u64(..3000), 1 + random.u64(..3000));
+    if random.bool() {
         // 2 is what becomes of 1 by itself.
-        writeln!(text, "sysctl drop_entry={}", [1, 3][random.below(2) as usize]).unwrap();
+        writeln!(text, "sysctl drop_entry={}", [1, 3][random.usize(..2)]).unwrap();
     }
     text.push_str("mark flush\n");
     for traffic in
         ["--to 192.0.2.1", "--protocol udp --to 192.0.2.0/24 --dport 53", "--from 2001:db8::/32 --dport 80-90"]
     {
-        if random.below(3) != 0 {
-            writeln!(text, "mark add --mark {} {traffic}", random.of(&["7", "4294967295"])).unwrap();
+        if random.u64(..3) != 0 {
+            writeln!(text, "mark add --mark {} {traffic}", of(random, &["7", "4294967295"])).unwrap();
         }
     }
     let services =
         ["-t 192.0.2.1:80", "-u 192.0.2.1:53", "-t 192.0.2.2:443", "-t [2001:db8::1]:80", "-f 7", "-f 4294967295 -6"];
     for service in services {
-        if random.below(3) == 0 {
+        if random.u64(..3) == 0 {
             continue;
         }
-        let scheduler = random.of(&["rr", "wrr", "wlc", "sh", "dh", "mh", "lblc", "fo", "none"]);
+        let scheduler = of(random, &["rr", "wrr", "wlc", "sh", "dh", "mh", "lblc", "fo", "none"]);
         let v6 = service.contains('[') || service.ends_with("-6");
         let mask = if v6 { " -M 64" } else { " -M 255.255.255.0" };
-        let persistence = random.of(&["", "", " -p 300", " -p 2678400"]);
-        let mask = if persistence.is_empty() { "" } else { ["", mask][random.below(2) as usize] };
-        let flags = if scheduler == "mh" { random.of(&["", " -b mh-fallback", " -b mh-fallback,mh-port"]) } else { "" };
-        let timeouts = random.of(&["", "", " --conn-timeout 600:0:0", " --conn-timeout 0:20:30"]);
-        let challenges = if service.starts_with("-t") { random.of(&["", " -j enable"]) } else { "" };
+        let persistence = of(random, &["", "", " -p 300", " -p 2678400"]);
+        let mask = if persistence.is_empty() { "" } else { ["", mask][random.usize(..2)] };
+        let flags =
+            if scheduler == "mh" { of(random, &["", " -b mh-fallback", " -b mh-fallback,mh-port"]) } else { "" };
+        let timeouts = of(random, &["", "", " --conn-timeout 600:0:0", " --conn-timeout 0:20:30"]);
+        let challenges = if service.starts_with("-t") { of(random, &["", " -j enable"]) } else { "" };
         writeln!(text, "-A {service} -s {scheduler}{persistence}{mask}{flags}{timeouts}{challenges}").unwrap();
         let port = service.rsplit_once(':').map_or("0", |(_, port)| port);
         for server in 1..=8 {
-            if random.below(2) == 0 {
+            if random.bool() {
                 continue;
             }
             let address = if v6 { format!("[2001:db8:1::{server}]") } else { format!("10.0.0.{server}") };
-            let weight = random.below(4);
-            let upper = [0, 100][random.below(2) as usize];
+            let weight = random.u64(..4);
+            let upper = [0, 100][random.usize(..2)];
             let thresholds =
-                if upper == 0 { String::new() } else { format!(" -x {upper} -y {}", 1 + random.below(100)) };
+                if upper == 0 { String::new() } else { format!(" -x {upper} -y {}", 1 + random.u64(..100)) };
             // The port belongs to what tells one destination from another: the same for a server whatever the mode.
-            let forward = random.of(&["-m", "-g", "-i"]);
+            let forward = of(random, &["-m", "-g", "-i"]);
             let tunnel = match forward {
-                "-i" => random.of(&[
-                    " --tun-type ipip",
-                    " --tun-type gue --tun-port 6080 --tun-csum",
-                    " --tun-type gre --tun-nocsum",
-                ]),
+                "-i" => of(
+                    random,
+                    &[" --tun-type ipip", " --tun-type gue --tun-port 6080 --tun-csum", " --tun-type gre --tun-nocsum"],
+                ),
                 _ => "",
             };
             writeln!(text, "-a {service} -r {address}:{port} {forward} -w {weight}{thresholds}{tunnel}").unwrap();
@@ -124,7 +116,7 @@ fn some_rules(random: &mut Random) -> String {
 #[test]
 fn from_rules_to_rules() {
     let director = Namespace::new("director").unwrap();
-    let mut random = Random(1);
+    let mut random = Rng::with_seed(1);
     for round in 0..40 {
         let rules = format!("sysctl --reset\n{}", some_rules(&mut random));
         // Now and then from nothing: then the order is the same, too.
@@ -191,7 +183,7 @@ fn mistakes_and_refusals_leave_everything_as_it_was() {
     assert!(stderr.contains(": Memory allocation problem\n"), "{stderr}");
     assert_eq!(saved(&director), before);
     // What was staged is free again.
-    let some = File::new(&director, "some", &some_rules(&mut Random(7)));
+    let some = File::new(&director, "some", &some_rules(&mut Rng::with_seed(7)));
     some.apply(&director);
     assert_eq!(some.difference(&director), "");
     web.apply(&director);

@@ -11,12 +11,11 @@ use tests::topology::{Namespace, lvs_compat_path, lvsadm_path};
 const IPVSADM: &str = "/sbin/ipvsadm";
 
 /// Numbers that look random and are the same each time.
-struct Random(u64);
+struct Random(fastrand::Rng);
 
 impl Random {
     fn below(&mut self, limit: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) as usize % limit
+        self.0.usize(..limit)
     }
 
     /// Once in so many times.
@@ -208,7 +207,7 @@ fn both_say_and_do_the_same() {
     };
     let lvsadm = |arguments: &[String]| run(&ours, Command::new(lvsadm_path()), arguments);
     let arguments = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
-    let mut random = Random(2);
+    let mut random = Random(fastrand::Rng::with_seed(2));
     let mut accepted = 0;
     for round in 0..500 {
         let line = command(&mut random);

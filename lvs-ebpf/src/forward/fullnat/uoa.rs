@@ -1,8 +1,11 @@
 //! The client's address for real servers of UDP, as an option of the IPv4 header (UOA). Only in TC, and off by default.
 
+use crate::packet::handover;
+use crate::stats;
 use aya_ebpf::{bindings::bpf_adj_room_mode::BPF_ADJ_ROOM_NET, helpers::generated::bpf_skb_adjust_room};
+use lvs_common::programs::Program;
 use lvs_common::{
-    abi::{AF_INET, Connection, IpAddress, Settings},
+    abi::{Connection, IpAddress, Settings},
     checksum,
     exit::Exit,
     uoa::{self, LENGTH, OPTIONS},
@@ -11,11 +14,11 @@ use lvs_common::{
 
 use crate::{
     exits,
-    forward::fullnat::toa::Copy,
+    forward::fullnat::options::Copy,
     kernel::{cpu, loops::KernelLoop},
     maps::ROUTES,
-    packet::{access::Packet, control_block, parse::Family, tc::TcPacket},
-    programs::{Tail, jump},
+    packet::{access::Packet, access::TcPacket, control_block, parse::Family},
+    programs::jump,
     values::parsed::{L3, Parsed},
 };
 
@@ -25,7 +28,7 @@ const HEADER: usize = size_of::<Ipv4>();
 /// Whether a client's packet has to do with it: it is among the first of its connection, or has options of its own.
 #[inline(always)]
 pub fn concerns<A: IpAddress>(p: &Parsed<A>, settings: &Settings, c: &Connection<A>) -> bool {
-    A::FAMILY == AF_INET
+    A::IS_V4
         && p.carried == protocol::UDP
         && settings.sysctls.uoa != 0
         // IPv6 has no place for it.
@@ -36,9 +39,9 @@ pub fn concerns<A: IpAddress>(p: &Parsed<A>, settings: &Settings, c: &Connection
 /// Tells the real server the client, or drops what a client says itself: all that it says is from an address that is trusted.
 /// The packet has been counted.
 #[inline(always)]
-pub fn tell<A: Family>(packet: TcPacket, p: &Parsed<A>, settings: &Settings, c: &Connection<A>, next: Tail) -> i32 {
-    if A::FAMILY != AF_INET {
-        return jump(packet, next);
+pub fn add_client_option<A: Family>(packet: TcPacket, p: &Parsed<A>, settings: &Settings, c: &Connection<A>) -> i32 {
+    if !A::IS_V4 {
+        return jump::<A, _>(packet, Program::FullNat);
     }
     let options = p.l4().wrapping_sub(L3 + HEADER);
     if options != 0 && options <= OPTIONS {
@@ -50,9 +53,9 @@ pub fn tell<A: Family>(packet: TcPacket, p: &Parsed<A>, settings: &Settings, c: 
         }
     }
     if c.in_packets <= settings.sysctls.uoa {
-        exits::count(if add(packet, p, c, options) { Exit::Told } else { Exit::Untold });
+        stats::exit(if add(packet, p, c, options) { Exit::Told } else { Exit::Untold });
     }
-    jump(packet, next)
+    jump::<A, _>(packet, Program::FullNat)
 }
 
 /// Adds the option in front of the others, if there is room for it.
@@ -85,5 +88,5 @@ fn add<A: Family>(packet: TcPacket, p: &Parsed<A>, c: &Connection<A>, options: u
             + words[1] as u64;
         (*h).check = checksum::update((*h).check, change);
     }
-    A::leave(&p.deepened(LENGTH))
+    handover::store(&p.deepened(LENGTH))
 }

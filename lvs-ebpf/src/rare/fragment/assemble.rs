@@ -5,6 +5,7 @@ use crate::values::datagram::Key;
 use crate::values::datagram::MASK;
 use crate::values::datagram::SLOTS;
 use aya_ebpf::helpers::generated::{bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_store_bytes};
+use lvs_common::programs::Program;
 use lvs_common::{
     abi::{Address, IpAddress},
     checksum,
@@ -18,8 +19,8 @@ use crate::{
     exits,
     kernel::{atomics, clock, loops::KernelLoop, params},
     maps::DATAGRAMS,
-    packet::{access::Packet, control_block, parse::Family, tc::TcPacket},
-    programs::{Tail, jump},
+    packet::{access::Packet, access::TcPacket, control_block, parse::Family},
+    programs::jump,
     values::parsed::L3,
 };
 
@@ -75,7 +76,7 @@ pub fn run<A: Family>(packet: TcPacket) -> i32 {
         return exits::drop(packet, Exit::DropInternal);
     }
     control_block::set_largest(packet, largest);
-    jump(packet, if A::HEADER == 20 { Tail::Ipv4 } else { Tail::Ipv6 })
+    jump::<A, _>(packet, Program::Receive)
 }
 
 /// The slot of a packet.
@@ -138,7 +139,7 @@ fn keep(packet: TcPacket, piece: &Piece, datagram: &mut Datagram) -> Added {
 /// Reads a fragment's header; `None` for one that is left to the stack.
 #[inline(always)]
 fn read<A: IpAddress>(packet: TcPacket) -> Option<Piece> {
-    if A::HEADER == 20 {
+    if A::IS_V4 {
         let h = packet.at::<Ipv4>(L3)?;
         // SAFETY: checked by `at`.
         let h = unsafe { *h };
@@ -189,7 +190,7 @@ fn read<A: IpAddress>(packet: TcPacket) -> Option<Piece> {
 /// Makes the packet at hand, the last fragment that came, the whole one.
 #[inline(always)]
 fn join<A: IpAddress>(packet: TcPacket, datagram: &Datagram) -> bool {
-    let header = if A::HEADER == 20 {
+    let header = if A::IS_V4 {
         let Some(h) = packet.at::<Ipv4>(L3) else { return false };
         // SAFETY: checked by `at`.
         (unsafe { (*h).version_ihl } & 15) as u32 * 4
@@ -215,7 +216,7 @@ fn join<A: IpAddress>(packet: TcPacket, datagram: &Datagram) -> bool {
     if !stored {
         return false;
     }
-    if A::HEADER == 20 {
+    if A::IS_V4 {
         let Some(h) = packet.at::<Ipv4>(L3) else { return false };
         let all = ((header + length) as u16).to_be();
         // SAFETY: checked by `at`.

@@ -1,25 +1,26 @@
 //! A packet leaves in fragments.
 
-use crate::egress::split;
 use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::{
     bpf_clone_redirect, bpf_get_prandom_u32, bpf_loop, bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_store_bytes,
 };
 use lvs_common::{
-    abi::{AF_INET, AF_INET6, Address, DestId, hop_flags},
+    abi::{AF_INET, AF_INET6, Address, hop_flags},
     checksum,
     exit::Exit,
     wire::{Ethernet, Ipv4, Ipv6, Ipv6Fragment, ethertype, fragment, protocol},
 };
 
+use crate::packet::control_block;
+use crate::values::route::Route;
 use crate::{
     config::{self, destination::DestRef},
     egress::{route, send},
     exits,
     kernel::{clock, cpu},
     maps::SCRATCH,
-    packet::{access::Packet, tc::TcPacket},
+    packet::{access::Packet, access::TcPacket},
     values::{
         parsed::L3,
         scratch::{PAYLOAD, Scratch},
@@ -147,12 +148,17 @@ fn read(packet: TcPacket) -> Option<Whole> {
 /// The program that cuts.
 #[inline(always)]
 pub fn run(packet: TcPacket) -> i32 {
-    let (most, dest) = (packet.note(split::note::MOST), packet.note(split::note::DEST));
+    let (most, dest) = control_block::split(packet);
     let Some(settings) = config::settings() else { return TcPacket::DROP };
     let Some(whole) = read(packet) else { return exits::drop(packet, Exit::DropMalformed) };
-    let Some(route) = route::scratch() else { return exits::drop(packet, Exit::DropInternal) };
+    route::with(packet, |route| fragment(packet, &whole, most, DestRef::get(dest, settings.epoch), route))
+}
+
+/// Cuts the packet and sends the fragments.
+#[inline(always)]
+fn fragment(packet: TcPacket, whole: &Whole, most: u32, dest: Option<DestRef>, route: &mut Route) -> i32 {
     let now = clock::jiffies();
-    let found = match DestRef::get(DestId::new(dest), settings.epoch) {
+    let found = match dest {
         // SAFETY: an element of the map.
         Some(dest) => unsafe { route::route(packet, (*dest.it).family, &(*dest.it).address, now, route) },
         None => route::route(packet, if whole.v6 { AF_INET6 } else { AF_INET }, &whole.to, now, route),

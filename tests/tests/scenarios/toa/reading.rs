@@ -41,11 +41,8 @@ fn chosen_blocks() -> Vec<Vec<u8>> {
 
 /// Options put together by chance, always the same ones, of kinds that mean nothing to the kernel.
 fn random_blocks(count: usize) -> Vec<Vec<u8>> {
-    let mut state = 1u64;
-    let mut below = move |limit: usize| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 33) as usize % limit
-    };
+    let mut random = fastrand::Rng::with_seed(1);
+    let mut below = move |limit: usize| random.usize(..limit);
     let mut block = || {
         let mut block = Vec::new();
         for _ in 0..below(8) + 1 {
