@@ -2,36 +2,40 @@
 //!
 //! Fields are in network byte order and typed as wide as they are: the BPF target reads a byte array byte by byte,
 //! which costs the fast path more than everything else it does with a header (that is why these are not
-//! `network-types`' structs, whose fields are byte arrays). Packets begin 14 bytes after an aligned address at best, so
+//! `network-types`' structs, whose fields are byte arrays; its numbers are used). Packets begin 14 bytes after an aligned address at best, so
 //! the structs are `packed(2)`.
 
 use crate::checksum;
 
 /// EtherTypes, in network byte order.
 pub mod ethertype {
+    use network_types::eth::EtherType;
+
     /// IPv4.
-    pub const IPV4: u16 = 0x0800u16.to_be();
+    pub const IPV4: u16 = EtherType::Ipv4 as u16;
     /// IPv6.
-    pub const IPV6: u16 = 0x86ddu16.to_be();
+    pub const IPV6: u16 = EtherType::Ipv6 as u16;
 }
 
 /// IP protocol numbers.
 #[allow(missing_docs, reason = "the names are the protocols'")]
 pub mod protocol {
-    pub const HOP_BY_HOP: u8 = 0;
-    pub const ICMP: u8 = 1;
-    pub const IPIP: u8 = 4;
-    pub const TCP: u8 = 6;
-    pub const UDP: u8 = 17;
-    pub const IPV6: u8 = 41;
-    pub const ROUTING: u8 = 43;
-    pub const FRAGMENT: u8 = 44;
-    pub const GRE: u8 = 47;
-    pub const ESP: u8 = 50;
-    pub const AH: u8 = 51;
-    pub const ICMPV6: u8 = 58;
-    pub const DESTINATION: u8 = 60;
-    pub const SCTP: u8 = 132;
+    use network_types::ip::IpProto;
+
+    pub const HOP_BY_HOP: u8 = IpProto::HopOpt as u8;
+    pub const ICMP: u8 = IpProto::Icmp as u8;
+    pub const IPIP: u8 = IpProto::Ipv4 as u8;
+    pub const TCP: u8 = IpProto::Tcp as u8;
+    pub const UDP: u8 = IpProto::Udp as u8;
+    pub const IPV6: u8 = IpProto::Ipv6 as u8;
+    pub const ROUTING: u8 = IpProto::Ipv6Route as u8;
+    pub const FRAGMENT: u8 = IpProto::Ipv6Frag as u8;
+    pub const GRE: u8 = IpProto::Gre as u8;
+    pub const ESP: u8 = IpProto::Esp as u8;
+    pub const AH: u8 = IpProto::Ah as u8;
+    pub const ICMPV6: u8 = IpProto::Ipv6Icmp as u8;
+    pub const DESTINATION: u8 = IpProto::Ipv6Opts as u8;
+    pub const SCTP: u8 = IpProto::Sctp as u8;
 }
 
 /// Ethernet header.

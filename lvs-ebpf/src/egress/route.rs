@@ -51,7 +51,11 @@ pub fn with<P: Packet>(packet: P, work: impl FnOnce(&mut Route) -> i32) -> i32 {
 /// Whether an address is one of the director's own.
 #[inline(always)]
 pub fn is_local<P: Packet>(packet: P, family: u8, address: &Address, now: u64) -> bool {
-    lend(|found| route(packet, family, address, now, found) && found.local).unwrap_or(false)
+    lend(
+        #[inline(always)]
+        |found| route(packet, family, address, now, found) && found.local,
+    )
+    .unwrap_or(false)
 }
 
 /// Looks up the route to `to`, an address of `family`.
@@ -215,10 +219,13 @@ pub fn hop<P: Packet>(packet: P, cache: *mut NextHop, family: u8, to: &Address, 
     let hop = match fresh(cache, now) {
         Some(hop) => hop,
         None => {
-            let found = lend(|found| {
-                let is_usable = look_up(packet, cache, family, to, now, found) && !found.local;
-                if is_usable { Some(found.hop) } else { None }
-            });
+            let found = lend(
+                #[inline(always)]
+                |found| {
+                    let is_usable = look_up(packet, cache, family, to, now, found) && !found.local;
+                    if is_usable { Some(found.hop) } else { None }
+                },
+            );
             found.flatten()?
         }
     };

@@ -32,22 +32,26 @@ pub fn run<A: Family>(packet: TcPacket) -> i32 {
     let cache = unsafe { &raw mut (*connection).reply_hop };
     let to = p.destination.widen();
     let passage = Passage { cache, family: A::FAMILY, to: &to, refusal: Some(Sender::VIP) };
-    route::with(packet, |route| {
-        let way = match gate::pass(packet, p, &passage, |mtu| Limits::new(mtu, 0, !p.df), now, route) {
-            Ok(Way::Local) => return exits::pass(packet, Exit::Bypass),
-            Ok(way) => way,
-            Err(verdict) => return verdict,
-        };
-        advance(at, connection, None, (p, false), settings, now);
-        // SAFETY: an element of the map. A count that two CPUs of one connection lose does not matter.
-        unsafe { (*connection).in_packets = (*connection).in_packets.wrapping_add(1) };
-        if !ttl::lower_ttl::<_, A>(packet) {
-            return exits::drop(packet, Exit::DropInternal);
-        }
-        if let Way::Fragments(most) = way {
-            stats::exit(Exit::Bypass);
-            return split(packet, DestId::NONE, most);
-        }
-        exits::leave(packet, Exit::Bypass, send::send_tc(packet, route))
-    })
+    route::with(
+        packet,
+        #[inline(always)]
+        |route| {
+            let way = match gate::pass(packet, p, &passage, |mtu| Limits::new(mtu, 0, !p.df), now, route) {
+                Ok(Way::Local) => return exits::pass(packet, Exit::Bypass),
+                Ok(way) => way,
+                Err(verdict) => return verdict,
+            };
+            advance(at, connection, None, (p, false), settings, now);
+            // SAFETY: an element of the map. A count that two CPUs of one connection lose does not matter.
+            unsafe { (*connection).in_packets = (*connection).in_packets.wrapping_add(1) };
+            if !ttl::lower_ttl::<_, A>(packet) {
+                return exits::drop(packet, Exit::DropInternal);
+            }
+            if let Way::Fragments(most) = way {
+                stats::exit(Exit::Bypass);
+                return split(packet, DestId::NONE, most);
+            }
+            exits::leave(packet, Exit::Bypass, send::send_tc(packet, route))
+        },
+    )
 }

@@ -211,30 +211,34 @@ fn send<A: Family, const IS_TUNNEL: bool>(
     let counts_for = if forward == Mode::MASQ { DestId::NONE } else { dest.id };
     let passage = Passage { cache, family, to, refusal: Some(Sender::vip_for(counts_for)) };
     let limits = |mtu| Limits::new(mtu, overhead, !df && A::IS_V4);
-    route::with(packet, |route| {
-        let way = match gate::pass(packet, p, &passage, limits, now, route) {
-            Ok(way) => way,
-            Err(verdict) => return verdict,
-        };
-        if way == Way::Local {
-            if forward == Mode::MASQ && !mode::rewrite(packet, p, c, false, outer, false, true) {
+    route::with(
+        packet,
+        #[inline(always)]
+        |route| {
+            let way = match gate::pass(packet, p, &passage, limits, now, route) {
+                Ok(way) => way,
+                Err(verdict) => return verdict,
+            };
+            if way == Way::Local {
+                if forward == Mode::MASQ && !mode::rewrite(packet, p, c, false, outer, false, true) {
+                    return exits::drop(packet, Exit::DropInternal);
+                }
+                return exits::pass(packet, Exit::Local);
+            }
+            if IS_TUNNEL && route::has_source(route) {
+                // SAFETY: an element of the map; every CPU writes the same value.
+                unsafe { (*dest.it).source = route::copy(&route.source) };
+            }
+            let lower = packet.device() != 0;
+            if !mode::rewrite(packet, p, translated, IS_TUNNEL, outer, lower, way == Way::Whole) {
                 return exits::drop(packet, Exit::DropInternal);
             }
-            return exits::pass(packet, Exit::Local);
-        }
-        if IS_TUNNEL && route::has_source(route) {
-            // SAFETY: an element of the map; every CPU writes the same value.
-            unsafe { (*dest.it).source = route::copy(&route.source) };
-        }
-        let lower = packet.device() != 0;
-        if !mode::rewrite(packet, p, translated, IS_TUNNEL, outer, lower, way == Way::Whole) {
-            return exits::drop(packet, Exit::DropInternal);
-        }
-        match way {
-            Way::Fragments(most) => split(packet, dest.id, most),
-            _ => exits::leave(packet, mode::exit(forward), send::send_tc(packet, route)),
-        }
-    })
+            match way {
+                Way::Fragments(most) => split(packet, dest.id, most),
+                _ => exits::leave(packet, mode::exit(forward), send::send_tc(packet, route)),
+            }
+        },
+    )
 }
 
 /// Serves a real server's packet of a connection.
@@ -255,29 +259,33 @@ pub fn reply<A: Family>(packet: TcPacket) -> i32 {
     let cache = unsafe { &raw mut (*connection).reply_hop };
     let to = p.destination.widen();
     let passage = Passage { cache, family: A::FAMILY, to: &to, refusal: Some(Sender::toward(dest.id)) };
-    route::with(packet, |route| {
-        let mut way = Way::Local;
-        if !is_own {
-            match gate::pass(packet, p, &passage, |mtu| Limits::new(mtu, 0, !p.df), now, route) {
-                Ok(passed) => way = passed,
-                Err(verdict) => return verdict,
+    route::with(
+        packet,
+        #[inline(always)]
+        |route| {
+            let mut way = Way::Local;
+            if !is_own {
+                match gate::pass(packet, p, &passage, |mtu| Limits::new(mtu, 0, !p.df), now, route) {
+                    Ok(passed) => way = passed,
+                    Err(verdict) => return verdict,
+                }
             }
-        }
-        account::account_reply(p, settings, at, connection, &dest, now);
-        if !nat::apply(packet, p, Side::Source, c.virt, c.virt_port, way != Way::Local) {
-            return exits::drop(packet, Exit::DropInternal);
-        }
-        let verdict = match way {
-            Way::Fragments(most) => {
-                stats::exit(Exit::NatReply);
-                return split(packet, DestId::NONE, most);
+            account::account_reply(p, settings, at, connection, &dest, now);
+            if !nat::apply(packet, p, Side::Source, c.virt, c.virt_port, way != Way::Local) {
+                return exits::drop(packet, Exit::DropInternal);
             }
-            Way::Local if is_own => TcPacket::PASS,
-            Way::Local => send::send_local(packet),
-            Way::Whole => send::send_tc(packet, route),
-        };
-        exits::leave(packet, Exit::NatReply, verdict)
-    })
+            let verdict = match way {
+                Way::Fragments(most) => {
+                    stats::exit(Exit::NatReply);
+                    return split(packet, DestId::NONE, most);
+                }
+                Way::Local if is_own => TcPacket::PASS,
+                Way::Local => send::send_local(packet),
+                Way::Whole => send::send_tc(packet, route),
+            };
+            exits::leave(packet, Exit::NatReply, verdict)
+        },
+    )
 }
 
 /// A reply that the director only routes: DR and tunnels.
@@ -313,11 +321,14 @@ fn has_own_source<A: IpAddress>(packet: TcPacket, p: &Parsed<A>, now: u64) -> bo
 /// Sends a packet to where its header says. Its source is a virtual address, so the stack would drop it.
 #[inline(always)]
 fn send_as_addressed<A: IpAddress>(packet: TcPacket, p: &Parsed<A>, now: u64) -> Option<i32> {
-    let sent = route::lend(|route| {
-        if !route::route(packet, A::FAMILY, &p.destination.widen(), now, route) {
-            return None;
-        }
-        Some(if route.local { send::send_local(packet) } else { send::send_tc(packet, route) })
-    });
+    let sent = route::lend(
+        #[inline(always)]
+        |route| {
+            if !route::route(packet, A::FAMILY, &p.destination.widen(), now, route) {
+                return None;
+            }
+            Some(if route.local { send::send_local(packet) } else { send::send_tc(packet, route) })
+        },
+    );
     sent.flatten()
 }

@@ -46,10 +46,13 @@ pub fn run<A: IpAddress>(packet: TcPacket) -> i32 {
     {
         // SAFETY: an element of the map.
         director = unsafe { (*dest.it).source };
-        let preferred = route::lend(|route| {
-            let is_found = route::route(packet, A::FAMILY, &client, clock::jiffies(), route);
-            if is_found && route::has_source(route) { Some(route.source) } else { None }
-        });
+        let preferred = route::lend(
+            #[inline(always)]
+            |route| {
+                let is_found = route::route(packet, A::FAMILY, &client, clock::jiffies(), route);
+                if is_found && route::has_source(route) { Some(route.source) } else { None }
+            },
+        );
         if let Some(Some(source)) = preferred {
             director = source;
         }
@@ -83,13 +86,17 @@ pub fn run<A: IpAddress>(packet: TcPacket) -> i32 {
 /// Sends a finished packet to `to` by the kernel's neighbour output, or up if that is the director itself.
 #[inline(always)]
 pub fn send<A: IpAddress>(packet: TcPacket, to: &Address) -> i32 {
-    route::with(packet, |route| {
-        if !route::route(packet, A::FAMILY, to, clock::jiffies(), route) {
-            return exits::drop(packet, Exit::DropNoRoute);
-        }
-        let verdict = if route.local { send::send_local(packet) } else { send::send_tc(packet, route) };
-        exits::leave(packet, Exit::IcmpSent, verdict)
-    })
+    route::with(
+        packet,
+        #[inline(always)]
+        |route| {
+            if !route::route(packet, A::FAMILY, to, clock::jiffies(), route) {
+                return exits::drop(packet, Exit::DropNoRoute);
+            }
+            let verdict = if route.local { send::send_local(packet) } else { send::send_tc(packet, route) };
+            exits::leave(packet, Exit::IcmpSent, verdict)
+        },
+    )
 }
 
 /// Source and destination of the packet and its length; none of ICMP's, as there are no errors about errors (RFC 1122

@@ -3,9 +3,9 @@
 use aya_ebpf::programs::TcContext;
 use lvs_common::abi::tunnel::{TUNNELS, TunnelKind};
 use lvs_common::abi::{AF_INET, AF_INET6};
-use lvs_common::wire::protocol;
+use lvs_common::wire::{ethertype, protocol};
 
-use crate::outer::{ETH_P_IP, ETH_P_IPV6, Outer};
+use crate::outer::Outer;
 
 /// Set of tunnel kinds to open: bit `1 << kind`. The loader sets it.
 #[unsafe(no_mangle)]
@@ -84,8 +84,8 @@ fn plain(carried: u8, offset: usize) -> Option<Payload> {
 #[inline(always)]
 fn by_ether_type(ether_type: u16, offset: usize) -> Option<Payload> {
     match ether_type {
-        ETH_P_IP => plain(protocol::IPIP, offset),
-        ETH_P_IPV6 => plain(protocol::IPV6, offset),
+        ethertype::IPV4 => plain(protocol::IPIP, offset),
+        ethertype::IPV6 => plain(protocol::IPV6, offset),
         _ => None,
     }
 }

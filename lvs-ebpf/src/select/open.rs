@@ -33,7 +33,11 @@ use crate::{
 #[inline(always)]
 pub fn run<P: Packet, A: Family>(packet: P) -> i32 {
     let (Some(p), Some(settings)) = (handover::load::<A>(), config::settings()) else { return P::PASS };
-    request::lend(|r| open(packet, p, settings, r, clock::jiffies())).unwrap_or(P::PASS)
+    request::lend(
+        #[inline(always)]
+        |r| open(packet, p, settings, r, clock::jiffies()),
+    )
+    .unwrap_or(P::PASS)
 }
 
 #[inline(always)]
@@ -157,7 +161,11 @@ fn is_bypassed<A: IpAddress>(
         return false;
     }
     let to = p.destination.widen();
-    route::lend(|route| route::route(packet, A::FAMILY, &to, now, route) && !route.local).unwrap_or(false)
+    route::lend(
+        #[inline(always)]
+        |route| route::route(packet, A::FAMILY, &to, now, route) && !route.local,
+    )
+    .unwrap_or(false)
 }
 
 /// Whether an address is a multicast address, or IPv4's broadcast or reserved.

@@ -28,7 +28,10 @@ enum Picked {
 #[inline(always)]
 pub fn run<P: Packet>(packet: P) -> i32 {
     let Some(settings) = config::settings() else { return P::PASS };
-    let picked = request::lend(|r| (pick(packet, r, settings), r.v6 == 0));
+    let picked = request::lend(
+        #[inline(always)]
+        |r| (pick(packet, r, settings), r.v6 == 0),
+    );
     match picked {
         Some((Picked::Done, true)) => jump::<u32, _>(packet, Program::Open),
         Some((Picked::Done, false)) => jump::<[u32; 4], _>(packet, Program::Open),

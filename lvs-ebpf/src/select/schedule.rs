@@ -90,34 +90,37 @@ fn ask<P: Packet, A: Family>(packet: P, p: &Parsed<A>, settings: &Settings, now:
         packet.in_tc()?;
     }
     let is_persistent = config.flags & service_flags::PERSISTENT != 0;
-    let asked = request::lend(|r| {
-        r.epoch = settings.epoch;
-        r.service = service.id;
-        r.template = EntryRef::NONE;
-        r.dest = DestId::NONE;
-        r.v6 = !A::IS_V4 as u32;
-        r.engine.hash = 0;
-        if is_persistent && config.pe != 0 {
-            match engine::call_id(packet.in_tc()?, p) {
-                Some(engine) => r.engine = engine,
-                None => return Err(exits::drop(packet, Exit::DropEngine)),
+    let asked = request::lend(
+        #[inline(always)]
+        |r| {
+            r.epoch = settings.epoch;
+            r.service = service.id;
+            r.template = EntryRef::NONE;
+            r.dest = DestId::NONE;
+            r.v6 = !A::IS_V4 as u32;
+            r.engine.hash = 0;
+            if is_persistent && config.pe != 0 {
+                match engine::call_id(packet.in_tc()?, p) {
+                    Some(engine) => r.engine = engine,
+                    None => return Err(exits::drop(packet, Exit::DropEngine)),
+                }
             }
-        }
-        if is_persistent && let Some((at, dest)) = template::find(p, &service, r.engine.hash, settings, now) {
-            r.template = EntryRef::to(at);
-            r.dest = dest;
-            return Ok(Program::Open);
-        }
-        if service.port() == 0 && service.fwmark() == 0 && !is_persistent {
-            // A service for every port, and nothing that ties a client's ports together: as in IPVS, no destination.
-            return Ok(Program::Open);
-        }
-        r.key.client = p.source.widen();
-        r.key.virt = p.destination.widen();
-        r.key.client_port = p.source_port;
-        r.key.now = now / params::hz().max(1) as u64;
-        Ok(Program::Pick)
-    });
+            if is_persistent && let Some((at, dest)) = template::find(p, &service, r.engine.hash, settings, now) {
+                r.template = EntryRef::to(at);
+                r.dest = dest;
+                return Ok(Program::Open);
+            }
+            if service.port() == 0 && service.fwmark() == 0 && !is_persistent {
+                // A service for every port, and nothing that ties a client's ports together: as in IPVS, no destination.
+                return Ok(Program::Open);
+            }
+            r.key.client = p.source.widen();
+            r.key.virt = p.destination.widen();
+            r.key.client_port = p.source_port;
+            r.key.now = now / params::hz().max(1) as u64;
+            Ok(Program::Pick)
+        },
+    );
     match asked {
         Some(next) => next,
         None => Err(exits::drop(packet, Exit::DropInternal)),

@@ -53,8 +53,10 @@ pub fn sender<A: IpAddress>(packet: TcPacket, p: &Parsed<A>, settings: &Settings
     }
     let to = p.destination.widen();
     // What is for the director itself has a connection of the director's own: a health check, say.
-    let is_forwarded =
-        route::lend(|route| route::route(packet, A::FAMILY, &to, clock::jiffies(), route) && !route.local);
+    let is_forwarded = route::lend(
+        #[inline(always)]
+        |route| route::route(packet, A::FAMILY, &to, clock::jiffies(), route) && !route.local,
+    );
     if is_forwarded == Some(true) { search.found } else { DestId::NONE }
 }
 

@@ -79,30 +79,34 @@ pub fn request<A: Family>(packet: TcPacket) -> i32 {
     // SAFETY: an element of the map.
     let (to, family, cache) = unsafe { (&(*dest.it).address, (*dest.it).family, &raw mut (*dest.it).hop) };
     let passage = Passage { cache, family, to, refusal: Some(Sender::VIP) };
-    route::with(packet, |route| {
-        match gate::find_hop(packet, p, &passage, now, route) {
-            Ok(false) => {}
-            Ok(true) => return exits::drop(packet, Exit::DropNoRoute),
-            Err(verdict) => return verdict,
-        }
-        if has_option && is_first_time {
-            return jump::<A, _>(packet, Program::AddClientOption);
-        }
-        let limits = limits(p, route.hop.mtu as u32, options::added(c, settings));
-        let way = match gate::fit(packet, p, &passage, limits, route) {
-            Ok(way) => way,
-            Err(verdict) => return verdict,
-        };
-        let Some(ends) = translate::ends(c, &dest) else { return exits::drop(packet, Exit::DropInternal) };
-        if !translate::apply(packet, p, &ends, packet.device() != 0) {
-            return exits::drop(packet, Exit::DropInternal);
-        }
-        if let Way::Fragments(most) = way {
-            stats::exit(Exit::FullNat);
-            return split(packet, dest.id, most);
-        }
-        exits::leave(packet, Exit::FullNat, send::send_tc(packet, route))
-    })
+    route::with(
+        packet,
+        #[inline(always)]
+        |route| {
+            match gate::find_hop(packet, p, &passage, now, route) {
+                Ok(false) => {}
+                Ok(true) => return exits::drop(packet, Exit::DropNoRoute),
+                Err(verdict) => return verdict,
+            }
+            if has_option && is_first_time {
+                return jump::<A, _>(packet, Program::AddClientOption);
+            }
+            let limits = limits(p, route.hop.mtu as u32, options::added(c, settings));
+            let way = match gate::fit(packet, p, &passage, limits, route) {
+                Ok(way) => way,
+                Err(verdict) => return verdict,
+            };
+            let Some(ends) = translate::ends(c, &dest) else { return exits::drop(packet, Exit::DropInternal) };
+            if !translate::apply(packet, p, &ends, packet.device() != 0) {
+                return exits::drop(packet, Exit::DropInternal);
+            }
+            if let Way::Fragments(most) = way {
+                stats::exit(Exit::FullNat);
+                return split(packet, dest.id, most);
+            }
+            exits::leave(packet, Exit::FullNat, send::send_tc(packet, route))
+        },
+    )
 }
 
 /// Makes a real server's packet one of the client's family, without addresses. From there it goes the way of every reply.
@@ -124,7 +128,10 @@ pub fn reply<A: Family>(packet: TcPacket) -> i32 {
     let refusal = Some(Sender::toward(dest.id));
     let passage = Passage { cache, family: <A::Other as IpAddress>::FAMILY, to: &to, refusal };
     let limits = |mtu| limits(p, mtu, 0);
-    let passed = route::lend(|route| gate::pass(packet, p, &passage, limits, clock::jiffies(), route));
+    let passed = route::lend(
+        #[inline(always)]
+        |route| gate::pass(packet, p, &passage, limits, clock::jiffies(), route),
+    );
     match passed {
         Some(Ok(Way::Fragments(most))) => control_block::set_largest(packet, most),
         Some(Ok(_)) => {}

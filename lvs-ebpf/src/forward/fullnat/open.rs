@@ -31,7 +31,13 @@ pub fn claim<P: Packet, A: Family>(packet: P) -> i32 {
     else {
         return P::PASS;
     };
-    let Some((service, dest)) = request::lend(|r| requested(r)).flatten() else { return P::PASS };
+    let Some((service, dest)) = request::lend(
+        #[inline(always)]
+        |r| requested(r),
+    )
+    .flatten() else {
+        return P::PASS;
+    };
     // SAFETY: an element of the map.
     let (real, family) = unsafe { (&(*dest.it).address, (*dest.it).family) };
     let is_crossed = family != A::FAMILY;
@@ -73,7 +79,11 @@ fn requested(r: &Request) -> Option<(ServiceRef, DestRef)> {
 #[inline(always)]
 pub fn insert<P: Packet, A: Family>(packet: P) -> i32 {
     let (Some(p), Some(draft)) = (handover::load::<A>(), draft::place::<A>()) else { return P::PASS };
-    request::lend(|r| insert_requested(packet, p, draft, r)).unwrap_or(P::PASS)
+    request::lend(
+        #[inline(always)]
+        |r| insert_requested(packet, p, draft, r),
+    )
+    .unwrap_or(P::PASS)
 }
 
 #[inline(always)]

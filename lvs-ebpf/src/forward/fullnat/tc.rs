@@ -49,32 +49,36 @@ pub fn request<A: Family>(packet: TcPacket) -> i32 {
     // SAFETY: an element of the map.
     let (to, family, cache) = unsafe { (&(*dest.it).address, (*dest.it).family, &raw mut (*dest.it).hop) };
     let passage = Passage { cache, family, to, refusal: Some(Sender::VIP) };
-    route::with(packet, |route| {
-        match gate::find_hop(packet, p, &passage, now, route) {
-            Ok(false) => {}
-            // The address has become the director's own since the connection was made.
-            Ok(true) => return exits::drop(packet, Exit::DropNoRoute),
-            Err(verdict) => return verdict,
-        }
-        if has_option && is_first_time {
-            return jump::<A, _>(packet, Program::AddClientOption);
-        }
-        let mtu = route.hop.mtu as u32;
-        let reported = mtu.saturating_sub(options::added(c, settings));
-        let limits = Limits { room: mtu, reported, may_fragment: !p.df };
-        let way = match gate::fit(packet, p, &passage, limits, route) {
-            Ok(way) => way,
-            Err(verdict) => return verdict,
-        };
-        if !translate::apply(packet, p, &Ends::to_server(c), packet.device() != 0) {
-            return exits::drop(packet, Exit::DropInternal);
-        }
-        if let Way::Fragments(most) = way {
-            stats::exit(Exit::FullNat);
-            return split(packet, dest.id, most);
-        }
-        exits::leave(packet, Exit::FullNat, send::send_tc(packet, route))
-    })
+    route::with(
+        packet,
+        #[inline(always)]
+        |route| {
+            match gate::find_hop(packet, p, &passage, now, route) {
+                Ok(false) => {}
+                // The address has become the director's own since the connection was made.
+                Ok(true) => return exits::drop(packet, Exit::DropNoRoute),
+                Err(verdict) => return verdict,
+            }
+            if has_option && is_first_time {
+                return jump::<A, _>(packet, Program::AddClientOption);
+            }
+            let mtu = route.hop.mtu as u32;
+            let reported = mtu.saturating_sub(options::added(c, settings));
+            let limits = Limits { room: mtu, reported, may_fragment: !p.df };
+            let way = match gate::fit(packet, p, &passage, limits, route) {
+                Ok(way) => way,
+                Err(verdict) => return verdict,
+            };
+            if !translate::apply(packet, p, &Ends::to_server(c), packet.device() != 0) {
+                return exits::drop(packet, Exit::DropInternal);
+            }
+            if let Way::Fragments(most) = way {
+                stats::exit(Exit::FullNat);
+                return split(packet, dest.id, most);
+            }
+            exits::leave(packet, Exit::FullNat, send::send_tc(packet, route))
+        },
+    )
 }
 
 /// Forwards a real server's packet. The program for options comes back here.
@@ -96,23 +100,27 @@ pub fn reply<A: Family>(packet: TcPacket) -> i32 {
     let cache = unsafe { &raw mut (*connection).reply_hop };
     let to = c.client.widen();
     let passage = Passage { cache, family: A::FAMILY, to: &to, refusal: Some(Sender::toward(dest.id)) };
-    route::with(packet, |route| {
-        let way = match gate::pass(packet, p, &passage, |mtu| Limits::new(mtu, 0, !p.df), now, route) {
-            Ok(way) => way,
-            Err(verdict) => return verdict,
-        };
-        account::account_reply(p, settings, at, connection, &dest, now);
-        if !translate::apply(packet, p, &Ends::to_client(c), way != Way::Local) {
-            return exits::drop(packet, Exit::DropInternal);
-        }
-        let verdict = match way {
-            Way::Fragments(most) => {
-                stats::exit(Exit::FullNatReply);
-                return split(packet, DestId::NONE, most);
+    route::with(
+        packet,
+        #[inline(always)]
+        |route| {
+            let way = match gate::pass(packet, p, &passage, |mtu| Limits::new(mtu, 0, !p.df), now, route) {
+                Ok(way) => way,
+                Err(verdict) => return verdict,
+            };
+            account::account_reply(p, settings, at, connection, &dest, now);
+            if !translate::apply(packet, p, &Ends::to_client(c), way != Way::Local) {
+                return exits::drop(packet, Exit::DropInternal);
             }
-            Way::Local => send::send_local(packet),
-            Way::Whole => send::send_tc(packet, route),
-        };
-        exits::leave(packet, Exit::FullNatReply, verdict)
-    })
+            let verdict = match way {
+                Way::Fragments(most) => {
+                    stats::exit(Exit::FullNatReply);
+                    return split(packet, DestId::NONE, most);
+                }
+                Way::Local => send::send_local(packet),
+                Way::Whole => send::send_tc(packet, route),
+            };
+            exits::leave(packet, Exit::FullNatReply, verdict)
+        },
+    )
 }

@@ -151,7 +151,11 @@ pub fn run(packet: TcPacket) -> i32 {
     let (most, dest) = control_block::split(packet);
     let Some(settings) = config::settings() else { return TcPacket::DROP };
     let Some(whole) = read(packet) else { return exits::drop(packet, Exit::DropMalformed) };
-    route::with(packet, |route| fragment(packet, &whole, most, DestRef::get(dest, settings.epoch), route))
+    route::with(
+        packet,
+        #[inline(always)]
+        |route| fragment(packet, &whole, most, DestRef::get(dest, settings.epoch), route),
+    )
 }
 
 /// Cuts the packet and sends the fragments.

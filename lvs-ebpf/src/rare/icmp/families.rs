@@ -90,15 +90,19 @@ pub fn run<A: Family>(packet: TcPacket) -> i32 {
     if let Err(exit) = translate_error::<A>(packet, report, &way) {
         return exits::drop(packet, exit);
     }
-    route::with(packet, |route| {
-        if !route::route(packet, family, to, clock::jiffies(), route) || route.local {
-            return exits::drop(packet, Exit::DropNoRoute);
-        }
-        if dest.available() {
-            stats::packet_in(dest.id, length);
-        }
-        exits::leave(packet, Exit::IcmpForwarded, send::send_tc(packet, route))
-    })
+    route::with(
+        packet,
+        #[inline(always)]
+        |route| {
+            if !route::route(packet, family, to, clock::jiffies(), route) || route.local {
+                return exits::drop(packet, Exit::DropNoRoute);
+            }
+            if dest.available() {
+                stats::packet_in(dest.id, length);
+            }
+            exits::leave(packet, Exit::IcmpForwarded, send::send_tc(packet, route))
+        },
+    )
 }
 
 /// Sends an error that was one of the other family to the client.

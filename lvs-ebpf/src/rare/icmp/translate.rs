@@ -57,32 +57,36 @@ pub fn to_server<A: Family>(
     let overhead = if is_tunnel { outer().overhead() } else { 0 };
     // An error is never so big that it has to be fragmented.
     let passage = Passage { cache, family, to, refusal: None };
-    route::with(packet, |route| {
-        let way = match gate::pass(packet, p, &passage, |mtu| Limits::new(mtu, overhead, false), now, route) {
-            Ok(way) => way,
-            Err(verdict) => return verdict,
-        };
-        let is_local = way == Way::Local;
-        let lower = !is_local && packet.device() != 0;
-        let done = if mode == Mode::MASQ || mode == Mode::FULLNAT {
-            replace(packet, Side::Destination, &c.real, c.real_port, lower)
+    route::with(
+        packet,
+        #[inline(always)]
+        |route| {
+            let way = match gate::pass(packet, p, &passage, |mtu| Limits::new(mtu, overhead, false), now, route) {
+                Ok(way) => way,
+                Err(verdict) => return verdict,
+            };
+            let is_local = way == Way::Local;
+            let lower = !is_local && packet.device() != 0;
+            let done = if mode == Mode::MASQ || mode == Mode::FULLNAT {
+                replace(packet, Side::Destination, &c.real, c.real_port, lower)
                 // To the real server everything comes from the director.
                 && (mode == Mode::MASQ || replace(packet, Side::Source, &c.local, c.local_port, false))
-        } else {
-            (!lower || ttl::lower_ttl::<_, A>(packet))
-                && (!is_tunnel || is_local || tunnel::apply(packet, p, &outer(), true))
-        };
-        if !done {
-            return exits::drop(packet, Exit::DropInternal);
-        }
-        if dest.available() {
-            stats::packet_in(dest.id, p.length);
-        }
-        if is_local {
-            return exits::pass(packet, Exit::Local);
-        }
-        exits::leave(packet, Exit::IcmpForwarded, send::send_tc(packet, route))
-    })
+            } else {
+                (!lower || ttl::lower_ttl::<_, A>(packet))
+                    && (!is_tunnel || is_local || tunnel::apply(packet, p, &outer(), true))
+            };
+            if !done {
+                return exits::drop(packet, Exit::DropInternal);
+            }
+            if dest.available() {
+                stats::packet_in(dest.id, p.length);
+            }
+            if is_local {
+                return exits::pass(packet, Exit::Local);
+            }
+            exits::leave(packet, Exit::IcmpForwarded, send::send_tc(packet, route))
+        },
+    )
 }
 
 /// Sends an error about a client's packet to the client.
@@ -106,34 +110,38 @@ pub fn to_client<A: Family>(
     let is_own = packet.device() == 0;
     let p = &report.outer;
     let to = if is_fullnat { c.client } else { p.destination }.widen();
-    route::with(packet, |route| {
-        if !is_own {
-            if !route::route(packet, A::FAMILY, &to, now, route) {
-                return exits::drop(packet, Exit::DropNoRoute);
+    route::with(
+        packet,
+        #[inline(always)]
+        |route| {
+            if !is_own {
+                if !route::route(packet, A::FAMILY, &to, now, route) {
+                    return exits::drop(packet, Exit::DropNoRoute);
+                }
+                if !route.local && p.ttl <= 1 {
+                    return exits::drop(packet, Exit::DropTtl);
+                }
             }
-            if !route.local && p.ttl <= 1 {
-                return exits::drop(packet, Exit::DropTtl);
+            let done = replace(packet, Side::Source, &c.virt, c.virt_port, !is_own && !route.local)
+                && (!is_fullnat
+                    || replace(packet, Side::Destination, &c.client, c.client_port, false)
+                        && lower_mtu(packet, report, options::added(c, settings)));
+            if !done {
+                return exits::drop(packet, Exit::DropInternal);
             }
-        }
-        let done = replace(packet, Side::Source, &c.virt, c.virt_port, !is_own && !route.local)
-            && (!is_fullnat
-                || replace(packet, Side::Destination, &c.client, c.client_port, false)
-                    && lower_mtu(packet, report, options::added(c, settings)));
-        if !done {
-            return exits::drop(packet, Exit::DropInternal);
-        }
-        if let Some(dest) = DestRef::get(c.dest, settings.epoch)
-            && dest.available()
-        {
-            stats::packet_out(dest.id, p.length);
-        }
-        let verdict = match (is_own, route.local) {
-            (true, _) => TcPacket::PASS,
-            (false, true) => send::send_local(packet),
-            (false, false) => send::send_tc(packet, route),
-        };
-        exits::leave(packet, Exit::IcmpForwarded, verdict)
-    })
+            if let Some(dest) = DestRef::get(c.dest, settings.epoch)
+                && dest.available()
+            {
+                stats::packet_out(dest.id, p.length);
+            }
+            let verdict = match (is_own, route.local) {
+                (true, _) => TcPacket::PASS,
+                (false, true) => send::send_local(packet),
+                (false, false) => send::send_tc(packet, route),
+            };
+            exits::leave(packet, Exit::IcmpForwarded, verdict)
+        },
+    )
 }
 
 /// Takes `less` bytes off the MTU that an error tells: what the director adds to the client's packets. The quoted packet is
