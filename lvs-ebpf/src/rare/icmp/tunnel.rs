@@ -5,7 +5,7 @@ use crate::rare::icmp::{read, unknown};
 use crate::values::icmp_error::OFFSETS;
 use aya_ebpf::helpers::generated::bpf_skb_adjust_room;
 use lvs_common::abi::Mode;
-use lvs_common::{abi::Forward, exit::Exit, icmp, wire::protocol};
+use lvs_common::{exit::Exit, icmp, wire::protocol};
 
 use crate::{
     config::{self, destination::DestRef},
@@ -30,11 +30,10 @@ pub fn run<A: Family>(packet: TcPacket) -> i32 {
     };
     let Ok(p) = A::quoted(packet, at) else { return exits::pass(packet, Exit::NotOurs) };
     let Some((_, connection)) = find::of_client(&p) else { return unknown::run(packet, report, settings) };
-    // SAFETY: an element of the map.
-    let (mode, id) = unsafe { ((*connection).forward, (*connection).dest) };
+    let (mode, id) = (connection.forward, connection.dest);
     let Some(dest) = DestRef::get(id, settings.epoch) else { return exits::pass(packet, Exit::NotOurs) };
     // SAFETY: an element of the map.
-    if mode != Mode::TUNNEL || unsafe { (*dest.it).address } != report.about.source.widen() {
+    if mode != Mode::TUNNEL || *dest.address() != report.about.source.widen() {
         return exits::pass(packet, Exit::NotOurs);
     }
     if !read::is_intact(packet, report) {
