@@ -5,6 +5,7 @@ mod director;
 use director::{Service, address};
 use lvs_common::{
     abi::{DestId, service_flags},
+    byte_order::Be16,
     sched::{PickKey, locality, mh},
 };
 
@@ -107,7 +108,7 @@ fn client(service: &mut Service, ip: [u8; 4], port: u16) -> char {
     service.config.flags = if port == 0 { 0 } else { service_flags::SCHED2 };
     letter(service.pick(&PickKey {
         client: address(ip.into()),
-        client_port: if port == 0 { 4711 } else { port.to_be() },
+        client_port: if port == 0 { Be16::new(4711) } else { Be16::new(port) },
         ..PickKey::default()
     }))
 }

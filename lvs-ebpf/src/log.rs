@@ -9,6 +9,7 @@ use aya_log_ebpf::{
     log,
     macro_support::{Level, level_enabled},
 };
+use lvs_common::byte_order::Be16;
 use lvs_common::{
     abi::{DestId, IpAddress},
     exit::{self, Exit},
@@ -65,7 +66,7 @@ pub fn run<P: Packet>(packet: P) -> i32 {
     let Some(line) = LINES.get(cpu::number()) else { return P::PASS };
     let line = *line;
     // SAFETY: checked by `at`.
-    match packet.at::<Ethernet>(0).map_or(0, |h| unsafe { (*h).ethertype }) {
+    match packet.at::<Ethernet>(0).map_or(Be16::ZERO, |h| unsafe { (*h).ethertype }) {
         ethertype::IPV4 => write4(packet, &line),
         ethertype::IPV6 => write6(packet, &line),
         _ => {}
@@ -81,7 +82,7 @@ pub fn run<P: Packet>(packet: P) -> i32 {
 #[inline(always)]
 fn ports<P: Packet>(packet: P, at: usize) -> [u16; 2] {
     // SAFETY: checked by `at`.
-    packet.at::<[u16; 2]>(at).map_or([0; 2], |ports| unsafe { *ports }.map(u16::from_be))
+    packet.at::<[Be16; 2]>(at).map_or([0; 2], |ports| unsafe { *ports }.map(Be16::get))
 }
 
 #[inline(always)]

@@ -1,10 +1,10 @@
 //! Ending connections.
 
-use anyhow::{Context, Result};
 use aya::programs::{SchedClassifier, TestRun, TestRunOptions};
 use lvs_common::abi::DestId;
 use lvs_common::programs::entry;
 
+use super::error::{Context, Result};
 use super::plane::Plane;
 
 /// Buckets that one run of the program looks at: packets wait on this CPU meanwhile.

@@ -6,7 +6,6 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail};
 use aya::maps::{Array, Map, MapData, ProgramArray};
 use aya::programs::links::FdLink;
 use aya::programs::{Program, SchedClassifier, SkLookup, TestRun, TestRunOptions};
@@ -16,14 +15,15 @@ use lvs_common::abi::{Idle, Settings, WAYS};
 use lvs_common::programs::{self, PROGRAMS, entry};
 
 use super::bpffs::Directory;
+use super::error::{Context, Error, Result, unfit};
 use super::kernel::{has_tc_links, kernel_at_least, ticks_per_second};
 use super::layout;
+use super::loading::Loading;
 use super::pins::{self, SIGN_OF_LIFE, remove};
 use super::pod::Pod;
 use super::refusal::refused;
-use super::sizes::{Sizes, buckets, roster_places};
+use super::sizes::{buckets, roster_places};
 use crate::objects::DIRECTOR;
-use crate::rules::LogLevel;
 
 /// Programs that later calls need, and so are pinned: those that are attached to devices, the one whose log is followed, and
 /// the one that ends connections.
@@ -37,17 +37,6 @@ const LEAST_VERIFIED: u32 = 1 << 14;
 
 /// Chunks of local ports there is room for at least; beyond, as many as connections, of which each is in one.
 const LEAST_PORTS: u32 = 1 << 16;
-
-/// How to load.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Loading {
-    /// How much the tables hold.
-    pub sizes: Sizes,
-    /// Whether to print the verifier's log of a program that the kernel refuses.
-    pub verifier_log: bool,
-    /// From which level on the programs write a log.
-    pub log: LogLevel,
-}
 
 /// Loads the object and pins everything in `directory`, which does not exist before and is complete when it does.
 pub fn load(directory: &Directory, loading: Loading) -> Result<()> {
@@ -81,14 +70,14 @@ pub fn verify(loading: Loading) -> Result<BTreeMap<String, Result<u32>>> {
 fn create(loading: &Loading) -> Result<Ebpf> {
     let sizes = loading.sizes;
     if DIRECTOR.is_empty() {
-        bail!("this lvsadm was built without its data plane: build it with `cargo xtask build`");
+        return Err(Error::NotBuilt);
     }
     // The kernel checks older limits on locked memory before 5.11 only; nothing to raise here.
     let hz = ticks_per_second();
     let cpus = aya::util::nr_cpus().map_err(|(_, error)| error).context("cannot count the CPUs")? as u32;
     let buckets = buckets(sizes.connections);
     let entries = buckets * WAYS;
-    let random = || getrandom::u64().map_err(|_| anyhow!("the kernel gave no random numbers"));
+    let random = || getrandom::u64().ok().context("the kernel gave no random numbers");
     let secret = random()?;
     let challenge_key = [random()?, random()?];
     let fib_source = u32::from(kernel_at_least(6, 7));
@@ -143,7 +132,7 @@ fn load_program(name: &str, program: &mut Program, verifier_log: bool) -> Result
         Program::Xdp(program) => program.load(),
         Program::SchedClassifier(program) => program.load(),
         Program::SkLookup(program) => program.load(),
-        _ => bail!("program {name} is of another type"),
+        _ => return unfit(format!("program {name} is of another type")),
     };
     loaded.map_err(|error| refused(name, error, verifier_log))
 }
@@ -162,7 +151,7 @@ fn link_programs(object: &mut Ebpf) -> Result<Arrays> {
                 let fd = match program {
                     Program::Xdp(program) => program.fd()?,
                     Program::SchedClassifier(program) => program.fd()?,
-                    _ => bail!("program {name} is of another type"),
+                    _ => return unfit(format!("program {name} is of another type")),
                 };
                 array.set(slot, fd, 0).with_context(|| format!("cannot link program {name}"))?;
             }
@@ -199,7 +188,7 @@ fn start(object: &mut Ebpf) -> Result<()> {
         }
         sleep(START_PAUSE);
     }
-    bail!("cannot start the sweep: the kernel's timer says {answer}")
+    unfit(format!("cannot start the sweep: the kernel's timer says {answer}"))
 }
 
 /// Pins maps and entry programs into a new directory.
@@ -229,7 +218,7 @@ fn pin(mut object: Ebpf, arrays: Arrays, loading: &Loading, path: &Path) -> Resu
         match program {
             Program::Xdp(program) => program.pin(&path),
             Program::SchedClassifier(program) => program.pin(&path),
-            _ => bail!("program {name} is of another type"),
+            _ => return unfit(format!("program {name} is of another type")),
         }
         .with_context(|| format!("cannot pin program {name}"))?;
     }

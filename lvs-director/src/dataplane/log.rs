@@ -5,7 +5,6 @@ use std::fmt;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
-use anyhow::{Context, Result, bail};
 use aya::programs::SchedClassifier;
 use aya_log::EbpfLogger;
 use log::{Log, Metadata, Record};
@@ -17,6 +16,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
+use super::error::{Context, Error, Result};
 use super::plane::Plane;
 use super::{convert, devices, pins};
 use crate::rules::{LogLevel, Protocol};
@@ -24,7 +24,7 @@ use crate::rules::{LogLevel, Protocol};
 /// Prints the lines of this network namespace's data plane as they are written, until the process is told to end.
 pub fn follow(plane: Plane) -> Result<()> {
     if pins::log_level(&plane.directory) == LogLevel::Off {
-        bail!("the data plane was loaded without a log: `lvsadm unload`, then `lvsadm attach --log info`");
+        return Err(Error::NoLog);
     }
     let program = SchedClassifier::from_pin(plane.directory.path().join(entry::LOG))?;
     let id = program.info()?.id();

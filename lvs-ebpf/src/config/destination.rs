@@ -2,6 +2,7 @@
 
 use crate::maps::DESTS;
 use lvs_common::abi::{Address, DestConfig, DestId, Destination, NextHop, ServiceId, dest_flags};
+use lvs_common::byte_order::Be16;
 
 /// A destination with the copy of its configuration that is in force.
 #[derive(Clone, Copy)]
@@ -59,7 +60,7 @@ impl DestRef {
 
     /// The real server's port.
     #[inline(always)]
-    pub fn port(&self) -> u16 {
+    pub fn port(&self) -> Be16 {
         // SAFETY: as for `address`.
         unsafe { (*self.it).port }
     }

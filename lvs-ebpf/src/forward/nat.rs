@@ -2,6 +2,7 @@
 
 use crate::packet::offsets::TCP_CHECK;
 use crate::packet::offsets::UDP_CHECK;
+use lvs_common::byte_order::Be16;
 use lvs_common::{
     abi::{Address, IpAddress},
     checksum,
@@ -60,7 +61,7 @@ pub fn apply<P: Packet, A: IpAddress>(
     p: &Parsed<A>,
     side: Side,
     address: A,
-    port: u16,
+    port: Be16,
     lower_ttl: bool,
 ) -> bool {
     let (old_address, old_port) = match side {
@@ -68,7 +69,8 @@ pub fn apply<P: Packet, A: IpAddress>(
         Side::Destination => (p.destination, p.destination_port),
     };
     let addresses = address_difference(old_address, address);
-    let ports = if old_port == port { 0 } else { checksum::difference(old_port as u32, port as u32) };
+    // Compared as words: `==` of the type costs XDP more instructions.
+    let ports = if old_port.word() == port.word() { 0 } else { checksum::difference(old_port, port) };
     let done = match p.carried {
         protocol::TCP => packet.update_l4(p.l4() + TCP_CHECK, addresses, ports, false),
         protocol::UDP => {
@@ -83,19 +85,19 @@ pub fn apply<P: Packet, A: IpAddress>(
                 Side::Source => (port, p.destination_port),
                 Side::Destination => (p.source_port, port),
             };
-            old_port == port || !P::SUMS_PAYLOAD || update_sctp(packet, p, from, to)
+            old_port.word() == port.word() || !P::SUMS_PAYLOAD || update_sctp(packet, p, from, to)
         }
         _ => true,
     };
     if !done {
         return false;
     }
-    if p.has_ports() && old_port != port {
+    if p.has_ports() && old_port.word() != port.word() {
         let offset = match side {
             Side::Source => p.l4(),
             Side::Destination => p.l4() + 2,
         };
-        let Some(field) = packet.at::<u16>(offset) else { return false };
+        let Some(field) = packet.at::<Be16>(offset) else { return false };
         // SAFETY: checked by `at`.
         unsafe { *field = port }
     }
@@ -153,13 +155,13 @@ pub fn replace_address<P: Packet, A: IpAddress>(
 
 /// Updates SCTP's CRC32c for changed ports.
 #[inline(always)]
-pub fn update_sctp<P: Packet, A>(packet: P, p: &Parsed<A>, source: u16, destination: u16) -> bool {
+pub fn update_sctp<P: Packet, A>(packet: P, p: &Parsed<A>, source: Be16, destination: Be16) -> bool {
     let Some(h) = packet.at::<Sctp>(p.l4()) else { return false };
     let header = (p.l4() - L3) as u32;
     // SAFETY: checked by `at`.
     unsafe {
         let old = u32::from_le_bytes(*(&raw const (*h).source).cast::<[u8; 4]>());
-        let ([a, b], [c, d]) = (source.to_ne_bytes(), destination.to_ne_bytes());
+        let ([a, b], [c, d]) = (source.word().to_ne_bytes(), destination.word().to_ne_bytes());
         let new = u32::from_le_bytes([a, b, c, d]);
         let after = p.length.wrapping_sub(header).wrapping_sub(4);
         let change = crate::packet::checksum::crc32c_difference(old, new, after);

@@ -3,6 +3,7 @@
 
 use crate::table::entry::Entry;
 use lvs_common::abi::DestId;
+use lvs_common::byte_order::Be16;
 use lvs_common::{
     abi::{Connection, IpAddress, Mode, Settings, settings_flags},
     exit::Exit,
@@ -59,7 +60,7 @@ pub fn egress(packet: TcPacket) -> i32 {
 #[inline(always)]
 fn frame(packet: TcPacket) -> i32 {
     control_block::clear(packet);
-    match packet.read::<Ethernet>(0).map_or(0, |h| h.ethertype) {
+    match packet.read::<Ethernet>(0).map_or(Be16::ZERO, |h| h.ethertype) {
         ethertype::IPV4 => jump::<u32, _>(packet, Program::Receive),
         ethertype::IPV6 => jump::<[u32; 4], _>(packet, Program::Receive),
         _ => TcPacket::PASS,

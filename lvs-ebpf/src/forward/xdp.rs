@@ -2,6 +2,7 @@
 //! goes to TC unchanged and uncounted.
 
 use crate::table::entry::Entry;
+use lvs_common::byte_order::Be16;
 use lvs_common::{
     abi::{Mode, Settings, settings_flags},
     exit::Exit,
@@ -31,7 +32,7 @@ use crate::{
 /// Serves a frame.
 #[inline(always)]
 pub fn frame(packet: XdpPacket) -> i32 {
-    match packet.read::<Ethernet>(0).map_or(0, |h| h.ethertype) {
+    match packet.read::<Ethernet>(0).map_or(Be16::ZERO, |h| h.ethertype) {
         ethertype::IPV4 => receive::<u32>(packet),
         ethertype::IPV6 => jump::<[u32; 4], _>(packet, Program::Receive),
         _ => XdpPacket::PASS,

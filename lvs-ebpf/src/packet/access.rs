@@ -3,6 +3,7 @@
 use core::ffi::c_void;
 
 use aya_ebpf::bindings::{__sk_buff, bpf_fib_lookup, xdp_md};
+use lvs_common::byte_order::Be16;
 use lvs_common::wire::{Ethernet, Icmp, Ipv4, Ipv6, Ipv6Fragment, Sctp, Tcp, Udp};
 
 /// What packet bytes may be read and written as.
@@ -18,7 +19,24 @@ macro_rules! wire {
     };
 }
 
-wire!(Ethernet, Icmp, Ipv4, Ipv6, Ipv6Fragment, Sctp, Tcp, Udp, u16, u32, [u16; 2], [u16; 4], [u32; 2], [u32; 5]);
+wire!(
+    Be16,
+    [Be16; 2],
+    Ethernet,
+    Icmp,
+    Ipv4,
+    Ipv6,
+    Ipv6Fragment,
+    Sctp,
+    Tcp,
+    Udp,
+    u16,
+    u32,
+    [u16; 2],
+    [u16; 4],
+    [u32; 2],
+    [u32; 5]
+);
 
 // SAFETY: bytes.
 unsafe impl<const N: usize> Wire for [u8; N] {}

@@ -91,7 +91,7 @@ pub fn fill_udp<P: Packet, A: IpAddress>(packet: P, p: &Parsed<A>, change: u64) 
     let Ok(packet) = packet.in_tc() else { return false };
     let Some(h) = packet.at::<Udp>(p.l4()) else { return false };
     // SAFETY: checked by `at`.
-    let length = unsafe { u16::from_be((*h).length) } as u32;
+    let length = unsafe { (*h).length.get() } as u32;
     let Some(payload) = sum(packet.0, p.l4() as u32, (p.l4() as u32).wrapping_add(length)) else { return false };
     let all = payload + pseudo(p.source.widen().0, p.destination.widen().0, protocol::UDP, length) + change;
     let Some(h) = packet.at::<Udp>(p.l4()) else { return false };

@@ -1,5 +1,6 @@
 //! Parsing: what a packet is. XDP reads what is simple, and leaves options, extension headers and fragments to TC.
 
+use lvs_common::byte_order::Be16;
 use lvs_common::{
     abi::IpAddress,
     wire::{Ipv4, Ipv6, Ipv6Fragment, Sctp, Tcp, Udp, fragment, protocol},
@@ -11,7 +12,7 @@ use crate::{
 };
 
 /// ISAKMP's port: AH and ESP packets follow the connection of their key exchange.
-const ISAKMP: u16 = 500u16.to_be();
+const ISAKMP: Be16 = Be16::new(500);
 
 /// Bytes of headers that TC makes linear before it reads: Ethernet, the longest IPv4 header or IPv6 with some extension headers,
 /// and TCP.
@@ -24,7 +25,7 @@ const EXTENSIONS: usize = 6;
 const EXTENSION_OFFSETS: usize = 0x3ff;
 
 /// The offset's part of [`Ipv6Fragment::offset`].
-const FRAGMENT_OFFSET: u16 = 0xfff8u16.to_be();
+const FRAGMENT_OFFSET: Be16 = Be16::new(0xfff8);
 
 /// An address family whose packets are parsed.
 pub trait Family: IpAddress {
@@ -61,7 +62,7 @@ pub trait Family: IpAddress {
         let mut parsed = Self::network(packet, at, true)?;
         match parsed.carried {
             protocol::TCP | protocol::UDP | protocol::SCTP => {
-                let Some(ports) = packet.read::<[u16; 2]>(parsed.l4) else { return Err(Stray::NotOurs) };
+                let Some(ports) = packet.read::<[Be16; 2]>(parsed.l4) else { return Err(Stray::NotOurs) };
                 [parsed.source_port, parsed.destination_port] = ports;
                 parsed.protocol = parsed.carried;
             }
@@ -121,15 +122,15 @@ fn parsed4(h: &Ipv4, protocol: u8, l4: usize) -> Parsed<u32> {
     Parsed {
         source: h.source,
         destination: h.destination,
-        source_port: 0,
-        destination_port: 0,
+        source_port: Be16::ZERO,
+        destination_port: Be16::ZERO,
         protocol,
         carried: h.protocol,
         flags: 0,
         ttl: h.ttl,
         tos: h.tos,
-        df: h.fragment & fragment::DF != 0,
-        length: u16::from_be(h.length) as u32,
+        df: !(h.fragment & fragment::DF).is_zero(),
+        length: h.length.get() as u32,
         l4,
     }
 }
@@ -146,7 +147,7 @@ impl Family for u32 {
             return Err(Stray::NotOurs);
         }
         let part = if quoted { fragment::OFFSET } else { fragment::MF | fragment::OFFSET };
-        if h.fragment & part != 0 {
+        if !(h.fragment & part).is_zero() {
             return Err(Stray::Fragment);
         }
         Ok(parsed4(&h, 0, at + header))
@@ -160,7 +161,7 @@ impl Family for u32 {
         if h.version_ihl != 0x45 {
             return Err(Stray::Complicated);
         }
-        if h.fragment & (fragment::MF | fragment::OFFSET) != 0 {
+        if !(h.fragment & (fragment::MF | fragment::OFFSET)).is_zero() {
             return Err(Stray::Fragment);
         }
         Ok(parsed4(h, read_again(&h.protocol), L3 + 20))
@@ -170,22 +171,22 @@ impl Family for u32 {
 /// What both tiers take of an IPv6 header; `protocol` is theirs to fill in.
 #[inline(always)]
 fn parsed6(h: &Ipv6, protocol: u8, l4: usize) -> Result<Parsed<[u32; 4]>, Stray> {
-    let version = u32::from_be(h.version);
+    let version = h.version.get();
     if version >> 28 != 6 {
         return Err(Stray::NotOurs);
     }
     Ok(Parsed {
         source: h.source,
         destination: h.destination,
-        source_port: 0,
-        destination_port: 0,
+        source_port: Be16::ZERO,
+        destination_port: Be16::ZERO,
         protocol,
         carried: h.next_header,
         flags: 0,
         ttl: h.hop_limit,
         tos: (version >> 20) as u8,
         df: true,
-        length: u16::from_be(h.payload_length) as u32 + 40,
+        length: h.payload_length.get() as u32 + 40,
         l4,
     })
 }
@@ -232,8 +233,8 @@ fn extensions(packet: TcPacket, parsed: &mut Parsed<[u32; 4]>, quoted: bool) -> 
             protocol::FRAGMENT => {
                 let Some(h) = packet.read::<Ipv6Fragment>(at) else { return Err(Stray::NotOurs) };
                 // An atomic fragment (RFC 6946) is a whole packet.
-                let part = if quoted { FRAGMENT_OFFSET } else { u16::MAX };
-                if h.offset & part != 0 {
+                let part = if quoted { FRAGMENT_OFFSET } else { Be16::from_word(u16::MAX) };
+                if !(h.offset & part).is_zero() {
                     return Err(Stray::Fragment);
                 }
                 parsed.carried = h.next_header;

@@ -69,7 +69,7 @@ impl TcPacket {
     pub fn change_family(self, v6: bool) -> bool {
         let to = if v6 { ethertype::IPV6 } else { ethertype::IPV4 };
         // SAFETY: a helper call with a valid context.
-        if unsafe { bpf_skb_change_proto(self.0, to, 0) } != 0 {
+        if unsafe { bpf_skb_change_proto(self.0, to.word(), 0) } != 0 {
             return false;
         }
         let Some(ethernet) = self.at::<Ethernet>(0) else { return false };

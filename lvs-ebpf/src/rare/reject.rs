@@ -2,6 +2,7 @@
 
 use crate::packet::control_block;
 use aya_ebpf::helpers::generated::{bpf_skb_adjust_room, bpf_skb_change_tail};
+use lvs_common::byte_order::{Be16, Be32};
 use lvs_common::{
     abi::{Address, IpAddress},
     checksum,
@@ -110,7 +111,7 @@ fn ends<A: IpAddress>(packet: TcPacket) -> Option<(Address, Address, u32)> {
         if h.protocol == protocol::ICMP {
             return None;
         }
-        Some((h.source.widen(), h.destination.widen(), u16::from_be(h.length) as u32))
+        Some((h.source.widen(), h.destination.widen(), h.length.get() as u32))
     } else {
         let h = packet.at::<Ipv6>(L3)?;
         // SAFETY: checked by `at`.
@@ -118,7 +119,7 @@ fn ends<A: IpAddress>(packet: TcPacket) -> Option<(Address, Address, u32)> {
         if h.next_header == protocol::ICMPV6 {
             return None;
         }
-        Some((Address(h.source), Address(h.destination), u16::from_be(h.payload_length) as u32 + 40))
+        Some((Address(h.source), Address(h.destination), h.payload_length.get() as u32 + 40))
     }
 }
 
@@ -132,9 +133,9 @@ fn write4(packet: TcPacket, from: &Address, to: &Address, kind: u32, rest: u32, 
     let ip = Ipv4 {
         version_ihl: 0x45,
         tos: TOS,
-        length: ((HEADERS4 + quoted) as u16).to_be(),
-        id: clock::jiffies() as u16,
-        fragment: 0,
+        length: Be16::new((HEADERS4 + quoted) as u16),
+        id: Be16::from_word(clock::jiffies() as u16),
+        fragment: Be16::ZERO,
         ttl: TTL,
         protocol: protocol::ICMP,
         check: 0,
@@ -146,7 +147,7 @@ fn write4(packet: TcPacket, from: &Address, to: &Address, kind: u32, rest: u32, 
     unsafe {
         (*ethernet).ethertype = ethertype::IPV4;
         *h = ip;
-        *i = Icmp { kind: (kind >> 8) as u8, code: kind as u8, check: 0, rest: rest.to_be() };
+        *i = Icmp { kind: (kind >> 8) as u8, code: kind as u8, check: 0, rest: Be32::new(rest) };
     }
     finish(packet, L3 as u32 + 20, quoted + 8, 0)
 }
@@ -163,14 +164,14 @@ fn write6(packet: TcPacket, from: &Address, to: &Address, kind: u32, rest: u32, 
     unsafe {
         (*ethernet).ethertype = ethertype::IPV6;
         *h = Ipv6 {
-            version: (6u32 << 28).to_be(),
-            payload_length: (length as u16).to_be(),
+            version: Be32::new(6 << 28),
+            payload_length: Be16::new(length as u16),
             next_header: protocol::ICMPV6,
             hop_limit: TTL,
             source: from.0,
             destination: to.0,
         };
-        *i = Icmp { kind: (kind >> 8) as u8, code: kind as u8, check: 0, rest: rest.to_be() };
+        *i = Icmp { kind: (kind >> 8) as u8, code: kind as u8, check: 0, rest: Be32::new(rest) };
     }
     let pseudo = crate::packet::checksum::pseudo(from.0, to.0, protocol::ICMPV6, length);
     finish(packet, L3 as u32 + 40, length, pseudo)

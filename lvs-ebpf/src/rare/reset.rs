@@ -11,6 +11,7 @@ use crate::table::reset_queue;
 use crate::table::store;
 use crate::values::pending_reset::PendingReset;
 use aya_ebpf::helpers::generated::{bpf_clone_redirect, bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_store_bytes};
+use lvs_common::byte_order::Be16;
 use lvs_common::programs::Program;
 use lvs_common::verifier::Each;
 use lvs_common::{
@@ -114,7 +115,7 @@ fn tell<A: Family>(packet: TcPacket, waiting: &PendingReset, is_partial: bool) {
 
 /// Makes the packet a RST and sends a copy of it through the pipeline.
 #[inline(always)]
-fn send<A: Family>(packet: TcPacket, from: (A, u16), to: (A, u16), sequence: u32, is_partial: bool) -> bool {
+fn send<A: Family>(packet: TcPacket, from: (A, Be16), to: (A, Be16), sequence: u32, is_partial: bool) -> bool {
     let (source, destination) = (from.0.widen().0, to.0.widen().0);
     let tcp = own_segment::tcp(from, to, [sequence, 0], tcp_flags::RST, is_partial);
     let written = if A::IS_V4 {

@@ -5,6 +5,7 @@ use aya_ebpf::bindings::{BPF_FIB_LKUP_RET_FWD_DISABLED, BPF_FIB_LKUP_RET_NOT_FWD
 use aya_ebpf::helpers::bpf_fib_lookup;
 use aya_ebpf::programs::TcContext;
 use lvs_common::abi::{AF_INET, AF_INET6};
+use lvs_common::byte_order::Be16;
 use lvs_common::wire::ethertype;
 
 use crate::ETHERNET;
@@ -30,7 +31,7 @@ impl Outer {
         // SAFETY: the context's pointer is the program's argument, and these fields may be read.
         let (kind, protocol) = unsafe { ((*ctx.skb.skb).pkt_type, (*ctx.skb.skb).protocol) };
         const PACKET_HOST: u32 = 0;
-        match protocol as u16 {
+        match Be16::from_word(protocol as u16) {
             _ if kind != PACKET_HOST => None,
             ethertype::IPV4 => Self::parse_v4(ctx),
             ethertype::IPV6 => Self::parse_v6(ctx),

@@ -3,6 +3,7 @@
 use aya_ebpf::programs::TcContext;
 use lvs_common::abi::tunnel::{TUNNELS, TunnelKind};
 use lvs_common::abi::{AF_INET, AF_INET6};
+use lvs_common::byte_order::Be16;
 use lvs_common::wire::{ethertype, protocol};
 
 use crate::outer::Outer;
@@ -83,7 +84,7 @@ fn plain(carried: u8, offset: usize) -> Option<Payload> {
 
 #[inline(always)]
 fn by_ether_type(ether_type: u16, offset: usize) -> Option<Payload> {
-    match ether_type {
+    match Be16::from_word(ether_type) {
         ethertype::IPV4 => plain(protocol::IPIP, offset),
         ethertype::IPV6 => plain(protocol::IPV6, offset),
         _ => None,

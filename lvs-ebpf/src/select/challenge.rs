@@ -107,7 +107,7 @@ pub fn run<P: Packet, A: Family>(packet: P) -> i32 {
     let Some(p) = handover::load::<A>() else { return P::PASS };
     let Some(h) = packet.at::<Tcp>(p.l4()) else { return P::PASS };
     // SAFETY: checked by `at`.
-    let sequence = u32::from_be(unsafe { (*h).sequence });
+    let sequence = unsafe { (*h).sequence }.get();
     let flow = Flow {
         source: p.source,
         destination: p.destination,

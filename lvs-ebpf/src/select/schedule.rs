@@ -110,7 +110,7 @@ fn ask<P: Packet, A: Family>(packet: P, p: &Parsed<A>, settings: &Settings, now:
                 r.dest = dest;
                 return Ok(Program::Open);
             }
-            if service.port() == 0 && service.fwmark() == 0 && !is_persistent {
+            if service.port().is_zero() && service.fwmark() == 0 && !is_persistent {
                 // A service for every port, and nothing that ties a client's ports together: as in IPVS, no destination.
                 return Ok(Program::Open);
             }

@@ -3,6 +3,7 @@
 use crate::table::draft;
 use crate::table::store;
 use lvs_common::abi::IpAddress;
+use lvs_common::byte_order::Be16;
 use lvs_common::{
     abi::{Connection, DestId, EntryKind, EntryRef, Settings, conn_flags},
     persist::{self, TemplateKey},
@@ -102,7 +103,7 @@ pub fn make<A: IpAddress>(
     unsafe {
         (*draft).client = key.client;
         (*draft).virt = A::narrow(key.virt.virt);
-        (*draft).client_port = 0;
+        (*draft).client_port = Be16::ZERO;
         (*draft).virt_port = key.virt.virt_port;
         (*draft).protocol = key.virt.protocol;
         (*draft).kind = EntryKind::TEMPLATE;
@@ -116,7 +117,7 @@ pub fn make<A: IpAddress>(
         (*draft).controlled = 0;
         (*draft).fwmark = service.fwmark();
         (*draft).real = if family == A::FAMILY { A::narrow(address) } else { A::default() };
-        (*draft).real_port = if key.own_port { port } else { 0 };
+        (*draft).real_port = if key.own_port { port } else { Be16::ZERO };
         (*draft).engine = engine;
         (*draft).alias = EntryRef::NONE;
         (*draft).local_id = 0;

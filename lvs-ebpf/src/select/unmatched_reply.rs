@@ -3,6 +3,7 @@
 
 use core::ffi::c_void;
 use lvs_common::abi::IpAddress;
+use lvs_common::byte_order::Be16;
 
 use aya_ebpf::helpers::generated::bpf_loop;
 use lvs_common::{
@@ -22,7 +23,7 @@ use crate::{
 /// The address and port that a destination is looked for by.
 struct Search {
     address: Address,
-    port: u16,
+    port: Be16,
     family: u8,
     protocol: u8,
     epoch: u64,

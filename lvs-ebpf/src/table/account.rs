@@ -60,13 +60,9 @@ pub fn record_for_reset<P: Packet, A: IpAddress>(packet: P, p: &Parsed<A>, setti
     if settings.sysctls.conn_expire_tcp_rst == 0 || p.carried != protocol::TCP {
         return;
     }
-    let Some(h) = packet.at::<Tcp>(p.l4()) else { return };
-    // SAFETY: checked by `at`; an element of the map, whose word is read and written as a whole.
-    unsafe {
-        let headers = (p.l4() - L3) as u32 + ((*h).offset >> 4) as u32 * 4;
-        let (sequence, acknowledgment) = (u32::from_be((*h).sequence), u32::from_be((*h).acknowledgment));
-        connection.update_reset_numbers(|word| {
-            reset::seen(word, (*h).flags, sequence, acknowledgment, p.length.saturating_sub(headers))
-        });
-    }
+    let Some(h) = packet.read::<Tcp>(p.l4()) else { return };
+    let headers = (p.l4() - L3) as u32 + (h.offset >> 4) as u32 * 4;
+    let length = p.length.saturating_sub(headers);
+    connection
+        .update_reset_numbers(|word| reset::seen(word, h.flags, h.sequence.get(), h.acknowledgment.get(), length));
 }

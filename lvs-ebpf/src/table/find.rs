@@ -5,6 +5,7 @@ use crate::table::entry::Entry;
 use crate::table::store;
 use crate::table::store::Table;
 use lvs_common::abi::EntryRef;
+use lvs_common::byte_order::Be16;
 
 use lvs_common::{
     abi::{Connection, EntryKind, IpAddress, Mode, Settings},
@@ -19,7 +20,7 @@ pub type Found<A> = (u32, Entry<A>);
 
 /// Hash of a client's side.
 #[inline(always)]
-pub fn hash<A: IpAddress>(client: A, port: u16, protocol: u8) -> Hash {
+pub fn hash<A: IpAddress>(client: A, port: Be16, protocol: u8) -> Hash {
     table::hash(client, port, protocol, params::secret())
 }
 

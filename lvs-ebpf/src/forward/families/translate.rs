@@ -3,6 +3,7 @@
 use crate::config::destination::DestRef;
 use aya_ebpf::helpers::generated::bpf_get_prandom_u32;
 use lvs_common::abi::Connection;
+use lvs_common::byte_order::Be16;
 use lvs_common::{
     abi::{Address, IpAddress},
     checksum,
@@ -26,8 +27,8 @@ pub fn apply<A: IpAddress>(packet: TcPacket, p: &Parsed<A>, ends: &Ends<Address>
     // The words that an IPv4 address has not add nothing.
     let addresses = nat::address_difference(p.source.widen().0, source.0)
         + nat::address_difference(p.destination.widen().0, destination.0);
-    let ports = checksum::difference(p.source_port as u32, source_port as u32)
-        + checksum::difference(p.destination_port as u32, destination_port as u32);
+    let ports =
+        checksum::difference(p.source_port, source_port) + checksum::difference(p.destination_port, destination_port);
     // What IPv4 may do without, IPv6 may not (RFC 8200, section 8.1).
     let is_filled =
         p.carried == protocol::UDP && nat::is_unsummed(packet, p.l4()) && sums::fill_udp(packet, p, addresses + ports);
@@ -45,7 +46,7 @@ pub fn apply<A: IpAddress>(packet: TcPacket, p: &Parsed<A>, ends: &Ends<Address>
         return false;
     }
     if p.has_ports() {
-        let Some(fields) = packet.at::<[u16; 2]>(l4) else { return false };
+        let Some(fields) = packet.at::<[Be16; 2]>(l4) else { return false };
         // SAFETY: checked by `at`.
         unsafe { *fields = [source_port, destination_port] }
     }
@@ -67,6 +68,7 @@ pub fn write<B: IpAddress>(
     if B::IS_V4 {
         // SAFETY: a helper without arguments.
         let id = unsafe { bpf_get_prandom_u32() } as u16;
+        let id = Be16::from_word(id);
         packet.store(at, &cross::header4(outline, source.0[0], destination.0[0], id))
     } else {
         packet.store(at, &cross::header6(outline, source.0, destination.0))

@@ -42,8 +42,8 @@ pub fn segment<P: Packet, A>(packet: P, p: &Parsed<A>) -> Option<Segment> {
     };
     Some(Segment {
         flags: h.flags,
-        sequence: u32::from_be(h.sequence),
-        acknowledgment: u32::from_be(h.acknowledgment),
+        sequence: h.sequence.get(),
+        acknowledgment: h.acknowledgment.get(),
         has_data: p.length as usize > p.l4() - L3 + length,
         is_plain,
     })

@@ -4,6 +4,7 @@
 use crate::packet::control_block::Flag;
 use crate::stats;
 use core::hint::black_box;
+use lvs_common::byte_order::Be16;
 use lvs_common::programs::Program;
 
 use aya_ebpf::helpers::generated::{bpf_skb_change_tail, bpf_skb_store_bytes};
@@ -89,7 +90,7 @@ fn add<A: Family>(packet: TcPacket, p: &Parsed<A>, c: &Connection<A>) -> bool {
 
 /// Writes the option, and what of the TCP header follows from it.
 #[inline(always)]
-fn write<A: IpAddress>(packet: TcPacket, p: &Parsed<A>, client: Address, port: u16, more: usize) -> bool {
+fn write<A: IpAddress>(packet: TcPacket, p: &Parsed<A>, client: Address, port: Be16, more: usize) -> bool {
     let Address(address) = client;
     let mut change = 0;
     if A::IS_V4 {
@@ -113,7 +114,7 @@ fn write<A: IpAddress>(packet: TcPacket, p: &Parsed<A>, client: Address, port: u
         change += checksum::difference(before as u32, u16::from_ne_bytes([(*h).offset, (*h).flags]) as u32);
     }
     let before = p.length as usize - (p.l4() - L3);
-    let length = |bytes: usize| (bytes as u16).to_be() as u32;
+    let length = |bytes: usize| Be16::new(bytes as u16);
     // The length is in the pseudo header.
     let pseudo = checksum::difference(length(before), length(before + more));
     packet.update_l4(p.l4() + TCP_CHECK, pseudo, change, false)
@@ -126,14 +127,14 @@ fn lengthen<A: Family>(packet: TcPacket, p: &Parsed<A>, more: usize) -> bool {
         let Some(h) = packet.at::<Ipv4>(L3) else { return false };
         // SAFETY: checked by `at`.
         unsafe {
-            let (before, after) = ((*h).length, u16::from_be((*h).length).wrapping_add(more as u16).to_be());
+            let (before, after) = ((*h).length, Be16::new((*h).length.get().wrapping_add(more as u16)));
             (*h).length = after;
-            (*h).check = checksum::update((*h).check, checksum::difference(before as u32, after as u32));
+            (*h).check = checksum::update((*h).check, checksum::difference(before, after));
         }
     } else {
         let Some(h) = packet.at::<Ipv6>(L3) else { return false };
         // SAFETY: checked by `at`.
-        unsafe { (*h).payload_length = u16::from_be((*h).payload_length).wrapping_add(more as u16).to_be() };
+        unsafe { (*h).payload_length = Be16::new((*h).payload_length.get().wrapping_add(more as u16)) };
     }
     let mut longer = *p;
     longer.length += more as u32;
@@ -187,18 +188,18 @@ pub fn clamp_mss<A: Family>(packet: TcPacket) -> i32 {
     let more = if A::IS_V4 { LENGTH4 } else { LENGTH6 } as u16;
     if let Some((at, size)) = options(packet, p).and_then(|options| segment_size(&options, &KernelLoop))
         && size > more
-        && !replace(packet, p, at, size.to_be(), (size - more).to_be())
+        && !replace(packet, p, at, Be16::new(size), Be16::new(size - more))
     {
         return exits::drop(packet, Exit::DropInternal);
     }
     jump::<A, _>(packet, Program::FullNatReply)
 }
 
-/// Replaces a word among the options, in network order.
+/// Replaces a number among the options.
 #[inline(always)]
-fn replace<A>(packet: TcPacket, p: &Parsed<A>, at: usize, before: u16, after: u16) -> bool {
+fn replace<A>(packet: TcPacket, p: &Parsed<A>, at: usize, before: Be16, after: Be16) -> bool {
     let at = at & 63;
-    let change = checksum::difference(before as u32, after as u32);
+    let change = checksum::difference(before, after);
     let change = if at & 1 == 0 { change } else { checksum::shifted(change) };
     let place = (p.l4() + HEADER + at) as u32;
     // SAFETY: a helper call with a valid context.

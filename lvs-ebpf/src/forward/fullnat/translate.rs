@@ -1,5 +1,6 @@
 //! What FullNAT changes in a packet: addresses and ports of both sides, checksums updated incrementally.
 
+use lvs_common::byte_order::Be16;
 use lvs_common::{
     abi::{Connection, IpAddress},
     checksum,
@@ -13,10 +14,10 @@ use crate::{
     values::parsed::{L3, Parsed},
 };
 
-/// The new ends of a packet: address and port, in network order.
+/// The new ends of a packet: address and port.
 pub struct Ends<A> {
-    pub source: (A, u16),
-    pub destination: (A, u16),
+    pub source: (A, Be16),
+    pub destination: (A, Be16),
 }
 
 impl<A: IpAddress> Ends<A> {
@@ -39,8 +40,8 @@ pub fn apply<P: Packet, A: IpAddress>(packet: P, p: &Parsed<A>, ends: &Ends<A>, 
     let (source, source_port) = ends.source;
     let (destination, destination_port) = ends.destination;
     let addresses = nat::address_difference(p.source, source) + nat::address_difference(p.destination, destination);
-    let ports = checksum::difference(p.source_port as u32, source_port as u32)
-        + checksum::difference(p.destination_port as u32, destination_port as u32);
+    let ports =
+        checksum::difference(p.source_port, source_port) + checksum::difference(p.destination_port, destination_port);
     let done = match p.carried {
         protocol::TCP => packet.update_l4(p.l4() + TCP_CHECK, addresses, ports, false),
         protocol::UDP if P::SUMS_PAYLOAD && nat::is_unsummed(packet, p.l4()) => {
@@ -54,7 +55,7 @@ pub fn apply<P: Packet, A: IpAddress>(packet: P, p: &Parsed<A>, ends: &Ends<A>, 
         return false;
     }
     if p.has_ports() {
-        let Some(fields) = packet.at::<[u16; 2]>(p.l4()) else { return false };
+        let Some(fields) = packet.at::<[Be16; 2]>(p.l4()) else { return false };
         // SAFETY: checked by `at`.
         unsafe { *fields = [source_port, destination_port] }
     }

@@ -3,6 +3,7 @@
 use crate::packet::handover;
 use crate::stats;
 use aya_ebpf::{bindings::bpf_adj_room_mode::BPF_ADJ_ROOM_NET, helpers::generated::bpf_skb_adjust_room};
+use lvs_common::byte_order::Be16;
 use lvs_common::programs::Program;
 use lvs_common::{
     abi::{Connection, IpAddress, Settings},
@@ -81,9 +82,9 @@ fn add<A: Family>(packet: TcPacket, p: &Parsed<A>, c: &Connection<A>, options: u
         let first = |h: *mut Ipv4| u16::from_ne_bytes([(*h).version_ihl, (*h).tos]) as u32;
         let (before, old_length) = (first(h), (*h).length);
         (*h).version_ihl = (*h).version_ihl.wrapping_add(LENGTH as u8 / 4);
-        (*h).length = u16::from_be(old_length).wrapping_add(LENGTH as u16).to_be();
+        (*h).length = Be16::new(old_length.get().wrapping_add(LENGTH as u16));
         let change = checksum::difference(before, first(h))
-            + checksum::difference(old_length as u32, (*h).length as u32)
+            + checksum::difference(old_length, (*h).length)
             + words[0] as u64
             + words[1] as u64;
         (*h).check = checksum::update((*h).check, change);

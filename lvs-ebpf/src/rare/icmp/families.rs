@@ -5,6 +5,7 @@ use crate::packet::parse::Family;
 use crate::rare::icmp::read;
 use crate::table::store;
 use aya_ebpf::helpers::generated::{bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_store_bytes};
+use lvs_common::byte_order::{Be16, Be32};
 use lvs_common::programs::Program;
 use lvs_common::{
     abi::{Address, EntryKind, IpAddress},
@@ -43,8 +44,8 @@ pub fn go_on<A: Family>(packet: TcPacket, at: u32) -> i32 {
 
 /// Where a translated error goes, and what it is about.
 struct Way {
-    source: (Address, u16),
-    destination: (Address, u16),
+    source: (Address, Be16),
+    destination: (Address, Be16),
     ttl: u8,
 }
 
@@ -118,7 +119,7 @@ pub fn to_client<A: Family>(packet: TcPacket) -> i32 {
 fn error<A: Family>(packet: TcPacket, report: &IcmpError<A>) -> Option<Error> {
     let h = read::header(packet, report)?;
     // SAFETY: checked by `at`.
-    let e = unsafe { Error { kind: (*h).kind, code: (*h).code, rest: u32::from_be((*h).rest) } };
+    let e = unsafe { Error { kind: (*h).kind, code: (*h).code, rest: (*h).rest.get() } };
     if A::IS_V4 { cross::error6(&e, report.about.length) } else { cross::error4(&e) }
 }
 
@@ -146,7 +147,7 @@ fn translate_error<A: Family>(packet: TcPacket, report: &IcmpError<A>, way: &Way
             return Err(Exit::DropInternal);
         }
         if about.has_ports() {
-            quoted.cast::<[u16; 2]>().write([way.destination.1, way.source.1]);
+            quoted.cast::<[Be16; 2]>().write([way.destination.1, way.source.1]);
         }
         quoted
     };
@@ -156,7 +157,7 @@ fn translate_error<A: Family>(packet: TcPacket, report: &IcmpError<A>, way: &Way
         protocol: about.carried,
         payload: about.length.wrapping_sub((report.transport() - report.quote()) as u32),
     };
-    let icmp = Icmp { kind: error.kind, code: error.code, check: 0, rest: error.rest.to_be() };
+    let icmp = Icmp { kind: error.kind, code: error.code, check: 0, rest: Be32::new(error.rest) };
     let payload = (read::HEADER + <A::Other as IpAddress>::HEADER) as u32 + length;
     let protocol = if !A::IS_V4 { protocol::ICMP } else { protocol::ICMPV6 };
     let head = Outline { tos: outer.tos, ttl: way.ttl, protocol, payload };

@@ -5,6 +5,7 @@ use crate::packet::parse::Family;
 use crate::rare::icmp::read;
 use aya_ebpf::bindings::__sk_buff;
 use lvs_common::abi::IpAddress;
+use lvs_common::byte_order::{Be16, Be32};
 use lvs_common::{
     abi::{Connection, Mode, Settings},
     checksum,
@@ -150,9 +151,9 @@ fn lower_mtu<A: Family>(packet: TcPacket, r: &IcmpError<A>, less: u32) -> bool {
     // SAFETY: checked by `at`.
     unsafe {
         let (v6, before) = (!A::IS_V4, (*h).rest);
-        if let Some(rest) = icmp::rest_of_inner(v6, (*h).kind, (*h).code, u32::from_be(before), true, less) {
-            (*h).rest = rest.to_be();
-            (*h).check = checksum::update((*h).check, checksum::difference(before, rest.to_be()));
+        if let Some(rest) = icmp::rest_of_inner(v6, (*h).kind, (*h).code, before.get(), true, less) {
+            (*h).rest = Be32::new(rest);
+            (*h).check = checksum::update((*h).check, checksum::difference(before, Be32::new(rest)));
         }
     }
     true
@@ -172,14 +173,14 @@ fn checked_replace<A: IpAddress>(skb: *mut __sk_buff, how: u32, address: *const 
     let side = if how & 1 != 0 { Side::Source } else { Side::Destination };
     // SAFETY: this CPU's own element, and an element of a map.
     let (report, address) = unsafe { (&*report, *address) };
-    replace_in(TcPacket(skb), report, side, address, port as u16, how & 2 != 0) as u32
+    replace_in(TcPacket(skb), report, side, address, Be16::from_word(port as u16), how & 2 != 0) as u32
 }
 
 /// Replaces address and port of one side of the error, and in the packet it quotes those of the other side. The quoted
 /// packet's transport checksum stays as it is: the quote is seldom long enough to judge it by.
 #[inline(always)]
-fn replace<A: IpAddress>(packet: TcPacket, side: Side, address: &A, port: u16, lower: bool) -> bool {
-    replace_by::<A>(packet.0, (side == Side::Source) as u32 | (lower as u32) << 1, address, port as u32) != 0
+fn replace<A: IpAddress>(packet: TcPacket, side: Side, address: &A, port: Be16, lower: bool) -> bool {
+    replace_by::<A>(packet.0, (side == Side::Source) as u32 | (lower as u32) << 1, address, port.word() as u32) != 0
 }
 
 #[inline(always)]
@@ -188,7 +189,7 @@ fn replace_in<A: IpAddress>(
     r: &IcmpError<A>,
     side: Side,
     address: A,
-    port: u16,
+    port: Be16,
     lower: bool,
 ) -> bool {
     let (old_outer, old_inner, old_port, port_at) = match side {
@@ -224,10 +225,10 @@ fn replace_in<A: IpAddress>(
         change += outer;
     }
     if r.about.has_ports() && old_port != port {
-        let Some(field) = packet.at::<u16>(port_at) else { return false };
+        let Some(field) = packet.at::<Be16>(port_at) else { return false };
         // SAFETY: checked by `at`.
         unsafe { *field = port }
-        change += checksum::difference(old_port as u32, port as u32);
+        change += checksum::difference(old_port, port);
     }
     let Some(h) = read::header(packet, r) else { return false };
     // SAFETY: checked by `at`.

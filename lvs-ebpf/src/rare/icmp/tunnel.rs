@@ -41,7 +41,7 @@ pub fn run<A: Family>(packet: TcPacket) -> i32 {
     }
     let Some(header) = read::header(packet, report) else { return exits::drop(packet, Exit::DropMalformed) };
     // SAFETY: checked by `at`.
-    let (kind, code, rest) = unsafe { ((*header).kind, (*header).code, u32::from_be((*header).rest)) };
+    let (kind, code, rest) = unsafe { ((*header).kind, (*header).code, (*header).rest.get()) };
     let overhead = at.wrapping_sub(report.quote()) as u32;
     let Some(rest) = icmp::rest_of_inner(!A::IS_V4, kind, code, rest, p.df, overhead) else {
         return exits::drop(packet, Exit::DropTooBig);
