@@ -28,8 +28,7 @@ pub fn run<A: Family>(packet: TcPacket) -> i32 {
         return exits::pass(packet, Exit::Bypass);
     }
     let now = clock::jiffies();
-    // SAFETY: an element of the map. There are no replies to rewrite, so the place of their next hop is free.
-    let cache = unsafe { &raw mut (*connection).reply_hop };
+    let cache = connection.reply_hop();
     let to = p.destination.widen();
     let passage = Passage { cache, family: A::FAMILY, to: &to, refusal: Some(Sender::VIP) };
     route::with(
@@ -42,8 +41,7 @@ pub fn run<A: Family>(packet: TcPacket) -> i32 {
                 Err(verdict) => return verdict,
             };
             advance(at, connection, None, (p, false), settings, now);
-            // SAFETY: an element of the map. A count that two CPUs of one connection lose does not matter.
-            unsafe { (*connection).in_packets = (*connection).in_packets.wrapping_add(1) };
+            connection.count_request();
             if !ttl::lower_ttl::<_, A>(packet) {
                 return exits::drop(packet, Exit::DropInternal);
             }

@@ -1,6 +1,7 @@
 //! The TC driver: everything that XDP leaves, and all packets of devices without XDP. Each step is a program of its own: see
 //! "stack" and "path explosion" in docs/develop/verifier.md.
 
+use crate::table::entry::Entry;
 use lvs_common::abi::DestId;
 use lvs_common::byte_order::Be16;
 use lvs_common::{
@@ -108,8 +109,7 @@ pub fn serve<A: Family>(packet: TcPacket) -> i32 {
     let now = clock::jiffies();
     let for_vip = control_block::has(packet, Flag::ForVip);
     if for_vip && let Some((at, connection)) = find::of_client(p) {
-        // SAFETY: an element of the map.
-        let c = unsafe { &*connection };
+        let c = connection.get();
         if find::is_bypass(c) && !find::expired(c, now) {
             return jump::<A, _>(packet, Program::Bypass);
         }
@@ -122,8 +122,7 @@ pub fn serve<A: Family>(packet: TcPacket) -> i32 {
     if control_block::has(packet, Flag::FromRealServer)
         && let Some((at, connection)) = find::of_server(p)
     {
-        // SAFETY: as above.
-        if unsafe { (*connection).forward } == Mode::FULLNAT {
+        if connection.forward == Mode::FULLNAT {
             return fullnat_program::<A>(packet, at, Program::FullNatReply);
         }
         return jump::<A, _>(packet, Program::Reply);
@@ -152,7 +151,9 @@ pub fn one_packet<A: Family>(packet: TcPacket) -> i32 {
     let Some(dest) = DestRef::get(unsafe { (*draft).dest }, settings.epoch) else {
         return exits::drop(packet, Exit::DropNoDestination);
     };
-    request(packet, p, settings, u32::MAX, draft, &dest, clock::jiffies())
+    // SAFETY: an element of the map of drafts.
+    let connection = unsafe { Entry::new(draft) };
+    request(packet, p, settings, u32::MAX, connection, &dest, clock::jiffies())
 }
 
 /// Forwards a client's packet of a live connection to its available destination.
@@ -162,19 +163,19 @@ fn request<A: Family>(
     p: &Parsed<A>,
     settings: &Settings,
     at: u32,
-    connection: *mut Connection<A>,
+    connection: Entry<A>,
     dest: &DestRef,
     now: u64,
 ) -> i32 {
     account::account_request(packet, p, settings, at, connection, dest, now);
-    match find::mode(connection) {
+    match connection.mode() {
         Mode::LOCAL => exits::pass(packet, Exit::Local),
         Mode::TUNNEL => {
             control_block::set_destination(packet, dest.id);
             jump::<A, _>(packet, Program::Tunnel)
         }
         // SAFETY: an element of the map.
-        _ => send::<A, false>(packet, p, settings, Some(unsafe { &*connection }), dest, now),
+        _ => send::<A, false>(packet, p, settings, Some(connection.get()), dest, now),
     }
 }
 
@@ -200,10 +201,8 @@ fn send<A: Family, const IS_TUNNEL: bool>(
 ) -> i32 {
     let forward = c.map_or(Mode::TUNNEL, |c| c.forward);
     let translated = c.filter(|_| forward == Mode::MASQ);
-    // SAFETY: elements of maps; what other CPUs change is read as wholes.
-    let (to, family, source) = unsafe { (&(*dest.it).address, (*dest.it).family, &(*dest.it).source) };
-    // SAFETY: as above.
-    let cache = unsafe { &raw mut (*dest.it).hop };
+    let (to, family, source) = (dest.address(), dest.family(), dest.source());
+    let cache = dest.hop();
     // Without path MTU discovery tunnels may be fragmented. An IPv6 packet says nothing about fragments of an IPv4 one.
     let df = p.df && !(IS_TUNNEL && settings.sysctls.pmtu_disc == 0);
     let outer = || Outer::new(dest.config, family, source, to, df && A::IS_V4);
@@ -227,8 +226,7 @@ fn send<A: Family, const IS_TUNNEL: bool>(
                 return exits::pass(packet, Exit::Local);
             }
             if IS_TUNNEL && route::has_source(route) {
-                // SAFETY: an element of the map; every CPU writes the same value.
-                unsafe { (*dest.it).source = route::copy(&route.source) };
+                dest.set_source(route::copy(&route.source));
             }
             let lower = packet.device() != 0;
             if !mode::rewrite(packet, p, translated, IS_TUNNEL, outer, lower, way == Way::Whole) {
@@ -247,8 +245,7 @@ fn send<A: Family, const IS_TUNNEL: bool>(
 pub fn reply<A: Family>(packet: TcPacket) -> i32 {
     let (Some(p), Some(settings)) = (handover::load::<A>(), config::settings()) else { return TcPacket::PASS };
     let Some((at, connection)) = find::of_server(p) else { return TcPacket::PASS };
-    // SAFETY: an element of the map.
-    let c = unsafe { &*connection };
+    let c = connection.get();
     let Some(dest) = DestRef::get(c.dest, settings.epoch) else { return TcPacket::PASS };
     let now = clock::jiffies();
     if c.forward != Mode::MASQ {
@@ -256,8 +253,7 @@ pub fn reply<A: Family>(packet: TcPacket) -> i32 {
     }
     // A packet of the director's own, the real server being itself, is on its way to the client already.
     let is_own = packet.device() == 0;
-    // SAFETY: as above.
-    let cache = unsafe { &raw mut (*connection).reply_hop };
+    let cache = connection.reply_hop();
     let to = p.destination.widen();
     let passage = Passage { cache, family: A::FAMILY, to: &to, refusal: Some(Sender::toward(dest.id)) };
     route::with(
@@ -296,12 +292,12 @@ fn untranslated_reply<A: Family>(
     p: &Parsed<A>,
     settings: &Settings,
     at: u32,
-    connection: *mut Connection<A>,
+    connection: Entry<A>,
     dest: &DestRef,
     now: u64,
 ) -> i32 {
     // SAFETY: an element of the map.
-    let is_reset = reset_queue::is_reset_of(unsafe { &*connection }, p);
+    let is_reset = reset_queue::is_reset_of(connection.get(), p);
     if A::IS_V4 && !is_reset && has_own_source(packet, p, now) {
         // From an address of the director's own: the stack takes it for a martian.
         return exits::pass(packet, Exit::NotOurs);

@@ -1,9 +1,10 @@
 //! The XDP driver: a packet of a live connection, from the frame to the next hop, all in one program. What XDP cannot finish
 //! goes to TC unchanged and uncounted.
 
+use crate::table::entry::Entry;
 use lvs_common::byte_order::Be16;
 use lvs_common::{
-    abi::{Connection, Mode, Settings, settings_flags},
+    abi::{Mode, Settings, settings_flags},
     exit::Exit,
     programs::Program,
     wire::{Ethernet, ethertype},
@@ -55,8 +56,7 @@ pub fn receive<A: Family>(packet: XdpPacket) -> i32 {
 fn serve<A: Family>(packet: XdpPacket, p: &Parsed<A>, settings: &Settings, for_vip: bool, from_server: bool) -> i32 {
     let now = clock::jiffies();
     if for_vip && let Some((at, connection)) = find::of_client(p) {
-        // SAFETY: an element of the map.
-        let c = unsafe { &*connection };
+        let c = connection.get();
         return match live::destination(packet, p, c, settings, now) {
             Some(_) if c.forward == Mode::FULLNAT => fullnat_program(packet, p, at, Program::FullNat),
             Some(dest) => request(packet, p, settings, at, connection, &dest, now),
@@ -64,8 +64,7 @@ fn serve<A: Family>(packet: XdpPacket, p: &Parsed<A>, settings: &Settings, for_v
         };
     }
     if from_server && let Some((at, connection)) = find::of_server(p) {
-        // SAFETY: as above.
-        if unsafe { (*connection).forward } == Mode::FULLNAT {
+        if connection.forward == Mode::FULLNAT {
             return fullnat_program(packet, p, at, Program::FullNatReply);
         }
         return reply(packet, p, settings, at, connection, now);
@@ -101,15 +100,14 @@ fn request<A: Family>(
     p: &Parsed<A>,
     settings: &Settings,
     at: u32,
-    connection: *mut Connection<A>,
+    connection: Entry<A>,
     dest: &DestRef,
     now: u64,
 ) -> i32 {
     // SAFETY: elements of maps; what other CPUs change is read as wholes.
-    let (c, to, family, source) = unsafe { (&*connection, &(*dest.it).address, (*dest.it).family, &(*dest.it).source) };
-    // SAFETY: as above.
-    let cache = unsafe { &raw mut (*dest.it).hop };
-    let forward = find::mode(connection);
+    let (c, to, family, source) = (connection.get(), dest.address(), dest.family(), dest.source());
+    let cache = dest.hop();
+    let forward = connection.mode();
     let df = p.df && A::IS_V4 && settings.sysctls.pmtu_disc != 0;
     let outer = || Outer::new(dest.config, family, source, to, df);
     let (possible, overhead) = match forward {
@@ -125,7 +123,7 @@ fn request<A: Family>(
     let Some(hop) = gate::pass_fast(packet, p, &passage, overhead, now) else { return XdpPacket::PASS };
     account::account_request(packet, p, settings, at, connection, dest, now);
     // See "path explosion" in docs/develop/verifier.md: mode and tunnel are read again.
-    let forward = find::mode(connection);
+    let forward = connection.mode();
     let translated = Some(c).filter(|_| forward == Mode::MASQ);
     if !mode::rewrite(packet, p, translated, forward == Mode::TUNNEL, outer, true, true) {
         return exits::drop(packet, Exit::DropInternal);
@@ -140,17 +138,15 @@ fn reply<A: Family>(
     p: &Parsed<A>,
     settings: &Settings,
     at: u32,
-    connection: *mut Connection<A>,
+    connection: Entry<A>,
     now: u64,
 ) -> i32 {
-    // SAFETY: an element of the map.
-    let c = unsafe { &*connection };
+    let c = connection.get();
     if c.forward != Mode::MASQ || !nat::possible(packet, p, c.virt_port != p.source_port) {
         return XdpPacket::PASS;
     }
     let Some(dest) = DestRef::get(c.dest, settings.epoch) else { return XdpPacket::PASS };
-    // SAFETY: as above.
-    let cache = unsafe { &raw mut (*connection).reply_hop };
+    let cache = connection.reply_hop();
     let passage = Passage { cache, family: A::FAMILY, to: &p.destination.widen(), refusal: None };
     let Some(hop) = gate::pass_fast(packet, p, &passage, 0, now) else { return XdpPacket::PASS };
     account::account_reply(p, settings, at, connection, &dest, now);

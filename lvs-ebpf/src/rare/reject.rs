@@ -46,7 +46,7 @@ pub fn run<A: IpAddress>(packet: TcPacket) -> i32 {
         && let Some(dest) = DestRef::get(answer.from, settings.epoch)
     {
         // SAFETY: an element of the map.
-        director = unsafe { (*dest.it).source };
+        director = *dest.source();
         let preferred = route::lend(
             #[inline(always)]
             |route| {

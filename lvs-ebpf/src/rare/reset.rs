@@ -89,8 +89,7 @@ fn carry<A: Family>(packet: TcPacket) {
 #[inline(always)]
 fn tell<A: Family>(packet: TcPacket, waiting: &PendingReset, is_partial: bool) {
     let Some(connection) = store::entry::<A>(waiting.at) else { return };
-    // SAFETY: an element of the map.
-    let c = unsafe { &*connection };
+    let c = connection.get();
     if c.state & (conn_flags::RESETTING | conn_flags::DEAD) != conn_flags::RESETTING || c.kind != EntryKind::CONNECTION
     {
         return;
@@ -99,7 +98,7 @@ fn tell<A: Family>(packet: TcPacket, waiting: &PendingReset, is_partial: bool) {
     if c.last_seen != waiting.seen {
         // It lives: it may expire another time.
         // SAFETY: as above.
-        atomics::fetch_and32(unsafe { &raw mut (*connection).state }, !conn_flags::RESETTING);
+        atomics::fetch_and32(connection.state_word(), !conn_flags::RESETTING);
         return;
     }
     let (client, virt) = ((c.client, c.client_port), (c.virt, c.virt_port));

@@ -1,5 +1,6 @@
 //! Third stage, for packets whose connection is there but may not be for them: reused ports, deleted destinations.
 
+use crate::table::entry::Entry;
 use lvs_common::abi::IpAddress;
 use lvs_common::{
     abi::{Connection, Settings, conn_flags},
@@ -21,9 +22,8 @@ pub enum Verdict {
 
 /// Decides whether an existing connection takes the packet, in IPVS's order.
 #[inline(always)]
-pub fn judge<A: IpAddress>(p: &Parsed<A>, settings: &Settings, connection: *mut Connection<A>, now: u64) -> Verdict {
-    // SAFETY: an element of the map.
-    let c = unsafe { &*connection };
+pub fn judge<A: IpAddress>(p: &Parsed<A>, settings: &Settings, connection: Entry<A>, now: u64) -> Verdict {
+    let c = connection.get();
     if find::is_bypass(c) {
         return if find::expired(c, now) { Verdict::Replace } else { Verdict::Keep };
     }

@@ -125,8 +125,7 @@ pub fn inserted<P: Packet, A: IpAddress>(
 #[inline(always)]
 fn usable(r: &Request, service: &ServiceRef) -> Option<DestRef> {
     let dest = DestRef::get(r.dest, r.epoch)?;
-    // SAFETY: an element of the map.
-    let is_same = unsafe { (*dest.it).service } == service.id;
+    let is_same = dest.service() == service.id;
     if is_same && dest.available() { Some(dest) } else { None }
 }
 

@@ -67,9 +67,8 @@ pub fn find<A: IpAddress>(
     now: u64,
 ) -> Option<(u32, DestId)> {
     let key = Key::of(p, service, engine);
-    let (at, template) = table::find(&Table, key.hash(), |c| key.matches(c))?;
-    // SAFETY: an element of the map.
-    let c = unsafe { &*template };
+    let (at, template) = find::look_up(key.hash(), |c| key.matches(c))?;
+    let c = template.get();
     if find::expired(c, now) && c.controlled == 0 {
         release::remove(at, template, settings.epoch, |c| find::expired(c, now) && c.controlled == 0);
         return None;
@@ -80,7 +79,7 @@ pub fn find<A: IpAddress>(
         return Some((at, dest.id));
     }
     // SAFETY: as above.
-    let state = unsafe { &raw mut (*template).state };
+    let state = template.state_word();
     // Another CPU that changes it at the same time sets the same flag.
     let _ = atomics::compare_exchange32(state, c.state, c.state | conn_flags::INVALID);
     None
@@ -97,8 +96,7 @@ pub fn make<A: IpAddress>(
     now: u64,
 ) -> Option<(u32, DestId)> {
     let key = Key::of(p, service, engine);
-    // SAFETY: an element of the map.
-    let (address, family, port) = unsafe { ((*dest.it).address, (*dest.it).family, (*dest.it).port) };
+    let (address, family, port) = (*dest.address(), dest.family(), dest.port());
     let timeout = service.config().persist_timeout.wrapping_mul(params::hz());
     let draft = draft::place::<A>()?;
     // SAFETY: this CPU's own draft.
@@ -132,8 +130,7 @@ pub fn make<A: IpAddress>(
             binding::bind(dest, true);
             Some((at, dest.id))
         }
-        // SAFETY: an element of the map.
-        Err(InsertError::Exists(at)) => Some((at, unsafe { (*store::entry::<A>(at)?).dest })),
+        Err(InsertError::Exists(at)) => Some((at, store::entry::<A>(at)?.dest)),
         Err(_) => None,
     }
 }
@@ -142,8 +139,7 @@ pub fn make<A: IpAddress>(
 #[inline(always)]
 pub fn leads_to<A: IpAddress>(at: u32, dest: DestId) -> bool {
     let Some(template) = store::entry::<A>(at) else { return false };
-    // SAFETY: an element of the map.
-    let t = unsafe { &*template };
+    let t = template.get();
     t.kind == EntryKind::TEMPLATE && t.dest == dest && t.state & conn_flags::DEAD == 0
 }
 
@@ -151,10 +147,7 @@ pub fn leads_to<A: IpAddress>(at: u32, dest: DestId) -> bool {
 #[inline(always)]
 pub fn tie<A: IpAddress>(at: u32, now: u64) {
     if let Some(template) = store::entry::<A>(at) {
-        // SAFETY: an element of the map.
-        unsafe {
-            atomics::fetch_add32(&raw mut (*template).controlled, 1);
-            (*template).last_seen = now;
-        }
+        atomics::fetch_add32(template.controlled_word(), 1);
+        template.touch(now);
     }
 }

@@ -5,6 +5,7 @@ use crate::kernel::global::global_fn;
 use crate::maps::LOCALS;
 use crate::table::draft;
 use crate::table::draft::copy;
+use crate::table::entry::Entry;
 use lvs_common::abi::Address;
 use lvs_common::abi::DestId;
 use lvs_common::abi::EntryRef;
@@ -53,9 +54,8 @@ fn remove_or_leave<A: IpAddress>(alias: u32, is_crossed: u32, main: u32, hash: u
 /// Gives back what connection `at` held, which is being taken out of the table under its bucket's lock: its alias and its
 /// port.
 #[inline(always)]
-pub fn forget<A: IpAddress>(at: u32, c: *mut Connection<A>) {
-    // SAFETY: an element of the map.
-    let c = unsafe { &*c };
+pub fn forget<A: IpAddress>(at: u32, c: Entry<A>) {
+    let c = c.get();
     if c.is_crossed() {
         take::<A::Other>(at, c.alias.index());
     } else if c.alias.is_some() {
@@ -73,8 +73,7 @@ pub fn collect<A: IpAddress>(at: u32, alias: &Connection<A>) {
         EntryKind::CROSSED => connection_of::<A, A::Other>(at, alias).is_none(),
         _ => {
             let Some(connection) = store::entry::<A>(main) else { return };
-            // SAFETY: an element of the map.
-            let c = unsafe { &*connection };
+            let c = connection.get();
             c.alias != EntryRef::to(at) || c.is_crossed() || c.state & conn_flags::DEAD != 0
         }
     };
@@ -123,19 +122,17 @@ pub fn put<A: IpAddress, B: IpAddress>(alias: *const Connection<B>, at: u32) -> 
     let hash = find::hash(a.client, a.client_port, a.protocol);
     let (alias, _) = table::insert(&Table, hash, u64::MAX, same, fill).map_err(draft::refusal)?;
     if let Some(connection) = store::entry::<A>(at) {
-        // SAFETY: an element of the map.
-        unsafe { (&raw mut (*connection).alias).write_volatile(EntryRef::to(alias)) };
+        connection.set_alias(EntryRef::to(alias));
     }
     Ok(())
 }
 
 /// The connection of alias `at`: its entry in the table of its client's family, and itself.
 #[inline(always)]
-pub fn connection_of<A, B: IpAddress>(at: u32, alias: &Connection<A>) -> Option<(u32, *mut Connection<B>)> {
+pub fn connection_of<A, B: IpAddress>(at: u32, alias: &Connection<A>) -> Option<(u32, Entry<B>)> {
     let main = alias.control.index();
     let connection = store::entry::<B>(main)?;
-    // SAFETY: an element of the map.
-    let c = unsafe { &*connection };
+    let c = connection.get();
     let is_its = c.alias == EntryRef::to(at) && c.is_crossed() && c.state & conn_flags::DEAD == 0;
     if is_its { Some((main, connection)) } else { None }
 }
@@ -180,8 +177,8 @@ pub fn add_between<A: IpAddress, B: IpAddress>(
 #[inline(always)]
 fn take<B: IpAddress>(main: u32, alias: u32) {
     let Some(entry) = store::entry::<B>(alias) else { return };
-    // SAFETY: an element of the map. If it is another's by now, so is its hash, and it is left alone.
-    let hash = unsafe { find::hash((*entry).client, (*entry).client_port, (*entry).protocol) };
+    // If the entry is another connection's by now, so is its hash, and it is left alone.
+    let hash = find::hash(entry.client, entry.client_port, entry.protocol);
     // The lock that is held is one of the other table's.
     remove::<B>(alias, EntryKind::CROSSED, main, hash, None);
 }

@@ -47,12 +47,11 @@ pub fn write<A: IpAddress>(
     now: u64,
 ) {
     let (id, mode, real, port) = match dest {
-        // SAFETY: an element of the map.
-        Some(dest) => unsafe {
-            let (address, family, port) = ((*dest.it).address, (*dest.it).family, (*dest.it).port);
+        Some(dest) => {
+            let (address, family, port) = (*dest.address(), dest.family(), dest.port());
             let real = if family == A::FAMILY { A::narrow(address) } else { A::default() };
             (dest.id, dest.config().forward, real, port)
-        },
+        }
         None => (DestId::NONE, Mode::BYPASS, p.destination, p.destination_port),
     };
     // SAFETY: this CPU's own draft.

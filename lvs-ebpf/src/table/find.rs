@@ -1,6 +1,7 @@
 //! Second stage: the connection a packet belongs to, and what the packet does to it.
 
 use crate::config::destination::DestRef;
+use crate::table::entry::Entry;
 use crate::table::store;
 use crate::table::store::Table;
 use lvs_common::abi::EntryRef;
@@ -15,7 +16,7 @@ use lvs_common::{
 use crate::{kernel::params, values::parsed::Parsed};
 
 /// A connection found: its entry's index and itself.
-pub type Found<A> = (u32, *mut Connection<A>);
+pub type Found<A> = (u32, Entry<A>);
 
 /// Hash of a client's side.
 #[inline(always)]
@@ -35,7 +36,7 @@ pub fn hash_of<A: IpAddress>(c: &Connection<A>) -> Hash {
 /// The connection of a client's packet.
 #[inline(always)]
 pub fn of_client<A: IpAddress>(p: &Parsed<A>) -> Option<Found<A>> {
-    table::find(&Table, hash(p.source, p.source_port, p.protocol), |c| is_of_client(c, p))
+    look_up(hash(p.source, p.source_port, p.protocol), |c| is_of_client(c, p))
 }
 
 /// Whether `p` is from the client of `c`.
@@ -52,7 +53,7 @@ pub fn is_of_client<A: IpAddress>(c: &Connection<A>, p: &Parsed<A>) -> bool {
 /// The connection that a packet is a reply of: to its client, from the real server (NAT) or the virtual address.
 #[inline(always)]
 pub fn of_server<A: IpAddress>(p: &Parsed<A>) -> Option<Found<A>> {
-    let (at, connection) = table::find(&Table, hash(p.destination, p.destination_port, p.protocol), |c| {
+    let (at, connection) = look_up(hash(p.destination, p.destination_port, p.protocol), |c| {
         c.client == p.destination
             && c.client_port == p.destination_port
             && c.protocol == p.protocol
@@ -63,13 +64,6 @@ pub fn of_server<A: IpAddress>(p: &Parsed<A>) -> Option<Found<A>> {
             }
     })?;
     resolve(at, connection)
-}
-
-/// The mode of a connection, a [`Forward`] as its number. Read each time: see [`Outer::new`](crate::forward::tunnel::Outer::new).
-#[inline(always)]
-pub fn mode<A>(c: *mut Connection<A>) -> Mode {
-    // SAFETY: an element of the map.
-    unsafe { (&raw const (*c).forward).read_volatile() }
 }
 
 /// Whether a connection's time is over at `now`.
@@ -95,14 +89,20 @@ pub fn is_bypass<A>(c: &Connection<A>) -> bool {
 
 /// The connection of a reply that `at` was found for: itself, or that of the alias.
 #[inline(always)]
-pub fn resolve<A: IpAddress>(at: u32, c: *mut Connection<A>) -> Option<(u32, *mut Connection<A>)> {
-    // SAFETY: an element of the map.
-    let (kind, control) = unsafe { ((*c).kind, (*c).control) };
+pub fn resolve<A: IpAddress>(at: u32, c: Entry<A>) -> Option<(u32, Entry<A>)> {
+    let (kind, control) = (c.kind, c.control);
     if kind != EntryKind::ALIAS {
         return Some((at, c));
     }
     let main = control.index();
     let connection = store::entry::<A>(main)?;
-    // SAFETY: as above.
-    if unsafe { (*connection).alias } == EntryRef::to(at) { Some((main, connection)) } else { None }
+    if connection.alias == EntryRef::to(at) { Some((main, connection)) } else { None }
+}
+
+/// The entry with this hash that `is_it`.
+#[inline(always)]
+pub fn look_up<A: IpAddress>(hash: Hash, is_it: impl Fn(&Connection<A>) -> bool) -> Option<Found<A>> {
+    let (at, connection) = table::find(&Table, hash, is_it)?;
+    // SAFETY: the table's connections are elements of a map.
+    Some((at, unsafe { Entry::new(connection) }))
 }

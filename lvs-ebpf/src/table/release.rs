@@ -2,6 +2,7 @@
 
 use crate::kernel::global::global_fn;
 use crate::table::binding;
+use crate::table::entry::Entry;
 use crate::table::find;
 use crate::table::store;
 use lvs_common::abi::IpAddress;
@@ -21,16 +22,16 @@ global_fn! {
 
 fn checked_release<A: IpAddress>(at: u32, c: *mut Connection<A>, epoch: u64) -> u32 {
     if !c.is_null() {
-        release(at, c, epoch);
+        // SAFETY: an element of the map.
+        release(at, unsafe { Entry::new(c) }, epoch);
     }
     0
 }
 
 #[inline(always)]
-fn release<A: IpAddress>(at: u32, c: *mut Connection<A>, epoch: u64) {
+fn release<A: IpAddress>(at: u32, c: Entry<A>, epoch: u64) {
     // From here on no packet that still holds the entry can move its count.
-    // SAFETY: an element of the map.
-    let (state, entry) = unsafe { (atomics::exchange32(&raw mut (*c).state, conn_flags::DEAD), &*c) };
+    let (state, entry) = (atomics::exchange32(c.state_word(), conn_flags::DEAD), c.get());
     let is_template = entry.kind == EntryKind::TEMPLATE;
     // While the destination is bound, its slot has the real server's address.
     if entry.local_id != 0 {
@@ -47,21 +48,20 @@ fn release<A: IpAddress>(at: u32, c: *mut Connection<A>, epoch: u64) {
         && let Some(template) = store::entry::<A>(control)
     {
         // SAFETY: an element of the map.
-        atomics::fetch_add32(unsafe { &raw mut (*template).controlled }, u32::MAX);
+        atomics::fetch_add32(template.controlled_word(), u32::MAX);
     }
 }
 
 /// Takes a connection out of the table and gives back everything it held. `at` is its entry; nothing happens if it is
 /// not (or no longer) `dead`.
 #[inline(always)]
-pub fn remove<A: IpAddress>(at: u32, c: *mut Connection<A>, epoch: u64, dead: impl Fn(&Connection<A>) -> bool) -> bool {
-    // SAFETY: an element of the map.
-    let h = find::hash_of(unsafe { &*c });
+pub fn remove<A: IpAddress>(at: u32, c: Entry<A>, epoch: u64, dead: impl Fn(&Connection<A>) -> bool) -> bool {
+    let h = find::hash_of(c.get());
     // All of it under the bucket's lock: behind it the entry may be another connection's.
     lvs_common::table::remove(&Table, at, h, |entry| {
         let gone = dead(entry);
         if gone {
-            release_entry::<A>(at, c, epoch);
+            release_entry::<A>(at, c.as_ptr(), epoch);
         }
         gone
     })

@@ -3,6 +3,7 @@
 use crate::packet::access::TcPacket;
 use crate::packet::control_block::Flag;
 use crate::packet::{access::Packet, control_block};
+use crate::table::entry::Entry;
 use crate::values::parsed::L3;
 use crate::{
     kernel::{atomics, params},
@@ -36,7 +37,7 @@ pub fn pop<A: IpAddress>() -> Option<PendingReset> {
 
 /// Whether connection `at`, which has expired at `now`, is kept until its ends are told.
 #[inline(always)]
-pub fn keep_for_reset<A: IpAddress>(at: u32, c: &mut Connection<A>, now: u64) -> bool {
+pub fn keep_for_reset<A: IpAddress>(at: u32, c: Entry<A>, now: u64) -> bool {
     let Some(settings) = SETTINGS.get_ptr_mut(0) else { return false };
     let old = c.state;
     // SAFETY: an element of the map.
@@ -51,9 +52,9 @@ pub fn keep_for_reset<A: IpAddress>(at: u32, c: &mut Connection<A>, now: u64) ->
     if !wanted || !push::<A>(&PendingReset { at, pad: 0, seen: now }) {
         return false;
     }
-    if atomics::compare_exchange32(&raw mut c.state, old, old | conn_flags::RESETTING).is_ok() {
-        c.last_seen = now;
-        c.timeout = PATIENCE.wrapping_mul(params::hz());
+    if atomics::compare_exchange32(c.state_word(), old, old | conn_flags::RESETTING).is_ok() {
+        c.touch(now);
+        c.set_timeout(PATIENCE.wrapping_mul(params::hz()));
     }
     // SAFETY: as above.
     atomics::fetch_or32(unsafe { &raw mut (*settings).resets }, bit::<A>());

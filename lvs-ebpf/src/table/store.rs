@@ -1,5 +1,6 @@
 //! The connection table of a family: where its buckets and entries are, and their locks.
 
+use crate::table::entry::Entry;
 use crate::{
     kernel::{
         atomics,
@@ -80,7 +81,7 @@ impl<A: IpAddress> Store<A> for Table {
     }
     #[inline(always)]
     fn connection(&self, index: u32) -> Option<*mut Connection<A>> {
-        entry::<A>(index)
+        connection::<A>(index)
     }
     #[inline(always)]
     fn lock(&self, bucket: *mut Bucket) -> bool {
@@ -142,7 +143,13 @@ pub fn bucket<A: IpAddress>(index: u32) -> Option<*mut Bucket> {
 
 /// Entry `index` of a family's table.
 #[inline(always)]
-pub fn entry<A: IpAddress>(index: u32) -> Option<*mut Connection<A>> {
+pub fn entry<A: IpAddress>(index: u32) -> Option<Entry<A>> {
+    // SAFETY: an element of the map.
+    connection(index).map(|connection| unsafe { Entry::new(connection) })
+}
+
+#[inline(always)]
+fn connection<A: IpAddress>(index: u32) -> Option<*mut Connection<A>> {
     // The casts are to the same type.
     if A::IS_V4 {
         CONNS4.get_ptr_mut(index).map(<*mut Connection<u32>>::cast)

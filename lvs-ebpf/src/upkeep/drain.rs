@@ -66,8 +66,7 @@ extern "C" fn end<A: Family>(way: u64, context: *mut c_void) -> i64 {
         return 0;
     }
     let Some(connection) = store::entry::<A>(at) else { return 1 };
-    // SAFETY: an element of the map.
-    let c = unsafe { &*connection };
+    let c = connection.get();
     let dest = e.dest;
     // An alias goes with its connection.
     if c.dest != dest || EntryKind::is_alias(c.kind) {
@@ -75,7 +74,7 @@ extern "C" fn end<A: Family>(way: u64, context: *mut c_void) -> i64 {
     }
     if c.kind == EntryKind::TEMPLATE {
         // SAFETY: as above. If another CPU changes it at the same time, the next run does it.
-        let state = unsafe { &raw mut (*connection).state };
+        let state = connection.state_word();
         let _ = atomics::compare_exchange32(state, c.state, c.state | conn_flags::INVALID);
     }
     if release::remove(at, connection, e.epoch, |c| c.dest == dest && c.controlled == 0) {

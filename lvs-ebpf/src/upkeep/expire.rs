@@ -150,17 +150,16 @@ extern "C" fn check<A: Family>(way: u64, context: *mut c_void) -> i64 {
         return 0;
     }
     let Some(connection) = store::entry::<A>(at) else { return 1 };
-    // SAFETY: an element of the map.
-    let c = unsafe { &mut *connection };
+    let c = connection;
     if EntryKind::is_alias(c.kind) {
-        alias::collect(at, c);
+        alias::collect(at, c.get());
         return 0;
     }
     let now = s.now;
-    if find::expired(c, now) {
+    if find::expired(&c, now) {
         if c.controlled != 0 {
-            c.timeout = CONTROL_EXTENSION.wrapping_mul(params::hz());
-            c.last_seen = now;
+            c.set_timeout(CONTROL_EXTENSION.wrapping_mul(params::hz()));
+            c.touch(now);
         } else if !reset_queue::keep_for_reset(at, c, now) {
             let gone = release::remove(at, connection, s.epoch, |c| find::expired(c, now) && c.controlled == 0);
             if gone || c.state & conn_flags::DEAD != 0 {

@@ -64,8 +64,7 @@ fn limits<A: IpAddress>(p: &Parsed<A>, mtu: u32, added: u32) -> Limits {
 #[inline(always)]
 pub fn request<A: Family>(packet: TcPacket) -> i32 {
     let Some(Matched { p, settings, at, connection }) = handover::load::<A>() else { return TcPacket::PASS };
-    // SAFETY: an element of the map.
-    let c = unsafe { &*connection };
+    let c = connection.get();
     let Some(dest) = DestRef::get(c.dest, settings.epoch) else { return TcPacket::PASS };
     let now = clock::jiffies();
     let has_option = client_option::concerns_request(packet, p, settings, connection);
@@ -76,8 +75,7 @@ pub fn request<A: Family>(packet: TcPacket) -> i32 {
     if !has_no_options(p) {
         return exits::drop(packet, Exit::DropUntranslatable);
     }
-    // SAFETY: an element of the map.
-    let (to, family, cache) = unsafe { (&(*dest.it).address, (*dest.it).family, &raw mut (*dest.it).hop) };
+    let (to, family, cache) = (dest.address(), dest.family(), dest.hop());
     let passage = Passage { cache, family, to, refusal: Some(Sender::VIP) };
     route::with(
         packet,
@@ -114,11 +112,10 @@ pub fn request<A: Family>(packet: TcPacket) -> i32 {
 pub fn reply<A: Family>(packet: TcPacket) -> i32 {
     let Some(Matched { p, settings, at, connection: entry }) = handover::load::<A>() else { return TcPacket::PASS };
     // SAFETY: an element of the map.
-    let Some((main, connection)) = alias::connection_of::<A, A::Other>(at, unsafe { &*entry }) else {
+    let Some((main, connection)) = alias::connection_of::<A, A::Other>(at, entry.get()) else {
         return TcPacket::PASS;
     };
-    // SAFETY: as above.
-    let (c, cache) = unsafe { (&*connection, &raw mut (*connection).reply_hop) };
+    let (c, cache) = (connection.get(), connection.reply_hop());
     let Some(dest) = DestRef::get(c.dest, settings.epoch) else { return TcPacket::PASS };
     if !has_no_options(p) {
         return exits::drop(packet, Exit::DropUntranslatable);

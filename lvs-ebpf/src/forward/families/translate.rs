@@ -80,6 +80,6 @@ pub fn write<B: IpAddress>(
 pub fn ends<A>(c: &Connection<A>, dest: &DestRef) -> Option<Ends<Address>> {
     let local = LOCALS.get(c.local_id)?;
     // SAFETY: an element of the map.
-    let real = unsafe { (*dest.it).address };
+    let real = *dest.address();
     Some(Ends { source: (local.address, c.local_port), destination: (real, c.real_port) })
 }

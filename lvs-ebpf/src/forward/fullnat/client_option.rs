@@ -1,6 +1,7 @@
 //! Whether a packet has to do with the options that carry the client's address to the real server (TOA, UOA), and what it changes
 //! in the connection's state of that. XDP leaves such packets to TC.
 
+use crate::table::entry::Entry;
 use crate::{
     forward::fullnat::{options, uoa},
     packet::access::Packet,
@@ -18,18 +19,16 @@ pub fn concerns_request<P: Packet, A: IpAddress>(
     packet: P,
     p: &Parsed<A>,
     settings: &Settings,
-    connection: *mut Connection<A>,
+    connection: Entry<A>,
 ) -> bool {
-    // SAFETY: an element of the map.
-    let c = unsafe { &*connection };
+    let c = connection.get();
     if is_settled(p, c) {
         return false;
     }
     let Some(segment) = options::segment(packet, p) else { return uoa::concerns(p, settings, c) };
     let now = asked(c.told, &segment);
     if now != c.told {
-        // SAFETY: as above.
-        unsafe { (&raw mut (*connection).told).write_volatile(now) };
+        connection.set_toa_state(now);
     }
     telling(now, settings.sysctls.toa, c.first, &segment) != Telling::Nothing
 }
@@ -46,21 +45,18 @@ pub fn concerns_reply<P: Packet, A: IpAddress>(
     packet: P,
     p: &Parsed<A>,
     settings: &Settings,
-    connection: *mut Connection<A>,
+    connection: Entry<A>,
 ) -> bool {
-    // SAFETY: an element of the map.
-    let c = unsafe { &*connection };
+    let c = connection.get();
     if is_settled(p, c) {
         return false;
     }
     let Some(segment) = options::segment(packet, p) else { return false };
     let (told, first) = answered(c.told, c.first, &segment);
     if (told, first) != (c.told, c.first) {
-        // SAFETY: as above. Segments on two CPUs at once are those of a connection that opens, or none that matters.
-        unsafe {
-            (&raw mut (*connection).first).write_volatile(first);
-            (&raw mut (*connection).told).write_volatile(told);
-        }
+        // Segments on two CPUs at once are those of a connection that opens, or none that matters.
+        connection.set_first_sequence(first);
+        connection.set_toa_state(told);
     }
     segment.flags & tcp_flags::SYN != 0 && settings.sysctls.toa != 0
 }

@@ -1,6 +1,7 @@
 //! The connection that was found for a packet, for the programs of FullNAT.
 
-use lvs_common::abi::{Connection, IpAddress, Settings};
+use crate::table::entry::Entry;
+use lvs_common::abi::{IpAddress, Settings};
 
 use crate::{config, kernel::cpu, maps::MATCHES, packet::handover, table, values::parsed::Parsed};
 
@@ -28,7 +29,7 @@ pub struct Matched<A: IpAddress> {
     /// The connection's entry.
     pub at: u32,
     /// The connection.
-    pub connection: *mut Connection<A>,
+    pub connection: Entry<A>,
 }
 
 /// What the program before this one stored.

@@ -38,8 +38,7 @@ pub fn claim<P: Packet, A: Family>(packet: P) -> i32 {
     .flatten() else {
         return P::PASS;
     };
-    // SAFETY: an element of the map.
-    let (real, family) = unsafe { (&(*dest.it).address, (*dest.it).family) };
+    let (real, family) = (dest.address(), dest.family());
     let is_crossed = family != A::FAMILY;
     if route::is_local(packet, family, real, clock::jiffies()) {
         if is_crossed {

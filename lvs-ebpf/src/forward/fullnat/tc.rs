@@ -34,8 +34,7 @@ use crate::{
 #[inline(always)]
 pub fn request<A: Family>(packet: TcPacket) -> i32 {
     let Some(Matched { p, settings, at, connection }) = handover::load::<A>() else { return TcPacket::PASS };
-    // SAFETY: an element of the map.
-    let c = unsafe { &*connection };
+    let c = connection.get();
     if c.is_crossed() {
         return jump::<A, _>(packet, Program::Families);
     }
@@ -46,8 +45,7 @@ pub fn request<A: Family>(packet: TcPacket) -> i32 {
     if is_first_time {
         account::account_request(packet, p, settings, at, connection, &dest, now);
     }
-    // SAFETY: an element of the map.
-    let (to, family, cache) = unsafe { (&(*dest.it).address, (*dest.it).family, &raw mut (*dest.it).hop) };
+    let (to, family, cache) = (dest.address(), dest.family(), dest.hop());
     let passage = Passage { cache, family, to, refusal: Some(Sender::VIP) };
     route::with(
         packet,
@@ -85,8 +83,7 @@ pub fn request<A: Family>(packet: TcPacket) -> i32 {
 #[inline(always)]
 pub fn reply<A: Family>(packet: TcPacket) -> i32 {
     let Some(Matched { p, settings, at, connection }) = handover::load::<A>() else { return TcPacket::PASS };
-    // SAFETY: an element of the map.
-    let c = unsafe { &*connection };
+    let c = connection.get();
     if c.kind == EntryKind::CROSSED {
         return jump::<A, _>(packet, Program::FamiliesReply);
     }
@@ -96,8 +93,7 @@ pub fn reply<A: Family>(packet: TcPacket) -> i32 {
     if is_syn && !control_block::has(packet, Flag::OptionsDone) {
         return jump::<A, _>(packet, Program::ClampMss);
     }
-    // SAFETY: as above.
-    let cache = unsafe { &raw mut (*connection).reply_hop };
+    let cache = connection.reply_hop();
     let to = c.client.widen();
     let passage = Passage { cache, family: A::FAMILY, to: &to, refusal: Some(Sender::toward(dest.id)) };
     route::with(

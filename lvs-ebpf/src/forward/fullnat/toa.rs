@@ -42,8 +42,7 @@ const LONGEST: usize = 60;
 pub fn add_client_option<A: Family>(packet: TcPacket) -> i32 {
     control_block::set(packet, Flag::OptionsDone);
     let Some(Matched { p, settings, connection, .. }) = handover::load::<A>() else { return TcPacket::PASS };
-    // SAFETY: an element of the map.
-    let c = unsafe { &*connection };
+    let c = connection.get();
     let Some(segment) = options::segment(packet, p) else { return uoa::add_client_option(packet, p, settings, c) };
     let wanted = telling(c.told, settings.sysctls.toa, c.first, &segment);
     // Not even behind the director's own: nobody is to wonder which of two counts.

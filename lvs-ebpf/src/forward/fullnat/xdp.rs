@@ -26,8 +26,7 @@ use crate::{
 #[inline(always)]
 pub fn request<A: Family>(packet: XdpPacket) -> i32 {
     let Some(Matched { p, settings, at, connection }) = handover::load::<A>() else { return XdpPacket::PASS };
-    // SAFETY: an element of the map.
-    let c = unsafe { &*connection };
+    let c = connection.get();
     if c.is_crossed() {
         return XdpPacket::PASS;
     }
@@ -37,8 +36,7 @@ pub fn request<A: Family>(packet: XdpPacket) -> i32 {
     if client_option::concerns_request(packet, p, settings, connection) || !nat::possible(packet, p, changes_ports) {
         return XdpPacket::PASS;
     }
-    // SAFETY: an element of the map.
-    let (to, family, cache) = unsafe { (&(*dest.it).address, (*dest.it).family, &raw mut (*dest.it).hop) };
+    let (to, family, cache) = (dest.address(), dest.family(), dest.hop());
     let passage = Passage { cache, family, to, refusal: None };
     let Some(hop) = gate::pass_fast(packet, p, &passage, 0, now) else { return XdpPacket::PASS };
     account::account_request(packet, p, settings, at, connection, &dest, now);
@@ -52,8 +50,7 @@ pub fn request<A: Family>(packet: XdpPacket) -> i32 {
 #[inline(always)]
 pub fn reply<A: Family>(packet: XdpPacket) -> i32 {
     let Some(Matched { p, settings, at, connection }) = handover::load::<A>() else { return XdpPacket::PASS };
-    // SAFETY: an element of the map.
-    let c = unsafe { &*connection };
+    let c = connection.get();
     if c.kind == EntryKind::CROSSED {
         return XdpPacket::PASS;
     }
@@ -64,8 +61,7 @@ pub fn reply<A: Family>(packet: XdpPacket) -> i32 {
     if client_option::concerns_reply(packet, p, settings, connection) || !nat::possible(packet, p, changes_ports) {
         return XdpPacket::PASS;
     }
-    // SAFETY: as above.
-    let cache = unsafe { &raw mut (*connection).reply_hop };
+    let cache = connection.reply_hop();
     let passage = Passage { cache, family: A::FAMILY, to: &c.client.widen(), refusal: None };
     let Some(hop) = gate::pass_fast(packet, p, &passage, 0, now) else { return XdpPacket::PASS };
     account::account_reply(p, settings, at, connection, &dest, now);

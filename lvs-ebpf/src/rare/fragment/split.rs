@@ -163,8 +163,7 @@ pub fn run(packet: TcPacket) -> i32 {
 fn fragment(packet: TcPacket, whole: &Whole, most: u32, dest: Option<DestRef>, route: &mut Route) -> i32 {
     let now = clock::jiffies();
     let found = match dest {
-        // SAFETY: an element of the map.
-        Some(dest) => unsafe { route::route(packet, (*dest.it).family, &(*dest.it).address, now, route) },
+        Some(dest) => route::route(packet, dest.family(), dest.address(), now, route),
         None => route::route(packet, if whole.v6 { AF_INET6 } else { AF_INET }, &whole.to, now, route),
     };
     if !found || route.local {

@@ -56,8 +56,7 @@ pub fn run<A: Family>(packet: TcPacket) -> i32 {
     let (Some(report), Some(settings)) = (read::read::<A>(packet), config::settings()) else { return TcPacket::DROP };
     let Some(at) = handover::entry() else { return TcPacket::DROP };
     let Some(entry) = store::entry::<A>(at) else { return TcPacket::DROP };
-    // SAFETY: an element of the map.
-    let c = unsafe { &*entry };
+    let c = entry.get();
     let p = &report.outer;
     if !read::is_intact(packet, report) {
         return exits::drop(packet, Exit::DropMalformed);
@@ -79,8 +78,7 @@ pub fn run<A: Family>(packet: TcPacket) -> i32 {
         };
     }
     let Some(dest) = DestRef::get(c.dest, settings.epoch) else { return exits::drop(packet, Exit::DropNoDestination) };
-    // SAFETY: an element of the map.
-    let (to, family) = unsafe { (&(*dest.it).address, (*dest.it).family) };
+    let (to, family) = (dest.address(), dest.family());
     let own = packet.device() == 0;
     if p.ttl <= 1 && !own {
         return exits::drop(packet, Exit::DropTtl);
@@ -113,7 +111,7 @@ pub fn to_client<A: Family>(packet: TcPacket) -> i32 {
     let Some(at) = handover::entry() else { return TcPacket::DROP };
     let Some(connection) = store::entry::<A>(at) else { return TcPacket::DROP };
     // SAFETY: an element of the map.
-    translate::to_client(packet, report, settings, unsafe { &*connection }, clock::jiffies())
+    translate::to_client(packet, report, settings, connection.get(), clock::jiffies())
 }
 
 /// The error as the other family has it.

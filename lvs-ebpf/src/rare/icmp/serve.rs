@@ -29,8 +29,7 @@ pub fn run<A: Family>(packet: TcPacket) -> i32 {
     }
     let now = clock::jiffies();
     if virt && let Some((at, connection)) = find::of_client(&report.about) {
-        // SAFETY: an element of the map.
-        let c = unsafe { &*connection };
+        let c = connection.get();
         if !find::expired(c, now) {
             if c.is_crossed() {
                 return families::go_on::<A>(packet, at);
@@ -39,8 +38,7 @@ pub fn run<A: Family>(packet: TcPacket) -> i32 {
         }
     }
     if reply && let Some((at, connection)) = find::of_server(&report.about) {
-        // SAFETY: an element of the map.
-        let c = unsafe { &*connection };
+        let c = connection.get();
         if c.kind == EntryKind::CROSSED {
             return families::go_on::<A>(packet, at);
         }

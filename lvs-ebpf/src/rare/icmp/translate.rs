@@ -48,11 +48,9 @@ pub fn to_server<A: Family>(
         return exits::drop(packet, Exit::DropMalformed);
     }
     let Some(dest) = DestRef::get(c.dest, settings.epoch) else { return exits::drop(packet, Exit::DropNoDestination) };
-    // SAFETY: an element of the map.
-    let (to, family, cache) = unsafe { (&(*dest.it).address, (*dest.it).family, &raw mut (*dest.it).hop) };
+    let (to, family, cache) = (dest.address(), dest.family(), dest.hop());
     let p = &report.outer;
-    // SAFETY: an element of the map.
-    let source = unsafe { &(*dest.it).source };
+    let source = dest.source();
     let outer = || Outer::new(dest.config(), family, source, to, p.df && settings.sysctls.pmtu_disc != 0);
     let is_tunnel = mode == Mode::TUNNEL;
     let overhead = if is_tunnel { outer().overhead() } else { 0 };

@@ -30,11 +30,10 @@ pub fn run<A: Family>(packet: TcPacket) -> i32 {
     };
     let Ok(p) = A::quoted(packet, at) else { return exits::pass(packet, Exit::NotOurs) };
     let Some((_, connection)) = find::of_client(&p) else { return unknown::run(packet, report, settings) };
-    // SAFETY: an element of the map.
-    let (mode, id) = unsafe { ((*connection).forward, (*connection).dest) };
+    let (mode, id) = (connection.forward, connection.dest);
     let Some(dest) = DestRef::get(id, settings.epoch) else { return exits::pass(packet, Exit::NotOurs) };
     // SAFETY: an element of the map.
-    if mode != Mode::TUNNEL || unsafe { (*dest.it).address } != report.about.source.widen() {
+    if mode != Mode::TUNNEL || *dest.address() != report.about.source.widen() {
         return exits::pass(packet, Exit::NotOurs);
     }
     if !read::is_intact(packet, report) {
