@@ -4,7 +4,8 @@
 //! it is the table's free part that counts, in pages of 4 KiB as IPVS's `amemthresh` does.
 
 use crate::abi::sysctls::mode;
-use crate::state::{SCTP, TCP, sctp, tcp};
+use crate::state::{sctp, tcp};
+use crate::wire::protocol::{SCTP, TCP};
 
 /// Bytes of a page.
 const PAGE: u64 = 4096;

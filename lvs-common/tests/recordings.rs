@@ -8,7 +8,8 @@ use director::{Service, address};
 use lvs_common::{
     byte_order::Be16,
     sched::PickKey,
-    state::{Direction, TCP, UDP, tcp},
+    state::{Direction, tcp},
+    wire::protocol::{TCP, UDP},
 };
 
 #[derive(serde::Deserialize)]

@@ -3,7 +3,8 @@
 
 use lvs_common::{
     abi::{Timeouts, conn_flags},
-    state::{self, Direction, SCTP, TCP, tcp},
+    state::{self, Direction, tcp},
+    wire::protocol::{SCTP, TCP},
 };
 
 #[derive(serde::Deserialize)]

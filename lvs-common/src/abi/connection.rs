@@ -134,11 +134,77 @@ pub struct Connection<A> {
     pub pad2: u32,
 }
 
+/// What an entry of the table begins as: everything that its makers decide. The rest of a [`Connection`] begins as none.
+#[derive(Clone, Copy, Debug)]
+#[allow(missing_docs, reason = "the fields are the connection's")]
+pub struct Draft<A> {
+    pub client: A,
+    pub virt: A,
+    pub client_port: Be16,
+    pub virt_port: Be16,
+    pub protocol: u8,
+    pub kind: EntryKind,
+    pub forward: Mode,
+    pub last_seen: u64,
+    pub dest: DestId,
+    pub state: u32,
+    pub timeout: u32,
+    pub control: EntryRef,
+    pub fwmark: u32,
+    pub real: A,
+    pub real_port: Be16,
+    pub engine: u64,
+}
+
 impl<A: IpAddress> Connection<A> {
+    /// Makes `place` the entry of a draft, without packets, a next hop, a local address or an alias.
+    ///
+    /// Every field is named: one that is added to the structure does not compile until it is decided here what it begins as.
+    /// They are written one by one, and zeroes as words: see "memset and memcpy" in docs/develop/verifier.md.
+    ///
+    /// # Safety
+    /// `place` is a connection that nobody else reads or writes.
+    #[inline(always)]
+    pub unsafe fn begin(place: *mut Self, d: Draft<A>) {
+        macro_rules! fields {
+            (copied: $($copied:ident)+; zero: $($zero:ident)+) => {
+                // A pattern without `..`: it takes every field.
+                let _ = |Connection { $($copied: _,)+ $($zero: _),+ }: &Self| {};
+                // SAFETY: the caller's.
+                unsafe {
+                    $((*place).$copied = d.$copied;)+
+                    $(zero(&raw mut (*place).$zero);)+
+                }
+            };
+        }
+        fields! {
+            copied: client virt client_port virt_port protocol kind forward last_seen dest state timeout control fwmark real
+                real_port engine;
+            zero: told in_packets controlled local local_port reply_hop alias local_id first pad2
+        }
+    }
+
     /// Whether FullNAT leads to a real server of the other family: the entry has neither its address nor the local one.
     #[inline(always)]
     pub fn is_crossed(&self) -> bool {
         self.local_id != 0 && self.local == A::default()
+    }
+}
+
+/// Writes zeroes over a field of integers, the widest possible at a time.
+///
+/// # Safety
+/// The field is valid for writes, and all its bytes 0 are a value of it.
+#[inline(always)]
+unsafe fn zero<F>(field: *mut F) {
+    // SAFETY: within the field; a field of integers that is as long as a number is also aligned as one.
+    unsafe {
+        match (size_of::<F>(), align_of::<F>()) {
+            (1, _) => field.cast::<u8>().write_volatile(0),
+            (2, 2) => field.cast::<u16>().write_volatile(0),
+            (size, 4..) => (0..size / 4).for_each(|word| field.cast::<u32>().add(word).write_volatile(0)),
+            (size, _) => (0..size).for_each(|byte| field.cast::<u8>().add(byte).write_volatile(0)),
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Counters and rates: `COUNTERS` (per destination and CPU), `DEST_RATES`, `SERVICE_RATES`, `REASONS`.
+//! Counters and rates: `COUNTERS` (per destination and CPU), `DEST_RATES`, `SERVICE_RATES`.
 
 /// What IPVS counts. `COUNTERS` holds one for each CPU and destination at `cpu * destinations + id`: a CPU writes only
 /// its own, so no atomics are needed; services and the total are sums.

@@ -9,15 +9,11 @@ pub mod udp;
 
 use crate::{
     abi::{Timeouts, conn_flags},
-    wire::tcp_flags,
+    wire::{
+        protocol::{SCTP, TCP, UDP},
+        tcp_flags,
+    },
 };
-
-/// IP protocol number of TCP.
-pub const TCP: u8 = 6;
-/// IP protocol number of UDP.
-pub const UDP: u8 = 17;
-/// IP protocol number of SCTP.
-pub const SCTP: u8 = 132;
 
 /// Where a packet stands to its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

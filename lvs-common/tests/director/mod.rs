@@ -18,7 +18,8 @@ use lvs_common::{
         locality::{Entry, Locality, is_fresh},
         overload, roster,
     },
-    state::{self, Direction, TCP, UDP, tcp},
+    state::{self, Direction, tcp},
+    wire::protocol::{TCP, UDP},
 };
 
 pub fn address(ip: IpAddr) -> Address {

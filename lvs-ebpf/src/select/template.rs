@@ -5,7 +5,7 @@ use crate::table::store;
 use lvs_common::abi::IpAddress;
 use lvs_common::byte_order::Be16;
 use lvs_common::{
-    abi::{Connection, DestId, EntryKind, EntryRef, Settings, conn_flags},
+    abi::{Connection, DestId, Draft, EntryKind, EntryRef, Settings, conn_flags},
     persist::{self, TemplateKey},
     table::{self, Hash, InsertError},
 };
@@ -99,29 +99,26 @@ pub fn make<A: IpAddress>(
     let (address, family, port) = (*dest.address(), dest.family(), dest.port());
     let timeout = service.config().persist_timeout.wrapping_mul(params::hz());
     let draft = draft::place::<A>()?;
+    let begin = Draft {
+        client: key.client,
+        virt: A::narrow(key.virt.virt),
+        client_port: Be16::ZERO,
+        virt_port: key.virt.virt_port,
+        protocol: key.virt.protocol,
+        kind: EntryKind::TEMPLATE,
+        forward: dest.config().forward,
+        last_seen: now,
+        dest: dest.id,
+        state: 0,
+        timeout,
+        control: EntryRef::NONE,
+        fwmark: service.fwmark(),
+        real: if family == A::FAMILY { A::narrow(address) } else { A::default() },
+        real_port: if key.own_port { port } else { Be16::ZERO },
+        engine,
+    };
     // SAFETY: this CPU's own draft.
-    unsafe {
-        (*draft).client = key.client;
-        (*draft).virt = A::narrow(key.virt.virt);
-        (*draft).client_port = Be16::ZERO;
-        (*draft).virt_port = key.virt.virt_port;
-        (*draft).protocol = key.virt.protocol;
-        (*draft).kind = EntryKind::TEMPLATE;
-        (*draft).forward = dest.config().forward;
-        (*draft).last_seen = now;
-        (*draft).dest = dest.id;
-        (*draft).state = 0;
-        (*draft).timeout = timeout;
-        (*draft).in_packets = 0;
-        (*draft).control = EntryRef::NONE;
-        (*draft).controlled = 0;
-        (*draft).fwmark = service.fwmark();
-        (*draft).real = if family == A::FAMILY { A::narrow(address) } else { A::default() };
-        (*draft).real_port = if key.own_port { port } else { Be16::ZERO };
-        (*draft).engine = engine;
-        (*draft).alias = EntryRef::NONE;
-        (*draft).local_id = 0;
-    }
+    unsafe { Connection::begin(draft, begin) };
     let due = now.wrapping_add(timeout as u64);
     // SAFETY: an entry of the table that nobody else can find yet.
     let fill = |c: *mut Connection<A>| unsafe { copy(draft, c) };

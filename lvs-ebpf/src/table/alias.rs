@@ -11,9 +11,10 @@ use lvs_common::abi::DestId;
 use lvs_common::abi::EntryRef;
 use lvs_common::abi::IpAddress;
 use lvs_common::abi::Mode;
+use lvs_common::byte_order::Be16;
 use lvs_common::exit::Exit;
 use lvs_common::{
-    abi::{Connection, EntryKind, WAYS, conn_flags},
+    abi::{Connection, Draft, EntryKind, WAYS, conn_flags},
     table::{self, Hash},
 };
 
@@ -86,20 +87,44 @@ pub fn collect<A: IpAddress>(at: u32, alias: &Connection<A>) {
 /// Jiffies of an alias: it goes with its connection, and not by itself.
 pub const FOREVER: u32 = u32::MAX;
 
+/// The alias of connection `main`: the local end stands for the client, the real server's end for the virtual side.
+#[inline(always)]
+fn alias<A: IpAddress>(
+    kind: EntryKind,
+    (local, real): ((A, Be16), (A, Be16)),
+    protocol: u8,
+    last_seen: u64,
+    main: u32,
+) -> Draft<A> {
+    Draft {
+        client: local.0,
+        virt: real.0,
+        client_port: local.1,
+        virt_port: real.1,
+        protocol,
+        kind,
+        forward: Mode::FULLNAT,
+        last_seen,
+        dest: DestId::NONE,
+        state: 0,
+        timeout: FOREVER,
+        control: EntryRef::to(main),
+        fwmark: 0,
+        real: real.0,
+        real_port: real.1,
+        engine: 0,
+    }
+}
+
 /// Puts the alias of connection `at` into the table; the draft is written over. A function of its own: its room on the
 /// stack is a call's.
 #[inline(never)]
 pub fn add<A: IpAddress>(draft: *mut Connection<A>, at: u32) -> Result<(), Exit> {
     // SAFETY: this CPU's own draft.
     unsafe {
-        (*draft).client = (*draft).local;
-        (*draft).client_port = (*draft).local_port;
-        (*draft).virt = (*draft).real;
-        (*draft).virt_port = (*draft).real_port;
-        (*draft).kind = EntryKind::ALIAS;
-        (*draft).timeout = FOREVER;
-        (*draft).control = EntryRef::to(at);
-        (*draft).dest = DestId::NONE;
+        let ends = (((*draft).local, (*draft).local_port), ((*draft).real, (*draft).real_port));
+        let alias = alias(EntryKind::ALIAS, ends, (*draft).protocol, (*draft).last_seen, at);
+        Connection::begin(draft, alias);
     }
     put::<A, A>(draft, at)
 }
@@ -150,27 +175,9 @@ pub fn add_between<A: IpAddress, B: IpAddress>(
     let (Some(local), Some(other)) = (LOCALS.get(d.local_id), draft::place::<B>()) else {
         return Err(Exit::DropInternal);
     };
+    let ends = ((B::narrow(local.address), d.local_port), (B::narrow(*real), d.real_port));
     // SAFETY: this CPU's own draft of the other family, which no packet at hand needs.
-    unsafe {
-        (*other).client = B::narrow(local.address);
-        (*other).virt = B::narrow(*real);
-        (*other).client_port = d.local_port;
-        (*other).virt_port = d.real_port;
-        (*other).protocol = d.protocol;
-        (*other).kind = EntryKind::CROSSED;
-        (*other).forward = Mode::FULLNAT;
-        (*other).last_seen = d.last_seen;
-        (*other).dest = DestId::NONE;
-        (*other).state = 0;
-        (*other).timeout = FOREVER;
-        (*other).in_packets = 0;
-        (*other).control = EntryRef::to(at);
-        (*other).controlled = 0;
-        (*other).fwmark = 0;
-        (*other).engine = 0;
-        (*other).alias = EntryRef::NONE;
-        (*other).local_id = 0;
-    }
+    unsafe { Connection::begin(other, alias(EntryKind::CROSSED, ends, d.protocol, d.last_seen, at)) };
     put::<A, B>(other, at)
 }
 

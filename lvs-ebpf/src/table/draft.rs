@@ -10,7 +10,7 @@ use crate::{
 use lvs_common::abi::DestId;
 use lvs_common::abi::EntryRef;
 use lvs_common::{
-    abi::{Connection, EntryKind, IpAddress, Mode, conn_flags},
+    abi::{Connection, Draft, EntryKind, IpAddress, Mode, conn_flags},
     exit::Exit,
     persist,
     table::{self, InsertError},
@@ -54,31 +54,26 @@ pub fn write<A: IpAddress>(
         }
         None => (DestId::NONE, Mode::BYPASS, p.destination, p.destination_port),
     };
+    let begin = Draft {
+        client: p.source,
+        virt: p.destination,
+        client_port: p.source_port,
+        virt_port: p.destination_port,
+        protocol: p.protocol,
+        kind: EntryKind::CONNECTION,
+        forward: mode,
+        last_seen: now,
+        dest: id,
+        state: conn_flags::INACTIVE | if is_translated(mode) { 0 } else { conn_flags::NO_OUTPUT },
+        timeout: INITIAL_TIMEOUT.wrapping_mul(params::hz()),
+        control: template,
+        fwmark: service.fwmark(),
+        real,
+        real_port: persist::real_port(service.config(), service.port(), service.fwmark(), p.destination_port, port),
+        engine: 0,
+    };
     // SAFETY: this CPU's own draft.
-    unsafe {
-        (*draft).client = p.source;
-        (*draft).virt = p.destination;
-        (*draft).client_port = p.source_port;
-        (*draft).virt_port = p.destination_port;
-        (*draft).protocol = p.protocol;
-        (*draft).kind = EntryKind::CONNECTION;
-        (*draft).forward = mode;
-        (*draft).last_seen = now;
-        (*draft).dest = id;
-        (*draft).state = conn_flags::INACTIVE | if is_translated(mode) { 0 } else { conn_flags::NO_OUTPUT };
-        (*draft).timeout = INITIAL_TIMEOUT.wrapping_mul(params::hz());
-        (*draft).in_packets = 0;
-        (*draft).control = template;
-        (*draft).controlled = 0;
-        (*draft).fwmark = service.fwmark();
-        (*draft).real = real;
-        (*draft).real_port =
-            persist::real_port(service.config(), service.port(), service.fwmark(), p.destination_port, port);
-        (*draft).reply_hop.checked = 0;
-        (*draft).engine = 0;
-        (*draft).alias = EntryRef::NONE;
-        (*draft).local_id = 0;
-    }
+    unsafe { Connection::begin(draft, begin) }
 }
 
 /// Copies a connection, as words: LLVM's BPF back end cannot expand a copy whose alignment exceeds eight.
