@@ -3,55 +3,19 @@
 //! A transition table has one row for each direction and event. A row is one word with four bits for each old state,
 //! which keeps the tables of a protocol within four cache lines and a transition at one load and one shift.
 
+pub mod direction;
+mod rows;
 pub mod sctp;
 pub mod tcp;
 pub mod udp;
 
+pub use crate::wire::protocol::{SCTP, TCP, UDP};
+pub use direction::Direction;
+
 use crate::{
     abi::{Timeouts, conn_flags},
-    wire::{
-        protocol::{SCTP, TCP, UDP},
-        tcp_flags,
-    },
+    wire::tcp_flags,
 };
-
-/// Where a packet stands to its connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Direction {
-    /// From the client, when replies pass the director too.
-    Input = 0,
-    /// From the real server.
-    Output = 1,
-    /// From the client, while no reply has been seen to pass (direct routing, tunnels).
-    InputOnly = 2,
-}
-
-impl Direction {
-    /// The direction of a client's packet of a connection with state word `state` (flags included).
-    #[inline(always)]
-    pub const fn from_client(state: u32) -> Self {
-        if state & conn_flags::NO_OUTPUT != 0 { Direction::InputOnly } else { Direction::Input }
-    }
-}
-
-/// A row of a transition table: the new state of old state `n` in bits `4n..4n+4`.
-type Row = u64;
-
-/// The row in which every state stays as it is.
-const STAY: Row = 0xfedc_ba98_7654_3210;
-
-/// `row` with `old` leading to `new`.
-const fn with(row: Row, old: u8, new: u8) -> Row {
-    let shift = (old & 15) as u32 * 4;
-    (row & !(15 << shift)) | ((new as u64 & 15) << shift)
-}
-
-/// What `row` makes of `state`.
-#[inline(always)]
-const fn apply(row: Row, state: u8) -> u8 {
-    (row >> ((state & 15) as u32 * 4)) as u8 & 15
-}
 
 /// The state after a packet. `event` is [`tcp::event`]'s or [`sctp::event`]'s and unused for other protocols, `state`
 /// the old state's number; `secure` chooses the stricter TCP table (`secure_tcp`).

@@ -1,6 +1,7 @@
 //! SCTP states and transitions.
 
-use super::{Direction, Row, STAY, apply, with};
+use super::direction::Direction;
+use super::rows::{Row, STAY, apply, with};
 use crate::verifier::row_index;
 
 /// No state yet.

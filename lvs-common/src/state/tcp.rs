@@ -1,6 +1,7 @@
 //! TCP states and transitions, for both directions and for connections whose replies do not pass the director.
 
-use super::{Direction, Row, apply, with};
+use super::direction::Direction;
+use super::rows::{Row, apply, with};
 use crate::verifier::row_index;
 
 /// No state yet.

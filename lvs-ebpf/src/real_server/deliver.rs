@@ -9,9 +9,8 @@ use aya_ebpf::programs::TcContext;
 use lvs_common::abi::AF_INET;
 use lvs_common::wire::ethertype;
 
-use crate::ETHERNET;
 use crate::inner::Inner;
-use crate::outer::Outer;
+use crate::outer::{ETHERNET, Outer};
 
 /// `None` while the packet is still whole.
 #[inline(always)]

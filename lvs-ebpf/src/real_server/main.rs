@@ -26,9 +26,6 @@ use outer::Outer;
 #[btf_map]
 static VIPS: HashMap<[u32; 5], u32, 4096> = HashMap::new();
 
-/// Length of the Ethernet header, all that stands before the outer IP header.
-const ETHERNET: usize = 14;
-
 /// Decapsulates; whatever becomes of a packet, filters behind this one still see it.
 #[classifier]
 fn real_server(ctx: TcContext) -> i32 {

@@ -8,7 +8,8 @@ use lvs_common::abi::{AF_INET, AF_INET6};
 use lvs_common::byte_order::Be16;
 use lvs_common::wire::ethertype;
 
-use crate::ETHERNET;
+/// Length of the Ethernet header, all that stands before the outer IP header.
+pub const ETHERNET: usize = 14;
 
 /// What matters of the outer header.
 pub struct Outer {
