@@ -3,13 +3,15 @@
 use anyhow::Result;
 
 use crate::process::{announce, host_cargo, run as run_program};
-use crate::setup;
+use crate::{reference, setup};
 
 /// `cargo xtask lint`.
 pub fn run() -> Result<()> {
     let toolchain = setup::prepare_build()?;
     announce("formatting");
     run_program(host_cargo().args(["fmt", "--all", "--check"]))?;
+    announce("chapters made from the code");
+    reference::check()?;
     announce("clippy");
     // Without `--workspace`, the default members: every crate but the eBPF one.
     run_program(host_cargo().args(["clippy", "--all-targets", "--", "-D", "warnings"]))?;
