@@ -7,6 +7,7 @@
 
 use crate::abi::IpAddress;
 use crate::abi::sysctls::MAX_RATE;
+use crate::byte_order::Be16;
 use crate::hash::{SipKey, siphash24};
 use crate::wire::tcp_flags;
 
@@ -35,15 +36,15 @@ const _: () = assert!(MAX_RATE == (1 << COUNT_BITS) - 1);
 pub struct Flow<A> {
     pub source: A,
     pub destination: A,
-    pub source_port: u16,
-    pub destination_port: u16,
+    pub source_port: Be16,
+    pub destination_port: Be16,
 }
 
 impl<A: IpAddress> Flow<A> {
     /// The hash that the numbers of a period are made of.
     #[inline(always)]
     fn cookie(&self, period: u64, key: SipKey) -> u32 {
-        let ports = self.source_port as u64 | (self.destination_port as u64) << 16 | period << 32;
+        let ports = self.source_port.word() as u64 | (self.destination_port.word() as u64) << 16 | period << 32;
         let (s, d) = (self.source.widen().0, self.destination.widen().0);
         let pair = |low: u32, high: u32| low as u64 | (high as u64) << 32;
         if A::HEADER == 20 {
@@ -132,8 +133,8 @@ mod tests {
         any::<(u32, u32, u16, u16)>().prop_map(|(source, destination, source_port, destination_port)| Flow {
             source,
             destination,
-            source_port,
-            destination_port,
+            source_port: Be16::from_word(source_port),
+            destination_port: Be16::from_word(destination_port),
         })
     }
 
@@ -141,8 +142,8 @@ mod tests {
         any::<([u32; 4], [u32; 4], u16, u16)>().prop_map(|(source, destination, source_port, destination_port)| Flow {
             source,
             destination,
-            source_port,
-            destination_port,
+            source_port: Be16::from_word(source_port),
+            destination_port: Be16::from_word(destination_port),
         })
     }
 

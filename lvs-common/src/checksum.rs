@@ -3,6 +3,8 @@
 //! Sums are kept as a plain `u32`/`u64` accumulation of 16-bit words in the order they stand in memory: one's complement
 //! addition does not care for byte order as long as every word is read the same way.
 
+use crate::byte_order::Word;
+
 /// Folds an accumulated sum to 16 bits.
 #[inline(always)]
 pub const fn fold(sum: u64) -> u16 {
@@ -12,10 +14,10 @@ pub const fn fold(sum: u64) -> u16 {
     ((sum & 0xffff) + (sum >> 16)) as u16
 }
 
-/// What replacing the word `old` by `new` adds to a sum: words of any width up to 32 bits, as they stand in memory.
+/// What replacing the word `old` by `new` adds to a sum: words of any width up to 32 bits.
 #[inline(always)]
-pub const fn difference(old: u32, new: u32) -> u64 {
-    (!old) as u64 + new as u64
+pub fn difference<W: Word>(old: W, new: W) -> u64 {
+    (!old.memory()) as u64 + new.memory() as u64
 }
 
 /// A sum of words that begin at an odd place of what a checksum is over: their bytes are the others' halves.

@@ -1,7 +1,10 @@
 //! Packets of one family made packets of the other (RFC 7915), for FullNAT between a client and a real server of different
 //! families. Only what has neither options nor extension headers is translated.
 
-use crate::wire::{Ipv4, Ipv6, fragment, icmp};
+use crate::{
+    byte_order::{Be16, Be32},
+    wire::{Ipv4, Ipv6, fragment, icmp},
+};
 
 /// Bytes that an IPv6 header is longer than one of IPv4.
 pub const GROWTH: u32 = 20;
@@ -48,13 +51,13 @@ pub const fn may_be_cut(v4: bool, length: u32, df: bool) -> bool {
 
 /// The IPv4 header for a payload; `id` is a number to tell fragments by.
 #[inline(always)]
-pub const fn header4(outline: &Outline, source: u32, destination: u32, id: u16) -> Ipv4 {
+pub const fn header4(outline: &Outline, source: u32, destination: u32, id: Be16) -> Ipv4 {
     let length = outline.payload + 20;
-    let (id, field) = if length > FRAGMENTED { (0, fragment::DF) } else { (id, 0) };
+    let (id, field) = if length > FRAGMENTED { (Be16::ZERO, fragment::DF) } else { (id, Be16::ZERO) };
     Ipv4 {
         version_ihl: 0x45,
         tos: outline.tos,
-        length: (length as u16).to_be(),
+        length: Be16::new(length as u16),
         id,
         fragment: field,
         ttl: outline.ttl,
@@ -70,8 +73,8 @@ pub const fn header4(outline: &Outline, source: u32, destination: u32, id: u16) 
 #[inline(always)]
 pub const fn header6(outline: &Outline, source: [u32; 4], destination: [u32; 4]) -> Ipv6 {
     Ipv6 {
-        version: (6 << 28 | (outline.tos as u32) << 20).to_be(),
-        payload_length: (outline.payload as u16).to_be(),
+        version: Be32::new(6 << 28 | (outline.tos as u32) << 20),
+        payload_length: Be16::new(outline.payload as u16),
         next_header: outline.protocol,
         hop_limit: outline.ttl,
         source,
@@ -168,13 +171,13 @@ mod tests {
     #[test]
     fn headers_are_translated() {
         let outline = Outline { tos: 0xb8, ttl: 7, protocol: 6, payload: 1240 };
-        let h = header4(&outline, 1, 2, 3);
-        assert_eq!(({ h.length }, { h.fragment }, { h.id }), (1260u16.to_be(), 0, 3));
-        let h = header4(&Outline { payload: 1241, ..outline }, 1, 2, 3);
-        assert_eq!(({ h.fragment }, { h.id }), (fragment::DF, 0));
+        let h = header4(&outline, 1, 2, Be16::new(3));
+        assert_eq!(({ h.length }, { h.fragment }, { h.id }), (Be16::new(1260), Be16::ZERO, Be16::new(3)));
+        let h = header4(&Outline { payload: 1241, ..outline }, 1, 2, Be16::new(3));
+        assert_eq!(({ h.fragment }, { h.id }), (fragment::DF, Be16::ZERO));
         let h = header6(&outline, [1; 4], [2; 4]);
-        assert_eq!({ h.version }.to_ne_bytes(), [0x6b, 0x80, 0, 0]);
-        assert_eq!((u16::from_be(h.payload_length), h.next_header, h.hop_limit), (1240, 6, 7));
+        assert_eq!({ h.version }.word().to_ne_bytes(), [0x6b, 0x80, 0, 0]);
+        assert_eq!(({ h.payload_length }.get(), h.next_header, h.hop_limit), (1240, 6, 7));
     }
 
     fn e(kind: u8, code: u8, rest: u32) -> Error {
@@ -222,7 +225,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_header_has_its_checksum(tos: u8, ttl: u8, protocol: u8, payload in 0u32..65516, source: u32, destination: u32, id: u16) {
-            let h = header4(&Outline { tos, ttl, protocol, payload }, source, destination, id);
+            let h = header4(&Outline { tos, ttl, protocol, payload }, source, destination, Be16::from_word(id));
             // SAFETY: plain integers without padding.
             let bytes: [u8; 20] = unsafe { core::mem::transmute(h) };
             prop_assert_eq!(checksum::fold(checksum::sum(&bytes)), 0xffff);

@@ -50,6 +50,7 @@ exits! {
     DropMalformed "drop-malformed" "dropped: headers that contradict themselves",
     DropUntranslatable "drop-untranslatable" "dropped: IP options, extension headers or an ICMP error that the other family has not",
     DropInternal "drop-internal" "dropped: a helper of the kernel failed",
+    DropTailCall "drop-tail-call" "dropped: the kernel refused the tail call to the next program",
 }
 
 impl Exit {
@@ -62,7 +63,8 @@ impl Exit {
             | Exit::DropNoPort
             | Exit::DropBusy
             | Exit::DropNoRoute
-            | Exit::DropInternal => 1,
+            | Exit::DropInternal
+            | Exit::DropTailCall => 1,
             Exit::DropNoDestination
             | Exit::DropNoServer
             | Exit::DropDefence

@@ -1,8 +1,9 @@
 //! The map ABI of the LVS data plane and the pure logic that the eBPF object and `lvsadm` share.
 //!
 //! Everything here is `no_std`, free of panics on any input, and compiled unchanged into the eBPF object. Addresses and ports
-//! are kept in network byte order exactly as they stand in a packet, unless the field's docstring says otherwise; all other
-//! numbers are in host byte order.
+//! are kept in network byte order, exactly as they stand in a packet: ports and header fields as [`Be16`](byte_order::Be16) and
+//! [`Be32`](byte_order::Be32), an IPv4 address as a `u32` and an IPv6 address as `[u32; 4]`, the words of its bytes in memory.
+//! Every other number is in host byte order.
 //!
 //! # Modules
 //!
@@ -11,7 +12,7 @@
 //! [`exit`] (every way a packet can leave the data plane).
 //!
 //! What stands in a packet:
-//! [`wire`] (headers) · [`checksum`] · [`icmp`] (errors and their quotes) · [`sip`] (Call-ID) · [`toa`] and [`uoa`] (options
+//! [`wire`] (headers) · [`byte_order`] (numbers of a packet) · [`checksum`] · [`icmp`] (errors and their quotes) · [`sip`] (Call-ID) · [`toa`] and [`uoa`] (options
 //! that carry the client's address) · [`reassembly`] (fragments).
 //!
 //! What is decided:
@@ -24,6 +25,7 @@
 #![cfg_attr(not(test), no_std)]
 
 pub mod abi;
+pub mod byte_order;
 pub mod challenge;
 pub mod checksum;
 pub mod cross;
@@ -36,6 +38,7 @@ pub mod icmp;
 pub mod marks;
 pub mod persist;
 pub mod ports;
+pub mod programs;
 pub mod reassembly;
 pub mod reset;
 pub mod sched;

@@ -1,9 +1,12 @@
 //! Persistence: what ties the connections of a client to one real server.
 
-use crate::abi::{AF_INET, Address, ServiceConfig, service_flags};
+use crate::{
+    abi::{AF_INET, Address, ServiceConfig, service_flags},
+    byte_order::Be16,
+};
 
-/// FTP's port, network order: its data connections follow the control connection.
-const FTP: u16 = 21u16.to_be();
+/// FTP's port: its data connections follow the control connection.
+const FTP: Be16 = Be16::new(21);
 
 /// A client's address as persistence sees it: under the service's IPv4 mask or IPv6 prefix length.
 #[inline(always)]
@@ -32,8 +35,8 @@ const fn prefix_word(length: u32, index: u32) -> u32 {
 pub struct TemplateKey {
     /// Virtual address, or the mark as an address.
     pub virt: Address,
-    /// Virtual port, 0 for every port; network order.
-    pub virt_port: u16,
+    /// Virtual port, 0 for every port.
+    pub virt_port: Be16,
     /// IP protocol, 0 for every one.
     pub protocol: u8,
 }
@@ -43,37 +46,38 @@ pub struct TemplateKey {
 /// A service on one port has its own templates; FTP's cover all ports of the address, as do those of a service for every
 /// port; those of a mark cover all addresses, ports and protocols under the mark.
 #[inline(always)]
-pub const fn template(virt: Address, service_port: u16, protocol: u8, fwmark: u32) -> (TemplateKey, bool) {
+pub fn template(virt: Address, service_port: Be16, protocol: u8, fwmark: u32) -> (TemplateKey, bool) {
     if fwmark != 0 {
         let virt = Address([fwmark.to_be(), 0, 0, 0]);
-        return (TemplateKey { virt, virt_port: 0, protocol: 0 }, false);
+        return (TemplateKey { virt, virt_port: Be16::ZERO, protocol: 0 }, false);
     }
-    if service_port == FTP || service_port == 0 {
-        return (TemplateKey { virt, virt_port: 0, protocol }, false);
+    if service_port == FTP || service_port.is_zero() {
+        return (TemplateKey { virt, virt_port: Be16::ZERO, protocol }, false);
     }
     (TemplateKey { virt, virt_port: service_port, protocol }, true)
 }
 
-/// The real server's port for a new connection to `packet_port`. `dest_port` is the destination's own; all in network
-/// order.
+/// The real server's port for a new connection to `packet_port`. `dest_port` is the destination's own, 0 for none.
 #[inline(always)]
-pub const fn real_port(
-    config: &ServiceConfig,
-    service_port: u16,
-    fwmark: u32,
-    packet_port: u16,
-    dest_port: u16,
-) -> u16 {
+pub fn real_port(config: &ServiceConfig, service_port: Be16, fwmark: u32, packet_port: Be16, dest_port: Be16) -> Be16 {
     if config.flags & service_flags::PERSISTENT != 0 {
         // A template may lead packets of other ports here: they keep their port.
-        return if fwmark == 0 && packet_port == service_port && dest_port != 0 { dest_port } else { packet_port };
+        return if fwmark == 0 && packet_port == service_port && !dest_port.is_zero() {
+            dest_port
+        } else {
+            packet_port
+        };
     }
-    if dest_port != 0 { dest_port } else { packet_port }
+    if !dest_port.is_zero() { dest_port } else { packet_port }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn ports(config: &ServiceConfig, service: u16, fwmark: u32, packet: u16, dest: u16) -> u16 {
+        real_port(config, Be16::new(service), fwmark, Be16::new(packet), Be16::new(dest)).get()
+    }
 
     #[test]
     fn masks_cut_addresses() {
@@ -91,10 +95,10 @@ mod tests {
     fn ports_follow_the_packet_unless_the_service_has_one() {
         let persistent = ServiceConfig { flags: service_flags::PERSISTENT, ..Default::default() };
         let plain = ServiceConfig::default();
-        assert_eq!(real_port(&persistent, 80, 0, 80, 8080), 8080);
-        assert_eq!(real_port(&persistent, 80, 0, 81, 8080), 81);
-        assert_eq!(real_port(&persistent, 0, 7, 81, 8080), 81);
-        assert_eq!(real_port(&plain, 0, 7, 81, 8080), 8080);
-        assert_eq!(real_port(&plain, 0, 7, 81, 0), 81);
+        assert_eq!(ports(&persistent, 80, 0, 80, 8080), 8080);
+        assert_eq!(ports(&persistent, 80, 0, 81, 8080), 81);
+        assert_eq!(ports(&persistent, 0, 7, 81, 8080), 81);
+        assert_eq!(ports(&plain, 0, 7, 81, 8080), 8080);
+        assert_eq!(ports(&plain, 0, 7, 81, 0), 81);
     }
 }

@@ -9,6 +9,7 @@
 //! after it.
 
 use crate::abi::{Bucket, Connection, IpAddress, WAYS};
+use crate::byte_order::Be16;
 use crate::verifier::Each;
 
 /// Ways of a first bucket that are filled before the second choice is considered.
@@ -60,9 +61,9 @@ pub struct Hash(pub u64);
 /// Hashes client address, client port and protocol with a secret that is drawn when the table is made, so that nobody
 /// outside can fill one bucket on purpose.
 #[inline(always)]
-pub fn hash<A: IpAddress>(client: A, client_port: u16, protocol: u8, secret: u64) -> Hash {
+pub fn hash<A: IpAddress>(client: A, client_port: Be16, protocol: u8, secret: u64) -> Hash {
     let (low, high) = client.words();
-    let mut h = (low as u64 | (client_port as u64) << 32 | (protocol as u64) << 48) ^ secret;
+    let mut h = (low as u64 | (client_port.word() as u64) << 32 | (protocol as u64) << 48) ^ secret;
     if A::HEADER > 20 {
         h = (h ^ (h >> 29)).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ ((high as u64) << 17);
     }
@@ -74,7 +75,14 @@ pub fn hash<A: IpAddress>(client: A, client_port: u16, protocol: u8, secret: u64
 /// Hash of a template: nobody looks for one by its client alone, and a client (or, under a short mask, many) may have one
 /// for each of many services. `engine` is what a persistence engine keyed it with, 0 without one.
 #[inline(always)]
-pub fn template_hash<A: IpAddress>(client: A, virt: A, virt_port: u16, protocol: u8, engine: u64, secret: u64) -> Hash {
+pub fn template_hash<A: IpAddress>(
+    client: A,
+    virt: A,
+    virt_port: Be16,
+    protocol: u8,
+    engine: u64,
+    secret: u64,
+) -> Hash {
     let (low, high) = virt.words();
     let virt = (low as u64 | (high as u64) << 32).wrapping_mul(0xff51_afd7_ed55_8ccd);
     hash(client, virt_port, protocol, secret ^ virt.rotate_left(23) ^ engine)

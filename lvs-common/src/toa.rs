@@ -5,6 +5,7 @@
 //! The director writes it with [`option4`] and [`option6`]; the real server reads it with [`find`].
 
 use crate::abi::{AF_INET, AF_INET6, Address};
+use crate::byte_order::Be16;
 
 /// The option's kind.
 pub const KIND: u8 = 254;
@@ -27,8 +28,8 @@ pub struct Client {
     pub address: Address,
     /// `AF_INET` or `AF_INET6`.
     pub family: u16,
-    /// Port, network byte order.
-    pub port: u16,
+    /// Port.
+    pub port: Be16,
 }
 
 const _: () = assert!(size_of::<Client>() == 20);
@@ -50,23 +51,23 @@ pub enum Count {
 /// Names of the counters, by number.
 pub const COUNTS: [&str; 4] = ["found", "none", "untrusted", "unsuited"];
 
-/// The option for an IPv4 client, as words of memory; address and port in network byte order.
+/// The option for an IPv4 client, as words of memory.
 #[inline(always)]
-pub const fn option4(address: u32, port: u16) -> [u32; LENGTH4 / 4] {
+pub const fn option4(address: u32, port: Be16) -> [u32; LENGTH4 / 4] {
     [head(LENGTH4, port), address]
 }
 
-/// The option for an IPv6 client, as words of memory; address and port in network byte order.
+/// The option for an IPv6 client, as words of memory.
 #[inline(always)]
-pub const fn option6(address: [u32; 4], port: u16) -> [u32; LENGTH6 / 4] {
+pub const fn option6(address: [u32; 4], port: Be16) -> [u32; LENGTH6 / 4] {
     let [a, b, c, d] = address;
     [head(LENGTH6, port), a, b, c, d]
 }
 
 /// Kind, length and port.
 #[inline(always)]
-const fn head(length: usize, port: u16) -> u32 {
-    let [high, low] = port.to_ne_bytes();
+const fn head(length: usize, port: Be16) -> u32 {
+    let [high, low] = port.word().to_ne_bytes();
     u32::from_ne_bytes([KIND, length as u8, high, low])
 }
 
@@ -129,13 +130,21 @@ pub fn find(options: &(impl Options + ?Sized)) -> Option<Client> {
 #[inline(always)]
 fn client4(options: &(impl Options + ?Sized), at: usize) -> Option<Client> {
     let [p, q, address @ ..]: [u8; LENGTH4 - 2] = options.bytes(at + 2)?;
-    Some(Client { address: Address::v4(address), family: AF_INET.into(), port: u16::from_ne_bytes([p, q]) })
+    Some(Client {
+        address: Address::v4(address),
+        family: AF_INET.into(),
+        port: Be16::from_word(u16::from_ne_bytes([p, q])),
+    })
 }
 
 #[inline(always)]
 fn client6(options: &(impl Options + ?Sized), at: usize) -> Option<Client> {
     let [p, q, address @ ..]: [u8; LENGTH6 - 2] = options.bytes(at + 2)?;
-    Some(Client { address: Address::v6(address), family: AF_INET6.into(), port: u16::from_ne_bytes([p, q]) })
+    Some(Client {
+        address: Address::v6(address),
+        family: AF_INET6.into(),
+        port: Be16::from_word(u16::from_ne_bytes([p, q])),
+    })
 }
 
 #[cfg(test)]
@@ -150,7 +159,7 @@ mod tests {
     const TOA6: [u8; 20] = [254, 20, 0x1f, 0x90, 0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9];
 
     fn client(family: u8, address: Address, port: u16) -> Option<Client> {
-        Some(Client { address, family: family.into(), port: port.to_be() })
+        Some(Client { address, family: family.into(), port: Be16::new(port) })
     }
 
     fn seven() -> Option<Client> {
@@ -186,7 +195,7 @@ mod tests {
 
     #[test]
     fn what_is_written_is_what_stands_in_the_header() {
-        assert_eq!(memory(&option4(Address::v4([192, 0, 2, 7]).0[0], 8080u16.to_be())), TOA4);
+        assert_eq!(memory(&option4(Address::v4([192, 0, 2, 7]).0[0], Be16::new(8080))), TOA4);
         let Client { address, port, .. } = nine().unwrap();
         assert_eq!(memory(&option6(address.0, port)), TOA6);
     }
@@ -262,6 +271,7 @@ mod tests {
 
         #[test]
         fn what_is_written_is_read(before in 0..=32usize, address: [u32; 4], port: u16) {
+            let port = Be16::new(port);
             let padded = |before, option: &[u32]| [vec![NOP; before], memory(option)].concat();
             let v4 = Client { address: Address([address[0], 0, 0, 0]), family: AF_INET.into(), port };
             prop_assert_eq!(find(&padded(before, &option4(address[0], port))[..]), Some(v4));

@@ -2,6 +2,7 @@
 //! header (RFC 791) with the client's port and address, of a kind that nobody else uses.
 
 use crate::{
+    byte_order::Be16,
     toa::{self, Options},
     verifier::Each,
 };
@@ -13,10 +14,10 @@ pub const LENGTH: usize = 8;
 /// The most bytes of options an IPv4 header has.
 pub const OPTIONS: usize = 40;
 
-/// The option as words of memory; address and port in network byte order.
+/// The option as words of memory.
 #[inline(always)]
-pub const fn option(address: u32, port: u16) -> [u32; LENGTH / 4] {
-    let [high, low] = port.to_ne_bytes();
+pub const fn option(address: u32, port: Be16) -> [u32; LENGTH / 4] {
+    let [high, low] = port.word().to_ne_bytes();
     [u32::from_ne_bytes([KIND, LENGTH as u8, high, low]), address]
 }
 
@@ -43,7 +44,7 @@ mod tests {
 
     #[test]
     fn it_is_written_as_it_is_read() {
-        let words = option(u32::from_ne_bytes([192, 0, 2, 7]), 8080u16.to_be());
+        let words = option(u32::from_ne_bytes([192, 0, 2, 7]), Be16::new(8080));
         assert_eq!([words[0].to_ne_bytes(), words[1].to_ne_bytes()].concat(), UOA);
     }
 

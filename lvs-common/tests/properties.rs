@@ -5,6 +5,7 @@ mod director;
 use director::Service;
 use lvs_common::{
     abi::{Address, DestId},
+    byte_order::Be16,
     sched::{PickKey, TableDest, Turns, dh, lighter, mh, sh, wrr},
 };
 use proptest::prelude::*;
@@ -250,7 +251,7 @@ fn table_dests(weights: &[u32]) -> Vec<TableDest> {
             weight,
             last_weight: weight,
             address: Address::v4((0x0a01_0000 + id).to_be_bytes()),
-            port: 80u16.to_be(),
+            port: Be16::new(80),
         })
         .collect()
 }

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use director::{Service, address};
 use lvs_common::{
+    byte_order::Be16,
     sched::PickKey,
     state::{Direction, TCP, UDP, tcp},
 };
@@ -58,7 +59,7 @@ fn replay(run: &Run, rostered: bool) {
         let virt = if recorded.len() == 4 { ip(&recorded[2]) } else { virtual_address(&run.commands[0]) };
         let key = PickKey {
             client: address(ip(&recorded[0])),
-            client_port: (recorded[1].as_u64().unwrap() as u16).to_be(),
+            client_port: Be16::new(recorded[1].as_u64().unwrap() as u16),
             virt: address(virt),
             ..PickKey::default()
         };

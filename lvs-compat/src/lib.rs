@@ -164,15 +164,11 @@ fn ask<T: Send>(
 }
 
 /// The number for a data plane that cannot be had.
-fn refused(error: &anyhow::Error) -> Errno {
-    let number = error.chain().find_map(|cause| {
-        let io = cause.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
-        io.or_else(|| cause.downcast_ref::<Errno>().map(|&number| number as i32))
-    });
-    if matches!(number, Some(libc::EPERM | libc::EACCES)) {
+fn refused(error: &dataplane::Error) -> Errno {
+    if matches!(error.number(), Some(libc::EPERM | libc::EACCES)) {
         return Errno::EPERM;
     }
-    // Who closed it does not want to know.
-    let _ = writeln!(io::stderr(), "lvs-compat: {error:#}");
+    // A program that closed its standard error loses the line.
+    let _ = writeln!(io::stderr(), "lvs-compat: {}", error.line());
     Errno::ENOPROTOOPT
 }

@@ -1,14 +1,18 @@
-//! Counting: exits by reason, traffic by destination.
+//! The end of a packet's journey: its exit is counted, and logged where the log is on.
 
 use lvs_common::exit::Exit;
 
-use crate::{log, maps::EXITS, packet::access::Packet};
+use crate::{
+    log,
+    packet::{access::Packet, access::TcPacket},
+    stats,
+};
 
-/// Ends a program whose packet leaves by `exit` with this verdict: counts it.
+/// Ends a program whose packet leaves by `exit` with this verdict.
 #[inline(always)]
 pub fn leave<P: Packet>(packet: P, exit: Exit, verdict: i32) -> i32 {
-    count(exit);
-    log::end(packet, exit, verdict)
+    stats::exit(exit);
+    log::exit(packet, exit, verdict)
 }
 
 /// Drops a packet for a reason.
@@ -17,17 +21,11 @@ pub fn drop<P: Packet>(packet: P, exit: Exit) -> i32 {
     leave(packet, exit, P::DROP)
 }
 
-/// Leaves a packet to the stack, in XDP to TC: that counts it then, so that it is counted once.
+/// Leaves a packet to the stack. In XDP that is to TC, which counts the packet, so XDP does not.
 #[inline(always)]
 pub fn pass<P: Packet>(packet: P, exit: Exit) -> i32 {
-    if P::COMPLETE { leave(packet, exit, P::PASS) } else { P::PASS }
-}
-
-/// Counts a packet by `exit` that goes on to a program which counts it again, by what becomes of it.
-#[inline(always)]
-pub fn count(exit: Exit) {
-    if let Some(count) = EXITS.get_ptr_mut(exit as u32) {
-        // SAFETY: this CPU's own element.
-        unsafe { *count += 1 }
+    match packet.in_tc() {
+        Ok(packet) => leave(packet, exit, TcPacket::PASS),
+        Err(verdict) => verdict,
     }
 }

@@ -9,19 +9,15 @@ use aya_log_ebpf::{
     log,
     macro_support::{Level, level_enabled},
 };
+use lvs_common::byte_order::Be16;
 use lvs_common::{
     abi::{DestId, IpAddress},
     exit::{self, Exit},
+    programs::Program,
     wire::{Ethernet, Ipv4, Ipv6, ethertype},
 };
 
-use crate::{
-    kernel::cpu,
-    maps::LINES,
-    packet::access::Packet,
-    programs::{Tail, jump},
-    values::parsed::L3,
-};
+use crate::{kernel::cpu, maps::LINES, packet::access::Packet, stats, values::parsed::L3};
 
 /// The level of a number.
 #[inline(always)]
@@ -37,21 +33,21 @@ fn level(number: u32) -> Level {
 
 /// Ends a program whose packet leaves by `exit` with this verdict.
 #[inline(always)]
-pub fn end<P: Packet>(packet: P, exit: Exit, verdict: i32) -> i32 {
+pub fn exit<P: Packet>(packet: P, exit: Exit, verdict: i32) -> i32 {
     if level_enabled(level(exit.level())) {
         write(packet, LogLine { event: exit as u32, level: exit.level(), dest: DestId::NONE, next: 0, verdict });
     }
     verdict
 }
 
-/// Goes on with a packet that has opened a connection to `dest`.
+/// Logs that a packet has opened a connection to `dest`; the packet goes on with the program in slot `next`. Returns where the
+/// log is off, or the kernel refuses.
 #[inline(always)]
-pub fn opened<P: Packet>(packet: P, dest: DestId, next: Tail) -> i32 {
+pub fn opened<P: Packet>(packet: P, dest: DestId, next: u32) {
     if level_enabled(Level::Info) {
-        let event = LogLine { event: exit::OPENED, level: Level::Info as u32, dest, next: next as u32 + 1, verdict: 0 };
-        write(packet, event);
+        let line = LogLine { event: exit::OPENED, level: Level::Info as u32, dest, next: next + 1, verdict: P::DROP };
+        write(packet, line);
     }
-    jump(packet, next)
 }
 
 /// Has a line written; returns only if it cannot.
@@ -60,7 +56,7 @@ fn write<P: Packet>(packet: P, line: LogLine) {
     if let Some(place) = LINES.get_ptr_mut(cpu::number()) {
         // SAFETY: this CPU's own element.
         unsafe { place.write(line) };
-        packet.tail_call(Tail::Log as u32);
+        packet.tail_call(Program::Log.slot(true));
     }
 }
 
@@ -70,13 +66,14 @@ pub fn run<P: Packet>(packet: P) -> i32 {
     let Some(line) = LINES.get(cpu::number()) else { return P::PASS };
     let line = *line;
     // SAFETY: checked by `at`.
-    match packet.at::<Ethernet>(0).map_or(0, |h| unsafe { (*h).ethertype }) {
+    match packet.at::<Ethernet>(0).map_or(Be16::ZERO, |h| unsafe { (*h).ethertype }) {
         ethertype::IPV4 => write4(packet, &line),
         ethertype::IPV6 => write6(packet, &line),
         _ => {}
     }
     if line.next != 0 {
         packet.tail_call(line.next - 1);
+        stats::exit(Exit::DropTailCall);
     }
     line.verdict
 }
@@ -85,7 +82,7 @@ pub fn run<P: Packet>(packet: P) -> i32 {
 #[inline(always)]
 fn ports<P: Packet>(packet: P, at: usize) -> [u16; 2] {
     // SAFETY: checked by `at`.
-    packet.at::<[u16; 2]>(at).map_or([0; 2], |ports| unsafe { *ports }.map(u16::from_be))
+    packet.at::<[Be16; 2]>(at).map_or([0; 2], |ports| unsafe { *ports }.map(Be16::get))
 }
 
 #[inline(always)]

@@ -96,9 +96,9 @@ pub static EXITS: PerCpuArray<u64, { lvs_common::exit::EXIT_COUNT as usize }> = 
 
 /// The connection of a packet of a one-packet service, one for each CPU.
 #[btf_map]
-pub static ONCE4: Array<Connection<u32>, 1> = Array::new();
+pub static DRAFTS4: Array<Connection<u32>, 1> = Array::new();
 #[btf_map]
-pub static ONCE6: Array<Connection<[u32; 4]>, 1> = Array::new();
+pub static DRAFTS6: Array<Connection<[u32; 4]>, 1> = Array::new();
 
 /// The connection being asked for, one for each CPU.
 #[btf_map]
@@ -106,9 +106,9 @@ pub static REQUESTS: Array<Request, 1> = Array::new();
 
 /// The packet being encapsulated, one for each CPU.
 #[btf_map]
-pub static FOUND4: Array<Parsed<u32>, 1> = Array::new();
+pub static PARSED4: Array<Parsed<u32>, 1> = Array::new();
 #[btf_map]
-pub static FOUND6: Array<Parsed<[u32; 4]>, 1> = Array::new();
+pub static PARSED6: Array<Parsed<[u32; 4]>, 1> = Array::new();
 
 /// Parameters of a route look-up, one for each CPU.
 #[btf_map]
@@ -119,9 +119,9 @@ pub static ROUTES: Array<Route, 1> = Array::new();
 
 /// The ICMP error at hand, one for each CPU.
 #[btf_map]
-pub static REPORTS4: Array<IcmpError<u32>, 1> = Array::new();
+pub static ICMP_ERRORS4: Array<IcmpError<u32>, 1> = Array::new();
 #[btf_map]
-pub static REPORTS6: Array<IcmpError<[u32; 4]>, 1> = Array::new();
+pub static ICMP_ERRORS6: Array<IcmpError<[u32; 4]>, 1> = Array::new();
 
 /// Local addresses of FullNAT.
 #[btf_map]
@@ -131,10 +131,10 @@ pub static LOCALS: Array<LocalAddress, { LOCAL_ADDRESSES as usize }, MMAP> = Arr
 pub static PORTS: HashMap<PortKey, Ports, 262144, ON_DEMAND> = HashMap::new();
 /// What an entry of that begins as; never written.
 #[btf_map]
-pub static FRESH: Array<Ports, 1> = Array::new();
+pub static EMPTY_PORTS: Array<Ports, 1> = Array::new();
 /// The connection that was found for the packet at hand, one for each CPU.
 #[btf_map]
-pub static HITS: Array<u32, 1> = Array::new();
+pub static MATCHES: Array<u32, 1> = Array::new();
 
 /// The line of the log at hand, one for each CPU.
 #[btf_map]
@@ -144,7 +144,7 @@ pub static LINES: Array<LogLine, 1> = Array::new();
 #[btf_map]
 pub static SCRATCH: Array<Scratch, 1> = Array::new();
 
-/// Programs reached by tail call, by [`Tail`](crate::programs::Tail).
+/// Programs reached by tail call, by [`Program`](crate::programs::Program).
 #[btf_map]
 pub static XDP_PROGRAMS: ProgramArray<64> = ProgramArray::new();
 #[btf_map]

@@ -1,10 +1,22 @@
-//! Traffic counted by destination.
+//! What is counted: packets by exit, traffic by destination.
 
 use crate::{
     kernel::{cpu, params},
-    maps::COUNTERS,
+    maps::{COUNTERS, EXITS},
 };
-use lvs_common::abi::{Counters, DestId};
+use lvs_common::{
+    abi::{Counters, DestId},
+    exit::Exit,
+};
+
+/// Counts a packet by its exit. A packet that goes on to another program is counted there once more, by what becomes of it.
+#[inline(always)]
+pub fn exit(exit: Exit) {
+    if let Some(count) = EXITS.get_ptr_mut(exit as u32) {
+        // SAFETY: this CPU's own element.
+        unsafe { *count += 1 }
+    }
+}
 
 /// This CPU's counters of a destination.
 #[inline(always)]

@@ -14,7 +14,7 @@ pub mod render;
 pub mod session;
 
 // The floor below, under the names that this crate's files know it by.
-use lvs_director::{clsact, dataplane, director, objects, rules};
+use lvs_director::{dataplane, director, objects, rules};
 
 use grammar::subcommands::{self, Sub};
 use names::SystemNames;

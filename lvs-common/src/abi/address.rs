@@ -48,7 +48,7 @@ impl Address {
 }
 
 /// What the code that is written once for both families needs to know of an address.
-pub trait IpAddress: Copy + PartialEq + Default {
+pub trait IpAddress: Copy + PartialEq + Default + 'static {
     /// `AF_INET` or `AF_INET6`.
     const FAMILY: u8;
     /// Whether it is an IPv4 address.

@@ -10,6 +10,7 @@ use super::{
     mode::Mode,
     next_hop::NextHop,
 };
+use crate::byte_order::Be16;
 
 /// Connections a bucket holds.
 pub const WAYS: u32 = 16;
@@ -74,7 +75,7 @@ pub mod conn_flags {
     pub const STATE: u32 = 0xff;
 }
 
-/// A connection or a template; `A` is `u32` for IPv4 and `[u32; 4]` for IPv6. Addresses and ports in network order.
+/// A connection or a template; `A` is `u32` for IPv4 and `[u32; 4]` for IPv6. Addresses in network order.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C, align(64))]
 pub struct Connection<A> {
@@ -83,9 +84,9 @@ pub struct Connection<A> {
     /// Virtual address (the mark for a template of a firewall-mark service).
     pub virt: A,
     /// Client port, 0 for a template.
-    pub client_port: u16,
+    pub client_port: Be16,
     /// Virtual port.
-    pub virt_port: u16,
+    pub virt_port: Be16,
     /// IP protocol, 0 for a template of a firewall-mark service.
     pub protocol: u8,
     /// What it is.
@@ -115,9 +116,9 @@ pub struct Connection<A> {
     /// Local address of FullNAT, if of the same family (else see `local_id`).
     pub local: A,
     /// Real server's port.
-    pub real_port: u16,
+    pub real_port: Be16,
     /// Local port of FullNAT.
-    pub local_port: u16,
+    pub local_port: Be16,
     /// Next hop toward the client, for replies.
     pub reply_hop: NextHop,
     /// Of a template: hash of what a persistence engine keyed it with, 0 without one. Of a TCP connection: what a reset

@@ -9,6 +9,7 @@ use super::{
     switch::Switch,
     tunnel::TunnelKind,
 };
+use crate::byte_order::Be16;
 
 /// Flags of one copy of a destination's configuration.
 pub mod dest_flags {
@@ -42,8 +43,8 @@ pub struct DestConfig {
     pub tunnel_flags: u8,
     /// Always 0.
     pub pad: u8,
-    /// Tunnel port, network order.
-    pub tunnel_port: u16,
+    /// Tunnel port.
+    pub tunnel_port: Be16,
     /// Always 0.
     pub pad2: u16,
 }
@@ -77,8 +78,8 @@ pub struct Destination {
     pub source: Address,
     /// The service it belongs (or belonged) to.
     pub service: ServiceId,
-    /// Port of the real server, network order.
-    pub port: u16,
+    /// Port of the real server.
+    pub port: Be16,
     /// `AF_INET` or `AF_INET6`: the real server's family.
     pub family: u8,
     /// [`dest_slot`].

@@ -1,6 +1,7 @@
 //! Local addresses of FullNAT: `LOCALS`, an array, and `PORTS`, which of their ports are taken.
 
 use super::address::Address;
+use crate::byte_order::Be16;
 
 /// Most local addresses; 0 is none.
 pub const LOCAL_ADDRESSES: u32 = 4096;
@@ -46,8 +47,8 @@ pub struct PortKey {
     pub real: Address,
     /// Index in `LOCALS`.
     pub local: u32,
-    /// Its port, network order.
-    pub real_port: u16,
+    /// Its port.
+    pub real_port: Be16,
     /// IP protocol number.
     pub protocol: u8,
     /// Which chunk.

@@ -1,6 +1,7 @@
 //! Virtual services: `SERVICES` (an array, indexed by [`ServiceId`](super::ServiceId)) and the maps that find one.
 
 use super::{address::Address, ids::DestId, statistics::Counters, switch::Switch};
+use crate::byte_order::Be16;
 
 /// Key of `SERVICE4`: an IPv4 service by address, port and protocol.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -8,8 +9,8 @@ use super::{address::Address, ids::DestId, statistics::Counters, switch::Switch}
 pub struct ServiceKey<A> {
     /// Virtual address.
     pub address: A,
-    /// Virtual port, network order; 0 is the service for every port.
-    pub port: u16,
+    /// Virtual port; 0 is the service for every port.
+    pub port: Be16,
     /// IP protocol number.
     pub protocol: u8,
     /// Always 0.
@@ -119,8 +120,8 @@ pub struct Service {
     pub config: [ServiceConfig; 2],
     /// Virtual address; all 0 for a firewall mark.
     pub address: Address,
-    /// Virtual port, network order.
-    pub port: u16,
+    /// Virtual port.
+    pub port: Be16,
     /// IP protocol number, 0 for a firewall mark.
     pub protocol: u8,
     /// `AF_INET` or `AF_INET6`.

@@ -46,7 +46,7 @@ pub fn build(dests: &[TableDest], turns: &mut [Turns], slots: &mut [DestId; SLOT
     let (max, gcd) = change::weights(dests.iter().map(|dest| dest.last_weight));
     let shift = (max / gcd).checked_ilog2().map_or(0, |log| (log + 1).saturating_sub(TURN_BITS));
     for (dest, turn) in dests.iter().zip(turns.iter_mut()) {
-        let value = dest.address.fold().wrapping_add(u16::from_be(dest.port) as u32);
+        let value = dest.address.fold().wrapping_add(dest.port.get() as u32);
         *turn = Turns {
             at: siphash13(value, FIRST) % SLOTS as u32,
             skip: siphash13(value, SKIP) % (SLOTS as u32 - 1) + 1,
@@ -102,7 +102,7 @@ impl<T: Table> Walk for Probe<T> {
 /// the first usable one of as many further hashes as there are slots.
 #[inline(always)]
 pub fn pick<D: Destinations + ?Sized, T: Table>(list: &D, table: T, flags: u32, key: &PickKey) -> DestId {
-    let port = if flags & service_flags::SCHED2 != 0 { u16::from_be(key.client_port) } else { 0 };
+    let port = if flags & service_flags::SCHED2 != 0 { key.client_port.get() } else { 0 };
     let value = key.client.fold().wrapping_add(port as u32);
     let first = slot(value);
     let found = usable(list, table.slot(first));

@@ -1,6 +1,9 @@
 //! What a pick is made for, and what it comes to.
 
-use crate::abi::{Address, DestId};
+use crate::{
+    abi::{Address, DestId},
+    byte_order::Be16,
+};
 
 /// What tells one new connection from another.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -9,8 +12,8 @@ pub struct PickKey {
     pub client: Address,
     /// Destination address of its first packet.
     pub virt: Address,
-    /// Source port, network order.
-    pub client_port: u16,
+    /// Source port.
+    pub client_port: Be16,
     /// Uniformly distributed numbers (twos).
     pub random: [u32; 2],
     /// The time (lblc, lblcr), in the unit of [`Locality::lifetime`](crate::sched::locality::Locality::lifetime).

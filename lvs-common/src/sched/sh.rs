@@ -52,7 +52,7 @@ impl<T: Table> Walk for Probe<T> {
 /// bucket on (IPVS counts the offset in twice).
 #[inline(always)]
 pub fn pick<D: Destinations + ?Sized, T: Table>(list: &D, table: T, flags: u32, key: &PickKey) -> DestId {
-    let port = if flags & service_flags::SCHED2 != 0 { u16::from_be(key.client_port) } else { 0 };
+    let port = if flags & service_flags::SCHED2 != 0 { key.client_port.get() } else { 0 };
     let bucket = bucket(key.client.fold().wrapping_add(port as u32), 8);
     let found = usable(list, table.slot(bucket));
     if found.is_some() || flags & service_flags::SCHED1 == 0 {

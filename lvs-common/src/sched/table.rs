@@ -1,6 +1,9 @@
 //! The bucket tables of the hashing schedulers.
 
-use crate::abi::{Address, DestId};
+use crate::{
+    abi::{Address, DestId},
+    byte_order::Be16,
+};
 
 /// A table of a hashing scheduler, built when the list changes (see [`BucketTable`]).
 pub trait Table: Copy {
@@ -26,8 +29,8 @@ pub struct TableDest {
     pub last_weight: u32,
     /// Address of the real server (mh).
     pub address: Address,
-    /// Port of the real server, network order (mh).
-    pub port: u16,
+    /// Port of the real server (mh).
+    pub port: Be16,
 }
 
 /// Where a destination stands while the table of mh is built.

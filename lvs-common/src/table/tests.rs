@@ -68,22 +68,22 @@ impl Store<u32> for Memory {
 type Key = (u32, u16, u32);
 
 fn is(c: &Connection<u32>, key: Key) -> bool {
-    (c.client, c.client_port, c.virt) == key
+    (c.client, c.client_port.get(), c.virt) == key
 }
 
 fn put(store: &Memory, key: Key) -> Result<u32, InsertError> {
-    let (client, client_port, virt) = key;
+    let (client, client_port, virt) = (key.0, Be16::new(key.1), key.2);
     // SAFETY: an entry of ours.
     let fill = |c: *mut Connection<u32>| unsafe { *c = Connection { client, client_port, virt, ..Default::default() } };
     insert(store, hash(client, client_port, 6, 99), 1, |c| is(c, key), fill).map(|x| x.0)
 }
 
 fn get(store: &Memory, key: Key) -> Option<u32> {
-    find(store, hash(key.0, key.1, 6, 99), |c| is(c, key)).map(|x| x.0)
+    find(store, hash(key.0, Be16::new(key.1), 6, 99), |c| is(c, key)).map(|x| x.0)
 }
 
 fn take(store: &Memory, key: Key, at: u32) -> bool {
-    remove(store, at, hash(key.0, key.1, 6, 99), |_| true)
+    remove(store, at, hash(key.0, Be16::new(key.1), 6, 99), |_| true)
 }
 
 #[test]

@@ -1,37 +1,45 @@
 //! Headers as they stand in a packet.
 //!
-//! Fields are in network byte order and typed as wide as they are: the BPF target reads a byte array byte by byte,
-//! which costs the fast path more than everything else it does with a header (that is why these are not
-//! `network-types`' structs, whose fields are byte arrays). Packets begin 14 bytes after an aligned address at best, so
-//! the structs are `packed(2)`.
+//! Numbers are [`Be16`] and [`Be32`], addresses and checksums words of memory. Every field is as wide as what it holds: the
+//! BPF target reads a byte array byte by byte, which costs the fast path more than everything else it does with a header. Hence
+//! these are not `network-types`' structs, whose fields are byte arrays; its numbers are used. Packets begin 14 bytes after an
+//! aligned address at best, so the structs are `packed(2)`.
 
-use crate::checksum;
+use crate::{
+    byte_order::{Be16, Be32},
+    checksum,
+};
 
-/// EtherTypes, in network byte order.
+/// EtherTypes.
 pub mod ethertype {
+    use crate::byte_order::Be16;
+    use network_types::eth::EtherType;
+
     /// IPv4.
-    pub const IPV4: u16 = 0x0800u16.to_be();
+    pub const IPV4: Be16 = Be16::from_word(EtherType::Ipv4 as u16);
     /// IPv6.
-    pub const IPV6: u16 = 0x86ddu16.to_be();
+    pub const IPV6: Be16 = Be16::from_word(EtherType::Ipv6 as u16);
 }
 
 /// IP protocol numbers.
 #[allow(missing_docs, reason = "the names are the protocols'")]
 pub mod protocol {
-    pub const HOP_BY_HOP: u8 = 0;
-    pub const ICMP: u8 = 1;
-    pub const IPIP: u8 = 4;
-    pub const TCP: u8 = 6;
-    pub const UDP: u8 = 17;
-    pub const IPV6: u8 = 41;
-    pub const ROUTING: u8 = 43;
-    pub const FRAGMENT: u8 = 44;
-    pub const GRE: u8 = 47;
-    pub const ESP: u8 = 50;
-    pub const AH: u8 = 51;
-    pub const ICMPV6: u8 = 58;
-    pub const DESTINATION: u8 = 60;
-    pub const SCTP: u8 = 132;
+    use network_types::ip::IpProto;
+
+    pub const HOP_BY_HOP: u8 = IpProto::HopOpt as u8;
+    pub const ICMP: u8 = IpProto::Icmp as u8;
+    pub const IPIP: u8 = IpProto::Ipv4 as u8;
+    pub const TCP: u8 = IpProto::Tcp as u8;
+    pub const UDP: u8 = IpProto::Udp as u8;
+    pub const IPV6: u8 = IpProto::Ipv6 as u8;
+    pub const ROUTING: u8 = IpProto::Ipv6Route as u8;
+    pub const FRAGMENT: u8 = IpProto::Ipv6Frag as u8;
+    pub const GRE: u8 = IpProto::Gre as u8;
+    pub const ESP: u8 = IpProto::Esp as u8;
+    pub const AH: u8 = IpProto::Ah as u8;
+    pub const ICMPV6: u8 = IpProto::Ipv6Icmp as u8;
+    pub const DESTINATION: u8 = IpProto::Ipv6Opts as u8;
+    pub const SCTP: u8 = IpProto::Sctp as u8;
 }
 
 /// Ethernet header.
@@ -41,7 +49,7 @@ pub mod protocol {
 pub struct Ethernet {
     pub destination: [u8; 6],
     pub source: [u8; 6],
-    pub ethertype: u16,
+    pub ethertype: Be16,
 }
 
 /// IPv4 header without options (RFC 791).
@@ -51,10 +59,10 @@ pub struct Ethernet {
 pub struct Ipv4 {
     pub version_ihl: u8,
     pub tos: u8,
-    pub length: u16,
-    pub id: u16,
+    pub length: Be16,
+    pub id: Be16,
     /// Flags and fragment offset.
-    pub fragment: u16,
+    pub fragment: Be16,
     pub ttl: u8,
     pub protocol: u8,
     pub check: u16,
@@ -67,9 +75,9 @@ impl Ipv4 {
     #[inline(always)]
     pub const fn sealed(self) -> Self {
         let sum = u16::from_ne_bytes([self.version_ihl, self.tos]) as u64
-            + self.length as u64
-            + self.id as u64
-            + self.fragment as u64
+            + self.length.word() as u64
+            + self.id.word() as u64
+            + self.fragment.word() as u64
             + u16::from_ne_bytes([self.ttl, self.protocol]) as u64
             + self.source as u64
             + self.destination as u64;
@@ -77,14 +85,16 @@ impl Ipv4 {
     }
 }
 
-/// Bits of [`Ipv4::fragment`], in network byte order.
+/// Bits of [`Ipv4::fragment`].
 pub mod fragment {
+    use crate::byte_order::Be16;
+
     /// Don't fragment.
-    pub const DF: u16 = 0x4000u16.to_be();
+    pub const DF: Be16 = Be16::new(0x4000);
     /// More fragments.
-    pub const MF: u16 = 0x2000u16.to_be();
+    pub const MF: Be16 = Be16::new(0x2000);
     /// Offset in units of eight bytes.
-    pub const OFFSET: u16 = 0x1fffu16.to_be();
+    pub const OFFSET: Be16 = Be16::new(0x1fff);
 }
 
 /// IPv6 header (RFC 8200).
@@ -93,8 +103,8 @@ pub mod fragment {
 #[allow(missing_docs, reason = "RFC 8200")]
 pub struct Ipv6 {
     /// Version, traffic class, flow label.
-    pub version: u32,
-    pub payload_length: u16,
+    pub version: Be32,
+    pub payload_length: Be16,
     pub next_header: u8,
     pub hop_limit: u8,
     pub source: [u32; 4],
@@ -109,8 +119,8 @@ pub struct Ipv6Fragment {
     pub next_header: u8,
     pub reserved: u8,
     /// Offset in the upper 13 bits, more-fragments in the lowest.
-    pub offset: u16,
-    pub id: u32,
+    pub offset: Be16,
+    pub id: Be32,
 }
 
 /// TCP header without options (RFC 9293).
@@ -118,16 +128,16 @@ pub struct Ipv6Fragment {
 #[repr(C, packed(2))]
 #[allow(missing_docs, reason = "RFC 9293")]
 pub struct Tcp {
-    pub source: u16,
-    pub destination: u16,
-    pub sequence: u32,
-    pub acknowledgment: u32,
+    pub source: Be16,
+    pub destination: Be16,
+    pub sequence: Be32,
+    pub acknowledgment: Be32,
     /// Data offset (upper four bits of the first byte) and flags (second byte).
     pub offset: u8,
     pub flags: u8,
-    pub window: u16,
+    pub window: Be16,
     pub check: u16,
-    pub urgent: u16,
+    pub urgent: Be16,
 }
 
 /// Bits of [`Tcp::flags`].
@@ -144,9 +154,9 @@ pub mod tcp_flags {
 #[repr(C, packed(2))]
 #[allow(missing_docs, reason = "RFC 768")]
 pub struct Udp {
-    pub source: u16,
-    pub destination: u16,
-    pub length: u16,
+    pub source: Be16,
+    pub destination: Be16,
+    pub length: Be16,
     pub check: u16,
 }
 
@@ -155,14 +165,14 @@ pub struct Udp {
 #[repr(C, packed(2))]
 #[allow(missing_docs, reason = "RFC 9260")]
 pub struct Sctp {
-    pub source: u16,
-    pub destination: u16,
-    pub tag: u32,
+    pub source: Be16,
+    pub destination: Be16,
+    pub tag: Be32,
     /// CRC32c, little endian.
     pub check: u32,
     pub chunk_type: u8,
     pub chunk_flags: u8,
-    pub chunk_length: u16,
+    pub chunk_length: Be16,
 }
 
 /// ICMP and ICMPv6 header (RFC 792, 4443).
@@ -173,7 +183,7 @@ pub struct Icmp {
     pub kind: u8,
     pub code: u8,
     pub check: u16,
-    pub rest: u32,
+    pub rest: Be32,
 }
 
 /// Head of ICMP types and codes that the data plane reads or sends.

@@ -10,6 +10,7 @@ use std::{
 
 use lvs_common::{
     abi::{Address, DestId, RosterEntry, ServiceConfig, ServiceId},
+    byte_order::Be16,
     sched::{
         self, Candidate, Destinations, OneByOne, Pick, PickKey, SCHEDULERS, TableDest, Traits, Turns, Visit, Walk,
         change::{self, Change},
@@ -243,7 +244,7 @@ impl Service {
                     weight: server.weight,
                     last_weight: server.last_weight,
                     address: address(server.socket.ip()),
-                    port: server.socket.port().to_be(),
+                    port: Be16::new(server.socket.port()),
                 }
             })
             .collect();

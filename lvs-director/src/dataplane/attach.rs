@@ -6,20 +6,21 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
 use aya::programs::links::FdLink;
 use aya::programs::tc::{NlOptions, SchedClassifierLink, TcAttachOptions};
 use aya::programs::xdp::XdpMode;
 use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType, TcError, TcHandle, Xdp};
 use aya_obj::programs::XdpAttachType;
 use lvs_common::abi::{DEVICE_SLOTS, Device, device_flags};
+use lvs_common::programs::entry;
 
 use super::bpffs::Directory;
+use super::clsact;
 use super::devices::{self, Link, NetDevice};
+use super::error::{Context, Error, Result};
 use super::kernel::has_tc_links;
 use super::pins::{LOOPBACK, is_alive, pin, unpin};
 use super::plane::Plane;
-use crate::clsact;
 use crate::rules::{AttachMode, Attached};
 
 /// Priority and handle of the TC filters where the kernel has no links for them (before Linux 6.6).
@@ -44,9 +45,7 @@ pub fn attach(plane: &mut Plane, names: &[String], mode: AttachMode) -> Result<(
     let chosen: Vec<&NetDevice> = if names.is_empty() {
         all.iter().filter(|d| d.up && d.ethernet).collect()
     } else {
-        let find = |name: &String| {
-            all.iter().find(|d| d.name == *name).with_context(|| format!("there is no device {name}: see `ip link`"))
-        };
+        let find = |name: &String| all.iter().find(|d| d.name == *name).ok_or_else(|| Error::NoDevice(name.clone()));
         names.iter().map(find).collect::<Result<_>>()?
     };
     for device in &chosen {
@@ -121,7 +120,7 @@ fn attach_xdp(directory: &Directory, device: &NetDevice, kind: &str, mode: XdpMo
     let other = if kind == "xdp" { "generic" } else { "xdp" };
     unpin(&pin(directory, other, device.index))?;
     unpin(&path)?;
-    let mut program = Xdp::from_pin(directory.path().join("lvs_xdp"), XdpAttachType::Interface)?;
+    let mut program = Xdp::from_pin(directory.path().join(entry::XDP), XdpAttachType::Interface)?;
     let id = program.attach_to_if_index(device.index, mode).with_context(|| {
         format!(
             "cannot attach XDP to {}: see `ip link show {}` for who holds it, or use --mode tc",
@@ -197,7 +196,7 @@ pub fn detach(plane: &mut Plane, names: &[String]) -> Result<()> {
     let all = devices::all()?;
     for name in names {
         if !all.iter().any(|d| d.name == *name) {
-            bail!("there is no device {name}: see `ip link`");
+            return Err(Error::NoDevice(name.clone()));
         }
     }
     for device in all.iter().filter(|d| names.is_empty() || names.contains(&d.name)) {

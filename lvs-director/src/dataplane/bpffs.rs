@@ -4,12 +4,13 @@
 //! `/sys`, in the initial mount namespace, and reached through a descriptor of it. Namespaces are told apart by their cookie,
 //! which is never used again, unlike their inode number.
 
+use super::error::{Context, Result, unfit};
+
 use std::fs::{self, File};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MsFlags, mount};
@@ -199,7 +200,7 @@ pub fn namespace_cookie() -> Result<u64> {
         )
     };
     if status != 0 {
-        bail!("the kernel does not tell the network namespace's cookie: Linux 5.14 is needed");
+        return unfit("the kernel does not tell the network namespace's cookie: Linux 5.14 is needed");
     }
     Ok(cookie)
 }

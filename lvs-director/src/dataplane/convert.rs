@@ -6,6 +6,7 @@ use lvs_common::abi::{
     AF_INET, Address, DestConfig, Destination as Slot, MarkRule, Service as ServiceSlot, ServiceConfig, dest_flags,
     service_flags,
 };
+use lvs_common::byte_order::Be16;
 
 use crate::rules::{
     Destination, DestinationKey, Family, Mark, Netmask, PersistenceEngine, Prefix, Protocol, Service, ServiceKey,
@@ -50,7 +51,7 @@ pub fn service_key(slot: &ServiceSlot) -> ServiceKey {
     let family = if slot.family == AF_INET { Family::V4 } else { Family::V6 };
     match Protocol::from_number(slot.protocol) {
         Some(protocol) if slot.fwmark == 0 => {
-            ServiceKey::Address { protocol, address: ip(slot.address, slot.family), port: u16::from_be(slot.port) }
+            ServiceKey::Address { protocol, address: ip(slot.address, slot.family), port: slot.port.get() }
         }
         _ => ServiceKey::Fwmark { mark: slot.fwmark, family },
     }
@@ -123,14 +124,14 @@ pub fn dest_config(service: &ServiceConfig, destination: &Destination, before: &
         tunnel: destination.tunnel.kind,
         tunnel_flags: destination.tunnel.flags,
         pad: 0,
-        tunnel_port: destination.tunnel.port.to_be(),
+        tunnel_port: Be16::new(destination.tunnel.port),
         pad2: 0,
     }
 }
 
 /// What a destination's slot is found by.
 pub fn dest_key(slot: &Slot) -> DestinationKey {
-    DestinationKey { address: ip(slot.address, slot.family), port: u16::from_be(slot.port) }
+    DestinationKey { address: ip(slot.address, slot.family), port: slot.port.get() }
 }
 
 /// A destination from its slot and configuration.
@@ -141,6 +142,6 @@ pub fn destination(slot: &Slot, config: &DestConfig) -> Destination {
         weight: config.weight,
         upper: config.upper,
         lower: config.lower,
-        tunnel: Tunnel { kind: config.tunnel, port: u16::from_be(config.tunnel_port), flags: config.tunnel_flags },
+        tunnel: Tunnel { kind: config.tunnel, port: config.tunnel_port.get(), flags: config.tunnel_flags },
     }
 }

@@ -1,16 +1,31 @@
 //! What the environment and `/etc/default/lvsadm` say about loading and attaching, where the command line does not.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::{env, fs};
 
-use anyhow::{Context, Result, anyhow};
-
-use super::load::Loading;
+use super::loading::Loading;
 use super::sizes::Sizes;
 use crate::rules::{AttachMode, LogLevel};
 
 /// Lines of the form `KEY=VALUE`, as a shell reads them; the environment goes before it.
 const FILE: &str = "/etc/default/lvsadm";
+
+/// What makes no sense in the environment or the file.
+#[derive(Debug, thiserror::Error)]
+pub enum DefaultsError {
+    /// The file cannot be read.
+    #[error("cannot read {FILE}")]
+    File(#[source] io::Error),
+    /// `LVS_CONNS`.
+    #[error("LVS_CONNS is a number from 1 on, not `{0}'")]
+    Connections(String),
+    /// `LVS_MODE`.
+    #[error("LVS_MODE is auto, native, generic or tc, not `{0}'")]
+    Mode(String),
+    /// `LVS_LOG`.
+    #[error("LVS_LOG is off, error, warn, info, debug or trace, not `{0}'")]
+    Log(String),
+}
 
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,29 +41,26 @@ pub struct Defaults {
 
 impl Defaults {
     /// Reads them.
-    pub fn read() -> Result<Self> {
+    pub fn read() -> Result<Self, DefaultsError> {
         let file = match fs::read_to_string(FILE) {
             Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
-            text => text.with_context(|| format!("cannot read {FILE}"))?,
+            text => text.map_err(DefaultsError::File)?,
         };
         Self::of(|name| env::var(name).ok().or_else(|| value(&file, name)))
     }
 
-    fn of(variable: impl Fn(&str) -> Option<String>) -> Result<Self> {
+    fn of(variable: impl Fn(&str) -> Option<String>) -> Result<Self, DefaultsError> {
         let mut sizes = Sizes::of_host();
         if let Some(text) = variable("LVS_CONNS") {
             let number = text.parse().ok().filter(|number| *number > 0);
-            sizes.connections = number.with_context(|| format!("LVS_CONNS is a number from 1 on, not `{text}'"))?;
+            sizes.connections = number.ok_or(DefaultsError::Connections(text))?;
         }
-        let mode = variable("LVS_MODE").map_or(Ok(AttachMode::Auto), |text| {
-            AttachMode::by_name(&text).ok_or_else(|| anyhow!("LVS_MODE is auto, native, generic or tc, not `{text}'"))
-        })?;
+        let mode = variable("LVS_MODE")
+            .map_or(Ok(AttachMode::Auto), |text| AttachMode::by_name(&text).ok_or(DefaultsError::Mode(text)))?;
         let devices = variable("LVS_DEVICES").unwrap_or_default().split_whitespace().map(str::to_owned).collect();
         let verifier_log = variable("LVS_VERIFIER_LOG").is_some_and(|text| !matches!(&*text, "" | "0"));
-        let log = variable("LVS_LOG").map_or(Ok(LogLevel::Off), |text| {
-            LogLevel::by_name(&text)
-                .ok_or_else(|| anyhow!("LVS_LOG is off, error, warn, info, debug or trace, not `{text}'"))
-        })?;
+        let log = variable("LVS_LOG")
+            .map_or(Ok(LogLevel::Off), |text| LogLevel::by_name(&text).ok_or(DefaultsError::Log(text)))?;
         Ok(Defaults { devices, mode, loading: Loading { sizes, verifier_log, log } })
     }
 }
@@ -67,7 +79,7 @@ fn value(file: &str, name: &str) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn of(file: &str) -> Result<Defaults> {
+    fn of(file: &str) -> Result<Defaults, DefaultsError> {
         Defaults::of(|name| value(file, name))
     }
 

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 use lvs_common::abi::{Address, DestId, Destination as Slot, Forward, Idle, NextHop, ServiceId, Switch, dest_slot};
+use lvs_common::byte_order::Be16;
 use lvs_common::sched::change::Change;
 use lvs_common::sched::overload;
 
@@ -17,7 +18,7 @@ use crate::rules::{Destination, DestinationKey, Family, ServiceKey};
 impl Plane {
     /// The destination of a service with this address and port.
     pub fn find_dest(&self, service: ServiceId, key: &DestinationKey) -> Option<DestId> {
-        let (address, port) = (convert::address(key.address), key.port.to_be());
+        let (address, port) = (convert::address(key.address), Be16::new(key.port));
         let family = Family::of(key.address).number();
         self.list(service).into_iter().find(|id| {
             field!(self.dests, *id, address) == address
@@ -54,7 +55,7 @@ impl Plane {
                 let slot = Slot {
                     switch: Switch::at(self.now(), 0),
                     address: convert::address(destination.key.address),
-                    port: destination.key.port.to_be(),
+                    port: Be16::new(destination.key.port),
                     family: destination.family().number(),
                     slot: dest_slot::USED,
                     service,

@@ -1,9 +1,9 @@
 //! The network devices of this network namespace, and what their drivers can do.
 
-use anyhow::{Context, Result};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{LinkAttribute, LinkExtentMask, LinkFlags, LinkHeader, LinkLayerType, LinkMessage};
 
+use super::error::{Context, Result};
 use super::features;
 use crate::netlink::{self, Message, ROUTE};
 

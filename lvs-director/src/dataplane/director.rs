@@ -7,7 +7,6 @@ use lvs_common::sched::change::Change;
 use lvs_common::state::tcp;
 
 use super::convert;
-use super::error::failed;
 use super::locals::DEFAULT;
 use super::mapped::put;
 use super::plane::Plane;
@@ -63,7 +62,7 @@ impl PlaneDirector {
     pub fn end_connections(&mut self, service: &ServiceKey, destination: &DestinationKey) -> Result<u32> {
         let id = self.find(service)?;
         let dest = self.plane.find_dest(id, destination).ok_or(Error::NotFound)?;
-        self.plane.end_connections(dest).map_err(failed)
+        self.plane.end_connections(dest).map_err(Error::from)
     }
 
     fn find(&self, key: &ServiceKey) -> Result<ServiceId> {
@@ -110,11 +109,11 @@ impl PlaneDirector {
         self.plane.switch();
         let gone = std::mem::take(&mut self.gone);
         for id in &gone {
-            self.plane.forget_service(*id).map_err(failed)?;
+            self.plane.forget_service(*id).map_err(Error::from)?;
         }
         let deleted = std::mem::take(&mut self.deleted) || !gone.is_empty();
         if std::mem::take(&mut self.pooled) || !gone.is_empty() {
-            self.plane.settle_locals().map_err(failed)?;
+            self.plane.settle_locals().map_err(Error::from)?;
             self.slots.locals.clear();
         }
         if std::mem::take(&mut self.marked) {
@@ -147,7 +146,7 @@ impl Director for PlaneDirector {
         self.change(|plane, slots| {
             let id = slots.take_service(plane).ok_or(Error::NoMemory)?;
             plane.set(|s| s.serial += 1);
-            plane.write_service(id, service, plane.settings().serial).map_err(failed)
+            plane.write_service(id, service, plane.settings().serial).map_err(Error::from)
         })
     }
 
@@ -304,7 +303,7 @@ impl Director for PlaneDirector {
 
     fn locals(&self, service: Option<&ServiceKey>) -> Result<Vec<LocalEntry>> {
         let id = service.map_or(Ok(DEFAULT), |service| self.find(service))?;
-        self.plane.locals(id).map_err(failed)
+        self.plane.locals(id).map_err(Error::from)
     }
 
     fn set_locals(&mut self, service: Option<&ServiceKey>, addresses: &[IpAddr]) -> Result<()> {
@@ -337,6 +336,6 @@ impl Director for PlaneDirector {
         self.gone.clear();
         (self.deleted, self.marked, self.pooled) = (false, false, false);
         (self.slots, self.grouping) = (Slots::default(), false);
-        self.plane.abandon().map_err(failed)
+        self.plane.abandon().map_err(Error::from)
     }
 }

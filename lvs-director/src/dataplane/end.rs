@@ -1,9 +1,10 @@
 //! Ending connections.
 
-use anyhow::{Context, Result};
 use aya::programs::{SchedClassifier, TestRun, TestRunOptions};
 use lvs_common::abi::DestId;
+use lvs_common::programs::entry;
 
+use super::error::{Context, Result};
 use super::plane::Plane;
 
 /// Buckets that one run of the program looks at: packets wait on this CPU meanwhile.
@@ -18,7 +19,7 @@ impl Plane {
     /// Ends a destination's connections, and its templates as soon as no connection needs them: how many. Their next packets
     /// belong to no connection.
     pub fn end_connections(&self, dest: DestId) -> Result<u32> {
-        let program = SchedClassifier::from_pin(self.directory.path().join("lvs_end"))
+        let program = SchedClassifier::from_pin(self.directory.path().join(entry::DRAIN))
             .context("the data plane was loaded by another version of lvsadm")?;
         let buckets = self.buckets4.count().max(self.buckets6.count());
         let frame = [0u8; 64];

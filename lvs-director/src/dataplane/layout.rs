@@ -3,8 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
 use lvs_common::abi::LAYOUT_VERSION;
+
+use super::error::{Context, Error, Result};
 
 /// How the name of the mark begins; the version follows.
 const MARK: &str = "layout-";
@@ -23,11 +24,7 @@ pub fn check(directory: &Path) -> Result<()> {
     let names = fs::read_dir(directory).context("cannot look into the directory of pins")?;
     let mut names = names.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     let found = names.find(|name| name.starts_with(MARK)).unwrap_or_else(|| "of no known layout".to_owned());
-    bail!(
-        "the data plane is of another version (its maps are {found}, not {}): save the rules with the lvsadm that loaded it, \
-         `lvsadm unload`, and load them again",
-        own()
-    )
+    Err(Error::Layout { found, ours: own() })
 }
 
 fn own() -> String {

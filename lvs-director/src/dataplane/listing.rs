@@ -7,6 +7,7 @@ use lvs_common::abi::{
     Bucket, Connection as Entry, Counters, DestId, Destination as Slot, EngineKey, EntryKind, IpAddress,
     Rates as Averages, ServiceId, WAYS, conn_flags, dest_slot,
 };
+use lvs_common::byte_order::Be16;
 use lvs_common::{estimator, state};
 
 use super::convert;
@@ -101,15 +102,15 @@ impl Plane {
         };
         // A template that must not decide any more, as IPVS shows it.
         let set_aside = c.state & conn_flags::INVALID != 0;
-        let port = |port: u16| if set_aside { u16::MAX } else { u16::from_be(port) };
+        let port = |port: Be16| if set_aside { u16::MAX } else { port.get() };
         Connection {
             protocol: Protocol::from_number(c.protocol),
             expires: clock.left(c),
             state: state::name(c.protocol, c.state, template),
-            client: (convert::ip(c.client.widen(), family), u16::from_be(c.client_port)),
+            client: (convert::ip(c.client.widen(), family), c.client_port.get()),
             virt: (convert::ip(c.virt.widen(), family), port(c.virt_port)),
             real: (convert::ip(real, real_family), port(c.real_port)),
-            local: (c.local_id != 0).then(|| (self.local_of(c), u16::from_be(c.local_port))),
+            local: (c.local_id != 0).then(|| (self.local_of(c), c.local_port.get())),
             engine: (c.engine != 0).then(|| (PersistenceEngine::Sip, self.engine_text(at, family))),
         }
     }

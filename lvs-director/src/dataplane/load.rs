@@ -6,82 +6,28 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail};
 use aya::maps::{Array, Map, MapData, ProgramArray};
 use aya::programs::links::FdLink;
 use aya::programs::{Program, SchedClassifier, SkLookup, TestRun, TestRunOptions};
 use aya::{Ebpf, EbpfLoader};
 use aya_obj::generated::bpf_map_type;
 use lvs_common::abi::{Idle, Settings, WAYS};
+use lvs_common::programs::{self, PROGRAMS, entry};
 
 use super::bpffs::Directory;
+use super::error::{Context, Error, Result, unfit};
 use super::kernel::{has_tc_links, kernel_at_least, ticks_per_second};
 use super::layout;
+use super::loading::Loading;
 use super::pins::{self, SIGN_OF_LIFE, remove};
 use super::pod::Pod;
 use super::refusal::refused;
-use super::sizes::{Sizes, buckets, roster_places};
+use super::sizes::{buckets, roster_places};
 use crate::objects::DIRECTOR;
-use crate::rules::LogLevel;
-
-/// Tail-called programs in the order of their indices (`Tail` of the data plane): XDP's and TC's names.
-const TAILS: [(Option<&str>, Option<&str>); 51] = [
-    (Some("lvs_xdp6"), Some("lvs_tc6")),
-    (Some("lvs_xdp_new4"), Some("lvs_new4")),
-    (Some("lvs_xdp_new6"), Some("lvs_new6")),
-    (None, Some("lvs_icmp4")),
-    (None, Some("lvs_icmp6")),
-    (None, Some("lvs_fragment4")),
-    (None, Some("lvs_fragment6")),
-    (None, Some("lvs_reject4")),
-    (None, Some("lvs_reject6")),
-    (None, Some("lvs_split")),
-    (None, Some("lvs_once4")),
-    (None, Some("lvs_once6")),
-    (Some("lvs_xdp"), Some("lvs_tc4")),
-    (None, Some("lvs_reply4")),
-    (None, Some("lvs_reply6")),
-    (Some("lvs_xdp_pick"), Some("lvs_pick")),
-    (Some("lvs_xdp_open4"), Some("lvs_open4")),
-    (Some("lvs_xdp_open6"), Some("lvs_open6")),
-    (None, Some("lvs_icmp_tunnel4")),
-    (None, Some("lvs_icmp_tunnel6")),
-    (None, Some("lvs_tunnel4")),
-    (None, Some("lvs_tunnel6")),
-    (None, Some("lvs_serve4")),
-    (None, Some("lvs_serve6")),
-    (Some("lvs_xdp_log"), Some("lvs_log")),
-    (None, Some("lvs_bypass4")),
-    (None, Some("lvs_bypass6")),
-    (Some("lvs_xdp_claim4"), Some("lvs_claim4")),
-    (Some("lvs_xdp_claim6"), Some("lvs_claim6")),
-    (Some("lvs_xdp_fullnat4"), Some("lvs_fullnat4")),
-    (Some("lvs_xdp_fullnat6"), Some("lvs_fullnat6")),
-    (Some("lvs_xdp_fullnat_reply4"), Some("lvs_fullnat_reply4")),
-    (Some("lvs_xdp_fullnat_reply6"), Some("lvs_fullnat_reply6")),
-    (Some("lvs_xdp_enter4"), Some("lvs_enter4")),
-    (Some("lvs_xdp_enter6"), Some("lvs_enter6")),
-    (None, Some("lvs_tell4")),
-    (None, Some("lvs_tell6")),
-    (None, Some("lvs_room4")),
-    (None, Some("lvs_room6")),
-    (None, Some("lvs_reset4")),
-    (None, Some("lvs_reset6")),
-    (Some("lvs_xdp_challenge4"), Some("lvs_challenge4")),
-    (Some("lvs_xdp_challenge6"), Some("lvs_challenge6")),
-    (None, Some("lvs_cross4")),
-    (None, Some("lvs_cross6")),
-    (None, Some("lvs_cross_reply4")),
-    (None, Some("lvs_cross_reply6")),
-    (None, Some("lvs_cross_icmp4")),
-    (None, Some("lvs_cross_icmp6")),
-    (None, Some("lvs_crossed_icmp4")),
-    (None, Some("lvs_crossed_icmp6")),
-];
 
 /// Programs that later calls need, and so are pinned: those that are attached to devices, the one whose log is followed, and
 /// the one that ends connections.
-const ENTRIES: [&str; 5] = ["lvs_xdp", "lvs_ingress", "lvs_egress", "lvs_log", "lvs_end"];
+const PINNED: [&str; 5] = [entry::XDP, entry::INGRESS, entry::EGRESS, entry::LOG, entry::DRAIN];
 
 /// `BPF_F_MMAPABLE`
 const MMAPABLE: u32 = 1 << 10;
@@ -91,17 +37,6 @@ const LEAST_VERIFIED: u32 = 1 << 14;
 
 /// Chunks of local ports there is room for at least; beyond, as many as connections, of which each is in one.
 const LEAST_PORTS: u32 = 1 << 16;
-
-/// How to load.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Loading {
-    /// How much the tables hold.
-    pub sizes: Sizes,
-    /// Whether to print the verifier's log of a program that the kernel refuses.
-    pub verifier_log: bool,
-    /// From which level on the programs write a log.
-    pub log: LogLevel,
-}
 
 /// Loads the object and pins everything in `directory`, which does not exist before and is complete when it does.
 pub fn load(directory: &Directory, loading: Loading) -> Result<()> {
@@ -135,14 +70,14 @@ pub fn verify(loading: Loading) -> Result<BTreeMap<String, Result<u32>>> {
 fn create(loading: &Loading) -> Result<Ebpf> {
     let sizes = loading.sizes;
     if DIRECTOR.is_empty() {
-        bail!("this lvsadm was built without its data plane: build it with `cargo xtask build`");
+        return Err(Error::NotBuilt);
     }
     // The kernel checks older limits on locked memory before 5.11 only; nothing to raise here.
     let hz = ticks_per_second();
     let cpus = aya::util::nr_cpus().map_err(|(_, error)| error).context("cannot count the CPUs")? as u32;
     let buckets = buckets(sizes.connections);
     let entries = buckets * WAYS;
-    let random = || getrandom::u64().map_err(|_| anyhow!("the kernel gave no random numbers"));
+    let random = || getrandom::u64().ok().context("the kernel gave no random numbers");
     let secret = random()?;
     let challenge_key = [random()?, random()?];
     let fib_source = u32::from(kernel_at_least(6, 7));
@@ -172,16 +107,16 @@ fn create(loading: &Loading) -> Result<Ebpf> {
         .map_max_entries("ROSTERS", roster_places(sizes.destinations))
         .map_max_entries("DEST_RATES", sizes.destinations)
         .map_max_entries("COUNTERS", sizes.destinations * cpus)
-        .map_max_entries("ONCE4", cpus)
-        .map_max_entries("ONCE6", cpus)
+        .map_max_entries("DRAFTS4", cpus)
+        .map_max_entries("DRAFTS6", cpus)
         .map_max_entries("REQUESTS", cpus)
-        .map_max_entries("FOUND4", cpus)
-        .map_max_entries("FOUND6", cpus)
+        .map_max_entries("PARSED4", cpus)
+        .map_max_entries("PARSED6", cpus)
         .map_max_entries("FIBS", cpus)
         .map_max_entries("ROUTES", cpus)
-        .map_max_entries("REPORTS4", cpus)
-        .map_max_entries("REPORTS6", cpus)
-        .map_max_entries("HITS", cpus)
+        .map_max_entries("ICMP_ERRORS4", cpus)
+        .map_max_entries("ICMP_ERRORS6", cpus)
+        .map_max_entries("MATCHES", cpus)
         .map_max_entries("LINES", cpus)
         .map_max_entries("SCRATCH", cpus)
         .load(DIRECTOR)
@@ -197,7 +132,7 @@ fn load_program(name: &str, program: &mut Program, verifier_log: bool) -> Result
         Program::Xdp(program) => program.load(),
         Program::SchedClassifier(program) => program.load(),
         Program::SkLookup(program) => program.load(),
-        _ => bail!("program {name} is of another type"),
+        _ => return unfit(format!("program {name} is of another type")),
     };
     loaded.map_err(|error| refused(name, error, verifier_log))
 }
@@ -209,16 +144,17 @@ fn link_programs(object: &mut Ebpf) -> Result<Arrays> {
         let map = object.take_map(name).with_context(|| format!("the object has no map {name}"))?;
         arrays.push((name, ProgramArray::<MapData>::try_from(map)?));
     }
-    for (index, (xdp, tc)) in TAILS.iter().enumerate() {
-        for ((_, array), name) in arrays.iter_mut().zip([xdp, tc]) {
-            let Some(name) = name else { continue };
-            let program = object.program(name).with_context(|| format!("the object has no program {name}"))?;
-            let fd = match program {
-                Program::Xdp(program) => program.fd()?,
-                Program::SchedClassifier(program) => program.fd()?,
-                _ => bail!("program {name} is of another type"),
-            };
-            array.set(index as u32, fd, 0).with_context(|| format!("cannot link program {name}"))?;
+    for (number, row) in PROGRAMS.iter().enumerate() {
+        for ((_, array), functions) in arrays.iter_mut().zip([row.xdp, row.tc]) {
+            for (slot, name) in programs::slots(number, functions) {
+                let program = object.program(name).with_context(|| format!("the object has no program {name}"))?;
+                let fd = match program {
+                    Program::Xdp(program) => program.fd()?,
+                    Program::SchedClassifier(program) => program.fd()?,
+                    _ => return unfit(format!("program {name} is of another type")),
+                };
+                array.set(slot, fd, 0).with_context(|| format!("cannot link program {name}"))?;
+            }
         }
     }
     Ok(arrays)
@@ -240,7 +176,7 @@ const START_PAUSE: Duration = Duration::from_millis(10);
 /// Starts the sweep's timer, which goes on by itself.
 fn start(object: &mut Ebpf) -> Result<()> {
     let program: &SchedClassifier =
-        object.program("lvs_start").context("the object has no program lvs_start")?.try_into()?;
+        object.program(entry::START).context("the object has no program that starts the timer")?.try_into()?;
     // Any frame will do: the program does not look at it.
     let frame = [0u8; 64];
     let mut answer = 0;
@@ -252,7 +188,7 @@ fn start(object: &mut Ebpf) -> Result<()> {
         }
         sleep(START_PAUSE);
     }
-    bail!("cannot start the sweep: the kernel's timer says {answer}")
+    unfit(format!("cannot start the sweep: the kernel's timer says {answer}"))
 }
 
 /// Pins maps and entry programs into a new directory.
@@ -276,13 +212,13 @@ fn pin(mut object: Ebpf, arrays: Arrays, loading: &Loading, path: &Path) -> Resu
     for (name, array) in arrays {
         array.pin(path.join(name)).with_context(|| format!("cannot pin map {name}"))?;
     }
-    for name in ENTRIES {
+    for name in PINNED {
         let program = object.program_mut(name).with_context(|| format!("the object has no program {name}"))?;
         let path = path.join(name);
         match program {
             Program::Xdp(program) => program.pin(&path),
             Program::SchedClassifier(program) => program.pin(&path),
-            _ => bail!("program {name} is of another type"),
+            _ => return unfit(format!("program {name} is of another type")),
         }
         .with_context(|| format!("cannot pin program {name}"))?;
     }
@@ -300,7 +236,7 @@ fn idle(destinations: u32) -> Result<MapData> {
 /// Attaches a program that does nothing to this network namespace, by a link that tells when the namespace is gone.
 fn pin_sign_of_life(object: &mut Ebpf, path: &Path) -> Result<()> {
     let program: &mut SkLookup =
-        object.program_mut("lvs_alive").context("the object has no program lvs_alive")?.try_into()?;
+        object.program_mut(entry::ALIVE).context("the object has no program for socket look-ups")?.try_into()?;
     let namespace = fs::File::open("/proc/thread-self/ns/net").context("cannot open the network namespace")?;
     let id = program.attach(namespace).context("cannot attach to the network namespace")?;
     let link: FdLink = program.take_link(id)?.into();

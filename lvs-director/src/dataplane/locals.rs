@@ -3,13 +3,13 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 
-use anyhow::{Context, Result, bail};
 use lvs_common::abi::{
     Address, LOCAL_ADDRESSES, LocalAddress, Mode, POOL_HEAD, PortKey, Ports, ServiceId, dest_flags, dest_slot,
 };
+use lvs_common::byte_order::Be16;
 
 use super::convert;
-use super::error::failed;
+use super::error::{Context, Result, unfit};
 use super::mapped::{field, put};
 use super::plane::{Plane, absent};
 use super::pod::Pod;
@@ -35,7 +35,7 @@ impl Ephemeral {
         let mut numbers = text.split_whitespace().map(str::parse);
         match (numbers.next(), numbers.next()) {
             (Some(Ok(first)), Some(Ok(last))) => Ok(Ephemeral { first, last }),
-            _ => bail!("{PATH} has no two ports in it"),
+            _ => unfit(format!("{PATH} has no two ports in it")),
         }
     }
 }
@@ -82,10 +82,10 @@ impl Plane {
             let (v4, v6): (Vec<IpAddr>, Vec<IpAddr>) = addresses.iter().partition(|address| address.is_ipv4());
             let mut table = vec![v4.len() as u32, v6.len() as u32];
             for address in v4.into_iter().chain(v6) {
-                table.push(self.local_slot(address, slots).map_err(failed)?);
+                table.push(self.local_slot(address, slots)?);
             }
             place = slots.take_table(self)?;
-            self.put_tables(&[(place, table)]).map_err(failed)?;
+            self.put_tables(&[(place, table)])?;
         }
         self.change_service(id, |config| config.locals = place);
         Ok(())
@@ -180,7 +180,7 @@ impl Plane {
         }
         // A mark's real server without a port has whatever port the packet had.
         self.forget_ports(|key, ports| {
-            ports.taken == 0 && !known.contains(&(key.real, key.real_port)) && !known.contains(&(key.real, 0))
+            ports.taken == 0 && !known.contains(&(key.real, key.real_port)) && !known.contains(&(key.real, Be16::ZERO))
         })
     }
 

@@ -5,17 +5,18 @@ use std::fmt;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
-use anyhow::{Context, Result, bail};
 use aya::programs::SchedClassifier;
 use aya_log::EbpfLogger;
 use log::{Log, Metadata, Record};
 use lvs_common::abi::DestId;
 use lvs_common::exit::{EXITS, OPENED};
+use lvs_common::programs::entry;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
+use super::error::{Context, Error, Result};
 use super::plane::Plane;
 use super::{convert, devices, pins};
 use crate::rules::{LogLevel, Protocol};
@@ -23,9 +24,9 @@ use crate::rules::{LogLevel, Protocol};
 /// Prints the lines of this network namespace's data plane as they are written, until the process is told to end.
 pub fn follow(plane: Plane) -> Result<()> {
     if pins::log_level(&plane.directory) == LogLevel::Off {
-        bail!("the data plane was loaded without a log: `lvsadm unload`, then `lvsadm attach --log info`");
+        return Err(Error::NoLog);
     }
-    let program = SchedClassifier::from_pin(plane.directory.path().join("lvs_log"))?;
+    let program = SchedClassifier::from_pin(plane.directory.path().join(entry::LOG))?;
     let id = program.info()?.id();
     let printer = Printer { devices: names(), servers: servers(&plane) };
     // The lock goes with the plane: other commands work beside this one.

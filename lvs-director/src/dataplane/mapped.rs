@@ -4,6 +4,8 @@
 //! milliseconds, thrice what a command needs altogether. Hence an array's whole range of addresses is only reserved, and
 //! a piece of it is mapped when it is first looked at: what a command costs depends on what it touches.
 
+use super::error::{Context, Result, unfit};
+
 use std::cell::Cell;
 use std::marker::PhantomData;
 use std::num::NonZeroUsize;
@@ -11,7 +13,6 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 use std::ptr::NonNull;
 
-use anyhow::{Context, Result, bail};
 use aya::maps::MapData;
 use lvs_common::abi::{DestId, ServiceId};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
@@ -74,10 +75,10 @@ impl<T: Copy, I: Index> Mapped<T, I> {
     pub fn of(map: MapData) -> Result<Self> {
         let info = map.info()?;
         if info.value_size().next_multiple_of(8) as usize != size_of::<T>() {
-            bail!("it is of another version of lvsadm: run `lvsadm unload` with that");
+            return unfit("it is of another version of lvsadm: run `lvsadm unload` with that");
         }
         let count = info.max_entries();
-        let Some(bytes) = NonZeroUsize::new(count as usize * size_of::<T>()) else { bail!("it is empty") };
+        let Some(bytes) = NonZeroUsize::new(count as usize * size_of::<T>()) else { return unfit("it is empty") };
         let piece = bytes.get().div_ceil(PIECES).next_power_of_two().max(PIECE);
         // SAFETY: new addresses, which nothing may be read from or written to yet.
         let start = unsafe { mmap_anonymous(None, bytes, ProtFlags::PROT_NONE, RESERVED)? };

@@ -2,6 +2,7 @@
 
 mod attach;
 pub mod bpffs;
+pub mod clsact;
 mod convert;
 mod defaults;
 mod defence;
@@ -16,6 +17,7 @@ mod layout;
 pub mod link;
 mod listing;
 mod load;
+mod loading;
 mod locals;
 mod log;
 mod mapped;
@@ -34,11 +36,13 @@ mod syscall;
 mod watch;
 
 pub use attach::{Attachment, attach, attach_loopback, attach_new, attachments, detach};
-pub use defaults::Defaults;
+pub use defaults::{Defaults, DefaultsError};
 pub use defence::Defence;
 pub use devices::{NetDevice, all as devices};
 pub use director::PlaneDirector;
-pub use load::{Loading, verify};
+pub use error::{Cause, Error, Result};
+pub use load::verify;
+pub use loading::Loading;
 pub use log::follow;
 pub use namespace::{open, open_or_load, ready, unload};
 pub use pins::{log_level, remove as remove_pins};

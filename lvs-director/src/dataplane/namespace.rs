@@ -1,11 +1,11 @@
 //! The data plane of the calling thread's network namespace: opening, loading and unloading it as a whole.
 
-use anyhow::{Result, bail};
-
 use super::attach;
 use super::bpffs::{self, Directory};
 use super::defaults::Defaults;
-use super::load::{self, Loading};
+use super::error::{Result, unfit};
+use super::load;
+use super::loading::Loading;
 use super::pins;
 use super::plane::Plane;
 
@@ -24,7 +24,7 @@ pub fn open_or_load(loading: Loading) -> Result<Plane> {
     load::load(&directory, loading)?;
     match Plane::open(directory)? {
         Ok(plane) => Ok(plane),
-        Err(_) => bail!("the data plane is gone as soon as it was loaded"),
+        Err(_) => unfit("the data plane is gone as soon as it was loaded"),
     }
 }
 

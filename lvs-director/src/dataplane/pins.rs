@@ -4,9 +4,8 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
-
 use super::bpffs::Directory;
+use super::error::{Context, Result};
 use super::link;
 use crate::rules::LogLevel;
 

@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::path::Path;
 
-use anyhow::{Context, Result};
 use aya::maps::{HashMap, Map, MapData, MapError, PerCpuArray};
 use aya_obj::generated::bpf_map_type;
 use lvs_common::abi::{
@@ -15,6 +14,7 @@ use lvs_common::abi::{
 use lvs_common::exit::EXITS;
 
 use super::bpffs::Directory;
+use super::error::{Context, Result};
 use super::layout;
 use super::mapped::{Mapped, field, put};
 use super::pod::Pod;

@@ -1,9 +1,9 @@
 //! Forgetting staged changes: those of this process, and those of a command that was killed.
 
-use anyhow::Result;
 use lvs_common::abi::{Idle, ServiceId, Switch, dest_flags};
 
 use super::bpffs::Directory;
+use super::error::Result;
 use super::mapped::{field, put};
 use super::plane::Plane;
 use super::slots;

@@ -1,8 +1,8 @@
 //! Why the kernel refuses a program, in one line.
 
-use anyhow::{Error, anyhow};
 use aya::programs::ProgramError;
 
+use super::error::Error;
 use super::kernel::kernel_release;
 
 /// What became of loading program `name`. The verifier's log, thousands of lines that end in the reason, is printed if
@@ -10,18 +10,20 @@ use super::kernel::kernel_release;
 pub fn refused(name: &str, error: ProgramError, log: bool) -> Error {
     let release = kernel_release();
     let ProgramError::LoadError { io_error, verifier_log } = error else {
-        return Error::new(error).context(format!("Linux {release} refuses program {name}"));
+        return Error::Step {
+            doing: format!("Linux {release} refuses program {name}").into(),
+            cause: Box::new(error.into()),
+        };
     };
     let text = verifier_log.to_string();
     if log {
         eprintln!("{text}");
     }
-    match reason(&text) {
-        Some(reason) => anyhow!(
-            "Linux {release} refuses program {name}: {reason} ({io_error}; LVS_VERIFIER_LOG=1 shows the verifier's log)"
-        ),
-        None => anyhow!("Linux {release} refuses program {name}: {io_error}"),
-    }
+    let reason = match reason(&text) {
+        Some(reason) => format!("{reason} ({io_error}; LVS_VERIFIER_LOG=1 shows the verifier's log)"),
+        None => io_error.to_string(),
+    };
+    Error::Refused { release, program: name.to_owned(), reason }
 }
 
 /// The last line of a verifier's log that is neither statistics nor a step of the program.

@@ -1,14 +1,14 @@
 //! Virtual services in the maps.
 
-use anyhow::Context;
 use lvs_common::abi::{
     AF_INET, Address, DestId, FwmarkKey, Rates, Service as Slot, ServiceId, ServiceKey as Key, Switch, service_flags,
 };
+use lvs_common::byte_order::Be16;
 use lvs_common::sched::change::{self, Change};
 use lvs_common::sched::{TableDest, Traits, Turns};
 
 use super::convert;
-use super::error::failed;
+use super::error::{self, Context};
 use super::mapped::{field, put};
 use super::plane::{Plane, absent};
 use super::pod::Pod;
@@ -35,7 +35,7 @@ impl Plane {
         let found = match *key {
             ServiceKey::Address { protocol, address, port } => {
                 let wide = convert::address(address);
-                let (port, protocol) = (port.to_be(), protocol as u8);
+                let (port, protocol) = (Be16::new(port), protocol as u8);
                 if address.is_ipv4() {
                     self.service4.get(&Pod(Key { address: wide.0[0], port, protocol, pad: 0 }), 0)
                 } else {
@@ -50,12 +50,12 @@ impl Plane {
             Ok(Pod(id)) if self.is_present(id) => Ok(Some(id)),
             Ok(_) => Ok(None),
             Err(error) if absent(&error) => Ok(None),
-            Err(error) => Err(failed(anyhow::Error::new(error).context("cannot look a service up"))),
+            Err(error) => Err(error).context("cannot look a service up").map_err(Error::from),
         }
     }
 
     /// Enters a service's key, or takes it out.
-    fn index(&mut self, key: &ServiceKey, id: Option<ServiceId>) -> anyhow::Result<()> {
+    fn index(&mut self, key: &ServiceKey, id: Option<ServiceId>) -> error::Result<()> {
         macro_rules! put {
             ($map:expr, $key:expr) => {
                 match id {
@@ -67,7 +67,7 @@ impl Plane {
         let result = match *key {
             ServiceKey::Address { protocol, address, port } => {
                 let wide = convert::address(address);
-                let (port, protocol) = (port.to_be(), protocol as u8);
+                let (port, protocol) = (Be16::new(port), protocol as u8);
                 if address.is_ipv4() {
                     put!(self.service4, Pod(Key { address: wide.0[0], port, protocol, pad: 0 }))
                 } else {
@@ -85,7 +85,7 @@ impl Plane {
     }
 
     /// Takes keys out of the index whose services are not configured: what a deletion leaves until it is in force.
-    pub fn sweep_index(&mut self) -> anyhow::Result<()> {
+    pub fn sweep_index(&mut self) -> error::Result<()> {
         for id in self.settings().service_slots() {
             if !self.is_present(id) && field!(self.services, id, serial) != 0 {
                 self.forget_service(id)?;
@@ -95,12 +95,12 @@ impl Plane {
     }
 
     /// Takes the key of a deleted service out of the index, unless another service has it by now.
-    pub fn forget_service(&mut self, id: ServiceId) -> anyhow::Result<()> {
+    pub fn forget_service(&mut self, id: ServiceId) -> error::Result<()> {
         let slot = &self.services.get(id);
         let key = convert::service_key(slot);
         let holder = match key {
             ServiceKey::Address { protocol, port, .. } => {
-                let (port, protocol) = (port.to_be(), protocol as u8);
+                let (port, protocol) = (Be16::new(port), protocol as u8);
                 if slot.family == AF_INET {
                     self.service4.get(&Pod(Key { address: slot.address.0[0], port, protocol, pad: 0 }), 0)
                 } else {
@@ -115,7 +115,7 @@ impl Plane {
     }
 
     /// Stages a new service in slot `id`.
-    pub fn write_service(&mut self, id: ServiceId, service: &Service, serial: u64) -> anyhow::Result<()> {
+    pub fn write_service(&mut self, id: ServiceId, service: &Service, serial: u64) -> error::Result<()> {
         let family = service.key.family().number();
         let (address, port, protocol, fwmark) = match service.key {
             ServiceKey::Address { protocol, address, port } => (convert::address(address), port, protocol as u8, 0),
@@ -125,7 +125,7 @@ impl Plane {
             // Not configured until the switch.
             switch: Switch::at(self.now(), 0),
             address,
-            port: port.to_be(),
+            port: Be16::new(port),
             protocol,
             family,
             fwmark,
@@ -203,7 +203,7 @@ impl Plane {
                 self.change_service(id, |config| config.table = place);
                 tables.push((place, table.into_iter().map(DestId::get).collect()));
             }
-            self.put_tables(&tables).map_err(failed)?;
+            self.put_tables(&tables).map_err(Error::from)?;
         }
         Ok(())
     }

@@ -7,7 +7,6 @@ use std::time::Duration;
 use lvs_common::abi::{Counters, DestId, Idle, Rates, ServiceId, dest_flags, dest_slot, service_flags};
 
 use super::convert;
-use super::error::failed;
 use super::mapped::{field, put};
 use super::plane::Plane;
 use crate::director::{Error, Result};
@@ -152,7 +151,7 @@ impl Slots {
     /// A place for a table. [`Error::NoMemory`] if all are taken.
     pub fn take_table(&mut self, plane: &Plane) -> Result<u32> {
         if self.tables.is_empty() {
-            let mut taken = vec![false; plane.table_places().map_err(failed)? as usize];
+            let mut taken = vec![false; plane.table_places().map_err(Error::from)? as usize];
             // Service 0, which is none, has the default pool.
             for id in (0..plane.settings().services_used).map(ServiceId::new) {
                 for config in field!(plane.services, id, config) {

@@ -34,7 +34,8 @@ pub fn floor_parse_tx(ctx: XdpContext) -> u32 {
         let ethernet = frame as *mut Ethernet;
         let ip = (frame + size_of::<Ethernet>()) as *const Ipv4;
         let udp = (frame + size_of::<Ethernet>() + size_of::<Ipv4>()) as *const Udp;
-        if (*ethernet).ethertype != ethertype::IPV4 || (*ip).destination == (*ip).source || (*udp).destination == 0 {
+        if (*ethernet).ethertype != ethertype::IPV4 || (*ip).destination == (*ip).source || (*udp).destination.is_zero()
+        {
             return xdp_action::XDP_PASS;
         }
         core::mem::swap(&mut (*ethernet).source, &mut (*ethernet).destination);

@@ -2,6 +2,7 @@
 
 use crate::maps::SERVICES;
 use lvs_common::abi::{Service, ServiceConfig, ServiceId, service_flags};
+use lvs_common::byte_order::Be16;
 
 /// A service with the copy of its configuration that is in force.
 #[derive(Clone, Copy)]
@@ -37,7 +38,7 @@ impl ServiceRef {
 
     /// Its virtual port.
     #[inline(always)]
-    pub fn port(&self) -> u16 {
+    pub fn port(&self) -> Be16 {
         // SAFETY: an element of the map.
         unsafe { (*self.it).port }
     }

@@ -1,28 +1,169 @@
-//! The gate.
+//! The egress gate: what every packet passes before it is rewritten and sent. The gate finds the next hop, and decides by local
+//! delivery, TTL, path MTU and the longest fragment whether the packet leaves whole, leaves in fragments, is answered with an
+//! ICMP error, or is dropped.
 
-use crate::egress::route;
-use crate::egress::send;
-use crate::packet::access::Packet;
-use crate::packet::parse::Family;
-use crate::packet::tc::TcPacket;
-use crate::values::parsed::Parsed;
+use lvs_common::{
+    abi::{Address, IpAddress, NextHop},
+    exit::Exit,
+};
 
-/// Whether an IP packet of `length` bytes, `headers` of them network and transport headers, can leave through a hop with
-/// this MTU; one that is to be cut into segments on the way out is judged by those.
-#[inline(always)]
-pub fn fits<P: Packet>(packet: P, length: u32, headers: u32, mtu: u32) -> bool {
-    match packet.segment() {
-        0 => length <= mtu,
-        segment => segment.wrapping_add(headers) <= mtu,
+use crate::{
+    egress::{
+        refuse::{self, Sender},
+        route,
+    },
+    exits,
+    packet::{access::Packet, access::TcPacket, access::XdpPacket, control_block},
+    values::{
+        parsed::{L3, Parsed},
+        route::Route,
+    },
+};
+
+/// Bytes of a TCP header, which bounds the headers of a segment.
+const TCP_HEADER: u32 = 20;
+
+/// Where a packet goes, and what becomes of it if it cannot.
+pub struct Passage<'a> {
+    /// Where the next hop is cached.
+    pub cache: *mut NextHop,
+    /// Family of `to`.
+    pub family: u8,
+    /// The address whose next hop is looked up.
+    pub to: &'a Address,
+    /// Who sends the ICMP error; without a sender, the packet is dropped and counted, as for errors about errors
+    /// (RFC 1122 §3.2.2).
+    pub refusal: Option<Sender>,
+}
+
+/// What a next hop with a certain MTU takes of a packet.
+pub struct Limits {
+    /// Bytes that the IP packet may have as it stands now: the MTU less what the rewriting adds.
+    pub room: u32,
+    /// The MTU that an ICMP error reports.
+    pub reported: u32,
+    /// Whether the packet may leave in fragments.
+    pub may_fragment: bool,
+}
+
+impl Limits {
+    /// Of a packet that gets `overhead` bytes longer.
+    #[inline(always)]
+    pub fn new(mtu: u32, overhead: u32, may_fragment: bool) -> Limits {
+        let room = mtu.wrapping_sub(overhead);
+        Limits { room, reported: room, may_fragment }
     }
 }
 
-/// Sends it, from the virtual address, which the stack would not do.
+/// How a packet leaves.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// The director's own stack takes it.
+    Local,
+    /// As one packet.
+    Whole,
+    /// In fragments of at most this many bytes of IP packet.
+    Fragments(u32),
+}
+
+/// The whole gate in TC: the way, with `route` filled in, or the verdict on a packet that cannot leave.
 #[inline(always)]
-pub fn send_by_header<A: Family>(packet: TcPacket, p: &Parsed<A>, now: u64) -> Option<i32> {
-    let route = route::scratch()?;
-    if !route::route(packet, A::FAMILY, &p.destination.widen(), now, route) {
+pub fn pass<A: IpAddress>(
+    packet: TcPacket,
+    p: &Parsed<A>,
+    passage: &Passage<'_>,
+    limits: impl FnOnce(u32) -> Limits,
+    now: u64,
+    route: &mut Route,
+) -> Result<Way, i32> {
+    if find_hop(packet, p, passage, now, route)? {
+        return Ok(Way::Local);
+    }
+    fit(packet, p, passage, limits(route.hop.mtu as u32), route)
+}
+
+/// The gate's first half: next hop and TTL. `true` for a packet that the director's own stack takes.
+#[inline(always)]
+pub fn find_hop<A: IpAddress>(
+    packet: TcPacket,
+    p: &Parsed<A>,
+    passage: &Passage<'_>,
+    now: u64,
+    route: &mut Route,
+) -> Result<bool, i32> {
+    if !route::cached(passage.cache, now, route)
+        && !route::look_up(packet, passage.cache, passage.family, passage.to, now, route)
+    {
+        return Err(exits::drop(packet, Exit::DropNoRoute));
+    }
+    if route.local {
+        return Ok(true);
+    }
+    // What the director sends itself has its TTL already.
+    if p.ttl <= 1 && packet.device() != 0 {
+        return Err(match passage.refusal {
+            Some(sender) => refuse::time_exceeded::<A>(packet, sender),
+            None => exits::drop(packet, Exit::DropTtl),
+        });
+    }
+    Ok(false)
+}
+
+/// The gate's second half: path MTU and the longest fragment.
+#[inline(always)]
+pub fn fit<A: IpAddress>(
+    packet: TcPacket,
+    p: &Parsed<A>,
+    passage: &Passage<'_>,
+    limits: Limits,
+    route: &Route,
+) -> Result<Way, i32> {
+    let (mtu, largest) = (route.hop.mtu as u32, control_block::largest(packet));
+    // A packet put together from fragments leaves in fragments no longer than those.
+    let fits = match largest {
+        0 => segment_length(packet, p) <= limits.room,
+        largest => largest <= limits.room,
+    };
+    if !fits && !limits.may_fragment {
+        return Err(match passage.refusal {
+            Some(sender) => refuse::too_big::<A>(packet, limits.reported, sender),
+            None => exits::drop(packet, Exit::DropTooBig),
+        });
+    }
+    let is_whole = match largest {
+        0 => fits,
+        largest => p.length.wrapping_add(mtu.wrapping_sub(limits.room)) <= largest,
+    };
+    if is_whole {
+        return Ok(Way::Whole);
+    }
+    Ok(Way::Fragments(if largest == 0 || largest > mtu { mtu } else { largest }))
+}
+
+/// Bytes of the IP packet, or of the longest of the segments that GSO will cut it into.
+#[inline(always)]
+fn segment_length<A>(packet: TcPacket, p: &Parsed<A>) -> u32 {
+    match packet.segment() {
+        0 => p.length,
+        segment => segment.wrapping_add((p.l4() - L3) as u32 + TCP_HEADER),
+    }
+}
+
+/// The gate in XDP: the next hop, or `None` for a packet that TC has to deal with.
+#[inline(always)]
+pub fn pass_fast<A: IpAddress>(
+    packet: XdpPacket,
+    p: &Parsed<A>,
+    passage: &Passage<'_>,
+    overhead: u32,
+    now: u64,
+) -> Option<NextHop> {
+    if p.ttl <= 1 {
         return None;
     }
-    Some(if route.local { send::send_local(packet) } else { send::send_tc(packet, route) })
+    let hop = route::hop(packet, passage.cache, passage.family, passage.to, now)?;
+    if p.length + overhead > hop.mtu as u32 {
+        return None;
+    }
+    Some(hop)
 }

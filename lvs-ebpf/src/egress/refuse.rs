@@ -1,73 +1,81 @@
-//! Requests for an ICMP error of the director's own, which the program `reject` makes (RFC 792, RFC 4443).
+//! Refusals: the program `Reject` answers a packet with an ICMP error (RFC 792, RFC 4443). TC only.
 
-use crate::{
-    exits,
-    packet::{access::Packet, ttl},
-    programs::{Tail, jump},
-};
 use lvs_common::{
-    abi::{AF_INET, DestId, IpAddress},
+    abi::{DestId, IpAddress},
     exit::Exit,
+    programs::Program,
     wire::icmp,
 };
 
-/// Words left for the program that answers.
-pub mod note {
-    /// ICMP type in the upper, code in the lower byte.
-    pub const KIND: usize = 0;
-    /// The header's second word, host order.
-    pub const REST: usize = 1;
-    /// The destination whose recorded source address to answer from; 0 for the packet's own destination.
-    pub const FROM: usize = 2;
+use crate::{
+    packet::{
+        access::Packet,
+        access::TcPacket,
+        control_block::{self, IcmpAnswer},
+        ttl,
+    },
+    programs::jump,
+    stats,
+};
+
+/// Who answers, and for whom the answer counts.
+#[derive(Clone, Copy)]
+pub struct Sender {
+    /// The destination whose recorded source address the answer comes from; 0 for the packet's own destination address.
+    pub from: DestId,
     /// The destination that the answer counts for as a reply, 0 for none.
-    pub const OWN: usize = 3;
+    pub counts_for: DestId,
 }
 
-/// Answers with an error of this type and code.
-#[inline(always)]
-pub fn icmp_error<P: Packet, A: IpAddress>(packet: P, kind: u8, code: u8, rest: u32, ends: [DestId; 2]) -> i32 {
-    packet.set_note(note::KIND, (kind as u32) << 8 | code as u32);
-    packet.set_note(note::REST, rest);
-    packet.set_note(note::FROM, ends[0].get());
-    packet.set_note(note::OWN, ends[1].get());
-    jump(packet, if A::FAMILY == AF_INET { Tail::Reject4 } else { Tail::Reject6 });
-    P::DROP
-}
+impl Sender {
+    /// The packet's own destination address; the answer counts for no destination.
+    pub const VIP: Sender = Sender { from: DestId::NONE, counts_for: DestId::NONE };
 
-/// The TTL ran out.
-#[inline(always)]
-pub fn time_exceeded<P: Packet, A: IpAddress>(packet: P, from: DestId, own: DestId) -> i32 {
-    exits::count(Exit::DropTtl);
-    icmp_error::<P, A>(
-        packet,
-        if A::FAMILY == AF_INET { icmp::TIME_EXCEEDED } else { icmp::V6_TIME_EXCEEDED },
-        0,
-        0,
-        [from, own],
-    )
-}
-
-/// Too big for `mtu`. The packet is quoted as it would have been sent, with the TTL lowered.
-#[inline(always)]
-pub fn too_big<P: Packet, A: IpAddress>(packet: P, mtu: u32, from: DestId, own: DestId) -> i32 {
-    exits::count(Exit::DropTooBig);
-    if packet.device() != 0 && !ttl::lower_ttl::<P, A>(packet) {
-        return P::DROP;
+    /// The packet's own destination address; the answer counts as a reply of `dest`.
+    #[inline(always)]
+    pub const fn vip_for(dest: DestId) -> Sender {
+        Sender { from: DestId::NONE, counts_for: dest }
     }
-    if A::FAMILY == AF_INET {
-        icmp_error::<P, A>(packet, icmp::UNREACHABLE, icmp::CODE_FRAGMENTATION_NEEDED, mtu, [from, own])
-    } else {
-        icmp_error::<P, A>(packet, icmp::V6_TOO_BIG, 0, mtu, [from, own])
+
+    /// The director's address toward real server `dest`.
+    #[inline(always)]
+    pub const fn toward(dest: DestId) -> Sender {
+        Sender { from: dest, counts_for: DestId::NONE }
     }
 }
 
-/// No server for it.
+/// Answers with an error of this type and code; `rest` is the second word of its header, host order.
 #[inline(always)]
-pub fn port_unreachable<P: Packet, A: IpAddress>(packet: P, from: DestId) -> i32 {
-    exits::count(Exit::DropNoServer);
-    if A::FAMILY == AF_INET {
-        icmp_error::<P, A>(packet, icmp::UNREACHABLE, icmp::CODE_PORT, 0, [from, DestId::NONE])
-    } else {
-        icmp_error::<P, A>(packet, icmp::V6_UNREACHABLE, icmp::V6_CODE_PORT, 0, [from, DestId::NONE])
+pub fn icmp_error<A: IpAddress>(packet: TcPacket, (kind, code): (u8, u8), rest: u32, sender: Sender) -> i32 {
+    let kind = (kind as u32) << 8 | code as u32;
+    let answer = IcmpAnswer { kind, rest, from: sender.from, counts_for: sender.counts_for };
+    control_block::set_icmp_answer(packet, &answer);
+    jump::<A, _>(packet, Program::Reject)
+}
+
+/// The TTL or hop limit ran out.
+#[inline(always)]
+pub fn time_exceeded<A: IpAddress>(packet: TcPacket, sender: Sender) -> i32 {
+    stats::exit(Exit::DropTtl);
+    let kind = if A::IS_V4 { icmp::TIME_EXCEEDED } else { icmp::V6_TIME_EXCEEDED };
+    icmp_error::<A>(packet, (kind, 0), 0, sender)
+}
+
+/// The packet is too big for `mtu`. The answer quotes it as it would have been sent, with the TTL lowered.
+#[inline(always)]
+pub fn too_big<A: IpAddress>(packet: TcPacket, mtu: u32, sender: Sender) -> i32 {
+    stats::exit(Exit::DropTooBig);
+    if packet.device() != 0 && !ttl::lower_ttl::<_, A>(packet) {
+        return TcPacket::DROP;
     }
+    let kind = if A::IS_V4 { (icmp::UNREACHABLE, icmp::CODE_FRAGMENTATION_NEEDED) } else { (icmp::V6_TOO_BIG, 0) };
+    icmp_error::<A>(packet, kind, mtu, sender)
+}
+
+/// The service has no server for the packet.
+#[inline(always)]
+pub fn port_unreachable<A: IpAddress>(packet: TcPacket, sender: Sender) -> i32 {
+    stats::exit(Exit::DropNoServer);
+    let kind = if A::IS_V4 { (icmp::UNREACHABLE, icmp::CODE_PORT) } else { (icmp::V6_UNREACHABLE, icmp::V6_CODE_PORT) };
+    icmp_error::<A>(packet, kind, 0, sender)
 }

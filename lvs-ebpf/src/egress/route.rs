@@ -8,10 +8,12 @@ use lvs_common::abi::{AF_INET, Address, NextHop, device_flags, hop_flags};
 
 use crate::{
     config::device::device,
+    exits,
     kernel::{cpu, params},
     maps::{FIBS, ROUTES},
-    packet::{access::Packet, tc::TcPacket, xdp::XdpPacket},
+    packet::{access::Packet, access::TcPacket, access::XdpPacket},
 };
+use lvs_common::exit::Exit;
 
 /// `lo`'s index, the same in every network namespace. Looking a route up from `lo` asks for it as the host itself would,
 /// so that DR and TUN work on a host that forwards nothing else.
@@ -23,16 +25,37 @@ const FIB_NO_NEIGHBOUR: i64 = 7;
 /// `BPF_FIB_LOOKUP_SRC`.
 const FIB_WITH_SOURCE: u32 = 1 << 4;
 
-/// This CPU's place for a route: the stack has none left.
+/// Lends this CPU's place for a route, which is too large for the stack. `None` if there is none.
+///
+/// `work` must not ask for the place again: every function here that takes a route is given one.
 #[inline(always)]
-pub fn scratch() -> Option<&'static mut Route> {
+pub fn lend<R>(work: impl FnOnce(&mut Route) -> R) -> Option<R> {
     let route = ROUTES.get_ptr_mut(cpu::number())?;
-    // SAFETY: this CPU's own element, of which a program takes one reference.
+    // SAFETY: this CPU's own element, which programs use through this function alone, and never twice at a time.
     let route = unsafe { &mut *route };
     // A hop from the cache fills in nothing but the hop.
     route.local = false;
     route.family = 0;
-    Some(route)
+    Some(work(route))
+}
+
+/// [`lend`] for what ends with a verdict.
+#[inline(always)]
+pub fn with<P: Packet>(packet: P, work: impl FnOnce(&mut Route) -> i32) -> i32 {
+    match lend(work) {
+        Some(verdict) => verdict,
+        None => exits::drop(packet, Exit::DropInternal),
+    }
+}
+
+/// Whether an address is one of the director's own.
+#[inline(always)]
+pub fn is_local<P: Packet>(packet: P, family: u8, address: &Address, now: u64) -> bool {
+    lend(
+        #[inline(always)]
+        |found| route(packet, family, address, now, found) && found.local,
+    )
+    .unwrap_or(false)
 }
 
 /// Looks up the route to `to`, an address of `family`.
@@ -53,26 +76,30 @@ pub fn look_up<P: Packet>(
 ) -> bool {
     route.gateway = copy(to);
     route.family = family;
-    packet.look_up(route, cache, now) != 0
+    // Each tier's context has a type of its own, which the verifier checks.
+    match packet.in_tc() {
+        Ok(packet) => look_up_tc(packet.0, route, cache, now) != 0,
+        Err(_) => look_up_xdp(packet.context().cast(), route, cache, now) != 0,
+    }
 }
 
-/// Of global linkage, as [`advance`](crate::table::advance)'s are: `look_up` of a tier, `route` telling where to.
-macro_rules! look_up {
+/// [`find`] as a global function: see "global functions" in docs/develop/verifier.md.
+macro_rules! global_look_up {
     ($name:ident, $context:ty, $packet:expr) => {
         #[unsafe(no_mangle)]
         #[inline(never)]
-        pub extern "C" fn $name(context: *mut $context, route: *mut Route, cache: *mut NextHop, now: u64) -> u32 {
+        extern "C" fn $name(context: *mut $context, route: *mut Route, cache: *mut NextHop, now: u64) -> u32 {
             if route.is_null() {
                 return 0;
             }
-            // SAFETY: this CPU's own element; a program takes one reference and lends it.
+            // SAFETY: this CPU's own element, which the caller was lent and lends on.
             find($packet(context), unsafe { &mut *route }, cache, now) as u32
         }
     };
 }
 
-look_up!(look_up_xdp, xdp_md, XdpPacket);
-look_up!(look_up_tc, __sk_buff, TcPacket);
+global_look_up!(look_up_xdp, xdp_md, XdpPacket);
+global_look_up!(look_up_tc, __sk_buff, TcPacket);
 
 #[inline(always)]
 fn find<P: Packet>(packet: P, route: &mut Route, cache: *mut NextHop, now: u64) -> bool {
@@ -124,7 +151,8 @@ fn find<P: Packet>(packet: P, route: &mut Route, cache: *mut NextHop, now: u64) 
             route.hop.mtu = params.__bindgen_anon_1.mtu_result;
             route.hop.flags |= hop_flags::NEIGHBOUR;
         } else {
-            route.hop.mtu = device_mtu(packet, params.ifindex);
+            // The kernel does not report the route's MTU where there is no neighbour yet.
+            route.hop.mtu = packet.device_mtu(params.ifindex) as u16;
         }
     }
     if let Some(device) = device(route.hop.ifindex) {
@@ -173,14 +201,6 @@ pub fn copy(address: &Address) -> Address {
     }
 }
 
-/// MTU of a device: the kernel does not tell the route's where there is no neighbour yet.
-#[inline(always)]
-fn device_mtu<P: Packet>(packet: P, ifindex: u32) -> u16 {
-    let mut mtu = 0u32;
-    packet.check_mtu(ifindex, &mut mtu);
-    mtu as u16
-}
-
 /// A copy of a cached hop that is at most a second old and was not being written.
 #[inline(always)]
 fn fresh(cache: *mut NextHop, now: u64) -> Option<NextHop> {
@@ -199,11 +219,14 @@ pub fn hop<P: Packet>(packet: P, cache: *mut NextHop, family: u8, to: &Address, 
     let hop = match fresh(cache, now) {
         Some(hop) => hop,
         None => {
-            let found = scratch()?;
-            if !look_up(packet, cache, family, to, now, found) || found.local {
-                return None;
-            }
-            found.hop
+            let found = lend(
+                #[inline(always)]
+                |found| {
+                    let is_usable = look_up(packet, cache, family, to, now, found) && !found.local;
+                    if is_usable { Some(found.hop) } else { None }
+                },
+            );
+            found.flatten()?
         }
     };
     if hop.flags & USABLE == USABLE { Some(hop) } else { None }

@@ -1,25 +1,15 @@
-//! Requests to send a packet in fragments, which the program `split` does.
+//! The program `Split` sends a packet in fragments. TC only.
+
+use lvs_common::{abi::DestId, programs::Program};
 
 use crate::{
-    exits,
-    packet::access::Packet,
-    programs::{Tail, jump},
+    packet::{access::TcPacket, control_block},
+    programs::jump,
 };
-use lvs_common::{abi::DestId, exit::Exit};
-
-/// Words left for the program that cuts.
-pub mod note {
-    /// Length of the longest fragment there may be, bytes of IP packet.
-    pub const MOST: usize = 0;
-    /// The destination the packet goes to; 0 for one that goes where its header says.
-    pub const DEST: usize = 1;
-}
 
 /// Sends a finished packet to destination `dest` (0: to where its header says) in fragments of at most `most` bytes.
 #[inline(always)]
-pub fn split<P: Packet>(packet: P, dest: DestId, most: u32) -> i32 {
-    packet.set_note(note::MOST, most);
-    packet.set_note(note::DEST, dest.get());
-    jump(packet, Tail::Split);
-    exits::drop(packet, Exit::DropInternal)
+pub fn split(packet: TcPacket, dest: DestId, most: u32) -> i32 {
+    control_block::set_split(packet, most, dest);
+    jump::<u32, _>(packet, Program::Split)
 }

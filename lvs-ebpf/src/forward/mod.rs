@@ -1,6 +1,9 @@
 pub mod bypass;
 pub mod families;
 pub mod fullnat;
+pub mod live;
+pub mod mode;
 pub mod nat;
-pub mod pipeline;
+pub mod tc;
 pub mod tunnel;
+pub mod xdp;

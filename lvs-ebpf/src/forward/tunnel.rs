@@ -1,6 +1,7 @@
 //! Tunnels: the packet travels inside an outer one to the real server.
 
 use aya_ebpf::helpers::generated::bpf_get_prandom_u32;
+use lvs_common::byte_order::{Be16, Be32};
 use lvs_common::{
     abi::{AF_INET, Address, DestConfig, IpAddress, tunnel::TunnelKind},
     wire::{Ethernet, Ipv4, Ipv6, Udp, ethertype, fragment, protocol},
@@ -12,19 +13,19 @@ use crate::{
 };
 
 /// VXLAN header: flags with the I bit, VNI 0 (RFC 7348).
-const VXLAN_FLAGS: u32 = 0x0800_0000u32.to_be();
+const VXLAN_FLAGS: Be32 = Be32::new(0x0800_0000);
 /// Range of GUE's and VXLAN's source ports (RFC 6335's dynamic ports).
 const PORT_BASE: u16 = 49152;
 /// GRE's checksum-present bit (RFC 2784).
-const GRE_CSUM: u16 = 0x8000u16.to_be();
+const GRE_CSUM: Be16 = Be16::new(0x8000);
 
 /// An outer packet to be.
 #[derive(Clone, Copy)]
 pub struct Outer<'a> {
     pub kind: TunnelKind,
     pub flags: u8,
-    /// Destination port of GUE and VXLAN, network order.
-    pub port: u16,
+    /// Destination port of GUE and VXLAN.
+    pub port: Be16,
     /// Whether the outer header is IPv6.
     pub v6: bool,
     pub source: &'a Address,
@@ -77,10 +78,10 @@ fn outer_tos(tos: u8) -> u8 {
 
 /// A port that is the same for all packets of a flow and spreads flows.
 #[inline(always)]
-fn flow_port<A: IpAddress>(p: &Parsed<A>) -> u16 {
+fn flow_port<A: IpAddress>(p: &Parsed<A>) -> Be16 {
     let (a, b) = p.source.words();
-    let mix = (a ^ b.rotate_left(9) ^ p.source_port as u32).wrapping_mul(0x9e37_79b1);
-    ((mix >> 18) as u16 | PORT_BASE).to_be()
+    let mix = (a ^ b.rotate_left(9) ^ p.source_port.word() as u32).wrapping_mul(0x9e37_79b1);
+    Be16::new((mix >> 18) as u16 | PORT_BASE)
 }
 
 /// Wraps the packet, whose TTL has been lowered, into `outer`. Pointers into the packet are void after it.
@@ -89,7 +90,7 @@ fn flow_port<A: IpAddress>(p: &Parsed<A>) -> u16 {
 #[inline(always)]
 pub fn apply<P: Packet, A: IpAddress>(packet: P, p: &Parsed<A>, outer: &Outer<'_>, whole: bool) -> bool {
     let overhead = outer.overhead() as usize;
-    let inner_v4 = A::FAMILY == AF_INET;
+    let inner_v4 = A::IS_V4;
     let l4 = outer.kind.carried(inner_v4);
     if !packet.encapsulate(overhead, outer.v6, l4, !whole) {
         return false;
@@ -117,10 +118,14 @@ fn write_v4<P: Packet, A>(packet: P, p: &Parsed<A>, outer: &Outer<'_>, l4: u8, l
     let Some(h) = packet.at::<Ipv4>(L3) else { return false };
     let tos = outer_tos(p.tos);
     let ttl = p.ttl.wrapping_sub(1);
-    let length = (length as u16).to_be();
+    let length = Be16::new(length as u16);
     // RFC 6864: an identification is for packets that may be fragmented.
     // SAFETY: a helper without arguments.
-    let (fragment, id) = if outer.df { (fragment::DF, 0) } else { (0, unsafe { bpf_get_prandom_u32() } as u16 | 1) };
+    let (fragment, id) = if outer.df {
+        (fragment::DF, Be16::ZERO)
+    } else {
+        (Be16::ZERO, Be16::from_word(unsafe { bpf_get_prandom_u32() } as u16 | 1))
+    };
     // SAFETY: checked by `at`.
     unsafe {
         *h = Ipv4 {
@@ -146,8 +151,8 @@ fn write_v6<P: Packet, A>(packet: P, p: &Parsed<A>, outer: &Outer<'_>, l4: u8, l
     // SAFETY: checked by `at`.
     unsafe {
         *h = Ipv6 {
-            version: (6 << 28 | (outer_tos(p.tos) as u32) << 20).to_be(),
-            payload_length: (length.wrapping_sub(40) as u16).to_be(),
+            version: Be32::new(6 << 28 | (outer_tos(p.tos) as u32) << 20),
+            payload_length: Be16::new(length.wrapping_sub(40) as u16),
             next_header: l4,
             hop_limit: p.ttl.wrapping_sub(1),
             source: outer.source.0,
@@ -158,10 +163,10 @@ fn write_v6<P: Packet, A>(packet: P, p: &Parsed<A>, outer: &Outer<'_>, l4: u8, l
 }
 
 #[inline(always)]
-fn write_udp<P: Packet>(packet: P, at: usize, source: u16, port: u16, length: u32) -> bool {
+fn write_udp<P: Packet>(packet: P, at: usize, source: Be16, port: Be16, length: u32) -> bool {
     let Some(h) = packet.at::<Udp>(at) else { return false };
     // SAFETY: checked by `at`.
-    unsafe { *h = Udp { source, destination: port, length: (length as u16).to_be(), check: 0 } }
+    unsafe { *h = Udp { source, destination: port, length: Be16::new(length as u16), check: 0 } }
     true
 }
 
@@ -182,14 +187,14 @@ fn write_gue<P: Packet, A: IpAddress>(
     let inner = if v4 { protocol::IPIP } else { protocol::IPV6 };
     // SAFETY: checked by `at`; two bytes aligned at least, which the BPF target does not mind.
     unsafe { h.write_unaligned(u32::from_ne_bytes([0, inner, 0, 0])) }
-    !outer.summed() || crate::packet::checksum::fill_outer_udp(packet, outer, at, length)
+    !outer.summed() || crate::packet::checksum::fill_outer_udp(packet, (outer.source, outer.destination), at, length)
 }
 
 #[inline(always)]
 fn write_gre<P: Packet>(packet: P, outer: &Outer<'_>, at: usize, length: u32, v4: bool) -> bool {
-    let Some(h) = packet.at::<[u16; 2]>(at) else { return false };
+    let Some(h) = packet.at::<[Be16; 2]>(at) else { return false };
     let kind = if v4 { ethertype::IPV4 } else { ethertype::IPV6 };
-    let flags = if outer.summed() { GRE_CSUM } else { 0 };
+    let flags = if outer.summed() { GRE_CSUM } else { Be16::ZERO };
     // SAFETY: checked by `at`.
     unsafe { *h = [flags, kind] }
     if !outer.summed() {
@@ -216,7 +221,7 @@ fn write_vxlan<P: Packet, A: IpAddress>(
     }
     let Some(h) = packet.at::<[u16; 4]>(at + 8) else { return false };
     // SAFETY: checked by `at`.
-    unsafe { *h = [VXLAN_FLAGS as u16, (VXLAN_FLAGS >> 16) as u16, 0, 0] }
+    unsafe { *h = [VXLAN_FLAGS.word() as u16, (VXLAN_FLAGS.word() >> 16) as u16, 0, 0] }
     let Some(h) = packet.at::<Ethernet>(at + 16) else { return false };
     // SAFETY: checked by `at`.
     unsafe {

@@ -1,32 +1,78 @@
 //! Access to a packet, the same for XDP and TC.
 
-use aya_ebpf::bindings::{__sk_buff, bpf_fib_lookup};
-use lvs_common::abi::NextHop;
+use core::ffi::c_void;
 
-use crate::values::route::Route;
+use aya_ebpf::bindings::{__sk_buff, bpf_fib_lookup, xdp_md};
+use lvs_common::byte_order::Be16;
+use lvs_common::wire::{Ethernet, Icmp, Ipv4, Ipv6, Ipv6Fragment, Sctp, Tcp, Udp};
+
+/// What packet bytes may be read and written as.
+///
+/// # Safety
+/// The type has no padding, and all bytes are values of it.
+pub unsafe trait Wire: Copy {}
+
+macro_rules! wire {
+    ($($type:ty),+ $(,)?) => {
+        // SAFETY: integers, or `repr(C)` structures of integers without padding.
+        $(unsafe impl Wire for $type {})+
+    };
+}
+
+wire!(
+    Be16,
+    [Be16; 2],
+    Ethernet,
+    Icmp,
+    Ipv4,
+    Ipv6,
+    Ipv6Fragment,
+    Sctp,
+    Tcp,
+    Udp,
+    u16,
+    u32,
+    [u16; 2],
+    [u16; 4],
+    [u32; 2],
+    [u32; 5]
+);
+
+// SAFETY: bytes.
+unsafe impl<const N: usize> Wire for [u8; N] {}
+
+/// A packet in TC, ingress or egress.
+#[derive(Clone, Copy)]
+pub struct TcPacket(pub *mut __sk_buff);
+
+/// A packet in XDP.
+#[derive(Clone, Copy)]
+pub struct XdpPacket(pub *mut xdp_md);
 
 /// A packet in one of the two tiers.
 ///
-/// XDP serves what is simple and hands everything else up *unchanged*; TC, which sees it then, has to serve it all.
+/// XDP serves what is simple and leaves everything else to TC, *unchanged and uncounted*; TC sees it then, and serves it all.
 pub trait Packet: Copy {
-    /// TC: what this tier cannot do, nobody will.
-    const COMPLETE: bool;
     /// The verdict that leaves the packet to the stack (in XDP: to TC).
     const PASS: i32;
     /// The verdict that drops it.
     const DROP: i32;
+    /// Whether this tier can sum a whole payload.
+    const SUMS_PAYLOAD: bool;
 
-    /// The `T` at `offset`, if the packet's linear part reaches so far.
+    /// The packet in TC. In XDP, the verdict that leaves it to TC: `packet.in_tc()?` ends what only TC can do.
+    fn in_tc(self) -> Result<TcPacket, i32>;
+    /// The context that the kernel's helpers take.
+    fn context(self) -> *mut c_void;
+    /// A pointer to the `T` at `offset`, if the packet's linear part reaches so far. Helpers that change the packet invalidate it.
     fn at<T>(self, offset: usize) -> Option<*mut T>;
-    /// Makes the first `length` bytes linear.
-    fn pull(self, length: usize) -> bool;
     /// Device the packet came in on; 0 if the director itself made it.
     fn device(self) -> u32;
     /// Whether the frame is addressed to this host.
     fn for_this_host(self) -> bool;
     /// Mark of the packet.
     fn mark(self) -> u32;
-    /// Bytes of a segment if the packet is to be cut into such (GSO), else 0.
+    /// Bytes of a segment if the packet is to be cut into segments (GSO), else 0.
     fn segment(self) -> u32;
     /// Adds to the transport checksum at `offset` what changed in addresses and ports (sums of [`difference`]s).
     ///
@@ -36,24 +82,45 @@ pub trait Packet: Copy {
     /// `v6`: the outer header is IPv6; `l4` the outer protocol; `plain`: the packet is to be cut into fragments, which the
     /// kernel's helpers refuse to do with one marked as encapsulated.
     fn encapsulate(self, length: usize, v6: bool, l4: u8, plain: bool) -> bool;
-    /// Whether the checksum at `offset` is unfinished, as it is between hosts of one machine: finished where the packet leaves.
-    /// In TC, finding out may spoil it.
+    /// Whether the checksum at `offset` is `CHECKSUM_PARTIAL`. In TC the probe *modifies* the checksum field, so call it only
+    /// before the field is rewritten.
     fn is_partial(self, offset: usize) -> bool;
-    /// Takes `options` bytes out behind the network header's fixed part, and off the end all that is beyond `length` bytes of
-    /// frame then.
+    /// Removes `options` bytes after the fixed part of the network header, and then what is beyond `length` bytes of frame.
     fn strip(self, options: u32, length: u32) -> bool;
     /// The kernel's FIB look-up: its return code, or a negative error.
     fn fib(self, params: &mut bpf_fib_lookup, flags: u32) -> i64;
-    /// [`deliver::look_up`](crate::egress::route::look_up) of this tier, `route` telling where to; 0 without a route.
-    fn look_up(self, route: &mut Route, cache: *mut NextHop, now: u64) -> u32;
-    /// The packet as the kernel's helpers for TC take it; null in XDP, where nothing reaches for it.
-    fn skb(self) -> *mut __sk_buff;
-    /// Leaves a word for a program that is jumped to.
-    fn set_note(self, index: usize, value: u32);
-    /// A word that a program which jumped here left; always 0 in XDP.
-    fn note(self, index: usize) -> u32;
-    /// Tells the MTU of a device.
-    fn check_mtu(self, ifindex: u32, mtu: &mut u32);
-    /// Jumps to another program of this tier.
-    fn tail_call(self, index: u32);
+    /// Writes a word of the control block; nothing in XDP, which has none.
+    fn set_control(self, index: usize, value: u32);
+    /// A word of the control block; 0 in XDP.
+    fn control(self, index: usize) -> u32;
+    /// The MTU of a device, 0 if the kernel does not say.
+    fn device_mtu(self, ifindex: u32) -> u32;
+    /// Jumps to the program in this slot of the tier's program array. Returns only if the kernel refuses.
+    fn tail_call(self, slot: u32);
+
+    /// Reads the `T` at `offset`; `None` if the packet's linear part does not reach so far.
+    #[inline(always)]
+    fn read<T: Wire>(self, offset: usize) -> Option<T> {
+        // SAFETY: `at` has checked the bounds, and any bytes are a `T`. BPF loads need no alignment.
+        self.at::<T>(offset).map(|place| unsafe { *place })
+    }
+
+    /// Writes `value` at `offset`; `false` if the packet's linear part does not reach so far.
+    #[inline(always)]
+    fn write<T: Wire>(self, offset: usize, value: T) -> bool {
+        let Some(place) = self.at::<T>(offset) else { return false };
+        // SAFETY: `at` has checked the bounds. BPF stores need no alignment.
+        unsafe { *place = value };
+        true
+    }
+
+    /// Changes the `T` at `offset`; `false` if the packet's linear part does not reach so far. `change` calls no helper that
+    /// changes the packet.
+    #[inline(always)]
+    fn update<T: Wire>(self, offset: usize, change: impl FnOnce(&mut T)) -> bool {
+        let Some(place) = self.at::<T>(offset) else { return false };
+        // SAFETY: `at` has checked the bounds, any bytes are a `T`, and the packet is this program's alone.
+        change(unsafe { &mut *place });
+        true
+    }
 }

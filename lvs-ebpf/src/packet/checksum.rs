@@ -7,12 +7,12 @@ use aya_ebpf::{
     helpers::generated::{bpf_csum_diff, bpf_loop, bpf_skb_load_bytes},
 };
 use lvs_common::{
-    abi::IpAddress,
+    abi::{Address, IpAddress},
     checksum,
     wire::{Udp, protocol},
 };
 
-use crate::{forward::tunnel::Outer, kernel::cpu, maps::SCRATCH, packet::access::Packet, values::parsed::Parsed};
+use crate::{kernel::cpu, maps::SCRATCH, packet::access::Packet, values::parsed::Parsed};
 
 /// Bytes that are summed at a time.
 const CHUNK: u32 = 256;
@@ -88,10 +88,11 @@ pub fn pseudo(source: [u32; 4], destination: [u32; 4], protocol: u8, length: u32
 /// Gives a UDP datagram without a checksum one, `change` being what the rewriting is about to add to its sum.
 #[inline(always)]
 pub fn fill_udp<P: Packet, A: IpAddress>(packet: P, p: &Parsed<A>, change: u64) -> bool {
+    let Ok(packet) = packet.in_tc() else { return false };
     let Some(h) = packet.at::<Udp>(p.l4()) else { return false };
     // SAFETY: checked by `at`.
-    let length = unsafe { u16::from_be((*h).length) } as u32;
-    let Some(payload) = sum(packet.skb(), p.l4() as u32, (p.l4() as u32).wrapping_add(length)) else { return false };
+    let length = unsafe { (*h).length.get() } as u32;
+    let Some(payload) = sum(packet.0, p.l4() as u32, (p.l4() as u32).wrapping_add(length)) else { return false };
     let all = payload + pseudo(p.source.widen().0, p.destination.widen().0, protocol::UDP, length) + change;
     let Some(h) = packet.at::<Udp>(p.l4()) else { return false };
     // SAFETY: checked by `at`.
@@ -108,12 +109,13 @@ fn nonzero(check: u16) -> u16 {
 /// Fills in the checksum of a tunnel's outer UDP header at `at`. A packet that is still to be cut into segments goes
 /// without: each segment would need its own.
 #[inline(always)]
-pub fn fill_outer_udp<P: Packet>(packet: P, outer: &Outer<'_>, at: usize, length: u32) -> bool {
-    if !P::COMPLETE || packet.segment() != 0 {
-        return P::COMPLETE;
+pub fn fill_outer_udp<P: Packet>(packet: P, ends: (&Address, &Address), at: usize, length: u32) -> bool {
+    let Ok(packet) = packet.in_tc() else { return false };
+    if packet.segment() != 0 {
+        return true;
     }
-    let Some(payload) = sum(packet.skb(), at as u32, (at as u32).wrapping_add(length)) else { return false };
-    let all = payload + pseudo(outer.source.0, outer.destination.0, protocol::UDP, length);
+    let Some(payload) = sum(packet.0, at as u32, (at as u32).wrapping_add(length)) else { return false };
+    let all = payload + pseudo(ends.0.0, ends.1.0, protocol::UDP, length);
     let Some(h) = packet.at::<Udp>(at) else { return false };
     // SAFETY: checked by `at`.
     unsafe { (*h).check = nonzero(!checksum::fold(all)) }
@@ -123,10 +125,11 @@ pub fn fill_outer_udp<P: Packet>(packet: P, outer: &Outer<'_>, at: usize, length
 /// Fills in the checksum of a GRE header at `at`, which covers the `length` bytes from there (RFC 2784).
 #[inline(always)]
 pub fn fill_gre<P: Packet>(packet: P, at: usize, length: u32) -> bool {
-    if !P::COMPLETE || packet.segment() != 0 {
-        return P::COMPLETE;
+    let Ok(packet) = packet.in_tc() else { return false };
+    if packet.segment() != 0 {
+        return true;
     }
-    let Some(payload) = sum(packet.skb(), at as u32, (at as u32).wrapping_add(length)) else { return false };
+    let Some(payload) = sum(packet.0, at as u32, (at as u32).wrapping_add(length)) else { return false };
     let Some(h) = packet.at::<[u16; 2]>(at + 4) else { return false };
     // SAFETY: checked by `at`.
     unsafe { (*h)[0] = !checksum::fold(payload) }

@@ -1,107 +1,139 @@
-//! What programs of TC tell those that they jump to, in words that travel with the packet. In XDP, where everything about
-//! an established flow is one program, they are always 0.
+//! The control block: five words that travel with a packet in TC from program to program. XDP has none: there every word
+//! reads as 0.
+//!
+//! | Word | Programs of a served packet | `Reject` | `Split` | `lvs_drain` |
+//! |---|---|---|---|---|
+//! | 0 | – | ICMP type and code | longest fragment | destination |
+//! | 1 | destination (`Tunnel`) | ICMP's second word | destination | first bucket |
+//! | 2 | – | destination to answer from | – | number of buckets |
+//! | 3 | – | destination to count for | – | – |
+//! | 4 | flags; upper half: longest fragment that came | the same | the same | – |
+//!
+//! `Reject` and `Split` end a packet's journey, so their words may overwrite those of the programs before them.
 
 use lvs_common::abi::DestId;
 
-use crate::packet::access::Packet;
+use crate::packet::{access::Packet, access::TcPacket};
 
-/// Word with the destination a packet goes to.
-const DEST: usize = 1;
-/// Word with flags, and in its upper half the length of the longest fragment.
 const FLAGS: usize = 4;
+const LARGEST_SHIFT: u32 = 16;
 
-/// The connection that a request hits is to take it, `schedule` has decided.
-const SETTLED: u32 = 1;
-/// The packet is for a watched virtual address.
-const VIRTUAL: u32 = 2;
-/// The packet is from a watched real server.
-const REPLY: u32 = 4;
-/// The packet has carried resets.
-const CARRIED: u32 = 16;
-/// What FullNAT does to a packet's TCP options is done.
-const OPTIONS: u32 = 8;
+/// A flag of a packet.
+#[derive(Clone, Copy)]
+#[repr(u32)]
+pub enum Flag {
+    /// `Schedule` has decided that the existing connection takes this packet.
+    KeepsConnection = 1,
+    /// The packet is for a watched virtual address.
+    ForVip = 2,
+    /// The packet is from a watched address of a real server.
+    FromRealServer = 4,
+    /// FullNAT has dealt with the TCP or IP options.
+    OptionsDone = 8,
+    /// The packet has carried resets of expired connections.
+    CarriedResets = 16,
+}
 
 /// Forgets what an earlier packet or program left.
 #[inline(always)]
-pub fn clear<P: Packet>(packet: P) {
-    packet.set_note(FLAGS, 0);
+pub fn clear(packet: TcPacket) {
+    packet.set_control(FLAGS, 0);
 }
 
-/// Notes what the watch filter says.
+/// Sets a flag.
 #[inline(always)]
-pub fn watched<P: Packet>(packet: P, virt: bool, reply: bool) {
-    let flags = packet.note(FLAGS) & !(VIRTUAL | REPLY);
-    packet.set_note(FLAGS, flags | if virt { VIRTUAL } else { 0 } | if reply { REPLY } else { 0 });
+pub fn set<P: Packet>(packet: P, flag: Flag) {
+    packet.set_control(FLAGS, packet.control(FLAGS) | flag as u32);
 }
 
-/// Whether the packet is for a watched virtual address.
+/// Whether a flag is set.
 #[inline(always)]
-pub fn is_virtual<P: Packet>(packet: P) -> bool {
-    packet.note(FLAGS) & VIRTUAL != 0
+pub fn has<P: Packet>(packet: P, flag: Flag) -> bool {
+    packet.control(FLAGS) & flag as u32 != 0
 }
 
-/// Whether the packet is from a watched real server.
+/// Sets what the watch filter says.
 #[inline(always)]
-pub fn is_reply<P: Packet>(packet: P) -> bool {
-    packet.note(FLAGS) & REPLY != 0
+pub fn set_watched(packet: TcPacket, for_vip: bool, from_real_server: bool) {
+    let (vip, server) = (Flag::ForVip as u32, Flag::FromRealServer as u32);
+    let others = packet.control(FLAGS) & !(vip | server);
+    packet.set_control(FLAGS, others | if for_vip { vip } else { 0 } | if from_real_server { server } else { 0 });
 }
 
-/// Notes that `schedule` has decided.
+/// Sets the length of the longest fragment that the packet was put together from, bytes of IP packet. The flags stay.
 #[inline(always)]
-pub fn settle<P: Packet>(packet: P) {
-    packet.set_note(FLAGS, packet.note(FLAGS) | SETTLED);
+pub fn set_largest(packet: TcPacket, largest: u32) {
+    let flags = packet.control(FLAGS) & ((1 << LARGEST_SHIFT) - 1);
+    packet.set_control(FLAGS, flags | largest << LARGEST_SHIFT);
 }
 
-/// Whether `schedule` has decided.
-#[inline(always)]
-pub fn is_settled<P: Packet>(packet: P) -> bool {
-    packet.note(FLAGS) & SETTLED != 0
-}
-
-/// Notes that FullNAT has done what it does to TCP options.
-#[inline(always)]
-pub fn options_done<P: Packet>(packet: P) {
-    packet.set_note(FLAGS, packet.note(FLAGS) | OPTIONS);
-}
-
-/// Whether FullNAT has done what it does to TCP options.
-#[inline(always)]
-pub fn are_options_done<P: Packet>(packet: P) -> bool {
-    packet.note(FLAGS) & OPTIONS != 0
-}
-
-/// Notes that the packet has carried resets.
-#[inline(always)]
-pub fn carried<P: Packet>(packet: P) {
-    packet.set_note(FLAGS, packet.note(FLAGS) | CARRIED);
-}
-
-/// Whether the packet has carried resets.
-#[inline(always)]
-pub fn has_carried<P: Packet>(packet: P) -> bool {
-    packet.note(FLAGS) & CARRIED != 0
-}
-
-/// Notes the destination.
-#[inline(always)]
-pub fn set_dest<P: Packet>(packet: P, dest: DestId) {
-    packet.set_note(DEST, dest.get());
-}
-
-/// The destination noted.
-#[inline(always)]
-pub fn dest<P: Packet>(packet: P) -> DestId {
-    DestId::new(packet.note(DEST))
-}
-
-/// Notes the length of the longest fragment the packet was put together from, bytes of IP packet.
-#[inline(always)]
-pub fn set_largest<P: Packet>(packet: P, largest: u32) {
-    packet.set_note(FLAGS, largest << 16);
-}
-
-/// Length of the longest fragment; 0 if the packet came whole.
+/// The length of the longest fragment; 0 if the packet came whole.
 #[inline(always)]
 pub fn largest<P: Packet>(packet: P) -> u32 {
-    packet.note(FLAGS) >> 16
+    packet.control(FLAGS) >> LARGEST_SHIFT
+}
+
+/// Passes a destination to the program `Tunnel`.
+#[inline(always)]
+pub fn set_destination(packet: TcPacket, dest: DestId) {
+    packet.set_control(1, dest.get());
+}
+
+/// The destination that was passed.
+#[inline(always)]
+pub fn destination(packet: TcPacket) -> DestId {
+    DestId::new(packet.control(1))
+}
+
+/// What the program `Reject` is to answer.
+#[derive(Clone, Copy)]
+pub struct IcmpAnswer {
+    /// ICMP type in the upper, code in the lower byte.
+    pub kind: u32,
+    /// The ICMP header's second word, host order.
+    pub rest: u32,
+    /// The destination whose recorded source address the answer comes from; 0 for the packet's own destination address.
+    pub from: DestId,
+    /// The destination that the answer counts for as a reply, 0 for none.
+    pub counts_for: DestId,
+}
+
+/// Passes an answer to the program `Reject`.
+#[inline(always)]
+pub fn set_icmp_answer(packet: TcPacket, answer: &IcmpAnswer) {
+    packet.set_control(0, answer.kind);
+    packet.set_control(1, answer.rest);
+    packet.set_control(2, answer.from.get());
+    packet.set_control(3, answer.counts_for.get());
+}
+
+/// The answer that was passed.
+#[inline(always)]
+pub fn icmp_answer(packet: TcPacket) -> IcmpAnswer {
+    IcmpAnswer {
+        kind: packet.control(0),
+        rest: packet.control(1),
+        from: DestId::new(packet.control(2)),
+        counts_for: DestId::new(packet.control(3)),
+    }
+}
+
+/// Passes to the program `Split` the length of the longest fragment there may be, bytes of IP packet, and the destination; 0 for
+/// a packet that goes where its header says.
+#[inline(always)]
+pub fn set_split(packet: TcPacket, most: u32, dest: DestId) {
+    packet.set_control(0, most);
+    packet.set_control(1, dest.get());
+}
+
+/// What was passed to `Split`: the longest fragment and the destination.
+#[inline(always)]
+pub fn split(packet: TcPacket) -> (u32, DestId) {
+    (packet.control(0), DestId::new(packet.control(1)))
+}
+
+/// What `lvsadm` passes to `lvs_drain`: the destination, the first bucket of each family's table, and how many.
+#[inline(always)]
+pub fn drain(packet: TcPacket) -> (DestId, u32, u32) {
+    (DestId::new(packet.control(0)), packet.control(1), packet.control(2))
 }

@@ -1,6 +1,8 @@
 pub mod access;
 pub mod checksum;
 pub mod control_block;
+pub mod handover;
+pub mod offsets;
 pub mod own_segment;
 pub mod parse;
 pub mod tc;

@@ -1,5 +1,6 @@
 //! TCP segments of the director's own, which carry nothing: a RST, a challenge.
 
+use lvs_common::byte_order::{Be16, Be32};
 use lvs_common::{
     abi::IpAddress,
     checksum,
@@ -14,24 +15,24 @@ const TTL: u8 = 64;
 /// The TCP header of a segment from one end to another: address and port, as they stand in packets. The numbers are in host
 /// order. An unfinished checksum (`is_partial`) is the pseudo header's alone: the rest is added where the packet leaves.
 #[inline(always)]
-pub fn tcp<A: IpAddress>(from: (A, u16), to: (A, u16), numbers: [u32; 2], flags: u8, is_partial: bool) -> Tcp {
+pub fn tcp<A: IpAddress>(from: (A, Be16), to: (A, Be16), numbers: [u32; 2], flags: u8, is_partial: bool) -> Tcp {
     let pseudo = crate::packet::checksum::pseudo(from.0.widen().0, to.0.widen().0, protocol::TCP, HEADER);
     let mut tcp = Tcp {
         source: from.1,
         destination: to.1,
-        sequence: numbers[0].to_be(),
-        acknowledgment: numbers[1].to_be(),
+        sequence: Be32::new(numbers[0]),
+        acknowledgment: Be32::new(numbers[1]),
         offset: (HEADER as u8 / 4) << 4,
         flags,
-        window: 0,
+        window: Be16::ZERO,
         check: 0,
-        urgent: 0,
+        urgent: Be16::ZERO,
     };
     let sum = pseudo
-        + tcp.source as u64
-        + tcp.destination as u64
-        + tcp.sequence as u64
-        + tcp.acknowledgment as u64
+        + tcp.source.word() as u64
+        + tcp.destination.word() as u64
+        + tcp.sequence.word() as u64
+        + tcp.acknowledgment.word() as u64
         + u16::from_ne_bytes([tcp.offset, tcp.flags]) as u64;
     tcp.check = if is_partial { checksum::fold(pseudo) } else { !checksum::fold(sum) };
     tcp
@@ -42,7 +43,7 @@ pub fn tcp<A: IpAddress>(from: (A, u16), to: (A, u16), numbers: [u32; 2], flags:
 pub fn ipv4(source: u32, destination: u32) -> Ipv4 {
     Ipv4 {
         version_ihl: 0x45,
-        length: (size_of::<Ipv4>() as u16 + HEADER as u16).to_be(),
+        length: Be16::new(size_of::<Ipv4>() as u16 + HEADER as u16),
         fragment: fragment::DF,
         ttl: TTL,
         protocol: protocol::TCP,
@@ -57,8 +58,8 @@ pub fn ipv4(source: u32, destination: u32) -> Ipv4 {
 #[inline(always)]
 pub fn ipv6(source: [u32; 4], destination: [u32; 4]) -> Ipv6 {
     Ipv6 {
-        version: 0x6000_0000u32.to_be(),
-        payload_length: (HEADER as u16).to_be(),
+        version: Be32::new(0x6000_0000),
+        payload_length: Be16::new(HEADER as u16),
         next_header: protocol::TCP,
         hop_limit: TTL,
         source,

@@ -1,8 +1,9 @@
 //! A packet in TC, ingress or egress.
 
+use crate::packet::access::TcPacket;
 use aya_ebpf::{
     bindings::{
-        __sk_buff, BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L3_IPV6, BPF_F_ADJ_ROOM_ENCAP_L4_GRE,
+        BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L3_IPV6, BPF_F_ADJ_ROOM_ENCAP_L4_GRE,
         BPF_F_ADJ_ROOM_ENCAP_L4_UDP, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM, TC_ACT_OK,
         TC_ACT_SHOT, bpf_fib_lookup,
     },
@@ -11,12 +12,10 @@ use aya_ebpf::{
         bpf_skb_change_tail, bpf_skb_pull_data, bpf_skb_store_bytes, bpf_tail_call,
     },
 };
-use lvs_common::{
-    abi::NextHop,
-    wire::{Ethernet, ethertype, protocol},
-};
+use core::ffi::c_void;
+use lvs_common::wire::{Ethernet, ethertype, protocol};
 
-use crate::{egress::route, maps::TC_PROGRAMS, packet::access::Packet, values::route::Route};
+use crate::{maps::TC_PROGRAMS, packet::access::Packet};
 
 /// `BPF_ADJ_ROOM_NET`.
 const ROOM_AFTER_L3: u32 = 0;
@@ -27,10 +26,6 @@ const PACKET_HOST: u32 = 0;
 
 /// A packet's `tc_index`, which stays with it, once the director has served it. Nobody else is likely to use the number.
 const SERVED: u32 = 0x4c56;
-
-/// See the module.
-#[derive(Clone, Copy)]
-pub struct TcPacket(pub *mut __sk_buff);
 
 /// A sum as the kernel's checksum helpers take it: 32 bits.
 #[inline(always)]
@@ -74,13 +69,21 @@ impl TcPacket {
     pub fn change_family(self, v6: bool) -> bool {
         let to = if v6 { ethertype::IPV6 } else { ethertype::IPV4 };
         // SAFETY: a helper call with a valid context.
-        if unsafe { bpf_skb_change_proto(self.0, to, 0) } != 0 {
+        if unsafe { bpf_skb_change_proto(self.0, to.word(), 0) } != 0 {
             return false;
         }
         let Some(ethernet) = self.at::<Ethernet>(0) else { return false };
         // SAFETY: checked by `at`.
         unsafe { (*ethernet).ethertype = to }
         true
+    }
+
+    /// Makes the first `length` bytes linear.
+    #[inline(always)]
+    pub fn pull(self, length: usize) -> bool {
+        let length = length as u32;
+        // SAFETY: a helper call with a valid context.
+        length <= self.length() && unsafe { bpf_skb_pull_data(self.0, length) == 0 }
     }
 
     /// Writes a header, in whose place there was something else; a sum over the packet that a device has told stays true.
@@ -93,9 +96,19 @@ impl TcPacket {
 }
 
 impl Packet for TcPacket {
-    const COMPLETE: bool = true;
     const PASS: i32 = TC_ACT_OK;
     const DROP: i32 = TC_ACT_SHOT;
+    const SUMS_PAYLOAD: bool = true;
+
+    #[inline(always)]
+    fn in_tc(self) -> Result<TcPacket, i32> {
+        Ok(self)
+    }
+
+    #[inline(always)]
+    fn context(self) -> *mut c_void {
+        self.0.cast()
+    }
 
     #[inline(always)]
     fn at<T>(self, offset: usize) -> Option<*mut T> {
@@ -109,13 +122,6 @@ impl Packet for TcPacket {
             )
         };
         if start + offset + size_of::<T>() > end { None } else { Some((start + offset) as *mut T) }
-    }
-
-    #[inline(always)]
-    fn pull(self, length: usize) -> bool {
-        let length = length as u32;
-        // SAFETY: a helper call with a valid context.
-        length <= self.length() && unsafe { bpf_skb_pull_data(self.0, length) == 0 }
     }
 
     #[inline(always)]
@@ -194,31 +200,23 @@ impl Packet for TcPacket {
     }
 
     #[inline(always)]
-    fn look_up(self, route: &mut Route, cache: *mut NextHop, now: u64) -> u32 {
-        route::look_up_tc(self.0, route, cache, now)
-    }
-
-    #[inline(always)]
-    fn skb(self) -> *mut __sk_buff {
-        self.0
-    }
-
-    #[inline(always)]
-    fn set_note(self, index: usize, value: u32) {
+    fn set_control(self, index: usize, value: u32) {
         // SAFETY: as above.
         unsafe { (&raw mut (*self.0).cb).cast::<u32>().add(index).write_volatile(value) }
     }
 
     #[inline(always)]
-    fn note(self, index: usize) -> u32 {
+    fn control(self, index: usize) -> u32 {
         // SAFETY: as above.
         unsafe { (&raw const (*self.0).cb).cast::<u32>().add(index).read_volatile() }
     }
 
     #[inline(always)]
-    fn check_mtu(self, ifindex: u32, mtu: &mut u32) {
+    fn device_mtu(self, ifindex: u32) -> u32 {
+        let mut mtu = 0;
         // SAFETY: as above. What it says of this packet does not matter, it tells the MTU either way.
-        unsafe { bpf_check_mtu(self.0.cast(), ifindex, mtu, 0, 0) };
+        unsafe { bpf_check_mtu(self.0.cast(), ifindex, &mut mtu, 0, 0) };
+        mtu
     }
 
     #[inline(always)]

@@ -1,7 +1,7 @@
-//! Fourth stage: what each forwarding mode changes in a packet.
+//! The TTL or hop limit.
 
 use lvs_common::{
-    abi::{AF_INET, IpAddress},
+    abi::IpAddress,
     checksum,
     wire::{Ipv4, Ipv6},
 };
@@ -11,7 +11,7 @@ use crate::{packet::access::Packet, values::parsed::L3};
 /// Lowers the TTL or hop limit by one, which must be more than 1.
 #[inline(always)]
 pub fn lower_ttl<P: Packet, A: IpAddress>(packet: P) -> bool {
-    if A::FAMILY == AF_INET {
+    if A::IS_V4 {
         let Some(h) = packet.at::<Ipv4>(L3) else { return false };
         // SAFETY: checked by `at`.
         unsafe {

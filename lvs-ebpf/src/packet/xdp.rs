@@ -1,24 +1,33 @@
 //! A packet in XDP.
 
 use crate::config::device::device;
+use crate::packet::access::TcPacket;
+use crate::packet::access::XdpPacket;
 use aya_ebpf::{
-    bindings::{__sk_buff, bpf_fib_lookup, xdp_action, xdp_md},
+    bindings::{bpf_fib_lookup, xdp_action},
     helpers::generated::{
         bpf_check_mtu, bpf_fib_lookup as fib_lookup, bpf_tail_call, bpf_xdp_adjust_head, bpf_xdp_adjust_tail,
     },
 };
-use lvs_common::{abi::NextHop, checksum, wire::Ethernet};
+use core::ffi::c_void;
+use lvs_common::{checksum, wire::Ethernet};
 
-use crate::{egress::route, maps::XDP_PROGRAMS, packet::access::Packet, values::route::Route};
-
-/// See the module.
-#[derive(Clone, Copy)]
-pub struct XdpPacket(pub *mut xdp_md);
+use crate::{maps::XDP_PROGRAMS, packet::access::Packet};
 
 impl Packet for XdpPacket {
-    const COMPLETE: bool = false;
     const PASS: i32 = xdp_action::XDP_PASS as i32;
     const DROP: i32 = xdp_action::XDP_DROP as i32;
+    const SUMS_PAYLOAD: bool = false;
+
+    #[inline(always)]
+    fn in_tc(self) -> Result<TcPacket, i32> {
+        Err(Self::PASS)
+    }
+
+    #[inline(always)]
+    fn context(self) -> *mut c_void {
+        self.0.cast()
+    }
 
     #[inline(always)]
     fn at<T>(self, offset: usize) -> Option<*mut T> {
@@ -32,11 +41,6 @@ impl Packet for XdpPacket {
             )
         };
         if start + offset + size_of::<T>() > end { None } else { Some((start + offset) as *mut T) }
-    }
-
-    #[inline(always)]
-    fn pull(self, _: usize) -> bool {
-        false
     }
 
     #[inline(always)]
@@ -106,27 +110,19 @@ impl Packet for XdpPacket {
     }
 
     #[inline(always)]
-    fn look_up(self, route: &mut Route, cache: *mut NextHop, now: u64) -> u32 {
-        route::look_up_xdp(self.0, route, cache, now)
-    }
+    fn set_control(self, _: usize, _: u32) {}
 
     #[inline(always)]
-    fn skb(self) -> *mut __sk_buff {
-        core::ptr::null_mut()
-    }
-
-    #[inline(always)]
-    fn set_note(self, _: usize, _: u32) {}
-
-    #[inline(always)]
-    fn note(self, _: usize) -> u32 {
+    fn control(self, _: usize) -> u32 {
         0
     }
 
     #[inline(always)]
-    fn check_mtu(self, ifindex: u32, mtu: &mut u32) {
+    fn device_mtu(self, ifindex: u32) -> u32 {
+        let mut mtu = 0;
         // SAFETY: as above. What it says of this packet does not matter, it tells the MTU either way.
-        unsafe { bpf_check_mtu(self.0.cast(), ifindex, mtu, 0, 0) };
+        unsafe { bpf_check_mtu(self.0.cast(), ifindex, &mut mtu, 0, 0) };
+        mtu
     }
 
     #[inline(always)]

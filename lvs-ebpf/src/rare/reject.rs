@@ -1,9 +1,10 @@
 //! Answers of the director's own: ICMP errors (RFC 792, RFC 4443). TC only.
 
-use crate::egress::refuse;
+use crate::packet::control_block;
 use aya_ebpf::helpers::generated::{bpf_skb_adjust_room, bpf_skb_change_tail};
+use lvs_common::byte_order::{Be16, Be32};
 use lvs_common::{
-    abi::{AF_INET, Address, DestId, IpAddress},
+    abi::{Address, IpAddress},
     checksum,
     exit::Exit,
     wire::{Ethernet, Icmp, Ipv4, Ipv6, ethertype, protocol},
@@ -14,7 +15,7 @@ use crate::{
     egress::{route, send},
     exits,
     kernel::clock,
-    packet::{access::Packet, parse::Family, tc::TcPacket},
+    packet::{access::Packet, access::TcPacket},
     stats,
     values::parsed::L3,
 };
@@ -35,22 +36,26 @@ const ROOM_AFTER_MAC: u32 = 1;
 
 /// The program that answers: turns the packet into the error about it and sends it to where it came from.
 #[inline(always)]
-pub fn run<A: Family>(packet: TcPacket) -> i32 {
-    let v4 = A::FAMILY == AF_INET;
-    let (kind, rest, from) =
-        (packet.note(refuse::note::KIND), packet.note(refuse::note::REST), packet.note(refuse::note::FROM));
+pub fn run<A: IpAddress>(packet: TcPacket) -> i32 {
+    let v4 = A::IS_V4;
+    let answer = control_block::icmp_answer(packet);
+    let (kind, rest) = (answer.kind, answer.rest);
     // Why it is dropped has been counted.
     let Some((client, mut director, length)) = ends::<A>(packet) else { return TcPacket::DROP };
     if let Some(settings) = config::settings()
-        && let Some(dest) = DestRef::get(DestId::new(from), settings.epoch)
+        && let Some(dest) = DestRef::get(answer.from, settings.epoch)
     {
         // SAFETY: an element of the map.
-        director = unsafe { (*dest.it).source };
-        if let Some(route) = route::scratch()
-            && route::route(packet, A::FAMILY, &client, clock::jiffies(), route)
-            && route::has_source(route)
-        {
-            director = route.source;
+        director = *dest.source();
+        let preferred = route::lend(
+            #[inline(always)]
+            |route| {
+                let is_found = route::route(packet, A::FAMILY, &client, clock::jiffies(), route);
+                if is_found && route::has_source(route) { Some(route.source) } else { None }
+            },
+        );
+        if let Some(Some(source)) = preferred {
+            director = source;
         }
     }
     let headers = if v4 { HEADERS4 } else { HEADERS6 };
@@ -73,36 +78,40 @@ pub fn run<A: Family>(packet: TcPacket) -> i32 {
     if !written {
         return exits::drop(packet, Exit::DropInternal);
     }
-    let own = DestId::new(packet.note(refuse::note::OWN));
-    if own.is_some() {
-        stats::packet_out(own, headers + quoted);
+    if answer.counts_for.is_some() {
+        stats::packet_out(answer.counts_for, headers + quoted);
     }
     send::<A>(packet, &client)
 }
 
 /// Sends a finished packet to `to` by the kernel's neighbour output, or up if that is the director itself.
 #[inline(always)]
-pub fn send<A: Family>(packet: TcPacket, to: &Address) -> i32 {
-    let Some(route) = route::scratch() else { return exits::drop(packet, Exit::DropInternal) };
-    if !route::route(packet, A::FAMILY, to, clock::jiffies(), route) {
-        return exits::drop(packet, Exit::DropNoRoute);
-    }
-    let verdict = if route.local { send::send_local(packet) } else { send::send_tc(packet, route) };
-    exits::leave(packet, Exit::IcmpSent, verdict)
+pub fn send<A: IpAddress>(packet: TcPacket, to: &Address) -> i32 {
+    route::with(
+        packet,
+        #[inline(always)]
+        |route| {
+            if !route::route(packet, A::FAMILY, to, clock::jiffies(), route) {
+                return exits::drop(packet, Exit::DropNoRoute);
+            }
+            let verdict = if route.local { send::send_local(packet) } else { send::send_tc(packet, route) };
+            exits::leave(packet, Exit::IcmpSent, verdict)
+        },
+    )
 }
 
 /// Source and destination of the packet and its length; none of ICMP's, as there are no errors about errors (RFC 1122
 /// §3.2.2).
 #[inline(always)]
-fn ends<A: Family>(packet: TcPacket) -> Option<(Address, Address, u32)> {
-    if A::FAMILY == AF_INET {
+fn ends<A: IpAddress>(packet: TcPacket) -> Option<(Address, Address, u32)> {
+    if A::IS_V4 {
         let h = packet.at::<Ipv4>(L3)?;
         // SAFETY: checked by `at`.
         let h = unsafe { *h };
         if h.protocol == protocol::ICMP {
             return None;
         }
-        Some((h.source.widen(), h.destination.widen(), u16::from_be(h.length) as u32))
+        Some((h.source.widen(), h.destination.widen(), h.length.get() as u32))
     } else {
         let h = packet.at::<Ipv6>(L3)?;
         // SAFETY: checked by `at`.
@@ -110,7 +119,7 @@ fn ends<A: Family>(packet: TcPacket) -> Option<(Address, Address, u32)> {
         if h.next_header == protocol::ICMPV6 {
             return None;
         }
-        Some((Address(h.source), Address(h.destination), u16::from_be(h.payload_length) as u32 + 40))
+        Some((Address(h.source), Address(h.destination), h.payload_length.get() as u32 + 40))
     }
 }
 
@@ -124,9 +133,9 @@ fn write4(packet: TcPacket, from: &Address, to: &Address, kind: u32, rest: u32, 
     let ip = Ipv4 {
         version_ihl: 0x45,
         tos: TOS,
-        length: ((HEADERS4 + quoted) as u16).to_be(),
-        id: clock::jiffies() as u16,
-        fragment: 0,
+        length: Be16::new((HEADERS4 + quoted) as u16),
+        id: Be16::from_word(clock::jiffies() as u16),
+        fragment: Be16::ZERO,
         ttl: TTL,
         protocol: protocol::ICMP,
         check: 0,
@@ -138,7 +147,7 @@ fn write4(packet: TcPacket, from: &Address, to: &Address, kind: u32, rest: u32, 
     unsafe {
         (*ethernet).ethertype = ethertype::IPV4;
         *h = ip;
-        *i = Icmp { kind: (kind >> 8) as u8, code: kind as u8, check: 0, rest: rest.to_be() };
+        *i = Icmp { kind: (kind >> 8) as u8, code: kind as u8, check: 0, rest: Be32::new(rest) };
     }
     finish(packet, L3 as u32 + 20, quoted + 8, 0)
 }
@@ -155,14 +164,14 @@ fn write6(packet: TcPacket, from: &Address, to: &Address, kind: u32, rest: u32, 
     unsafe {
         (*ethernet).ethertype = ethertype::IPV6;
         *h = Ipv6 {
-            version: (6u32 << 28).to_be(),
-            payload_length: (length as u16).to_be(),
+            version: Be32::new(6 << 28),
+            payload_length: Be16::new(length as u16),
             next_header: protocol::ICMPV6,
             hop_limit: TTL,
             source: from.0,
             destination: to.0,
         };
-        *i = Icmp { kind: (kind >> 8) as u8, code: kind as u8, check: 0, rest: rest.to_be() };
+        *i = Icmp { kind: (kind >> 8) as u8, code: kind as u8, check: 0, rest: Be32::new(rest) };
     }
     let pseudo = crate::packet::checksum::pseudo(from.0, to.0, protocol::ICMPV6, length);
     finish(packet, L3 as u32 + 40, length, pseudo)

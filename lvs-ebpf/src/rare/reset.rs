@@ -5,25 +5,27 @@
 //! aside, made one end's RST after the other, and put back as it was. The resets come in again as if the ends had sent them,
 //! so they go through the pipeline as any packet of the connection, whatever its mode, and close it.
 
+use crate::packet::control_block::Flag;
+use crate::packet::handover;
 use crate::table::reset_queue;
-use crate::table::reset_queue::Queued;
+use crate::table::store;
 use crate::values::pending_reset::PendingReset;
 use aya_ebpf::helpers::generated::{bpf_clone_redirect, bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_store_bytes};
+use lvs_common::byte_order::Be16;
+use lvs_common::programs::Program;
 use lvs_common::verifier::Each;
 use lvs_common::{
-    abi::{AF_INET, EntryKind, Mode, conn_flags},
+    abi::{EntryKind, Mode, conn_flags},
     reset::Numbers,
-    table::Store,
     wire::tcp_flags,
 };
 
 use crate::{
-    forward::nat::TCP_CHECK,
     kernel::{atomics, cpu, loops::KernelLoop},
     maps::{SCRATCH, SETTINGS},
-    packet::{access::Packet, control_block, own_segment, parse::Family, tc::TcPacket},
-    programs::{Tail, jump},
-    table::store::Table,
+    packet::offsets::TCP_CHECK,
+    packet::{access::Packet, access::TcPacket, control_block, own_segment, parse::Family},
+    programs::jump,
     values::{parsed::L3, scratch::PAYLOAD},
 };
 
@@ -34,21 +36,15 @@ const INGRESS: u64 = 1;
 
 /// The program for a packet that carries resets.
 #[inline(always)]
-pub fn run<A: Queued>(packet: TcPacket) -> i32
-where
-    Table: Store<A>,
-{
-    control_block::carried(packet);
+pub fn run<A: Family>(packet: TcPacket) -> i32 {
+    control_block::set(packet, Flag::CarriedResets);
     carry::<A>(packet);
-    jump(packet, if A::FAMILY == AF_INET { Tail::Ipv4 } else { Tail::Ipv6 })
+    jump::<A, _>(packet, Program::Receive)
 }
 
 #[inline(always)]
-fn carry<A: Queued>(packet: TcPacket)
-where
-    Table: Store<A>,
-{
-    let (Some(p), Some(settings)) = (A::found(), SETTINGS.get_ptr_mut(0)) else { return };
+fn carry<A: Family>(packet: TcPacket) {
+    let (Some(p), Some(settings)) = (handover::load::<A>(), SETTINGS.get_ptr_mut(0)) else { return };
     let Some(scratch) = SCRATCH.get_ptr_mut(cpu::number()) else { return };
     let length = packet.length();
     if length > PAYLOAD as u32 || length < (L3 + A::HEADER) as u32 + own_segment::HEADER {
@@ -71,7 +67,7 @@ where
     if unsafe { bpf_skb_change_tail(packet.0, (L3 + A::HEADER) as u32 + own_segment::HEADER, 0) } == 0 {
         let mut more = true;
         KernelLoop.each(CARRIED, &mut |_| {
-            match A::pop() {
+            match reset_queue::pop::<A>() {
                 Some(waiting) => tell::<A>(packet, &waiting, is_partial),
                 None => more = false,
             }
@@ -91,13 +87,9 @@ where
 
 /// Resets both ends of a connection, if nothing came from them in between.
 #[inline(always)]
-fn tell<A: Queued>(packet: TcPacket, waiting: &PendingReset, is_partial: bool)
-where
-    Table: Store<A>,
-{
-    let Some(connection) = <Table as Store<A>>::connection(&Table, waiting.at) else { return };
-    // SAFETY: an element of the map.
-    let c = unsafe { &*connection };
+fn tell<A: Family>(packet: TcPacket, waiting: &PendingReset, is_partial: bool) {
+    let Some(connection) = store::entry::<A>(waiting.at) else { return };
+    let c = connection.get();
     if c.state & (conn_flags::RESETTING | conn_flags::DEAD) != conn_flags::RESETTING || c.kind != EntryKind::CONNECTION
     {
         return;
@@ -106,7 +98,7 @@ where
     if c.last_seen != waiting.seen {
         // It lives: it may expire another time.
         // SAFETY: as above.
-        atomics::fetch_and32(unsafe { &raw mut (*connection).state }, !conn_flags::RESETTING);
+        atomics::fetch_and32(connection.state_word(), !conn_flags::RESETTING);
         return;
     }
     let (client, virt) = ((c.client, c.client_port), (c.virt, c.virt_port));
@@ -123,10 +115,10 @@ where
 
 /// Makes the packet a RST and sends a copy of it through the pipeline.
 #[inline(always)]
-fn send<A: Family>(packet: TcPacket, from: (A, u16), to: (A, u16), sequence: u32, is_partial: bool) -> bool {
+fn send<A: Family>(packet: TcPacket, from: (A, Be16), to: (A, Be16), sequence: u32, is_partial: bool) -> bool {
     let (source, destination) = (from.0.widen().0, to.0.widen().0);
     let tcp = own_segment::tcp(from, to, [sequence, 0], tcp_flags::RST, is_partial);
-    let written = if A::FAMILY == AF_INET {
+    let written = if A::IS_V4 {
         store(packet, L3, &own_segment::ipv4(source[0], destination[0]))
     } else {
         store(packet, L3, &own_segment::ipv6(source, destination))

@@ -7,10 +7,11 @@ use aya_ebpf::bindings::{
 use aya_ebpf::helpers::{bpf_redirect, bpf_skb_change_tail};
 use aya_ebpf::programs::TcContext;
 use lvs_common::abi::AF_INET;
+use lvs_common::wire::ethertype;
 
 use crate::ETHERNET;
 use crate::inner::Inner;
-use crate::outer::{ETH_P_IP, ETH_P_IPV6, Outer};
+use crate::outer::Outer;
 
 /// `None` while the packet is still whole.
 #[inline(always)]
@@ -25,7 +26,7 @@ pub fn deliver(ctx: &TcContext, outer: &Outer, inner: &Inner) -> Option<i32> {
         return Some(TC_ACT_UNSPEC);
     }
     // The stack goes by `skb->protocol`, which a program can change only by letting the frame come in anew.
-    let ether_type = if inner.family == AF_INET { ETH_P_IP } else { ETH_P_IPV6 };
+    let ether_type = if inner.family == AF_INET { ethertype::IPV4 } else { ethertype::IPV6 };
     if ctx.store(ETHERNET - 2, &ether_type, 0).is_err() {
         return Some(TC_ACT_SHOT);
     }

@@ -5,13 +5,10 @@ use aya_ebpf::bindings::{BPF_FIB_LKUP_RET_FWD_DISABLED, BPF_FIB_LKUP_RET_NOT_FWD
 use aya_ebpf::helpers::bpf_fib_lookup;
 use aya_ebpf::programs::TcContext;
 use lvs_common::abi::{AF_INET, AF_INET6};
+use lvs_common::byte_order::Be16;
+use lvs_common::wire::ethertype;
 
 use crate::ETHERNET;
-
-/// EtherTypes as `__sk_buff::protocol` has them, in network byte order.
-pub const ETH_P_IP: u16 = 0x0800u16.to_be();
-/// See [`ETH_P_IP`].
-pub const ETH_P_IPV6: u16 = 0x86ddu16.to_be();
 
 /// What matters of the outer header.
 pub struct Outer {
@@ -34,10 +31,10 @@ impl Outer {
         // SAFETY: the context's pointer is the program's argument, and these fields may be read.
         let (kind, protocol) = unsafe { ((*ctx.skb.skb).pkt_type, (*ctx.skb.skb).protocol) };
         const PACKET_HOST: u32 = 0;
-        match protocol as u16 {
+        match Be16::from_word(protocol as u16) {
             _ if kind != PACKET_HOST => None,
-            ETH_P_IP => Self::parse_v4(ctx),
-            ETH_P_IPV6 => Self::parse_v6(ctx),
+            ethertype::IPV4 => Self::parse_v4(ctx),
+            ethertype::IPV6 => Self::parse_v6(ctx),
             _ => None,
         }
     }

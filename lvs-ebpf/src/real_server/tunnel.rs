@@ -3,9 +3,10 @@
 use aya_ebpf::programs::TcContext;
 use lvs_common::abi::tunnel::{TUNNELS, TunnelKind};
 use lvs_common::abi::{AF_INET, AF_INET6};
-use lvs_common::wire::protocol;
+use lvs_common::byte_order::Be16;
+use lvs_common::wire::{ethertype, protocol};
 
-use crate::outer::{ETH_P_IP, ETH_P_IPV6, Outer};
+use crate::outer::Outer;
 
 /// Set of tunnel kinds to open: bit `1 << kind`. The loader sets it.
 #[unsafe(no_mangle)]
@@ -83,9 +84,9 @@ fn plain(carried: u8, offset: usize) -> Option<Payload> {
 
 #[inline(always)]
 fn by_ether_type(ether_type: u16, offset: usize) -> Option<Payload> {
-    match ether_type {
-        ETH_P_IP => plain(protocol::IPIP, offset),
-        ETH_P_IPV6 => plain(protocol::IPV6, offset),
+    match Be16::from_word(ether_type) {
+        ethertype::IPV4 => plain(protocol::IPIP, offset),
+        ethertype::IPV6 => plain(protocol::IPV6, offset),
         _ => None,
     }
 }

@@ -3,9 +3,11 @@
 //! Whether one is due is decided where a packet without a connection is. The program here makes the challenge out of the
 //! request and sends it back, and looks at what comes as an answer.
 
+use crate::packet::handover;
 use aya_ebpf::{bindings::xdp_action, helpers::generated::bpf_redirect};
+use lvs_common::programs::Program;
 use lvs_common::{
-    abi::{AF_INET, IpAddress, Settings, WAYS, device_flags, service_flags},
+    abi::{IpAddress, Settings, WAYS, device_flags, service_flags},
     challenge::{self, Flow, Verified},
     exit::Exit,
     hash::SipKey,
@@ -15,11 +17,10 @@ use lvs_common::{
 use crate::{
     config::{device::device, service::ServiceRef},
     exits,
-    forward::nat::TCP_CHECK,
     kernel::{atomics, clock, params},
     maps::VERIFIED,
+    packet::offsets::TCP_CHECK,
     packet::{access::Packet, own_segment, parse::Family},
-    programs::Tail,
     values::parsed::{L3, Parsed},
 };
 
@@ -38,8 +39,8 @@ pub fn instead<P: Packet, A: Family>(
     settings: &Settings,
     opens: bool,
     now: u64,
-) -> Option<Result<Tail, i32>> {
-    let next = if A::FAMILY == AF_INET { Tail::Challenge4 } else { Tail::Challenge6 };
+) -> Option<Result<Program, i32>> {
+    let next = Program::Challenge;
     if p.flags & tcp_flags::RST != 0 {
         return Some(Ok(next));
     }
@@ -80,7 +81,7 @@ fn is_verified<A: IpAddress>(source: A, settings: &Settings, second: u64) -> boo
 /// Whether a service lets a request of an unverified source in all the same.
 #[inline(always)]
 fn lets_in<A: IpAddress>(service: &ServiceRef, settings: &Settings, second: u64) -> bool {
-    let (held, buckets) = match A::FAMILY == AF_INET {
+    let (held, buckets) = match A::IS_V4 {
         true => (settings.held[0], params::buckets4()),
         false => (settings.held[1], params::buckets6()),
     };
@@ -102,11 +103,11 @@ fn take_one(word: *mut u32, second: u64, rate: u32) -> bool {
 
 /// The program: challenges the source of a request, or verifies that of an answer.
 #[inline(always)]
-pub fn run<P: Packet, A: Family + 'static>(packet: P) -> i32 {
-    let Some(p) = A::found() else { return P::PASS };
+pub fn run<P: Packet, A: Family>(packet: P) -> i32 {
+    let Some(p) = handover::load::<A>() else { return P::PASS };
     let Some(h) = packet.at::<Tcp>(p.l4()) else { return P::PASS };
     // SAFETY: checked by `at`.
-    let sequence = u32::from_be(unsafe { (*h).sequence });
+    let sequence = unsafe { (*h).sequence }.get();
     let flow = Flow {
         source: p.source,
         destination: p.destination,
@@ -122,8 +123,10 @@ pub fn run<P: Packet, A: Family + 'static>(packet: P) -> i32 {
         verify(p.source, second);
         return exits::drop(packet, Exit::Verified);
     }
-    if !P::COMPLETE && !has(packet, device_flags::ACCEPTS_XDP) {
-        return P::PASS;
+    if let Err(verdict) = packet.in_tc()
+        && !has(packet, device_flags::ACCEPTS_XDP)
+    {
+        return verdict;
     }
     if !turn_back(packet, p, flow.challenge(sequence, second, key)) {
         return exits::drop(packet, Exit::DropInternal);
@@ -169,7 +172,7 @@ fn turn_back<P: Packet, A: Family>(packet: P, p: &Parsed<A>, number: u32) -> boo
         (*ethernet).destination = client;
         (*ethernet).source = director;
     }
-    if A::FAMILY == AF_INET {
+    if A::IS_V4 {
         let Some(h) = packet.at::<Ipv4>(L3) else { return false };
         // SAFETY: as above.
         unsafe { *h = own_segment::ipv4(source[0], destination[0]) }
@@ -184,7 +187,7 @@ fn turn_back<P: Packet, A: Family>(packet: P, p: &Parsed<A>, number: u32) -> boo
 /// Sends a packet back to where it came from: there is no need to look for a way there.
 #[inline(always)]
 fn send_back<P: Packet>(packet: P) -> i32 {
-    if !P::COMPLETE && !has(packet, device_flags::NO_TX) {
+    if packet.in_tc().is_err() && !has(packet, device_flags::NO_TX) {
         return xdp_action::XDP_TX as i32;
     }
     // SAFETY: a helper call.

@@ -57,7 +57,7 @@ impl Destinations for List {
     fn recall(&self, id: DestId) -> Option<Candidate> {
         let dest = DestRef::get(id, self.epoch)?;
         // SAFETY: an element of the map.
-        if !dest.available() || unsafe { (*dest.it).service } != self.service {
+        if !dest.available() || dest.service() != self.service {
             return None;
         }
         self.get(id)

@@ -12,7 +12,7 @@ use lvs_common::{
 use crate::{
     kernel::{cpu, loops::KernelLoop, params},
     maps::{ENGINES, SCRATCH},
-    packet::tc::TcPacket,
+    packet::access::TcPacket,
     values::parsed::Parsed,
 };
 

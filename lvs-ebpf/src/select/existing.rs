@@ -1,50 +1,51 @@
 //! Third stage, for packets whose connection is there but may not be for them: reused ports, deleted destinations.
 
+use crate::table::entry::Entry;
+use lvs_common::abi::IpAddress;
 use lvs_common::{
     abi::{Connection, Settings, conn_flags},
     state::{sctp, tcp},
     wire::protocol,
 };
 
-use crate::{config::destination::DestRef, packet::parse::Family, table::find, values::parsed::Parsed};
+use crate::{config::destination::DestRef, table::find, values::parsed::Parsed};
 
 /// What becomes of a packet's existing connection.
-pub enum Fate {
+pub enum Verdict {
     /// It takes the packet.
-    Live,
+    Keep,
     /// The packet is dropped.
     Drop,
     /// It is to be taken out, and the packet may open a new one.
-    Over,
+    Replace,
 }
 
 /// Decides whether an existing connection takes the packet, in IPVS's order.
 #[inline(always)]
-pub fn of<A: Family>(p: &Parsed<A>, settings: &Settings, connection: *mut Connection<A>, now: u64) -> Fate {
-    // SAFETY: an element of the map.
-    let c = unsafe { &*connection };
+pub fn judge<A: IpAddress>(p: &Parsed<A>, settings: &Settings, connection: Entry<A>, now: u64) -> Verdict {
+    let c = connection.get();
     if find::is_bypass(c) {
-        return if find::expired(c, now) { Fate::Over } else { Fate::Live };
+        return if find::expired(c, now) { Verdict::Replace } else { Verdict::Keep };
     }
-    let Some(dest) = DestRef::get(c.dest, settings.epoch) else { return Fate::Drop };
+    let Some(dest) = DestRef::get(c.dest, settings.epoch) else { return Verdict::Drop };
     if find::expired(c, now) && c.controlled == 0 {
-        return Fate::Over;
+        return Verdict::Replace;
     }
     let renew = settings.sysctls.expire_nodest_conn != 0;
     // One that was made a moment ago for this very packet is not opened again.
     if p.opens() && c.in_packets != 0 {
         let again = renew && dest.config().weight == 0 || c.control.is_none() && may_reuse(c, p, settings);
         if again && c.controlled == 0 {
-            return Fate::Over;
+            return Verdict::Replace;
         }
     }
     if find::moves_on(c, &dest, settings) {
-        return Fate::Over;
+        return Verdict::Replace;
     }
     match (dest.available(), renew) {
-        (true, _) => Fate::Live,
-        (false, true) => Fate::Over,
-        (false, false) => Fate::Drop,
+        (true, _) => Verdict::Keep,
+        (false, true) => Verdict::Replace,
+        (false, false) => Verdict::Drop,
     }
 }
 

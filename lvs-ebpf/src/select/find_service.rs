@@ -1,8 +1,9 @@
 //! Third stage: the virtual service of a packet without a connection.
 
 use crate::config::service::ServiceRef;
+use lvs_common::byte_order::Be16;
 use lvs_common::{
-    abi::{FwmarkKey, IpAddress, ServiceKey, Settings, settings_flags},
+    abi::{FwmarkKey, IpAddress, ServiceKey, Settings, service_flags, settings_flags},
     wire::protocol,
 };
 
@@ -12,18 +13,18 @@ use crate::{
 };
 
 /// FTP's port.
-pub const FTP: u16 = 21u16.to_be();
+pub const FTP: Be16 = Be16::new(21);
 /// FTP's data port.
-pub const FTP_DATA: u16 = 20u16.to_be();
+pub const FTP_DATA: Be16 = Be16::new(20);
 /// First port that needs no privilege: FTP's passive data connections go there.
 const UNPRIVILEGED: u16 = 1024;
 
 /// The service on exactly this address, port and protocol.
 #[inline(always)]
-fn exact<A: IpAddress>(address: A, port: u16, protocol: u8, epoch: u64) -> Option<ServiceRef> {
+fn exact<A: IpAddress>(address: A, port: Be16, protocol: u8, epoch: u64) -> Option<ServiceRef> {
     // SAFETY: the value is a plain number, copied at once.
     let id = unsafe {
-        if A::HEADER == 20 {
+        if A::IS_V4 {
             let key = ServiceKey { address: address.widen().0[0], port, protocol, pad: 0 };
             SERVICE4.get(key).copied()
         } else {
@@ -50,13 +51,19 @@ pub fn find<A: IpAddress>(p: &Parsed<A>, mark: u32, settings: &Settings) -> Opti
     }
     if p.protocol == protocol::TCP
         && settings.flags & settings_flags::FTP != 0
-        && (p.destination_port == FTP_DATA || u16::from_be(p.destination_port) >= UNPRIVILEGED)
+        && (p.destination_port == FTP_DATA || p.destination_port.get() >= UNPRIVILEGED)
         && let Some(found) = exact(p.destination, FTP, protocol::TCP, epoch)
     {
         return Some(found);
     }
     if settings.flags & settings_flags::ANY_PORT != 0 {
-        return exact(p.destination, 0, p.protocol, epoch);
+        return exact(p.destination, Be16::ZERO, p.protocol, epoch);
     }
     None
+}
+
+/// Whether one-packet scheduling (`-o`) applies to a packet.
+#[inline(always)]
+pub fn is_one_packet<A>(p: &Parsed<A>, service: &ServiceRef) -> bool {
+    service.config().flags & service_flags::ONE_PACKET != 0 && p.protocol == protocol::UDP
 }

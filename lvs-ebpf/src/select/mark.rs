@@ -29,7 +29,7 @@ pub fn of<P: Packet, A: IpAddress>(packet: P, p: &Parsed<A>, settings: &Settings
         subject: Subject {
             source: p.source.widen(),
             destination: p.destination.widen(),
-            port: u16::from_be(p.destination_port),
+            port: p.destination_port.get(),
             protocol: p.protocol,
             family: A::FAMILY,
         },

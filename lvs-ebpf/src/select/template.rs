@@ -1,21 +1,19 @@
 //! Persistence templates in the connection table.
 
+use crate::table::draft;
+use crate::table::store;
+use lvs_common::abi::IpAddress;
+use lvs_common::byte_order::Be16;
 use lvs_common::{
     abi::{Connection, DestId, EntryKind, EntryRef, Settings, conn_flags},
     persist::{self, TemplateKey},
-    table::{self, Hash, InsertError, Store},
+    table::{self, Hash, InsertError},
 };
 
 use crate::{
     config::{destination::DestRef, service},
     kernel::{atomics, params},
-    packet::parse::Family,
-    table::{
-        binding,
-        draft::{Drafted, copy},
-        find, release,
-        store::Table,
-    },
+    table::{binding, draft::copy, find, release, store::Table},
     values::parsed::Parsed,
 };
 
@@ -31,7 +29,7 @@ struct Key<A> {
     own_port: bool,
 }
 
-impl<A: Family> Key<A> {
+impl<A: IpAddress> Key<A> {
     /// That of a packet for a service.
     #[inline(always)]
     fn of(p: &Parsed<A>, service: &service::ServiceRef, engine: u64) -> Self {
@@ -61,20 +59,16 @@ impl<A: Family> Key<A> {
 /// The template that decides for this packet: its entry and its destination. One that must not decide any more
 /// is set aside, to run out by itself.
 #[inline(always)]
-pub fn find<A: Family>(
+pub fn find<A: IpAddress>(
     p: &Parsed<A>,
     service: &service::ServiceRef,
     engine: u64,
     settings: &Settings,
     now: u64,
-) -> Option<(u32, DestId)>
-where
-    Table: Store<A>,
-{
+) -> Option<(u32, DestId)> {
     let key = Key::of(p, service, engine);
-    let (at, template) = table::find(&Table, key.hash(), |c| key.matches(c))?;
-    // SAFETY: an element of the map.
-    let c = unsafe { &*template };
+    let (at, template) = find::look_up(key.hash(), |c| key.matches(c))?;
+    let c = template.get();
     if find::expired(c, now) && c.controlled == 0 {
         release::remove(at, template, settings.epoch, |c| find::expired(c, now) && c.controlled == 0);
         return None;
@@ -85,7 +79,7 @@ where
         return Some((at, dest.id));
     }
     // SAFETY: as above.
-    let state = unsafe { &raw mut (*template).state };
+    let state = template.state_word();
     // Another CPU that changes it at the same time sets the same flag.
     let _ = atomics::compare_exchange32(state, c.state, c.state | conn_flags::INVALID);
     None
@@ -94,26 +88,22 @@ where
 /// Makes a template that leads to `dest`: its entry, and the destination it leads to, for another CPU may have made it a
 /// moment ago. `None` if the table has no room.
 #[inline(always)]
-pub fn make<A: Drafted>(
+pub fn make<A: IpAddress>(
     p: &Parsed<A>,
     service: &service::ServiceRef,
     engine: u64,
     dest: &DestRef,
     now: u64,
-) -> Option<(u32, DestId)>
-where
-    Table: Store<A>,
-{
+) -> Option<(u32, DestId)> {
     let key = Key::of(p, service, engine);
-    // SAFETY: an element of the map.
-    let (address, family, port) = unsafe { ((*dest.it).address, (*dest.it).family, (*dest.it).port) };
+    let (address, family, port) = (*dest.address(), dest.family(), dest.port());
     let timeout = service.config().persist_timeout.wrapping_mul(params::hz());
-    let draft = A::draft()?;
+    let draft = draft::place::<A>()?;
     // SAFETY: this CPU's own draft.
     unsafe {
         (*draft).client = key.client;
         (*draft).virt = A::narrow(key.virt.virt);
-        (*draft).client_port = 0;
+        (*draft).client_port = Be16::ZERO;
         (*draft).virt_port = key.virt.virt_port;
         (*draft).protocol = key.virt.protocol;
         (*draft).kind = EntryKind::TEMPLATE;
@@ -127,7 +117,7 @@ where
         (*draft).controlled = 0;
         (*draft).fwmark = service.fwmark();
         (*draft).real = if family == A::FAMILY { A::narrow(address) } else { A::default() };
-        (*draft).real_port = if key.own_port { port } else { 0 };
+        (*draft).real_port = if key.own_port { port } else { Be16::ZERO };
         (*draft).engine = engine;
         (*draft).alias = EntryRef::NONE;
         (*draft).local_id = 0;
@@ -140,35 +130,24 @@ where
             binding::bind(dest, true);
             Some((at, dest.id))
         }
-        // SAFETY: an element of the map.
-        Err(InsertError::Exists(at)) => Some((at, unsafe { (*<Table as Store<A>>::connection(&Table, at)?).dest })),
+        Err(InsertError::Exists(at)) => Some((at, store::entry::<A>(at)?.dest)),
         Err(_) => None,
     }
 }
 
 /// Whether entry `at` is still a template that leads to `dest`: it may have expired since it was found.
 #[inline(always)]
-pub fn leads_to<A: Family>(at: u32, dest: DestId) -> bool
-where
-    Table: Store<A>,
-{
-    let Some(template) = <Table as Store<A>>::connection(&Table, at) else { return false };
-    // SAFETY: an element of the map.
-    let t = unsafe { &*template };
+pub fn leads_to<A: IpAddress>(at: u32, dest: DestId) -> bool {
+    let Some(template) = store::entry::<A>(at) else { return false };
+    let t = template.get();
     t.kind == EntryKind::TEMPLATE && t.dest == dest && t.state & conn_flags::DEAD == 0
 }
 
 /// Ties a new connection to its template, whose time starts anew.
 #[inline(always)]
-pub fn tie<A: Family>(at: u32, now: u64)
-where
-    Table: Store<A>,
-{
-    if let Some(template) = <Table as Store<A>>::connection(&Table, at) {
-        // SAFETY: an element of the map.
-        unsafe {
-            atomics::fetch_add32(&raw mut (*template).controlled, 1);
-            (*template).last_seen = now;
-        }
+pub fn tie<A: IpAddress>(at: u32, now: u64) {
+    if let Some(template) = store::entry::<A>(at) {
+        atomics::fetch_add32(template.controlled_word(), 1);
+        template.touch(now);
     }
 }

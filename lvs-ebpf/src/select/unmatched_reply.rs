@@ -2,6 +2,8 @@
 //! them. TC only.
 
 use core::ffi::c_void;
+use lvs_common::abi::IpAddress;
+use lvs_common::byte_order::Be16;
 
 use aya_ebpf::helpers::generated::bpf_loop;
 use lvs_common::{
@@ -14,26 +16,26 @@ use crate::{
     config::{destination::DestRef, service},
     egress::route,
     kernel::clock,
-    packet::{access::Packet, parse::Family, tc::TcPacket},
+    packet::{access::Packet, access::TcPacket},
     values::parsed::Parsed,
 };
 
 /// The address and port that a destination is looked for by.
 struct Search {
     address: Address,
-    port: u16,
+    port: Be16,
     family: u8,
     protocol: u8,
     epoch: u64,
     found: DestId,
 }
 
-/// The NAT destination that is to be told of a packet without a connection, none if nobody is.
+/// The NAT destination that is to be told of a packet without a connection, 0 if none is.
 ///
 /// Every destination is looked at: the setting is off by default, and only packets from real servers' addresses come
 /// here.
 #[inline(always)]
-pub fn sender<A: Family>(packet: TcPacket, p: &Parsed<A>, settings: &Settings) -> DestId {
+pub fn sender<A: IpAddress>(packet: TcPacket, p: &Parsed<A>, settings: &Settings) -> DestId {
     if settings.sysctls.nat_icmp_send == 0 || packet.device() == 0 || p.ttl <= 1 || !p.has_ports() || aborts(p) {
         return DestId::NONE;
     }
@@ -50,10 +52,13 @@ pub fn sender<A: Family>(packet: TcPacket, p: &Parsed<A>, settings: &Settings) -
     if search.found.is_none() {
         return DestId::NONE;
     }
-    let Some(route) = route::scratch() else { return DestId::NONE };
-    let routed = route::route(packet, A::FAMILY, &p.destination.widen(), clock::jiffies(), route);
+    let to = p.destination.widen();
     // What is for the director itself has a connection of the director's own: a health check, say.
-    if routed && !route.local { search.found } else { DestId::NONE }
+    let is_forwarded = route::lend(
+        #[inline(always)]
+        |route| route::route(packet, A::FAMILY, &to, clock::jiffies(), route) && !route.local,
+    );
+    if is_forwarded == Some(true) { search.found } else { DestId::NONE }
 }
 
 /// Whether the packet ends a connection: there is nothing to tell its sender.

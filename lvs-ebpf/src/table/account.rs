@@ -1,15 +1,17 @@
 //! What a packet changes at its connection: state, times, counts.
 
 use crate::table::account;
+use crate::table::entry::Entry;
 use crate::{
     config::destination::DestRef,
-    packet::{access::Packet, parse::Family},
+    packet::access::Packet,
     stats,
     table::{advance::advance, store::Table},
     values::parsed::{L3, Parsed},
 };
+use lvs_common::abi::IpAddress;
 use lvs_common::{
-    abi::{Connection, Settings},
+    abi::Settings,
     reset,
     table::Store,
     wire::{Tcp, protocol},
@@ -17,31 +19,30 @@ use lvs_common::{
 
 /// State, times and counts of a client's packet.
 #[inline(always)]
-pub fn account_request<P: Packet, A: Family>(
+pub fn account_request<P: Packet, A: IpAddress>(
     packet: P,
     p: &Parsed<A>,
     settings: &Settings,
     at: u32,
-    connection: *mut Connection<A>,
+    connection: Entry<A>,
     dest: &DestRef,
     now: u64,
 ) where
     Table: Store<A>,
 {
     advance(at, connection, Some(dest), (p, false), settings, now);
-    // SAFETY: an element of the map; a lost count between two CPUs of one connection does not matter.
-    unsafe { (*connection).in_packets = (*connection).in_packets.wrapping_add(1) };
+    connection.count_request();
     stats::packet_in(dest.id, p.length);
     account::record_for_reset(packet, p, settings, connection);
 }
 
 /// State, times and counts of a real server's packet.
 #[inline(always)]
-pub fn account_reply<A: Family>(
+pub fn account_reply<A: IpAddress>(
     p: &Parsed<A>,
     settings: &Settings,
     at: u32,
-    connection: *mut Connection<A>,
+    connection: Entry<A>,
     dest: &DestRef,
     now: u64,
 ) where
@@ -55,27 +56,13 @@ pub fn account_reply<A: Family>(
 
 /// Keeps in mind what a reset would need to know, with a client's packet.
 #[inline(always)]
-pub fn record_for_reset<P: Packet, A: Family>(
-    packet: P,
-    p: &Parsed<A>,
-    settings: &Settings,
-    connection: *mut Connection<A>,
-) {
+pub fn record_for_reset<P: Packet, A: IpAddress>(packet: P, p: &Parsed<A>, settings: &Settings, connection: Entry<A>) {
     if settings.sysctls.conn_expire_tcp_rst == 0 || p.carried != protocol::TCP {
         return;
     }
-    let Some(h) = packet.at::<Tcp>(p.l4()) else { return };
-    // SAFETY: checked by `at`; an element of the map, whose word is read and written as a whole.
-    unsafe {
-        let headers = (p.l4() - L3) as u32 + ((*h).offset >> 4) as u32 * 4;
-        let (sequence, acknowledgment) = (u32::from_be((*h).sequence), u32::from_be((*h).acknowledgment));
-        let word = &raw mut (*connection).engine;
-        word.write_volatile(reset::seen(
-            word.read_volatile(),
-            (*h).flags,
-            sequence,
-            acknowledgment,
-            p.length.saturating_sub(headers),
-        ));
-    }
+    let Some(h) = packet.read::<Tcp>(p.l4()) else { return };
+    let headers = (p.l4() - L3) as u32 + (h.offset >> 4) as u32 * 4;
+    let length = p.length.saturating_sub(headers);
+    connection
+        .update_reset_numbers(|word| reset::seen(word, h.flags, h.sequence.get(), h.acknowledgment.get(), length));
 }

@@ -4,60 +4,49 @@
 //! linkage for each family: the verifier follows it once for a program, with any arguments, and not again behind each way
 //! that leads to it. A call is too dear for every packet (10 ns where returns are made safe from speculation).
 
+use crate::table::entry::Entry;
 use core::ptr::null_mut;
+use lvs_common::abi::IpAddress;
 
 use lvs_common::{
     abi::{Connection, Destination, Settings, conn_flags, dest_flags},
     defence,
     state::{self, Direction, sctp, tcp},
-    table::Store,
     wire::protocol,
 };
 
+use crate::kernel::global::global_fn;
 use crate::{
     config::{destination::DestRef, service},
     kernel::{atomics, params},
-    packet::parse::Family,
-    table::store::{self, Table},
+    table::store::{self},
     values::parsed::Parsed,
 };
 
-/// A family whose connections packets advance.
-pub trait Advances: Sized {
-    /// Advances a connection of `settings`' table; see [`How`]. Without a destination, nothing is accounted.
-    fn advance(c: *mut Connection<Self>, dest: *mut Destination, settings: &Settings, how: How, now: u64);
+global_fn! {
+    /// Advances a connection; `how` is [`How`] as a number. Nothing is accounted without a destination.
+    fn advance_by<A>(
+        c: *mut Connection<A>,
+        dest: *mut Destination,
+        settings: *const Settings,
+        how: u64,
+        now: u64,
+    ) -> u32 = advance4, advance6 => checked_step
 }
 
-macro_rules! advances {
-    ($address:ty, $name:ident) => {
-        impl Advances for $address {
-            #[inline(always)]
-            fn advance(c: *mut Connection<Self>, dest: *mut Destination, settings: &Settings, how: How, now: u64) {
-                $name(c, dest, settings, how.0, now);
-            }
-        }
-
-        /// The verifier knows of such a function's pointers no more than that they may be null.
-        #[unsafe(no_mangle)]
-        #[inline(never)]
-        extern "C" fn $name(
-            c: *mut Connection<$address>,
-            dest: *mut Destination,
-            settings: *const Settings,
-            how: u64,
-            now: u64,
-        ) -> u32 {
-            if !c.is_null() && !settings.is_null() {
-                // SAFETY: an element of the map.
-                step(c, dest, unsafe { &*settings }, How(how), now);
-            }
-            0
-        }
-    };
+fn checked_step<A: IpAddress>(
+    c: *mut Connection<A>,
+    dest: *mut Destination,
+    settings: *const Settings,
+    how: u64,
+    now: u64,
+) -> u32 {
+    if !c.is_null() && !settings.is_null() {
+        // SAFETY: an element of the map.
+        step(unsafe { Entry::new(c) }, dest, unsafe { &*settings }, How(how), now);
+    }
+    0
 }
-
-advances!(u32, advance4);
-advances!([u32; 4], advance6);
 
 /// A packet and its connection, as one word: there are five arguments at most.
 #[derive(Clone, Copy)]
@@ -89,9 +78,9 @@ impl How {
 
 /// What packet `p`, from the client or a `reply`, does to the connection in entry `at`.
 #[inline(always)]
-pub fn advance<A: Family>(
+pub fn advance<A: IpAddress>(
     at: u32,
-    c: *mut Connection<A>,
+    c: Entry<A>,
     dest: Option<&DestRef>,
     (p, reply): (&Parsed<A>, bool),
     settings: &Settings,
@@ -99,27 +88,21 @@ pub fn advance<A: Family>(
 ) {
     if !keeps(c, dest, p, reply, settings) {
         let dest = dest.map_or(null_mut(), |dest| dest.it);
-        return A::advance(c, dest, settings, How::new(at, p, reply), now);
+        advance_by(c.as_ptr(), dest, settings, How::new(at, p, reply).0, now);
+        return;
     }
-    // SAFETY: an element of the map.
-    unsafe {
-        if (*c).last_seen != now {
-            (*c).last_seen = now;
-        }
-    }
+    c.touch(now);
 }
 
 /// Whether a packet certainly leaves its connection as it is.
 #[inline(always)]
-fn keeps<A>(c: *mut Connection<A>, dest: Option<&DestRef>, p: &Parsed<A>, reply: bool, settings: &Settings) -> bool {
+fn keeps<A>(c: Entry<A>, dest: Option<&DestRef>, p: &Parsed<A>, reply: bool, settings: &Settings) -> bool {
     const FIXED: u32 = conn_flags::STATE | conn_flags::INACTIVE | conn_flags::DEAD;
     let Some((kept, seconds)) = state::kept(p.protocol, p.flags, &settings.timeouts) else { return false };
     if dest.is_some_and(|dest| dest.config().flags & dest_flags::OWN_TIMEOUTS != 0) {
         return false;
     }
-    // SAFETY: an element of the map; single fields are read as wholes.
-    let (word, control, timeout) =
-        unsafe { ((&raw const (*c).state).read_volatile(), (*c).control, (&raw const (*c).timeout).read_volatile()) };
+    let (word, control, timeout) = (c.state, c.control, c.timeout);
     let fixed = if reply { FIXED | conn_flags::NO_OUTPUT } else { FIXED };
     // Its template may have to be told. Of UDP only replies tell it.
     let tells = control.is_some() && word & conn_flags::ASSURED == 0 && (reply || p.protocol != protocol::UDP);
@@ -127,70 +110,58 @@ fn keeps<A>(c: *mut Connection<A>, dest: Option<&DestRef>, p: &Parsed<A>, reply:
 }
 
 #[inline(always)]
-fn step<A: Family>(c: *mut Connection<A>, dest: *mut Destination, settings: &Settings, how: How, now: u64)
-where
-    Table: Store<A>,
-{
-    // SAFETY: an element of the map; single fields are read and written as wholes.
-    unsafe {
-        let old = (&raw const (*c).state).read_volatile();
-        if old & conn_flags::DEAD != 0 {
-            return;
-        }
-        let protocol = (*c).protocol;
-        let direction = if how.is_reply() { Direction::Output } else { Direction::from_client(old) };
-        let event = match protocol {
-            protocol::TCP => tcp::event(how.flags()),
-            protocol::SCTP => sctp::event(how.flags(), None),
-            _ => 0,
-        };
-        let number = (old & conn_flags::STATE) as u8;
-        let next = state::next(protocol, direction, event, number, defence::works(settings.sysctls.secure_tcp));
-        let mut new = (old & !conn_flags::STATE) | next as u32;
-        if how.is_reply() {
-            new &= !conn_flags::NO_OUTPUT;
-        }
-        let assures =
-            (*c).control.is_some() && old & conn_flags::ASSURED == 0 && state::assures(protocol, direction, next);
+fn step<A: IpAddress>(c: Entry<A>, dest: *mut Destination, settings: &Settings, how: How, now: u64) {
+    let old = c.state;
+    if old & conn_flags::DEAD != 0 {
+        return;
+    }
+    let protocol = c.protocol;
+    let direction = if how.is_reply() { Direction::Output } else { Direction::from_client(old) };
+    let event = match protocol {
+        protocol::TCP => tcp::event(how.flags()),
+        protocol::SCTP => sctp::event(how.flags(), None),
+        _ => 0,
+    };
+    let number = (old & conn_flags::STATE) as u8;
+    let next = state::next(protocol, direction, event, number, defence::works(settings.sysctls.secure_tcp));
+    let mut new = (old & !conn_flags::STATE) | next as u32;
+    if how.is_reply() {
+        new &= !conn_flags::NO_OUTPUT;
+    }
+    let assures = c.control.is_some() && old & conn_flags::ASSURED == 0 && state::assures(protocol, direction, next);
+    if assures {
+        new |= conn_flags::ASSURED;
+    }
+    if state::is_active(protocol, next) {
+        new &= !conn_flags::INACTIVE;
+    } else {
+        new |= conn_flags::INACTIVE;
+    }
+    let own = own_timeouts(dest, settings.epoch);
+    let timeout = state::timeout(protocol, next, &settings.timeouts, own).wrapping_mul(params::hz());
+    // If it fails, somebody else's change came first: it was one packet's and so is this.
+    if new != old && atomics::compare_exchange32(c.state_word(), old, new).is_ok() {
         if assures {
-            new |= conn_flags::ASSURED;
+            assure::<A>(c.control.index());
         }
-        if state::is_active(protocol, next) {
-            new &= !conn_flags::INACTIVE;
-        } else {
-            new |= conn_flags::INACTIVE;
-        }
-        let own = own_timeouts(dest, settings.epoch);
-        let timeout = state::timeout(protocol, next, &settings.timeouts, own).wrapping_mul(params::hz());
-        // If it fails, somebody else's change came first: it was one packet's and so is this.
-        if new != old && atomics::compare_exchange32(&raw mut (*c).state, old, new).is_ok() {
-            if assures {
-                assure::<A>((*c).control.index());
-            }
-            account(dest, old, new);
-        }
-        let before = (*c).timeout;
-        if before != timeout {
-            (*c).timeout = timeout;
-            if timeout < before {
-                store::sweep_by::<A>(how.at(), now + timeout as u64);
-            }
-        }
-        if (*c).last_seen != now {
-            (*c).last_seen = now;
+        account(dest, old, new);
+    }
+    let before = c.timeout;
+    if before != timeout {
+        c.set_timeout(timeout);
+        if timeout < before {
+            store::sweep_by::<A>(how.at(), now + timeout as u64);
         }
     }
+    c.touch(now);
 }
 
 /// Tells a template that one of its connections was established.
 #[inline(always)]
-fn assure<A: Family>(at: u32)
-where
-    Table: Store<A>,
-{
-    if let Some(template) = <Table as Store<A>>::connection(&Table, at) {
+fn assure<A: IpAddress>(at: u32) {
+    if let Some(template) = store::entry::<A>(at) {
         // SAFETY: an element of the map.
-        atomics::fetch_or32(unsafe { &raw mut (*template).state }, conn_flags::ASSURED);
+        atomics::fetch_or32(template.state_word(), conn_flags::ASSURED);
     }
 }
 

@@ -1,22 +1,24 @@
 //! What FullNAT gives back when its connection is taken out of the table: the alias, in the table of the real server's family,
 //! and the local port.
 
+use crate::kernel::global::global_fn;
 use crate::maps::LOCALS;
-use crate::table::alias;
 use crate::table::draft;
-use crate::table::draft::Drafted;
 use crate::table::draft::copy;
+use crate::table::entry::Entry;
 use lvs_common::abi::Address;
+use lvs_common::abi::DestId;
+use lvs_common::abi::EntryRef;
+use lvs_common::abi::IpAddress;
 use lvs_common::abi::Mode;
 use lvs_common::exit::Exit;
 use lvs_common::{
-    abi::{Connection, DestId, EntryKind, EntryRef, WAYS, conn_flags},
-    table::{self, Hash, Store},
+    abi::{Connection, EntryKind, WAYS, conn_flags},
+    table::{self, Hash},
 };
 
 use crate::{
     kernel::clock,
-    packet::parse::Family,
     table::{
         find, local_ports,
         store::{self, Table},
@@ -26,77 +28,58 @@ use crate::{
 /// No bucket.
 const NONE: u32 = u32::MAX;
 
-/// A family whose table has aliases.
-pub trait Aliased: Sized {
-    /// Takes alias `alias`, an entry of this kind, of connection `main` out; `held` is the bucket of the same table that is
-    /// locked already. If its bucket is locked for long by another CPU, the sweep does it.
-    fn remove_alias(alias: u32, kind: EntryKind, main: u32, hash: Hash, held: Option<u32>);
+/// Removes alias `alias`, an entry of this kind, of connection `main`; `held` is the bucket of the same table that is locked
+/// already. If another CPU holds the alias's bucket for long, the sweep removes the alias.
+#[inline(always)]
+fn remove<A: IpAddress>(alias: u32, kind: EntryKind, main: u32, hash: Hash, held: Option<u32>) {
+    remove_alias::<A>(alias, (kind == EntryKind::CROSSED) as u32, main, hash.0, held.unwrap_or(NONE));
 }
 
-macro_rules! aliased {
-    ($address:ty, $name:ident) => {
-        impl Aliased for $address {
-            #[inline(always)]
-            fn remove_alias(alias: u32, kind: EntryKind, main: u32, hash: Hash, held: Option<u32>) {
-                $name(alias, (kind == EntryKind::CROSSED) as u32, main, hash.0, held.unwrap_or(NONE));
-            }
-        }
-
-        /// Of global linkage, as [`advance`](crate::table::advance)'s are: connections are taken out in many places.
-        #[unsafe(no_mangle)]
-        #[inline(never)]
-        extern "C" fn $name(alias: u32, is_crossed: u32, main: u32, hash: u64, held: u32) -> u32 {
-            let held = if held == NONE { None } else { Some(held) };
-            let kind = if is_crossed == 0 { EntryKind::ALIAS } else { EntryKind::CROSSED };
-            let is_it = |a: &Connection<$address>| a.kind == kind && a.control == EntryRef::to(main);
-            if !table::remove_beside(&Table, alias, Hash(hash), held, is_it) {
-                store::sweep_by::<$address>(alias, clock::jiffies());
-            }
-            0
-        }
-    };
+global_fn! {
+    /// [`remove`] in numbers.
+    fn remove_alias<A>(alias: u32, is_crossed: u32, main: u32, hash: u64, held: u32) -> u32
+        = remove_alias4, remove_alias6 => remove_or_leave
 }
 
-aliased!(u32, remove_alias4);
-aliased!([u32; 4], remove_alias6);
+fn remove_or_leave<A: IpAddress>(alias: u32, is_crossed: u32, main: u32, hash: u64, held: u32) -> u32 {
+    let held = if held == NONE { None } else { Some(held) };
+    let kind = if is_crossed == 0 { EntryKind::ALIAS } else { EntryKind::CROSSED };
+    let is_it = |a: &Connection<A>| a.kind == kind && a.control == EntryRef::to(main);
+    if !table::remove_beside(&Table, alias, Hash(hash), held, is_it) {
+        store::sweep_by::<A>(alias, clock::jiffies());
+    }
+    0
+}
 
 /// Gives back what connection `at` held, which is being taken out of the table under its bucket's lock: its alias and its
 /// port.
 #[inline(always)]
-pub fn forget<A: Family>(at: u32, c: *mut Connection<A>)
-where
-    Table: Store<A>,
-{
-    // SAFETY: an element of the map.
-    let c = unsafe { &*c };
+pub fn forget<A: IpAddress>(at: u32, c: Entry<A>) {
+    let c = c.get();
     if c.is_crossed() {
-        A::take_alias(at, c);
+        take::<A::Other>(at, c.alias.index());
     } else if c.alias.is_some() {
         let hash = find::hash(c.local, c.local_port, c.protocol);
-        A::remove_alias(c.alias.index(), EntryKind::ALIAS, at, hash, Some(at / WAYS));
+        remove::<A>(c.alias.index(), EntryKind::ALIAS, at, hash, Some(at / WAYS));
     }
     local_ports::give_back(c);
 }
 
 /// Takes alias `at` out if its connection is gone: what `forget` could not do.
 #[inline(always)]
-pub fn collect<A: Family>(at: u32, alias: &Connection<A>)
-where
-    Table: Store<A>,
-{
+pub fn collect<A: IpAddress>(at: u32, alias: &Connection<A>) {
     let main = alias.control.index();
     let is_lost = match alias.kind {
-        EntryKind::CROSSED => A::is_lost(at, alias),
+        EntryKind::CROSSED => connection_of::<A, A::Other>(at, alias).is_none(),
         _ => {
-            let Some(connection) = <Table as Store<A>>::connection(&Table, main) else { return };
-            // SAFETY: an element of the map.
-            let c = unsafe { &*connection };
+            let Some(connection) = store::entry::<A>(main) else { return };
+            let c = connection.get();
             c.alias != EntryRef::to(at) || c.is_crossed() || c.state & conn_flags::DEAD != 0
         }
     };
     if is_lost {
         let hash = find::hash(alias.client, alias.client_port, alias.protocol);
-        A::remove_alias(at, alias.kind, main, hash, None);
+        remove::<A>(at, alias.kind, main, hash, None);
     }
 }
 
@@ -106,10 +89,7 @@ pub const FOREVER: u32 = u32::MAX;
 /// Puts the alias of connection `at` into the table; the draft is written over. A function of its own: its room on the
 /// stack is a call's.
 #[inline(never)]
-pub fn add<A: Drafted>(draft: *mut Connection<A>, at: u32) -> Result<(), Exit>
-where
-    Table: Store<A>,
-{
+pub fn add<A: IpAddress>(draft: *mut Connection<A>, at: u32) -> Result<(), Exit> {
     // SAFETY: this CPU's own draft.
     unsafe {
         (*draft).client = (*draft).local;
@@ -126,10 +106,7 @@ where
 
 /// Puts an alias into the table of its family, and has connection `at` of its client's family know it.
 #[inline(always)]
-pub fn put<A: Drafted, B: Drafted>(alias: *const Connection<B>, at: u32) -> Result<(), Exit>
-where
-    Table: Store<A> + Store<B>,
-{
+pub fn put<A: IpAddress, B: IpAddress>(alias: *const Connection<B>, at: u32) -> Result<(), Exit> {
     // SAFETY: this CPU's own draft. It is read where it is compared: what is on the stack counts twice, here and in the loop.
     let a = unsafe { &*alias };
     let same = |c: &Connection<B>| {
@@ -144,86 +121,35 @@ where
     let fill = |c: *mut Connection<B>| unsafe { copy(alias, c) };
     let hash = find::hash(a.client, a.client_port, a.protocol);
     let (alias, _) = table::insert(&Table, hash, u64::MAX, same, fill).map_err(draft::refusal)?;
-    if let Some(connection) = <Table as Store<A>>::connection(&Table, at) {
-        // SAFETY: an element of the map.
-        unsafe { (&raw mut (*connection).alias).write_volatile(EntryRef::to(alias)) };
+    if let Some(connection) = store::entry::<A>(at) {
+        connection.set_alias(EntryRef::to(alias));
     }
     Ok(())
 }
 
-/// The connection of a reply that `at` was found for: itself, or that of the alias.
-#[inline(always)]
-pub fn resolve<A: Family>(at: u32, c: *mut Connection<A>) -> Option<(u32, *mut Connection<A>)>
-where
-    Table: Store<A>,
-{
-    // SAFETY: an element of the map.
-    let (kind, control) = unsafe { ((*c).kind, (*c).control) };
-    if kind != EntryKind::ALIAS {
-        return Some((at, c));
-    }
-    let main = control.index();
-    let connection = <Table as Store<A>>::connection(&Table, main)?;
-    // SAFETY: as above.
-    if unsafe { (*connection).alias } == EntryRef::to(at) { Some((main, connection)) } else { None }
-}
-
-/// What is done to the table of the other family. Written for each family by itself, so that code for any need not say that
-/// there are tables of both.
-pub trait Crosses: Sized {
-    /// Puts the alias of connection `at`, which has just been made of the draft, into the other family's table.
-    fn add_alias(draft: *const Connection<Self>, at: u32, real: &Address) -> Result<(), Exit>;
-    /// Takes the alias of connection `at` out of the other family's table.
-    fn take_alias(at: u32, c: &Connection<Self>);
-    /// Whether alias `at`, of this family, has lost its connection.
-    fn is_lost(at: u32, alias: &Connection<Self>) -> bool;
-}
-
-macro_rules! crosses {
-    ($own:ty, $other:ty) => {
-        impl Crosses for $own {
-            #[inline(always)]
-            fn add_alias(draft: *const Connection<Self>, at: u32, real: &Address) -> Result<(), Exit> {
-                add_between::<$own, $other>(draft, at, real)
-            }
-            #[inline(always)]
-            fn take_alias(at: u32, c: &Connection<Self>) {
-                take::<$other>(at, c.alias.index());
-            }
-            #[inline(always)]
-            fn is_lost(at: u32, alias: &Connection<Self>) -> bool {
-                connection_of::<$own, $other>(at, alias).is_none()
-            }
-        }
-    };
-}
-
-crosses!(u32, [u32; 4]);
-crosses!([u32; 4], u32);
-
 /// The connection of alias `at`: its entry in the table of its client's family, and itself.
 #[inline(always)]
-pub fn connection_of<A, B: Family>(at: u32, alias: &Connection<A>) -> Option<(u32, *mut Connection<B>)>
-where
-    Table: Store<B>,
-{
+pub fn connection_of<A, B: IpAddress>(at: u32, alias: &Connection<A>) -> Option<(u32, Entry<B>)> {
     let main = alias.control.index();
-    let connection = <Table as Store<B>>::connection(&Table, main)?;
-    // SAFETY: an element of the map.
-    let c = unsafe { &*connection };
+    let connection = store::entry::<B>(main)?;
+    let c = connection.get();
     let is_its = c.alias == EntryRef::to(at) && c.is_crossed() && c.state & conn_flags::DEAD == 0;
     if is_its { Some((main, connection)) } else { None }
 }
 
-/// A function of its own: its room on the stack is a call's.
+/// Puts the alias of connection `at`, which has just been made of the draft, into the other family's table. Not inlined: see
+/// "stack" in docs/develop/verifier.md.
 #[inline(never)]
-fn add_between<A: Drafted, B: Drafted>(draft: *const Connection<A>, at: u32, real: &Address) -> Result<(), Exit>
-where
-    Table: Store<A> + Store<B>,
-{
+pub fn add_between<A: IpAddress, B: IpAddress>(
+    draft: *const Connection<A>,
+    at: u32,
+    real: &Address,
+) -> Result<(), Exit> {
     // SAFETY: this CPU's own draft.
     let d = unsafe { &*draft };
-    let (Some(local), Some(other)) = (LOCALS.get(d.local_id), B::draft()) else { return Err(Exit::DropInternal) };
+    let (Some(local), Some(other)) = (LOCALS.get(d.local_id), draft::place::<B>()) else {
+        return Err(Exit::DropInternal);
+    };
     // SAFETY: this CPU's own draft of the other family, which no packet at hand needs.
     unsafe {
         (*other).client = B::narrow(local.address);
@@ -245,17 +171,14 @@ where
         (*other).alias = EntryRef::NONE;
         (*other).local_id = 0;
     }
-    alias::put::<A, B>(other, at)
+    put::<A, B>(other, at)
 }
 
 #[inline(always)]
-fn take<B: Family>(main: u32, alias: u32)
-where
-    Table: Store<B>,
-{
-    let Some(entry) = <Table as Store<B>>::connection(&Table, alias) else { return };
-    // SAFETY: an element of the map. If it is another's by now, so is its hash, and it is left alone.
-    let hash = unsafe { find::hash((*entry).client, (*entry).client_port, (*entry).protocol) };
+fn take<B: IpAddress>(main: u32, alias: u32) {
+    let Some(entry) = store::entry::<B>(alias) else { return };
+    // If the entry is another connection's by now, so is its hash, and it is left alone.
+    let hash = find::hash(entry.client, entry.client_port, entry.protocol);
     // The lock that is held is one of the other table's.
-    B::remove_alias(alias, EntryKind::CROSSED, main, hash, None);
+    remove::<B>(alias, EntryKind::CROSSED, main, hash, None);
 }

@@ -3,38 +3,30 @@
 use crate::{
     config::{destination::DestRef, service::ServiceRef},
     kernel::{cpu, params},
-    maps::{ONCE4, ONCE6},
-    packet::parse::Family,
+    maps::{DRAFTS4, DRAFTS6},
     table::{find, store::Table},
     values::parsed::Parsed,
 };
+use lvs_common::abi::DestId;
+use lvs_common::abi::EntryRef;
 use lvs_common::{
-    abi::{Connection, DestId, EntryKind, EntryRef, Mode, conn_flags},
+    abi::{Connection, EntryKind, IpAddress, Mode, conn_flags},
     exit::Exit,
     persist,
-    table::{self, InsertError, Store},
+    table::{self, InsertError},
 };
 
 /// Seconds a connection lives until its first packet's state says otherwise.
 const INITIAL_TIMEOUT: u32 = 3;
 
-/// Where a connection is written before it goes into the table; one of a single packet never does.
-pub trait Drafted: Family + 'static {
-    /// This CPU's place.
-    fn draft() -> Option<*mut Connection<Self>>;
-}
-
-impl Drafted for u32 {
-    #[inline(always)]
-    fn draft() -> Option<*mut Connection<u32>> {
-        ONCE4.get_ptr_mut(cpu::number())
-    }
-}
-
-impl Drafted for [u32; 4] {
-    #[inline(always)]
-    fn draft() -> Option<*mut Connection<[u32; 4]>> {
-        ONCE6.get_ptr_mut(cpu::number())
+/// This CPU's place for a connection that is not in the table yet. The connection of one-packet scheduling never gets there.
+#[inline(always)]
+pub fn place<A: IpAddress>() -> Option<*mut Connection<A>> {
+    // The casts are to the same type.
+    if A::IS_V4 {
+        DRAFTS4.get_ptr_mut(cpu::number()).map(<*mut Connection<u32>>::cast)
+    } else {
+        DRAFTS6.get_ptr_mut(cpu::number()).map(<*mut Connection<[u32; 4]>>::cast)
     }
 }
 
@@ -46,7 +38,7 @@ fn is_translated(mode: Mode) -> bool {
 
 /// Writes the connection that a packet opens; one without a destination is bypassed.
 #[inline(always)]
-pub fn write<A: Family>(
+pub fn write<A: IpAddress>(
     draft: *mut Connection<A>,
     p: &Parsed<A>,
     service: &ServiceRef,
@@ -55,12 +47,11 @@ pub fn write<A: Family>(
     now: u64,
 ) {
     let (id, mode, real, port) = match dest {
-        // SAFETY: an element of the map.
-        Some(dest) => unsafe {
-            let (address, family, port) = ((*dest.it).address, (*dest.it).family, (*dest.it).port);
+        Some(dest) => {
+            let (address, family, port) = (*dest.address(), dest.family(), dest.port());
             let real = if family == A::FAMILY { A::narrow(address) } else { A::default() };
             (dest.id, dest.config().forward, real, port)
-        },
+        }
         None => (DestId::NONE, Mode::BYPASS, p.destination, p.destination_port),
     };
     // SAFETY: this CPU's own draft.
@@ -102,10 +93,7 @@ pub unsafe fn copy<A>(from: *const Connection<A>, to: *mut Connection<A>) {
 
 /// Puts a drafted connection into the table: its entry.
 #[inline(always)]
-pub fn insert<A: Family>(p: &Parsed<A>, draft: *mut Connection<A>, now: u64) -> Result<u32, InsertError>
-where
-    Table: Store<A>,
-{
+pub fn insert<A: IpAddress>(p: &Parsed<A>, draft: *mut Connection<A>, now: u64) -> Result<u32, InsertError> {
     table::insert(
         &Table,
         find::hash(p.source, p.source_port, p.protocol),

@@ -1,22 +1,26 @@
 //! Second stage: the connection a packet belongs to, and what the packet does to it.
 
 use crate::config::destination::DestRef;
+use crate::table::entry::Entry;
+use crate::table::store;
 use crate::table::store::Table;
+use lvs_common::abi::EntryRef;
+use lvs_common::byte_order::Be16;
 
 use lvs_common::{
     abi::{Connection, EntryKind, IpAddress, Mode, Settings},
-    table::{self, Hash, Store},
+    table::{self, Hash},
     wire::protocol,
 };
 
-use crate::{kernel::params, packet::parse::Family, table::alias, values::parsed::Parsed};
+use crate::{kernel::params, values::parsed::Parsed};
 
 /// A connection found: its entry's index and itself.
-pub type Found<A> = (u32, *mut Connection<A>);
+pub type Found<A> = (u32, Entry<A>);
 
 /// Hash of a client's side.
 #[inline(always)]
-pub fn hash<A: IpAddress>(client: A, port: u16, protocol: u8) -> Hash {
+pub fn hash<A: IpAddress>(client: A, port: Be16, protocol: u8) -> Hash {
     table::hash(client, port, protocol, params::secret())
 }
 
@@ -31,11 +35,8 @@ pub fn hash_of<A: IpAddress>(c: &Connection<A>) -> Hash {
 
 /// The connection of a client's packet.
 #[inline(always)]
-pub fn of_client<A: Family>(p: &Parsed<A>) -> Option<Found<A>>
-where
-    Table: Store<A>,
-{
-    table::find(&Table, hash(p.source, p.source_port, p.protocol), |c| is_of_client(c, p))
+pub fn of_client<A: IpAddress>(p: &Parsed<A>) -> Option<Found<A>> {
+    look_up(hash(p.source, p.source_port, p.protocol), |c| is_of_client(c, p))
 }
 
 /// Whether `p` is from the client of `c`.
@@ -51,11 +52,8 @@ pub fn is_of_client<A: IpAddress>(c: &Connection<A>, p: &Parsed<A>) -> bool {
 
 /// The connection that a packet is a reply of: to its client, from the real server (NAT) or the virtual address.
 #[inline(always)]
-pub fn of_server<A: Family>(p: &Parsed<A>) -> Option<Found<A>>
-where
-    Table: Store<A>,
-{
-    let (at, connection) = table::find(&Table, hash(p.destination, p.destination_port, p.protocol), |c| {
+pub fn of_server<A: IpAddress>(p: &Parsed<A>) -> Option<Found<A>> {
+    let (at, connection) = look_up(hash(p.destination, p.destination_port, p.protocol), |c| {
         c.client == p.destination
             && c.client_port == p.destination_port
             && c.protocol == p.protocol
@@ -65,14 +63,7 @@ where
                 _ => c.virt == p.source && c.virt_port == p.source_port,
             }
     })?;
-    alias::resolve(at, connection)
-}
-
-/// The mode of a connection. Read each time: see [`Outer::new`](crate::forward::tunnel::Outer::new).
-#[inline(always)]
-pub fn mode<A>(c: *mut Connection<A>) -> Mode {
-    // SAFETY: an element of the map.
-    unsafe { (&raw const (*c).forward).read_volatile() }
+    resolve(at, connection)
 }
 
 /// Whether a connection's time is over at `now`.
@@ -94,4 +85,24 @@ pub fn moves_on<A>(c: &Connection<A>, dest: &DestRef, settings: &Settings) -> bo
 #[inline(always)]
 pub fn is_bypass<A>(c: &Connection<A>) -> bool {
     c.forward == Mode::BYPASS
+}
+
+/// The connection of a reply that `at` was found for: itself, or that of the alias.
+#[inline(always)]
+pub fn resolve<A: IpAddress>(at: u32, c: Entry<A>) -> Option<(u32, Entry<A>)> {
+    let (kind, control) = (c.kind, c.control);
+    if kind != EntryKind::ALIAS {
+        return Some((at, c));
+    }
+    let main = control.index();
+    let connection = store::entry::<A>(main)?;
+    if connection.alias == EntryRef::to(at) { Some((main, connection)) } else { None }
+}
+
+/// The entry with this hash that `is_it`.
+#[inline(always)]
+pub fn look_up<A: IpAddress>(hash: Hash, is_it: impl Fn(&Connection<A>) -> bool) -> Option<Found<A>> {
+    let (at, connection) = table::find(&Table, hash, is_it)?;
+    // SAFETY: the table's connections are elements of a map.
+    Some((at, unsafe { Entry::new(connection) }))
 }

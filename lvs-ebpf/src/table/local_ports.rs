@@ -1,6 +1,7 @@
 //! Local addresses and their ports: each connection has one of its own toward its real server.
 
 use aya_ebpf::{bindings::BPF_NOEXIST, helpers::generated::bpf_get_prandom_u32};
+use lvs_common::byte_order::Be16;
 use lvs_common::{
     abi::{
         Address, CHUNK_PORTS, CHUNK_WORDS, CHUNKS, Connection, IpAddress, LocalAddress, POOL_HEAD, PortKey, Ports,
@@ -14,7 +15,7 @@ use lvs_common::{
 use crate::{
     config::service::ServiceRef,
     kernel::{atomics, loops::KernelLoop},
-    maps::{DESTS, FRESH, LOCALS, PORTS, TABLES},
+    maps::{DESTS, EMPTY_PORTS, LOCALS, PORTS, TABLES},
 };
 
 /// Local addresses of a pool that are tried for a connection at most.
@@ -29,7 +30,7 @@ pub struct Claimed {
     pub id: u32,
     pub address: Address,
     /// Network order.
-    pub port: u16,
+    pub port: Be16,
 }
 
 /// Local address `id`.
@@ -70,7 +71,7 @@ pub struct Wanted<'a> {
     /// Whether the address is to be one of IPv4.
     pub v4: bool,
     pub protocol: u8,
-    pub real_port: u16,
+    pub real_port: Be16,
     pub real: Address,
 }
 
@@ -137,7 +138,7 @@ pub fn claim(wanted: &Wanted<'_>) -> Result<Claimed, Exit> {
         atomics::fetch_add32(&raw mut (*address).conns, 1);
         (*address).address
     };
-    Ok(Claimed { id, address, port: port.to_be() })
+    Ok(Claimed { id, address, port: Be16::new(port) })
 }
 
 /// Takes a free port of a chunk, host order.
@@ -184,7 +185,7 @@ fn take(key: &PortKey, local: *const LocalAddress, give: Range, random: u32) -> 
 /// Makes a chunk. Another CPU may make the same one at the same time: either is good.
 #[inline(always)]
 fn begin(key: &PortKey) -> Option<*mut Ports> {
-    let _ = PORTS.insert(key, FRESH.get(0)?, BPF_NOEXIST as u64);
+    let _ = PORTS.insert(key, EMPTY_PORTS.get(0)?, BPF_NOEXIST as u64);
     PORTS.get_ptr_mut(key)
 }
 
@@ -200,8 +201,8 @@ pub fn give_back<A: IpAddress>(c: &Connection<A>) {
 
 /// Gives a port back.
 #[inline(always)]
-pub fn release(id: u32, port: u16, real: Address, real_port: u16, protocol: u8) {
-    let port = u16::from_be(port) as u32;
+pub fn release(id: u32, port: Be16, real: Address, real_port: Be16, protocol: u8) {
+    let port = port.get() as u32;
     let key = PortKey { real, local: id, real_port, protocol, chunk: (port / CHUNK_PORTS) as u8 };
     if let Some(chunk) = PORTS.get_ptr_mut(&key) {
         let at = port % CHUNK_PORTS;

@@ -3,6 +3,7 @@ pub mod advance;
 pub mod alias;
 pub mod binding;
 pub mod draft;
+pub mod entry;
 pub mod find;
 pub mod local_ports;
 pub mod release;

@@ -1,58 +1,37 @@
 //! What a connection held is given back when it is taken out of the table.
 
+use crate::kernel::global::global_fn;
 use crate::table::binding;
+use crate::table::entry::Entry;
 use crate::table::find;
-use lvs_common::{
-    abi::{Connection, EngineKey, EntryKind, conn_flags},
-    table::Store,
-};
+use crate::table::store;
+use lvs_common::abi::IpAddress;
+use lvs_common::abi::{Connection, EngineKey, EntryKind, conn_flags};
 
 use crate::{
     config::destination::DestRef,
     kernel::atomics,
     maps::ENGINES,
-    packet::parse::Family,
     table::{alias, store::Table},
 };
 
-/// A family whose connections give back.
-pub trait GivesBack: Sized {
-    /// Gives back what connection `at` held, which is being taken out under its bucket's lock.
-    fn give_back(at: u32, c: *mut Connection<Self>, epoch: u64);
+global_fn! {
+    /// Releases what connection `at` held. It is being removed from the table, under its bucket's lock.
+    fn release_entry<A>(at: u32, c: *mut Connection<A>, epoch: u64) -> u32 = release4, release6 => checked_release
 }
 
-macro_rules! gives_back {
-    ($address:ty, $name:ident) => {
-        impl GivesBack for $address {
-            #[inline(always)]
-            fn give_back(at: u32, c: *mut Connection<Self>, epoch: u64) {
-                $name(at, c, epoch);
-            }
-        }
-
-        /// Of global linkage, as [`advance`](crate::table::advance)'s are: connections are taken out in many places.
-        #[unsafe(no_mangle)]
-        #[inline(never)]
-        extern "C" fn $name(at: u32, c: *mut Connection<$address>, epoch: u64) -> u32 {
-            if !c.is_null() {
-                give_back(at, c, epoch);
-            }
-            0
-        }
-    };
+fn checked_release<A: IpAddress>(at: u32, c: *mut Connection<A>, epoch: u64) -> u32 {
+    if !c.is_null() {
+        // SAFETY: an element of the map.
+        release(at, unsafe { Entry::new(c) }, epoch);
+    }
+    0
 }
-
-gives_back!(u32, give_back4);
-gives_back!([u32; 4], give_back6);
 
 #[inline(always)]
-fn give_back<A: Family>(at: u32, c: *mut Connection<A>, epoch: u64)
-where
-    Table: Store<A>,
-{
+fn release<A: IpAddress>(at: u32, c: Entry<A>, epoch: u64) {
     // From here on no packet that still holds the entry can move its count.
-    // SAFETY: an element of the map.
-    let (state, entry) = unsafe { (atomics::exchange32(&raw mut (*c).state, conn_flags::DEAD), &*c) };
+    let (state, entry) = (atomics::exchange32(c.state_word(), conn_flags::DEAD), c.get());
     let is_template = entry.kind == EntryKind::TEMPLATE;
     // While the destination is bound, its slot has the real server's address.
     if entry.local_id != 0 {
@@ -66,27 +45,23 @@ where
         let _ = ENGINES.remove(EngineKey { entry: at, family: A::FAMILY as u32 });
     }
     if let Some(control) = entry.control.get()
-        && let Some(template) = <Table as Store<A>>::connection(&Table, control)
+        && let Some(template) = store::entry::<A>(control)
     {
         // SAFETY: an element of the map.
-        atomics::fetch_add32(unsafe { &raw mut (*template).controlled }, u32::MAX);
+        atomics::fetch_add32(template.controlled_word(), u32::MAX);
     }
 }
 
 /// Takes a connection out of the table and gives back everything it held. `at` is its entry; nothing happens if it is
 /// not (or no longer) `dead`.
 #[inline(always)]
-pub fn remove<A: Family>(at: u32, c: *mut Connection<A>, epoch: u64, dead: impl Fn(&Connection<A>) -> bool) -> bool
-where
-    Table: Store<A>,
-{
-    // SAFETY: an element of the map.
-    let h = find::hash_of(unsafe { &*c });
+pub fn remove<A: IpAddress>(at: u32, c: Entry<A>, epoch: u64, dead: impl Fn(&Connection<A>) -> bool) -> bool {
+    let h = find::hash_of(c.get());
     // All of it under the bucket's lock: behind it the entry may be another connection's.
     lvs_common::table::remove(&Table, at, h, |entry| {
         let gone = dead(entry);
         if gone {
-            A::give_back(at, c, epoch);
+            release_entry::<A>(at, c.as_ptr(), epoch);
         }
         gone
     })

@@ -1,16 +1,18 @@
 //! Connections that have expired and wait until both their ends are reset (`conn_expire_tcp_rst`).
 
-use crate::packet::tc::TcPacket;
+use crate::packet::access::TcPacket;
+use crate::packet::control_block::Flag;
 use crate::packet::{access::Packet, control_block};
+use crate::table::entry::Entry;
 use crate::values::parsed::L3;
 use crate::{
     kernel::{atomics, params},
     maps::{RESETS4, RESETS6, SETTINGS},
-    packet::parse::Family,
     values::{parsed::Parsed, pending_reset::PendingReset},
 };
+use lvs_common::abi::IpAddress;
 use lvs_common::{
-    abi::{AF_INET, Connection, EntryKind, Mode, Settings, conn_flags},
+    abi::{Connection, EntryKind, Mode, Settings, conn_flags},
     reset::Numbers,
     state::tcp,
     wire::{protocol, tcp_flags},
@@ -19,41 +21,23 @@ use lvs_common::{
 /// Seconds that an expired connection waits for a packet to carry its resets.
 const PATIENCE: u32 = 30;
 
-/// A family whose connections wait.
-pub trait Queued: Family + 'static {
-    /// Puts one into the queue.
-    fn push(waiting: &PendingReset) -> bool;
-    /// Takes one out.
-    fn pop() -> Option<PendingReset>;
+/// Puts a connection into the queue of its family.
+#[inline(always)]
+pub fn push<A: IpAddress>(waiting: &PendingReset) -> bool {
+    let queue = if A::IS_V4 { &RESETS4 } else { &RESETS6 };
+    queue.push(waiting, 0).is_ok()
 }
 
-impl Queued for u32 {
-    #[inline(always)]
-    fn push(waiting: &PendingReset) -> bool {
-        RESETS4.push(waiting, 0).is_ok()
-    }
-
-    #[inline(always)]
-    fn pop() -> Option<PendingReset> {
-        RESETS4.pop().ok()?
-    }
-}
-
-impl Queued for [u32; 4] {
-    #[inline(always)]
-    fn push(waiting: &PendingReset) -> bool {
-        RESETS6.push(waiting, 0).is_ok()
-    }
-
-    #[inline(always)]
-    fn pop() -> Option<PendingReset> {
-        RESETS6.pop().ok()?
-    }
+/// Takes a connection from the queue of a family.
+#[inline(always)]
+pub fn pop<A: IpAddress>() -> Option<PendingReset> {
+    let queue = if A::IS_V4 { &RESETS4 } else { &RESETS6 };
+    queue.pop().ok()?
 }
 
 /// Whether connection `at`, which has expired at `now`, is kept until its ends are told.
 #[inline(always)]
-pub fn keep_for_reset<A: Queued>(at: u32, c: &mut Connection<A>, now: u64) -> bool {
+pub fn keep_for_reset<A: IpAddress>(at: u32, c: Entry<A>, now: u64) -> bool {
     let Some(settings) = SETTINGS.get_ptr_mut(0) else { return false };
     let old = c.state;
     // SAFETY: an element of the map.
@@ -65,12 +49,12 @@ pub fn keep_for_reset<A: Queued>(at: u32, c: &mut Connection<A>, now: u64) -> bo
         // Its ends are told in different families, which one packet cannot carry.
         && !c.is_crossed()
         && Numbers::of(c.engine).is_some();
-    if !wanted || !A::push(&PendingReset { at, pad: 0, seen: now }) {
+    if !wanted || !push::<A>(&PendingReset { at, pad: 0, seen: now }) {
         return false;
     }
-    if atomics::compare_exchange32(&raw mut c.state, old, old | conn_flags::RESETTING).is_ok() {
-        c.last_seen = now;
-        c.timeout = PATIENCE.wrapping_mul(params::hz());
+    if atomics::compare_exchange32(c.state_word(), old, old | conn_flags::RESETTING).is_ok() {
+        c.touch(now);
+        c.set_timeout(PATIENCE.wrapping_mul(params::hz()));
     }
     // SAFETY: as above.
     atomics::fetch_or32(unsafe { &raw mut (*settings).resets }, bit::<A>());
@@ -79,13 +63,13 @@ pub fn keep_for_reset<A: Queued>(at: u32, c: &mut Connection<A>, now: u64) -> bo
 
 /// A family's bit of `Settings::resets`.
 #[inline(always)]
-pub const fn bit<A: Family>() -> u32 {
-    if A::FAMILY == AF_INET { 1 } else { 2 }
+pub const fn bit<A: IpAddress>() -> u32 {
+    if A::IS_V4 { 1 } else { 2 }
 }
 
 /// Whether resets wait for a packet such as this one.
 #[inline(always)]
-pub fn are_pending_for<A: Family>(p: &Parsed<A>, settings: &Settings) -> bool {
+pub fn are_pending_for<A: IpAddress>(p: &Parsed<A>, settings: &Settings) -> bool {
     settings.resets & bit::<A>() != 0 && p.carried == protocol::TCP
 }
 
@@ -97,11 +81,11 @@ pub fn is_reset_of<A>(c: &Connection<A>, p: &Parsed<A>) -> bool {
 
 /// Whether a packet is to carry resets.
 #[inline(always)]
-pub fn is_carrier<A: Queued>(packet: TcPacket, p: &Parsed<A>, settings: &Settings) -> bool {
+pub fn is_carrier<A: IpAddress>(packet: TcPacket, p: &Parsed<A>, settings: &Settings) -> bool {
     are_pending_for(p, settings)
         // Without options of IP: where an unfinished checksum is counted from stays the same.
         && p.l4() == L3 + A::HEADER
         && packet.device() != 0
         && packet.segment() == 0
-        && !control_block::has_carried(packet)
+        && !control_block::has(packet, Flag::CarriedResets)
 }

@@ -1,14 +1,17 @@
 //! The connection table of a family: where its buckets and entries are, and their locks.
 
+use crate::table::entry::Entry;
 use crate::{
-    kernel::{atomics, loops::KernelLoop, params},
+    kernel::{
+        atomics,
+        global::global_fn,
+        loops::{self, KernelLoop, Turn},
+        params,
+    },
     maps::{BUCKETS4, BUCKETS6, CONNS4, CONNS6},
-    packet::parse::Family,
 };
-use aya_ebpf::helpers::generated::bpf_loop;
-use core::ffi::c_void;
 use lvs_common::{
-    abi::{Bucket, Connection, WAYS},
+    abi::{Bucket, Connection, IpAddress, WAYS},
     table::{self, Hash, PROBES, Store},
     verifier::Each,
 };
@@ -40,24 +43,24 @@ extern "C" fn wait(bucket: *mut Bucket) -> u32 {
     if bucket.is_null() {
         return 0;
     }
-    let mut waiting = Waiting { bucket, taken: 0 };
-    // SAFETY: the callback gets the structure it expects.
-    unsafe { bpf_loop(LOCK_TRIES, try_again as *mut c_void, (&raw mut waiting).cast(), 0) };
-    waiting.taken
+    let mut waiting = Waiting { bucket, taken: false };
+    loops::repeat(LOCK_TRIES, &mut waiting);
+    waiting.taken as u32
 }
 
-/// A CPU that waits for a bucket's lock, in a loop of the kernel's: the verifier would follow each turn of our own.
+/// A CPU that waits for a bucket's lock.
 struct Waiting {
     bucket: *mut Bucket,
-    taken: u32,
+    taken: bool,
 }
 
-extern "C" fn try_again(_: u64, context: *mut c_void) -> i64 {
-    // SAFETY: `try_lock` passed it.
-    let waiting = unsafe { &mut *context.cast::<Waiting>() };
-    // SAFETY: a bucket of the map.
-    waiting.taken = (atomics::exchange32(unsafe { &raw mut (*waiting.bucket).lock }, 1) == 0) as u32;
-    waiting.taken as i64
+impl Turn for Waiting {
+    #[inline(always)]
+    fn turn(&mut self, _: u32) -> bool {
+        // SAFETY: a bucket of the map.
+        self.taken = atomics::exchange32(unsafe { &raw mut (*self.bucket).lock }, 1) == 0;
+        self.taken
+    }
 }
 
 impl Each for Table {
@@ -67,79 +70,105 @@ impl Each for Table {
     }
 }
 
-macro_rules! store {
-    ($address:ty, $buckets:ident, $connections:ident, $count:ident, $roomy:ident, $pass_by:ident) => {
-        impl Store<$address> for Table {
-            #[inline(always)]
-            fn buckets(&self) -> u32 {
-                params::$count()
-            }
-            #[inline(always)]
-            fn bucket(&self, index: u32) -> Option<*mut Bucket> {
-                $buckets.get_ptr_mut(index)
-            }
-            #[inline(always)]
-            fn connection(&self, index: u32) -> Option<*mut Connection<$address>> {
-                $connections.get_ptr_mut(index)
-            }
-            #[inline(always)]
-            fn lock(&self, bucket: *mut Bucket) -> bool {
-                Table::try_lock(bucket)
-            }
-            #[inline(always)]
-            fn unlock(&self, bucket: *mut Bucket) {
-                // SAFETY: a bucket of the map.
-                atomics::exchange32(unsafe { &raw mut (*bucket).lock }, 0);
-            }
-            #[inline(always)]
-            fn add(&self, counter: *mut u32, amount: u32) {
-                atomics::fetch_add32(counter, amount);
-            }
-            #[inline(always)]
-            fn sooner(&self, bucket: *mut Bucket, due: u64) {
-                if !lower_due(bucket, due) {
-                    keep_lowering(bucket, due);
-                }
-            }
-            #[inline(always)]
-            fn barrier(&self, bucket: *mut Bucket) {
-                // SAFETY: a bucket of the map.
-                atomics::fetch_add32(unsafe { &raw mut (*bucket).lock }, 0);
-            }
-            #[inline(always)]
-            fn roomy(&self, hash: Hash) -> Option<u32> {
-                let choice = $roomy(hash.0);
-                if choice < PROBES { Some(choice) } else { None }
-            }
-            #[inline(always)]
-            fn pass_by(&self, hash: Hash, probe: u32, amount: u32) {
-                $pass_by(hash.0, probe, amount);
-            }
-        }
-
-        // Of global linkage, as [`advance`](crate::table::advance)'s are.
-        #[unsafe(no_mangle)]
-        #[inline(never)]
-        extern "C" fn $roomy(hash: u64) -> u32 {
-            table::roomy::<$address, Table>(&Table, Hash(hash)).unwrap_or(PROBES)
-        }
-
-        #[unsafe(no_mangle)]
-        #[inline(never)]
-        extern "C" fn $pass_by(hash: u64, probe: u32, amount: u32) -> u32 {
-            table::pass_by::<$address, Table>(&Table, Hash(hash), probe, amount);
-            0
-        }
-    };
+impl<A: IpAddress> Store<A> for Table {
+    #[inline(always)]
+    fn buckets(&self) -> u32 {
+        if A::IS_V4 { params::buckets4() } else { params::buckets6() }
+    }
+    #[inline(always)]
+    fn bucket(&self, index: u32) -> Option<*mut Bucket> {
+        bucket::<A>(index)
+    }
+    #[inline(always)]
+    fn connection(&self, index: u32) -> Option<*mut Connection<A>> {
+        connection::<A>(index)
+    }
+    #[inline(always)]
+    fn lock(&self, bucket: *mut Bucket) -> bool {
+        Table::try_lock(bucket)
+    }
+    #[inline(always)]
+    fn unlock(&self, bucket: *mut Bucket) {
+        // SAFETY: a bucket of the map.
+        atomics::exchange32(unsafe { &raw mut (*bucket).lock }, 0);
+    }
+    #[inline(always)]
+    fn add(&self, counter: *mut u32, amount: u32) {
+        atomics::fetch_add32(counter, amount);
+    }
+    #[inline(always)]
+    fn sooner(&self, bucket: *mut Bucket, due: u64) {
+        lower_due(bucket, due);
+    }
+    #[inline(always)]
+    fn barrier(&self, bucket: *mut Bucket) {
+        // SAFETY: a bucket of the map.
+        atomics::fetch_add32(unsafe { &raw mut (*bucket).lock }, 0);
+    }
+    #[inline(always)]
+    fn roomy(&self, hash: Hash) -> Option<u32> {
+        let probe = probe_with_room::<A>(hash.0);
+        if probe < PROBES { Some(probe) } else { None }
+    }
+    #[inline(always)]
+    fn pass_by(&self, hash: Hash, probe: u32, amount: u32) {
+        count_overflow::<A>(hash.0, probe, amount);
+    }
 }
 
-store!(u32, BUCKETS4, CONNS4, buckets4, roomy4, pass_by4);
+global_fn! {
+    /// Which of its buckets, by the number of the probe, has room for a connection of this hash; [`PROBES`] if none has.
+    fn probe_with_room<A>(hash: u64) -> u32 = probe_with_room4, probe_with_room6 => find_room
+}
 
-store!([u32; 4], BUCKETS6, CONNS6, buckets6, roomy6, pass_by6);
+fn find_room<A: IpAddress>(hash: u64) -> u32 {
+    table::roomy::<A, Table>(&Table, Hash(hash)).unwrap_or(PROBES)
+}
+
+global_fn! {
+    /// Adds `amount` to the overflow counts of the buckets before `probe`.
+    fn count_overflow<A>(hash: u64, probe: u32, amount: u32) -> u32 = count_overflow4, count_overflow6 => add_overflow
+}
+
+fn add_overflow<A: IpAddress>(hash: u64, probe: u32, amount: u32) -> u32 {
+    table::pass_by::<A, Table>(&Table, Hash(hash), probe, amount);
+    0
+}
+
+/// Bucket `index` of a family's table.
+#[inline(always)]
+pub fn bucket<A: IpAddress>(index: u32) -> Option<*mut Bucket> {
+    if A::IS_V4 { BUCKETS4.get_ptr_mut(index) } else { BUCKETS6.get_ptr_mut(index) }
+}
+
+/// Entry `index` of a family's table.
+#[inline(always)]
+pub fn entry<A: IpAddress>(index: u32) -> Option<Entry<A>> {
+    // SAFETY: an element of the map.
+    connection(index).map(|connection| unsafe { Entry::new(connection) })
+}
+
+#[inline(always)]
+fn connection<A: IpAddress>(index: u32) -> Option<*mut Connection<A>> {
+    // The casts are to the same type.
+    if A::IS_V4 {
+        CONNS4.get_ptr_mut(index).map(<*mut Connection<u32>>::cast)
+    } else {
+        CONNS6.get_ptr_mut(index).map(<*mut Connection<[u32; 4]>>::cast)
+    }
+}
+
+/// Has a bucket swept at `due` at the latest.
+#[inline(always)]
+pub fn lower_due(bucket: *mut Bucket, due: u64) {
+    if !try_lower_due(bucket, due) {
+        keep_lowering(bucket, due);
+    }
+}
 
 /// Lowers a bucket's time to `due` if it is later, unless another CPU changes it at this moment.
 #[inline(always)]
-fn lower_due(bucket: *mut Bucket, due: u64) -> bool {
+fn try_lower_due(bucket: *mut Bucket, due: u64) -> bool {
     // SAFETY: a bucket of the map.
     let field = unsafe { &raw mut (*bucket).due };
     // SAFETY: as above.
@@ -152,18 +181,15 @@ fn lower_due(bucket: *mut Bucket, due: u64) -> bool {
 #[inline(never)]
 extern "C" fn keep_lowering(bucket: *mut Bucket, due: u64) -> u32 {
     if !bucket.is_null() {
-        let _ = (0..DUE_TRIES).any(|_| lower_due(bucket, due));
+        let _ = (0..DUE_TRIES).any(|_| try_lower_due(bucket, due));
     }
     0
 }
 
 /// Has the bucket of entry `at` swept at `due` at the latest.
 #[inline(always)]
-pub fn sweep_by<A: Family>(at: u32, due: u64)
-where
-    Table: Store<A>,
-{
-    if let Some(bucket) = <Table as Store<A>>::bucket(&Table, at / WAYS) {
-        <Table as Store<A>>::sooner(&Table, bucket, due);
+pub fn sweep_by<A: IpAddress>(at: u32, due: u64) {
+    if let Some(bucket) = bucket::<A>(at / WAYS) {
+        lower_due(bucket, due);
     }
 }

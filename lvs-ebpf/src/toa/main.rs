@@ -100,7 +100,7 @@ fn toa_peer4(ctx: SockAddrContext) -> i32 {
         // SAFETY: fields of the context that may be written.
         unsafe {
             (&raw mut (*ctx.sock_addr).user_ip4).write_volatile(client.address.0[0]);
-            (&raw mut (*ctx.sock_addr).user_port).write_volatile(client.port.into());
+            (&raw mut (*ctx.sock_addr).user_port).write_volatile(client.port.word().into());
         }
     }
     1
@@ -124,7 +124,7 @@ fn toa_peer6(ctx: SockAddrContext) -> i32 {
         address.add(1).write_volatile(words[1]);
         address.add(2).write_volatile(words[2]);
         address.add(3).write_volatile(words[3]);
-        (&raw mut (*ctx.sock_addr).user_port).write_volatile(client.port.into());
+        (&raw mut (*ctx.sock_addr).user_port).write_volatile(client.port.word().into());
     }
     1
 }

@@ -1,20 +1,21 @@
 //! The defence strategies, in the sweep's timer: once a second they see how much room there is, and `drop_entry` at work
 //! makes some.
 
+use crate::table::store;
 use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_loop};
 use lvs_common::{
     abi::{Connection, EntryKind, Settings, WAYS, conn_flags, service_flags},
     defence::{self, Candidate, Met, Room},
-    table::{self, Store},
+    table,
 };
 
 use crate::{
     config::{destination::DestRef, service},
     kernel::params,
     packet::parse::Family,
-    table::{release, store::Table},
+    table::release,
     values::clock::SLICES,
 };
 
@@ -61,10 +62,7 @@ struct Thinning {
 
 /// Takes out what is of least use in some buckets of a family, if `drop_entry` is at work: a slice of a second's share.
 #[inline(always)]
-pub fn thin<A: Family>(settings: *mut Settings, met: *mut Met, buckets: u32, now: u64)
-where
-    Table: Store<A>,
-{
+pub fn thin<A: Family>(settings: *mut Settings, met: *mut Met, buckets: u32, now: u64) {
     // SAFETY: an element of the map.
     if !defence::works(unsafe { (*settings).sysctls.drop_entry }) {
         return;
@@ -74,10 +72,7 @@ where
     unsafe { bpf_loop(buckets / SHARE / SLICES as u32 + 1, visit::<A> as *mut c_void, (&raw mut t).cast(), 0) };
 }
 
-extern "C" fn visit<A: Family>(_: u64, context: *mut c_void) -> i64
-where
-    Table: Store<A>,
-{
+extern "C" fn visit<A: Family>(_: u64, context: *mut c_void) -> i64 {
     // SAFETY: `thin` passed it.
     let t = unsafe { &mut *context.cast::<Thinning>() };
     // SAFETY: a helper without arguments.
@@ -87,19 +82,16 @@ where
     0
 }
 
-extern "C" fn consider<A: Family>(way: u64, context: *mut c_void) -> i64
-where
-    Table: Store<A>,
-{
+extern "C" fn consider<A: Family>(way: u64, context: *mut c_void) -> i64 {
     // SAFETY: `visit` passed it on.
     let t = unsafe { &mut *context.cast::<Thinning>() };
     let at = table::entry(t.bucket, way as u32);
-    let Some(bucket) = <Table as Store<A>>::bucket(&Table, t.bucket) else { return 1 };
+    let Some(bucket) = store::bucket::<A>(t.bucket) else { return 1 };
     // SAFETY: a bucket of the map.
     if unsafe { table::tag_at(bucket, way as u32) } == 0 {
         return 0;
     }
-    let Some(connection) = <Table as Store<A>>::connection(&Table, at) else { return 1 };
+    let Some(connection) = store::entry::<A>(at) else { return 1 };
     // SAFETY: elements of maps.
     let (c, epoch) = unsafe { (&*connection, (*t.settings).epoch) };
     if c.controlled != 0 || c.kind.is_alias() || c.state & conn_flags::DEAD != 0 {
@@ -129,6 +121,6 @@ where
 fn is_one_packet<A>(c: &Connection<A>, epoch: u64) -> bool {
     let Some(dest) = DestRef::get(c.dest, epoch) else { return false };
     // SAFETY: an element of the map.
-    let Some(service) = service::ServiceRef::get(unsafe { (*dest.it).service }, epoch) else { return false };
+    let Some(service) = service::ServiceRef::get(dest.service(), epoch) else { return false };
     service.config().flags & service_flags::ONE_PACKET != 0
 }

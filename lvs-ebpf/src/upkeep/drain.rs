@@ -1,27 +1,22 @@
 //! Ends the connections of a destination at once. Not attached anywhere: `lvsadm drain --reset` runs it over one part of the
 //! connection tables after another.
 
+use crate::table::store;
 use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::bpf_loop;
 use lvs_common::{
     abi::{DestId, EntryKind, WAYS, conn_flags},
-    table::{self, Store},
+    table,
 };
 
+use crate::packet::control_block;
 use crate::{
     config,
     kernel::atomics,
-    packet::{access::Packet, parse::Family, tc::TcPacket},
-    table::{release, store::Table},
+    packet::{access::TcPacket, parse::Family},
+    table::release,
 };
-
-/// Words of the packet's control block: the destination, the first bucket of each family's table, and how many.
-const DEST: usize = 0;
-/// See [`DEST`].
-const FROM: usize = 1;
-/// See [`DEST`].
-const COUNT: usize = 2;
 
 struct Ending {
     dest: DestId,
@@ -38,7 +33,7 @@ struct Ending {
 #[inline(always)]
 pub fn run(packet: TcPacket) -> i32 {
     let Some(settings) = config::settings() else { return 0 };
-    let (dest, from, count) = (DestId::new(packet.note(DEST)), packet.note(FROM), packet.note(COUNT));
+    let (dest, from, count) = control_block::drain(packet);
     let mut e = Ending { dest, from, epoch: settings.epoch, bucket: 0, ended: 0 };
     // SAFETY: the callbacks get the structure they expect.
     unsafe {
@@ -48,14 +43,11 @@ pub fn run(packet: TcPacket) -> i32 {
     e.ended as i32
 }
 
-extern "C" fn visit<A: Family>(index: u64, context: *mut c_void) -> i64
-where
-    Table: Store<A>,
-{
+extern "C" fn visit<A: Family>(index: u64, context: *mut c_void) -> i64 {
     // SAFETY: `run` passed it.
     let e = unsafe { &mut *context.cast::<Ending>() };
     e.bucket = e.from.wrapping_add(index as u32);
-    let Some(bucket) = <Table as Store<A>>::bucket(&Table, e.bucket) else { return 1 };
+    let Some(bucket) = store::bucket::<A>(e.bucket) else { return 1 };
     // SAFETY: a bucket of the map.
     if unsafe { (&raw const (*bucket).used).read_volatile() } != 0 {
         // SAFETY: the callback gets the structure it expects.
@@ -64,29 +56,25 @@ where
     0
 }
 
-extern "C" fn end<A: Family>(way: u64, context: *mut c_void) -> i64
-where
-    Table: Store<A>,
-{
+extern "C" fn end<A: Family>(way: u64, context: *mut c_void) -> i64 {
     // SAFETY: `visit` passed it on.
     let e = unsafe { &mut *context.cast::<Ending>() };
     let (way, at) = (way as u32, table::entry(e.bucket, way as u32));
-    let Some(bucket) = <Table as Store<A>>::bucket(&Table, e.bucket) else { return 1 };
+    let Some(bucket) = store::bucket::<A>(e.bucket) else { return 1 };
     // SAFETY: a bucket of the map.
     if unsafe { table::tag_at(bucket, way) } == 0 {
         return 0;
     }
-    let Some(connection) = <Table as Store<A>>::connection(&Table, at) else { return 1 };
-    // SAFETY: an element of the map.
-    let c = unsafe { &*connection };
+    let Some(connection) = store::entry::<A>(at) else { return 1 };
+    let c = connection.get();
     let dest = e.dest;
     // An alias goes with its connection.
-    if c.dest != dest || c.kind.is_alias() {
+    if c.dest != dest || EntryKind::is_alias(c.kind) {
         return 0;
     }
     if c.kind == EntryKind::TEMPLATE {
         // SAFETY: as above. If another CPU changes it at the same time, the next run does it.
-        let state = unsafe { &raw mut (*connection).state };
+        let state = connection.state_word();
         let _ = atomics::compare_exchange32(state, c.state, c.state | conn_flags::INVALID);
     }
     if release::remove(at, connection, e.epoch, |c| c.dest == dest && c.controlled == 0) {

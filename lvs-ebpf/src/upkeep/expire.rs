@@ -1,5 +1,7 @@
 //! The sweep: a timer visits a slice of the connection tables, the estimator's counters and the clock at a time.
 
+use crate::packet::parse::Family;
+use crate::table::store;
 use crate::values::clock::SLICES;
 use core::ffi::c_void;
 
@@ -8,19 +10,15 @@ use aya_ebpf::{
     helpers::generated::{bpf_ktime_get_ns, bpf_loop, bpf_timer_init, bpf_timer_set_callback, bpf_timer_start},
 };
 use lvs_common::{
-    abi::{Bucket, WAYS, conn_flags},
-    table::{self, Store},
+    abi::{Bucket, EntryKind, WAYS, conn_flags},
+    table,
 };
 
 use crate::{
     config,
     kernel::{atomics, clock, params},
     maps::{CLOCK, SETTINGS},
-    table::{
-        alias, find, release,
-        reset_queue::{self, Queued},
-        store::Table,
-    },
+    table::{alias, find, release, reset_queue},
     upkeep::{defend, estimate},
     values::clock::Clock,
 };
@@ -95,10 +93,7 @@ struct Sweep {
 
 /// Visits the buckets of one slice: how many entries there are in them.
 #[inline(always)]
-fn sweep<A: Queued>(slice: u64, buckets: u32, now: u64) -> u32
-where
-    Table: Store<A>,
-{
+fn sweep<A: Family>(slice: u64, buckets: u32, now: u64) -> u32 {
     let share = |n: u64| ((buckets as u64 * n) / SLICES) as u32;
     let n = slice & (SLICES - 1);
     let mut s = Sweep { from: share(n), held: 0, now };
@@ -107,14 +102,11 @@ where
     s.held
 }
 
-extern "C" fn visit<A: Queued>(index: u64, context: *mut c_void) -> i64
-where
-    Table: Store<A>,
-{
+extern "C" fn visit<A: Family>(index: u64, context: *mut c_void) -> i64 {
     // SAFETY: `sweep` passed it.
     let s = unsafe { &mut *context.cast::<Sweep>() };
     let index = s.from.wrapping_add(index as u32);
-    let Some(bucket) = <Table as Store<A>>::bucket(&Table, index) else { return 1 };
+    let Some(bucket) = store::bucket::<A>(index) else { return 1 };
     // SAFETY: a bucket of the map.
     let (used, due) =
         unsafe { ((&raw const (*bucket).used).read_volatile(), (&raw const (*bucket).due).read_volatile()) };
@@ -135,10 +127,7 @@ struct Cleaning {
 
 /// Takes out what has expired in a bucket and notes when to come again.
 #[inline(always)]
-fn clean<A: Queued>(index: u32, bucket: *mut Bucket, now: u64)
-where
-    Table: Store<A>,
-{
+fn clean<A: Family>(index: u32, bucket: *mut Bucket, now: u64) {
     // Whoever inserts or shortens a timeout from now on lowers it again.
     // SAFETY: a bucket of the map.
     atomics::exchange64(unsafe { &raw mut (*bucket).due }, u64::MAX);
@@ -146,35 +135,31 @@ where
     let mut c = Cleaning { bucket: index, now, epoch, due: u64::MAX };
     // SAFETY: the callback gets the structure it expects.
     unsafe { bpf_loop(WAYS, check::<A> as *mut c_void, (&raw mut c).cast(), 0) };
-    <Table as Store<A>>::sooner(&Table, bucket, c.due);
+    store::lower_due(bucket, c.due);
 }
 
-extern "C" fn check<A: Queued>(way: u64, context: *mut c_void) -> i64
-where
-    Table: Store<A>,
-{
+extern "C" fn check<A: Family>(way: u64, context: *mut c_void) -> i64 {
     // SAFETY: `clean` passed it.
     let s = unsafe { &mut *context.cast::<Cleaning>() };
     let way = way as u32;
-    let (Some(bucket), at) = (<Table as Store<A>>::bucket(&Table, s.bucket), table::entry(s.bucket, way)) else {
+    let (Some(bucket), at) = (store::bucket::<A>(s.bucket), table::entry(s.bucket, way)) else {
         return 1;
     };
     // SAFETY: a bucket of the map.
     if unsafe { table::tag_at(bucket, way) } == 0 {
         return 0;
     }
-    let Some(connection) = <Table as Store<A>>::connection(&Table, at) else { return 1 };
-    // SAFETY: an element of the map.
-    let c = unsafe { &mut *connection };
-    if c.kind.is_alias() {
-        alias::collect(at, c);
+    let Some(connection) = store::entry::<A>(at) else { return 1 };
+    let c = connection;
+    if EntryKind::is_alias(c.kind) {
+        alias::collect(at, c.get());
         return 0;
     }
     let now = s.now;
-    if find::expired(c, now) {
+    if find::expired(&c, now) {
         if c.controlled != 0 {
-            c.timeout = CONTROL_EXTENSION.wrapping_mul(params::hz());
-            c.last_seen = now;
+            c.set_timeout(CONTROL_EXTENSION.wrapping_mul(params::hz()));
+            c.touch(now);
         } else if !reset_queue::keep_for_reset(at, c, now) {
             let gone = release::remove(at, connection, s.epoch, |c| find::expired(c, now) && c.controlled == 0);
             if gone || c.state & conn_flags::DEAD != 0 {

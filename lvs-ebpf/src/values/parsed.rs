@@ -1,5 +1,6 @@
 //! What a packet is, once it has been parsed.
 
+use lvs_common::byte_order::Be16;
 use lvs_common::{
     abi::IpAddress,
     state::sctp,
@@ -12,14 +13,14 @@ pub const L3: usize = size_of::<Ethernet>();
 /// Offsets that a transport header can begin at: what bounds them for the verifier.
 pub const OFFSETS: usize = 0xfff;
 
-/// What the pipeline needs to know of a packet of family `A`. Addresses and ports in network order.
+/// What the pipeline needs to know of a packet of family `A`. Addresses in network order.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct Parsed<A> {
     pub source: A,
     pub destination: A,
-    pub source_port: u16,
-    pub destination_port: u16,
+    pub source_port: Be16,
+    pub destination_port: Be16,
     /// Protocol of the connection: that of the packet, but UDP for AH and ESP.
     pub protocol: u8,
     /// Protocol of the packet.

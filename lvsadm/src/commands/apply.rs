@@ -55,7 +55,7 @@ pub fn apply(file: &Path, dry_run: bool) -> Result<()> {
         return print(&render::changes(&changes));
     }
     let mut attach = |director: &mut PlaneDirector, name: &str, attached| {
-        attach(director.plane(), name, attached).map_err(|error| format!("{error:#}"))
+        attach(director.plane(), name, attached).map_err(|error| error.line())
     };
     carry_out(&mut director, &changes, &mut attach).or_else(|Refused { rule, sentence }| {
         match rule.and_then(|rule| script.line(&rule)) {
@@ -122,7 +122,7 @@ fn attached(plane: &Plane) -> Result<Vec<Device>> {
 }
 
 /// Makes a device what it is to be.
-fn attach(plane: &mut Plane, name: &str, attached: Option<Attached>) -> Result<()> {
+fn attach(plane: &mut Plane, name: &str, attached: Option<Attached>) -> dataplane::Result<()> {
     let mode = match attached {
         None => return dataplane::detach(plane, &[name.to_owned()]),
         Some(Attached::Egress) => return dataplane::attach_loopback(plane),

@@ -15,13 +15,13 @@ pub fn attach(with: &Defaults) -> Result<()> {
             log.name()
         );
     }
-    dataplane::attach(&mut plane, &with.devices, with.mode)
+    Ok(dataplane::attach(&mut plane, &with.devices, with.mode)?)
 }
 
 /// Detaches from devices; rules and connections stay.
 pub fn detach(devices: &[String]) -> Result<()> {
     match dataplane::open()? {
-        Some(mut plane) => dataplane::detach(&mut plane, devices),
+        Some(mut plane) => Ok(dataplane::detach(&mut plane, devices)?),
         None => bail!("nothing is loaded in this network namespace"),
     }
 }
@@ -29,7 +29,7 @@ pub fn detach(devices: &[String]) -> Result<()> {
 /// Follows the log.
 pub fn log() -> Result<()> {
     match dataplane::open()? {
-        Some(plane) => dataplane::follow(plane),
+        Some(plane) => Ok(dataplane::follow(plane)?),
         None => bail!("nothing is loaded in this network namespace: `lvsadm attach --log info` loads it with a log"),
     }
 }

@@ -20,16 +20,18 @@ use crate::grammar::subcommands::Sub;
 /// Runs a sub-command. Errors are one line, status 2 as ipvsadm's own.
 pub fn run(sub: Sub) -> ExitCode {
     let result = match sub {
-        Sub::Attach { devices, mode, conns, log, verbose } => Defaults::read().and_then(|mut with| {
-            if !devices.is_empty() {
-                with.devices = devices;
-            }
-            with.mode = mode.unwrap_or(with.mode);
-            with.loading.sizes.connections = conns.unwrap_or(with.loading.sizes.connections);
-            with.loading.log = log.unwrap_or(with.loading.log);
-            with.loading.verifier_log |= verbose;
-            attach::attach(&with)
-        }),
+        Sub::Attach { devices, mode, conns, log, verbose } => {
+            Defaults::read().map_err(Into::into).and_then(|mut with| {
+                if !devices.is_empty() {
+                    with.devices = devices;
+                }
+                with.mode = mode.unwrap_or(with.mode);
+                with.loading.sizes.connections = conns.unwrap_or(with.loading.sizes.connections);
+                with.loading.log = log.unwrap_or(with.loading.log);
+                with.loading.verifier_log |= verbose;
+                attach::attach(&with)
+            })
+        }
         Sub::Apply { file, dry_run } => apply::apply(&file, dry_run),
         // Without --full it is `-S -n`, and does not come here.
         Sub::Save { full: _ } => apply::save(),
@@ -66,5 +68,5 @@ fn print(text: &str) -> Result<()> {
 
 /// Opens the director for ipvsadm's commands: the first use loads the data plane and attaches it, as ipvsadm loads `ip_vs`.
 pub fn open() -> director::Result<PlaneDirector> {
-    dataplane::ready().map(PlaneDirector::new).map_err(|error| director::Error::Other(format!("{error:#}")))
+    dataplane::ready().map(PlaneDirector::new).map_err(director::Error::from)
 }

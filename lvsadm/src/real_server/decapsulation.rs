@@ -14,7 +14,7 @@ use lvs_common::abi::{AF_INET, AF_INET6, Address};
 use serde::{Deserialize, Serialize};
 
 use super::netlink;
-use crate::clsact;
+use crate::dataplane::clsact;
 use crate::objects;
 
 /// The filter's priority: before what is added without one, behind what asks to be first.

@@ -303,7 +303,7 @@ fn forget(pin: &Path) -> Result<()> {
 /// Detaches all links and removes a directory of pins, if there is one.
 fn remove(pins: &Path) -> Result<()> {
     links(pins)?.iter().try_for_each(|pin| unpin(pin))?;
-    dataplane::remove_pins(pins)
+    Ok(dataplane::remove_pins(pins)?)
 }
 
 #[cfg(test)]

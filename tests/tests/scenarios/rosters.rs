@@ -4,6 +4,7 @@
 #[path = "../../../lvs-common/tests/director/mod.rs"]
 mod director;
 
+use lvs_common::byte_order::Be16;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -39,7 +40,7 @@ impl Watched {
     fn open(&mut self, programs: &Programs, front: Port, client: SocketAddr) -> Result<()> {
         let key = PickKey {
             client: address(client.ip()),
-            client_port: client.port().to_be(),
+            client_port: Be16::new(client.port()),
             virt: address(self.at.ip()),
             ..PickKey::default()
         };

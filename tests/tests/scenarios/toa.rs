@@ -3,6 +3,7 @@
 
 mod reading;
 
+use lvs_common::byte_order::Be16;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -180,7 +181,7 @@ impl Call {
 
 /// The option for a client.
 fn option(client: SocketAddr) -> Vec<u8> {
-    let port = client.port().to_be();
+    let port = Be16::new(client.port());
     let words = match client.ip() {
         IpAddr::V4(v4) => toa::option4(Address::v4(v4.octets()).0[0], port).to_vec(),
         IpAddr::V6(v6) => toa::option6(Address::v6(v6.octets()).0, port).to_vec(),

@@ -1,5 +1,9 @@
+pub mod client_option;
+pub mod handover;
 pub mod open;
-pub mod serve;
+pub mod options;
+pub mod tc;
 pub mod toa;
 pub mod translate;
 pub mod uoa;
+pub mod xdp;

@@ -1,91 +1,93 @@
 //! Making a FullNAT connection: a local address and port, the connection, and the alias that replies find it by.
 
-use crate::table::alias;
 use lvs_common::{
-    abi::{AF_INET, Mode},
+    abi::{AF_INET, Connection, Mode},
     exit::Exit,
-    table::Store,
+    programs::Program,
     wire::tcp_flags,
 };
 
 use crate::{
-    config::{self, destination::DestRef, service},
+    config::{self, destination::DestRef, service::ServiceRef},
     egress::route,
     exits,
-    forward::{families::serve::of_family, fullnat::toa},
+    forward::fullnat::options,
     kernel::clock,
-    packet::{access::Packet, parse::Family},
-    programs::{Tail, jump},
-    select::schedule,
+    packet::{access::Packet, handover, parse::Family},
+    programs::jump,
+    select::{open, request},
     table::{
-        binding,
-        draft::{self, Drafted},
+        alias, binding, draft,
         local_ports::{self, Wanted},
-        release,
-        store::Table,
+        release, store,
     },
-    values::parsed::Parsed,
+    values::{parsed::Parsed, request::Request},
 };
 
-/// The program that takes an address and port for what `schedule::open` has drafted.
+/// Claims a local address and port for the connection that the program `Open` has drafted.
 #[inline(always)]
-pub fn claim<P: Packet, A: Drafted>(packet: P) -> i32
-where
-    Table: Store<A>,
-{
-    let (Some(p), Some(settings), Some(draft)) = (A::found(), config::settings(), A::draft()) else { return P::PASS };
-    let Some(r) = schedule::request() else { return P::PASS };
-    let Some(service) = service::ServiceRef::get(r.service, r.epoch) else { return P::PASS };
-    let Some(dest) = DestRef::get(r.dest, r.epoch) else { return P::PASS };
-    // SAFETY: an element of the map.
-    let (real, family) = unsafe { ((*dest.it).address, (*dest.it).family) };
+pub fn claim<P: Packet, A: Family>(packet: P) -> i32 {
+    let (Some(p), Some(settings), Some(draft)) = (handover::load::<A>(), config::settings(), draft::place::<A>())
+    else {
+        return P::PASS;
+    };
+    let Some((service, dest)) = request::lend(
+        #[inline(always)]
+        |r| requested(r),
+    )
+    .flatten() else {
+        return P::PASS;
+    };
+    let (real, family) = (dest.address(), dest.family());
     let is_crossed = family != A::FAMILY;
-    if is_local::<P, A>(packet, &dest, clock::jiffies()) {
+    if route::is_local(packet, family, real, clock::jiffies()) {
         if is_crossed {
             // Its stack would take the other family's packet from no device at all.
             return exits::drop(packet, Exit::DropNoRoute);
         }
-        // The director's own server answers through the director whatever its client's address is.
+        // The director's own server answers through the director, whatever its client's address is.
         // SAFETY: this CPU's own draft.
         unsafe { (*draft).forward = Mode::MASQ };
-    } else {
-        // SAFETY: this CPU's own draft.
-        let (real_port, protocol) = unsafe { ((*draft).real_port, (*draft).protocol) };
-        let wanted = Wanted { service: &service, settings, v4: family == AF_INET, protocol, real_port, real };
-        let claimed = match local_ports::claim(&wanted) {
-            Ok(claimed) => claimed,
-            Err(exit) => return exits::drop(packet, exit),
-        };
-        // SAFETY: this CPU's own draft.
-        unsafe {
-            (*draft).local = if is_crossed { A::default() } else { A::narrow(claimed.address) };
-            (*draft).local_port = claimed.port;
-            (*draft).local_id = claimed.id;
-            (*draft).first = first::<P, A>(packet, p);
-        }
+        return jump::<A, _>(packet, Program::OpenFullNat);
     }
-    jump(packet, of_family::<A>(Tail::Enter4, Tail::Enter6))
+    // SAFETY: this CPU's own draft.
+    let (real_port, protocol) = unsafe { ((*draft).real_port, (*draft).protocol) };
+    let wanted = Wanted { service: &service, settings, v4: family == AF_INET, protocol, real_port, real: *real };
+    let claimed = match local_ports::claim(&wanted) {
+        Ok(claimed) => claimed,
+        Err(exit) => return exits::drop(packet, exit),
+    };
+    // SAFETY: this CPU's own draft.
+    unsafe {
+        (*draft).local = if is_crossed { A::default() } else { A::narrow(claimed.address) };
+        (*draft).local_port = claimed.port;
+        (*draft).local_id = claimed.id;
+        (*draft).first = first_sequence(packet, p);
+    }
+    jump::<A, _>(packet, Program::OpenFullNat)
 }
 
-/// Whether the real server is the director itself.
+/// The service and destination of a request.
 #[inline(always)]
-fn is_local<P: Packet, A: Family>(packet: P, dest: &DestRef, now: u64) -> bool {
-    let Some(route) = route::scratch() else { return false };
-    // SAFETY: an element of the map.
-    let (to, family) = unsafe { (&(*dest.it).address, (*dest.it).family) };
-    route::route(packet, family, to, now, route) && route.local
+fn requested(r: &Request) -> Option<(ServiceRef, DestRef)> {
+    let service = ServiceRef::get(r.service, r.epoch)?;
+    Some((service, DestRef::get(r.dest, r.epoch)?))
 }
 
-/// The program that makes the connection of what [`claim`] has completed.
+/// Makes the connection of what [`claim`] has completed, and its alias.
 #[inline(always)]
-pub fn enter<P: Packet, A: Drafted>(packet: P) -> i32
-where
-    Table: Store<A>,
-{
-    let (Some(p), Some(draft)) = (A::found(), A::draft()) else { return P::PASS };
-    let Some(r) = schedule::request() else { return P::PASS };
-    let Some(service) = service::ServiceRef::get(r.service, r.epoch) else { return P::PASS };
-    let Some(dest) = DestRef::get(r.dest, r.epoch) else { return P::PASS };
+pub fn insert<P: Packet, A: Family>(packet: P) -> i32 {
+    let (Some(p), Some(draft)) = (handover::load::<A>(), draft::place::<A>()) else { return P::PASS };
+    request::lend(
+        #[inline(always)]
+        |r| insert_requested(packet, p, draft, r),
+    )
+    .unwrap_or(P::PASS)
+}
+
+#[inline(always)]
+fn insert_requested<P: Packet, A: Family>(packet: P, p: &Parsed<A>, draft: *mut Connection<A>, r: &Request) -> i32 {
+    let Some((service, dest)) = requested(r) else { return P::PASS };
     let now = clock::jiffies();
     // SAFETY: this CPU's own draft, and an element of a map.
     let (local, is_crossed, real) = unsafe { ((*draft).local_id, (*draft).is_crossed(), &(*dest.it).address) };
@@ -101,21 +103,21 @@ where
     let alias = match (local, is_crossed) {
         (0, _) => Ok(()),
         (_, false) => alias::add(draft, at),
-        (_, true) => A::add_alias(draft, at, real),
+        (_, true) => alias::add_between::<A, A::Other>(draft, at, real),
     };
     if let Err(exit) = alias {
-        // Whoever takes the connection out gives the port back.
-        if let Some(connection) = <Table as Store<A>>::connection(&Table, at) {
+        // Removing the connection releases its port.
+        if let Some(connection) = store::entry::<A>(at) {
             binding::bind(&dest, false);
             release::remove(at, connection, r.epoch, |_| true);
         }
         return exits::drop(packet, exit);
     }
-    schedule::entered(packet, p, &service, &dest, r, now)
+    open::inserted(packet, p, &service, &dest, r, now)
 }
 
-/// The client's first sequence number: that behind its SYN.
+/// The sequence number of the client's first byte, which follows its SYN.
 #[inline(always)]
-fn first<P: Packet, A: Family>(packet: P, p: &Parsed<A>) -> u32 {
-    toa::segment(packet, p).map_or(0, |s| s.sequence.wrapping_add((s.flags & tcp_flags::SYN != 0) as u32))
+fn first_sequence<P: Packet, A>(packet: P, p: &Parsed<A>) -> u32 {
+    options::segment(packet, p).map_or(0, |s| s.sequence.wrapping_add((s.flags & tcp_flags::SYN != 0) as u32))
 }

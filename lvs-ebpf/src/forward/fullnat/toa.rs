@@ -1,158 +1,58 @@
 //! TCP options: the client's address for the real server, and room for it in what the client sends. Only in TC, and apart
 //! from the established flow: XDP hands up the few packets that this is about.
 
+use crate::packet::control_block::Flag;
+use crate::stats;
 use core::hint::black_box;
+use lvs_common::byte_order::Be16;
+use lvs_common::programs::Program;
 
-use aya_ebpf::helpers::generated::{bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_store_bytes};
+use aya_ebpf::helpers::generated::{bpf_skb_change_tail, bpf_skb_store_bytes};
 use lvs_common::{
-    abi::{AF_INET, Address, Connection, IpAddress, Settings},
+    abi::{Address, Connection, IpAddress},
     checksum, cross,
     exit::Exit,
-    fullnat::{Segment, Telling, each_toa, segment_size, telling},
-    table::Store,
+    fullnat::{Telling, each_toa, segment_size, telling},
     toa::{self, LENGTH4, LENGTH6, Options},
-    wire::{Ipv4, Ipv6, Tcp, protocol},
+    wire::{Ipv4, Ipv6, Tcp},
 };
 
+use crate::forward::fullnat::handover::{self, Matched};
+use crate::forward::fullnat::options::{self, Copy, HEADER, header, masked};
+use crate::packet::handover as parsed_handover;
+use crate::packet::offsets::TCP_CHECK;
 use crate::{
     exits,
-    forward::{
-        fullnat::{serve::left, uoa},
-        nat::TCP_CHECK,
-    },
+    forward::fullnat::uoa,
     kernel::{cpu, loops::KernelLoop},
-    maps::{ROUTES, SCRATCH},
-    packet::{access::Packet, control_block, parse::Family, tc::TcPacket},
-    programs::{Tail, jump},
-    table::store::Table,
+    maps::ROUTES,
+    packet::{access::Packet, access::TcPacket, control_block, parse::Family},
+    programs::jump,
     values::{
         parsed::{L3, Parsed},
         scratch::PAYLOAD,
     },
 };
 
-/// Bytes of a TCP header before its options.
-const HEADER: usize = size_of::<Tcp>();
 /// Bytes of the longest TCP header.
 const LONGEST: usize = 60;
-/// Two bytes of padding, and an option for timestamps: what most segments have, and nothing else.
-const TIMESTAMPS: [u8; 4] = [1, 1, 8, 10];
-
-/// A TCP packet's segment; `None` for other packets.
-#[inline(always)]
-pub fn segment<P: Packet, A>(packet: P, p: &Parsed<A>) -> Option<Segment> {
-    if p.carried != protocol::TCP {
-        return None;
-    }
-    let h = packet.at::<Tcp>(p.l4())?;
-    // SAFETY: checked by `at`.
-    let h = unsafe { *h };
-    let length = header(&h);
-    let is_plain = match length {
-        HEADER => true,
-        // SAFETY: checked by `at`.
-        32 => packet.at::<[u8; 4]>(p.l4() + HEADER).is_some_and(|word| unsafe { *word } == TIMESTAMPS),
-        _ => false,
-    };
-    Some(Segment {
-        flags: h.flags,
-        sequence: u32::from_be(h.sequence),
-        acknowledgment: u32::from_be(h.acknowledgment),
-        has_data: p.length as usize > p.l4() - L3 + length,
-        is_plain,
-    })
-}
-
-/// Bytes of a TCP header.
-#[inline(always)]
-fn header(h: &Tcp) -> usize {
-    (h.offset >> 4) as usize * 4
-}
-
-/// What follows a header's first twenty bytes, copied to where the verifier lets one look at any place of it.
-pub struct Copy {
-    bytes: *mut u8,
-    /// Bytes of options.
-    options: usize,
-}
-
-impl Options for Copy {
-    #[inline(always)]
-    fn bytes<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
-        let at = at & 63;
-        if at + N > self.options {
-            return None;
-        }
-        // SAFETY: within the scratch; bytes have no alignment.
-        Some(unsafe { *(self.bytes.add(at) as *const [u8; N]) })
-    }
-
-    #[inline(always)]
-    fn first(&self) -> usize {
-        // SAFETY: within the scratch, behind any copy. What is read from a map's memory the verifier knows nothing of.
-        unsafe {
-            let place = self.bytes.add(PAYLOAD).cast::<u64>();
-            place.write_volatile(0);
-            place.read_volatile() as usize
-        }
-    }
-}
-
-impl Copy {
-    /// Copies `length` bytes from `from` on, up to [`PAYLOAD`] of them, of which `options` are options.
-    #[inline(always)]
-    pub fn from(packet: TcPacket, from: usize, length: usize, options: usize) -> Option<Self> {
-        let scratch = SCRATCH.get_ptr_mut(cpu::number())?;
-        // SAFETY: this CPU's own element, which is longer than any masked length; a helper call with a valid context.
-        unsafe {
-            let bytes = (&raw mut (*scratch).payload).cast::<u8>();
-            if length != 0 && bpf_skb_load_bytes(packet.0.cast(), from as u32, bytes.cast(), masked(length)) != 0 {
-                return None;
-            }
-            Some(Copy { bytes, options })
-        }
-    }
-}
-
-/// A length from 1 to [`PAYLOAD`], in a form that the verifier reads so, and that the compiler, which knows it is one, keeps.
-#[inline(always)]
-fn masked(length: usize) -> u32 {
-    (black_box(length as u32).wrapping_sub(1) & (PAYLOAD as u32 - 1)) + 1
-}
-
-/// Bytes that a connection's packets may get longer by on their way to the real server.
-#[inline(always)]
-pub fn added<A: IpAddress>(c: &Connection<A>, settings: &Settings) -> u32 {
-    if c.protocol != protocol::TCP || settings.sysctls.toa == 0 {
-        0
-    } else if A::FAMILY == AF_INET {
-        LENGTH4 as u32
-    } else {
-        LENGTH6 as u32
-    }
-}
 
 /// The program for a client's packet: tells the real server the client, or takes away what the client pretends to be.
 #[inline(always)]
-pub fn tell<A: Family + 'static>(packet: TcPacket) -> i32
-where
-    Table: Store<A>,
-{
-    control_block::options_done(packet);
-    let to = if A::FAMILY == AF_INET { Tail::FullNat4 } else { Tail::FullNat6 };
-    let Some((p, settings, _, connection)) = left::<A>() else { return TcPacket::PASS };
-    // SAFETY: an element of the map.
-    let c = unsafe { &*connection };
-    let Some(segment) = segment(packet, p) else { return uoa::tell(packet, p, settings, c, to) };
+pub fn add_client_option<A: Family>(packet: TcPacket) -> i32 {
+    control_block::set(packet, Flag::OptionsDone);
+    let Some(Matched { p, settings, connection, .. }) = handover::load::<A>() else { return TcPacket::PASS };
+    let c = connection.get();
+    let Some(segment) = options::segment(packet, p) else { return uoa::add_client_option(packet, p, settings, c) };
     let wanted = telling(c.told, settings.sysctls.toa, c.first, &segment);
     // Not even behind the director's own: nobody is to wonder which of two counts.
     if !segment.is_plain && !clean(packet, p) {
         return exits::drop(packet, Exit::DropInternal);
     }
     if wanted == Telling::Tell {
-        exits::count(if add(packet, p, c) { Exit::Told } else { Exit::Untold });
+        stats::exit(if add(packet, p, c) { Exit::Told } else { Exit::Untold });
     }
-    jump(packet, to)
+    jump::<A, _>(packet, Program::FullNat)
 }
 
 /// Adds the option in front of the others, if there is room for it.
@@ -161,12 +61,12 @@ fn add<A: Family>(packet: TcPacket, p: &Parsed<A>, c: &Connection<A>) -> bool {
     let Some(h) = packet.at::<Tcp>(p.l4()) else { return false };
     // SAFETY: checked by `at`.
     let options = header(unsafe { &*h }).wrapping_sub(HEADER);
-    let more = if A::FAMILY == AF_INET { LENGTH4 } else { LENGTH6 };
+    let more = if A::IS_V4 { LENGTH4 } else { LENGTH6 };
     let length = p.length as usize;
     let behind = length.wrapping_sub(p.l4() - L3 + HEADER);
     let Some(route) = ROUTES.get(cpu::number()) else { return false };
     let mtu = route.hop.mtu as u32;
-    let mtu = if c.is_crossed() { cross::room(A::FAMILY == AF_INET, mtu) } else { mtu } as usize;
+    let mtu = if c.is_crossed() { cross::room(A::IS_V4, mtu) } else { mtu } as usize;
     // What is to be cut, or was put together, would have it in one piece and too long a piece.
     let whole = packet.segment() == 0 && control_block::largest(packet) == 0;
     let fits = length + more <= mtu && behind <= PAYLOAD && options <= behind;
@@ -190,10 +90,10 @@ fn add<A: Family>(packet: TcPacket, p: &Parsed<A>, c: &Connection<A>) -> bool {
 
 /// Writes the option, and what of the TCP header follows from it.
 #[inline(always)]
-fn write<A: IpAddress>(packet: TcPacket, p: &Parsed<A>, client: Address, port: u16, more: usize) -> bool {
+fn write<A: IpAddress>(packet: TcPacket, p: &Parsed<A>, client: Address, port: Be16, more: usize) -> bool {
     let Address(address) = client;
     let mut change = 0;
-    if A::FAMILY == AF_INET {
+    if A::IS_V4 {
         let Some(option) = packet.at::<[u32; LENGTH4 / 4]>(p.l4() + HEADER) else { return false };
         let words = toa::option4(address[0], port);
         change += words[0] as u64 + words[1] as u64;
@@ -214,7 +114,7 @@ fn write<A: IpAddress>(packet: TcPacket, p: &Parsed<A>, client: Address, port: u
         change += checksum::difference(before as u32, u16::from_ne_bytes([(*h).offset, (*h).flags]) as u32);
     }
     let before = p.length as usize - (p.l4() - L3);
-    let length = |bytes: usize| (bytes as u16).to_be() as u32;
+    let length = |bytes: usize| Be16::new(bytes as u16);
     // The length is in the pseudo header.
     let pseudo = checksum::difference(length(before), length(before + more));
     packet.update_l4(p.l4() + TCP_CHECK, pseudo, change, false)
@@ -223,22 +123,22 @@ fn write<A: IpAddress>(packet: TcPacket, p: &Parsed<A>, client: Address, port: u
 /// Makes the network header one of a packet that is `more` bytes longer, and has the pipeline know.
 #[inline(always)]
 fn lengthen<A: Family>(packet: TcPacket, p: &Parsed<A>, more: usize) -> bool {
-    if A::FAMILY == AF_INET {
+    if A::IS_V4 {
         let Some(h) = packet.at::<Ipv4>(L3) else { return false };
         // SAFETY: checked by `at`.
         unsafe {
-            let (before, after) = ((*h).length, u16::from_be((*h).length).wrapping_add(more as u16).to_be());
+            let (before, after) = ((*h).length, Be16::new((*h).length.get().wrapping_add(more as u16)));
             (*h).length = after;
-            (*h).check = checksum::update((*h).check, checksum::difference(before as u32, after as u32));
+            (*h).check = checksum::update((*h).check, checksum::difference(before, after));
         }
     } else {
         let Some(h) = packet.at::<Ipv6>(L3) else { return false };
         // SAFETY: checked by `at`.
-        unsafe { (*h).payload_length = u16::from_be((*h).payload_length).wrapping_add(more as u16).to_be() };
+        unsafe { (*h).payload_length = Be16::new((*h).payload_length.get().wrapping_add(more as u16)) };
     }
     let mut longer = *p;
     longer.length += more as u32;
-    A::leave(&longer)
+    parsed_handover::store(&longer)
 }
 
 /// Replaces every TOA of the packet by padding.
@@ -282,28 +182,24 @@ fn options<A>(packet: TcPacket, p: &Parsed<A>) -> Option<Copy> {
 
 /// The program for a real server's SYN: the client is told a segment size that leaves room for the option.
 #[inline(always)]
-pub fn room<A: Family + 'static>(packet: TcPacket) -> i32
-where
-    Table: Store<A>,
-{
-    control_block::options_done(packet);
-    let to = if A::FAMILY == AF_INET { Tail::FullNatReply4 } else { Tail::FullNatReply6 };
-    let Some((p, ..)) = left::<A>() else { return TcPacket::PASS };
-    let more = if A::FAMILY == AF_INET { LENGTH4 } else { LENGTH6 } as u16;
+pub fn clamp_mss<A: Family>(packet: TcPacket) -> i32 {
+    control_block::set(packet, Flag::OptionsDone);
+    let Some(p) = parsed_handover::load::<A>() else { return TcPacket::PASS };
+    let more = if A::IS_V4 { LENGTH4 } else { LENGTH6 } as u16;
     if let Some((at, size)) = options(packet, p).and_then(|options| segment_size(&options, &KernelLoop))
         && size > more
-        && !replace(packet, p, at, size.to_be(), (size - more).to_be())
+        && !replace(packet, p, at, Be16::new(size), Be16::new(size - more))
     {
         return exits::drop(packet, Exit::DropInternal);
     }
-    jump(packet, to)
+    jump::<A, _>(packet, Program::FullNatReply)
 }
 
-/// Replaces a word among the options, in network order.
+/// Replaces a number among the options.
 #[inline(always)]
-fn replace<A>(packet: TcPacket, p: &Parsed<A>, at: usize, before: u16, after: u16) -> bool {
+fn replace<A>(packet: TcPacket, p: &Parsed<A>, at: usize, before: Be16, after: Be16) -> bool {
     let at = at & 63;
-    let change = checksum::difference(before as u32, after as u32);
+    let change = checksum::difference(before, after);
     let change = if at & 1 == 0 { change } else { checksum::shifted(change) };
     let place = (p.l4() + HEADER + at) as u32;
     // SAFETY: a helper call with a valid context.

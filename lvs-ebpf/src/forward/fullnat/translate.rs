@@ -1,21 +1,37 @@
 //! What FullNAT changes in a packet: addresses and ports of both sides, checksums updated incrementally.
 
+use lvs_common::byte_order::Be16;
 use lvs_common::{
-    abi::{AF_INET, IpAddress},
+    abi::{Connection, IpAddress},
     checksum,
     wire::{Ipv4, Ipv6, protocol},
 };
 
+use crate::packet::offsets::{TCP_CHECK, UDP_CHECK};
 use crate::{
-    forward::nat::{self, TCP_CHECK, UDP_CHECK},
+    forward::nat,
     packet::access::Packet,
     values::parsed::{L3, Parsed},
 };
 
-/// The new ends of a packet: address and port, in network order.
+/// The new ends of a packet: address and port.
 pub struct Ends<A> {
-    pub source: (A, u16),
-    pub destination: (A, u16),
+    pub source: (A, Be16),
+    pub destination: (A, Be16),
+}
+
+impl<A: IpAddress> Ends<A> {
+    /// The ends of a connection's packets to its real server.
+    #[inline(always)]
+    pub fn to_server(c: &Connection<A>) -> Self {
+        Ends { source: (c.local, c.local_port), destination: (c.real, c.real_port) }
+    }
+
+    /// The ends of a connection's packets to its client.
+    #[inline(always)]
+    pub fn to_client(c: &Connection<A>) -> Self {
+        Ends { source: (c.virt, c.virt_port), destination: (c.client, c.client_port) }
+    }
 }
 
 /// Replaces addresses and ports and, with `lower_ttl`, takes one from the TTL. Pointers into the packet are void after it.
@@ -24,22 +40,22 @@ pub fn apply<P: Packet, A: IpAddress>(packet: P, p: &Parsed<A>, ends: &Ends<A>, 
     let (source, source_port) = ends.source;
     let (destination, destination_port) = ends.destination;
     let addresses = nat::address_difference(p.source, source) + nat::address_difference(p.destination, destination);
-    let ports = checksum::difference(p.source_port as u32, source_port as u32)
-        + checksum::difference(p.destination_port as u32, destination_port as u32);
+    let ports =
+        checksum::difference(p.source_port, source_port) + checksum::difference(p.destination_port, destination_port);
     let done = match p.carried {
         protocol::TCP => packet.update_l4(p.l4() + TCP_CHECK, addresses, ports, false),
-        protocol::UDP if P::COMPLETE && nat::is_unsummed(packet, p.l4()) => {
+        protocol::UDP if P::SUMS_PAYLOAD && nat::is_unsummed(packet, p.l4()) => {
             crate::packet::checksum::fill_udp(packet, p, addresses + ports)
         }
         protocol::UDP => packet.update_l4(p.l4() + UDP_CHECK, addresses, ports, true),
-        protocol::SCTP => !P::COMPLETE || nat::update_sctp(packet, p, source_port, destination_port),
+        protocol::SCTP => !P::SUMS_PAYLOAD || nat::update_sctp(packet, p, source_port, destination_port),
         _ => true,
     };
     if !done {
         return false;
     }
     if p.has_ports() {
-        let Some(fields) = packet.at::<[u16; 2]>(p.l4()) else { return false };
+        let Some(fields) = packet.at::<[Be16; 2]>(p.l4()) else { return false };
         // SAFETY: checked by `at`.
         unsafe { *fields = [source_port, destination_port] }
     }
@@ -50,7 +66,7 @@ pub fn apply<P: Packet, A: IpAddress>(packet: P, p: &Parsed<A>, ends: &Ends<A>, 
 #[inline(always)]
 fn replace<P: Packet, A: IpAddress>(packet: P, source: A, destination: A, change: u64, lower_ttl: bool) -> bool {
     let (source, destination) = (source.widen().0, destination.widen().0);
-    if A::FAMILY == AF_INET {
+    if A::IS_V4 {
         let Some(h) = packet.at::<Ipv4>(L3) else { return false };
         // SAFETY: checked by `at`.
         unsafe {

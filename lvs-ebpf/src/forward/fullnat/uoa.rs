@@ -1,8 +1,12 @@
 //! The client's address for real servers of UDP, as an option of the IPv4 header (UOA). Only in TC, and off by default.
 
+use crate::packet::handover;
+use crate::stats;
 use aya_ebpf::{bindings::bpf_adj_room_mode::BPF_ADJ_ROOM_NET, helpers::generated::bpf_skb_adjust_room};
+use lvs_common::byte_order::Be16;
+use lvs_common::programs::Program;
 use lvs_common::{
-    abi::{AF_INET, Connection, IpAddress, Settings},
+    abi::{Connection, IpAddress, Settings},
     checksum,
     exit::Exit,
     uoa::{self, LENGTH, OPTIONS},
@@ -11,11 +15,11 @@ use lvs_common::{
 
 use crate::{
     exits,
-    forward::fullnat::toa::Copy,
+    forward::fullnat::options::Copy,
     kernel::{cpu, loops::KernelLoop},
     maps::ROUTES,
-    packet::{access::Packet, control_block, parse::Family, tc::TcPacket},
-    programs::{Tail, jump},
+    packet::{access::Packet, access::TcPacket, control_block, parse::Family},
+    programs::jump,
     values::parsed::{L3, Parsed},
 };
 
@@ -25,7 +29,7 @@ const HEADER: usize = size_of::<Ipv4>();
 /// Whether a client's packet has to do with it: it is among the first of its connection, or has options of its own.
 #[inline(always)]
 pub fn concerns<A: IpAddress>(p: &Parsed<A>, settings: &Settings, c: &Connection<A>) -> bool {
-    A::FAMILY == AF_INET
+    A::IS_V4
         && p.carried == protocol::UDP
         && settings.sysctls.uoa != 0
         // IPv6 has no place for it.
@@ -36,9 +40,9 @@ pub fn concerns<A: IpAddress>(p: &Parsed<A>, settings: &Settings, c: &Connection
 /// Tells the real server the client, or drops what a client says itself: all that it says is from an address that is trusted.
 /// The packet has been counted.
 #[inline(always)]
-pub fn tell<A: Family>(packet: TcPacket, p: &Parsed<A>, settings: &Settings, c: &Connection<A>, next: Tail) -> i32 {
-    if A::FAMILY != AF_INET {
-        return jump(packet, next);
+pub fn add_client_option<A: Family>(packet: TcPacket, p: &Parsed<A>, settings: &Settings, c: &Connection<A>) -> i32 {
+    if !A::IS_V4 {
+        return jump::<A, _>(packet, Program::FullNat);
     }
     let options = p.l4().wrapping_sub(L3 + HEADER);
     if options != 0 && options <= OPTIONS {
@@ -50,9 +54,9 @@ pub fn tell<A: Family>(packet: TcPacket, p: &Parsed<A>, settings: &Settings, c: 
         }
     }
     if c.in_packets <= settings.sysctls.uoa {
-        exits::count(if add(packet, p, c, options) { Exit::Told } else { Exit::Untold });
+        stats::exit(if add(packet, p, c, options) { Exit::Told } else { Exit::Untold });
     }
-    jump(packet, next)
+    jump::<A, _>(packet, Program::FullNat)
 }
 
 /// Adds the option in front of the others, if there is room for it.
@@ -78,12 +82,12 @@ fn add<A: Family>(packet: TcPacket, p: &Parsed<A>, c: &Connection<A>, options: u
         let first = |h: *mut Ipv4| u16::from_ne_bytes([(*h).version_ihl, (*h).tos]) as u32;
         let (before, old_length) = (first(h), (*h).length);
         (*h).version_ihl = (*h).version_ihl.wrapping_add(LENGTH as u8 / 4);
-        (*h).length = u16::from_be(old_length).wrapping_add(LENGTH as u16).to_be();
+        (*h).length = Be16::new(old_length.get().wrapping_add(LENGTH as u16));
         let change = checksum::difference(before, first(h))
-            + checksum::difference(old_length as u32, (*h).length as u32)
+            + checksum::difference(old_length, (*h).length)
             + words[0] as u64
             + words[1] as u64;
         (*h).check = checksum::update((*h).check, change);
     }
-    A::leave(&p.deepened(LENGTH))
+    handover::store(&p.deepened(LENGTH))
 }

@@ -5,6 +5,8 @@ use crate::values::datagram::Key;
 use crate::values::datagram::MASK;
 use crate::values::datagram::SLOTS;
 use aya_ebpf::helpers::generated::{bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_store_bytes};
+use lvs_common::byte_order::Be16;
+use lvs_common::programs::Program;
 use lvs_common::{
     abi::{Address, IpAddress},
     checksum,
@@ -18,8 +20,8 @@ use crate::{
     exits,
     kernel::{atomics, clock, loops::KernelLoop, params},
     maps::DATAGRAMS,
-    packet::{access::Packet, control_block, parse::Family, tc::TcPacket},
-    programs::{Tail, jump},
+    packet::{access::Packet, access::TcPacket, control_block, parse::Family},
+    programs::jump,
     values::parsed::L3,
 };
 
@@ -75,7 +77,7 @@ pub fn run<A: Family>(packet: TcPacket) -> i32 {
         return exits::drop(packet, Exit::DropInternal);
     }
     control_block::set_largest(packet, largest);
-    jump(packet, if A::HEADER == 20 { Tail::Ipv4 } else { Tail::Ipv6 })
+    jump::<A, _>(packet, Program::Receive)
 }
 
 /// The slot of a packet.
@@ -138,23 +140,23 @@ fn keep(packet: TcPacket, piece: &Piece, datagram: &mut Datagram) -> Added {
 /// Reads a fragment's header; `None` for one that is left to the stack.
 #[inline(always)]
 fn read<A: IpAddress>(packet: TcPacket) -> Option<Piece> {
-    if A::HEADER == 20 {
+    if A::IS_V4 {
         let h = packet.at::<Ipv4>(L3)?;
         // SAFETY: checked by `at`.
         let h = unsafe { *h };
         let header = (h.version_ihl & 15) as u32 * 4;
-        let field = u16::from_be(h.fragment);
-        let total = u16::from_be(h.length) as u32;
+        let field = h.fragment.get();
+        let total = h.length.get() as u32;
         return Some(Piece {
             key: Key {
                 source: h.source.widen(),
                 destination: h.destination.widen(),
-                id: h.id as u32,
+                id: h.id.word() as u32,
                 protocol: h.protocol as u32,
             },
             offset: (field & 0x1fff) as u32 * 8,
             length: total.wrapping_sub(header),
-            more: h.fragment & fragment::MF != 0,
+            more: !(h.fragment & fragment::MF).is_zero(),
             at: L3 as u32 + header,
             packet: total,
         });
@@ -162,7 +164,7 @@ fn read<A: IpAddress>(packet: TcPacket) -> Option<Piece> {
     let h = packet.at::<Ipv6>(L3)?;
     // SAFETY: checked by `at`.
     let (source, destination, next, payload) =
-        unsafe { ((*h).source, (*h).destination, (*h).next_header, u16::from_be((*h).payload_length) as u32) };
+        unsafe { ((*h).source, (*h).destination, (*h).next_header, (*h).payload_length.get() as u32) };
     if next != protocol::FRAGMENT {
         // Behind other extension headers: too rare to be served.
         return None;
@@ -170,12 +172,12 @@ fn read<A: IpAddress>(packet: TcPacket) -> Option<Piece> {
     let f = packet.at::<Ipv6Fragment>(L3 + 40)?;
     // SAFETY: checked by `at`.
     let f = unsafe { *f };
-    let field = u16::from_be(f.offset);
+    let field = f.offset.get();
     Some(Piece {
         key: Key {
             source: Address(source),
             destination: Address(destination),
-            id: f.id,
+            id: f.id.word(),
             protocol: f.next_header as u32,
         },
         offset: (field & 0xfff8) as u32,
@@ -189,7 +191,7 @@ fn read<A: IpAddress>(packet: TcPacket) -> Option<Piece> {
 /// Makes the packet at hand, the last fragment that came, the whole one.
 #[inline(always)]
 fn join<A: IpAddress>(packet: TcPacket, datagram: &Datagram) -> bool {
-    let header = if A::HEADER == 20 {
+    let header = if A::IS_V4 {
         let Some(h) = packet.at::<Ipv4>(L3) else { return false };
         // SAFETY: checked by `at`.
         (unsafe { (*h).version_ihl } & 15) as u32 * 4
@@ -215,22 +217,21 @@ fn join<A: IpAddress>(packet: TcPacket, datagram: &Datagram) -> bool {
     if !stored {
         return false;
     }
-    if A::HEADER == 20 {
+    if A::IS_V4 {
         let Some(h) = packet.at::<Ipv4>(L3) else { return false };
-        let all = ((header + length) as u16).to_be();
+        let all = Be16::new((header + length) as u16);
         // SAFETY: checked by `at`.
         unsafe {
-            let change =
-                checksum::difference((*h).length as u32, all as u32) + checksum::difference((*h).fragment as u32, 0);
+            let change = checksum::difference((*h).length, all) + checksum::difference((*h).fragment, Be16::ZERO);
             (*h).length = all;
-            (*h).fragment = 0;
+            (*h).fragment = Be16::ZERO;
             (*h).check = checksum::update((*h).check, change);
         }
     } else {
         let Some(h) = packet.at::<Ipv6>(L3) else { return false };
         // SAFETY: checked by `at`.
         unsafe {
-            (*h).payload_length = (length as u16).to_be();
+            (*h).payload_length = Be16::new(length as u16);
             (*h).next_header = datagram.key.protocol as u8;
         }
     }

@@ -1,25 +1,27 @@
 //! A packet leaves in fragments.
 
-use crate::egress::split;
 use core::ffi::c_void;
+use lvs_common::byte_order::{Be16, Be32};
 
 use aya_ebpf::helpers::generated::{
     bpf_clone_redirect, bpf_get_prandom_u32, bpf_loop, bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_store_bytes,
 };
 use lvs_common::{
-    abi::{AF_INET, AF_INET6, Address, DestId, hop_flags},
+    abi::{AF_INET, AF_INET6, Address, hop_flags},
     checksum,
     exit::Exit,
     wire::{Ethernet, Ipv4, Ipv6, Ipv6Fragment, ethertype, fragment, protocol},
 };
 
+use crate::packet::control_block;
+use crate::values::route::Route;
 use crate::{
     config::{self, destination::DestRef},
     egress::{route, send},
     exits,
     kernel::{clock, cpu},
     maps::SCRATCH,
-    packet::{access::Packet, tc::TcPacket},
+    packet::{access::Packet, access::TcPacket},
     values::{
         parsed::L3,
         scratch::{PAYLOAD, Scratch},
@@ -43,7 +45,7 @@ struct Cutting {
     v6: bool,
     /// IPv6: protocol of the payload and the fragments' identification.
     next: u8,
-    id: u32,
+    id: Be32,
     failed: bool,
 }
 
@@ -86,12 +88,11 @@ fn piece(c: &Cutting, at: u32) -> bool {
 #[inline(always)]
 fn head4(c: &Cutting, at: u32, length: u32, more: bool) -> bool {
     let Some(h) = c.packet.at::<Ipv4>(L3) else { return false };
-    let total = ((c.header + length) as u16).to_be();
-    let field = ((at / 8) as u16 & 0x1fff).to_be() | if more { fragment::MF } else { 0 };
+    let total = Be16::new((c.header + length) as u16);
+    let field = Be16::new((at / 8) as u16 & 0x1fff) | if more { fragment::MF } else { Be16::ZERO };
     // SAFETY: checked by `at`.
     unsafe {
-        let change = checksum::difference((*h).length as u32, total as u32)
-            + checksum::difference((*h).fragment as u32, field as u32);
+        let change = checksum::difference((*h).length, total) + checksum::difference((*h).fragment, field);
         (*h).length = total;
         (*h).fragment = field;
         (*h).check = checksum::update((*h).check, change);
@@ -105,11 +106,11 @@ fn head6(c: &Cutting, at: u32, length: u32, more: bool) -> bool {
     let Some(h) = c.packet.at::<Ipv6>(L3) else { return false };
     // SAFETY: checked by `at`.
     unsafe {
-        (*h).payload_length = ((length + 8) as u16).to_be();
+        (*h).payload_length = Be16::new((length + 8) as u16);
         (*h).next_header = protocol::FRAGMENT;
     }
     let Some(f) = c.packet.at::<Ipv6Fragment>(L3 + 40) else { return false };
-    let offset = ((at & 0xfff8) as u16 | more as u16).to_be();
+    let offset = Be16::new((at & 0xfff8) as u16 | more as u16);
     // SAFETY: checked by `at`.
     unsafe { *f = Ipv6Fragment { next_header: c.next, reserved: 0, offset, id: c.id } }
     true
@@ -133,13 +134,13 @@ fn read(packet: TcPacket) -> Option<Whole> {
         let h = packet.at::<Ipv6>(L3)?;
         // SAFETY: checked by `at`.
         let (length, next, to) =
-            unsafe { (u16::from_be((*h).payload_length) as u32, (*h).next_header, Address((*h).destination)) };
+            unsafe { ((*h).payload_length.get() as u32, (*h).next_header, Address((*h).destination)) };
         return Some(Whole { v6: true, header: 40, length, next, to });
     }
     let h = packet.at::<Ipv4>(L3)?;
     // SAFETY: checked by `at`.
     let (ihl, total, to) =
-        unsafe { ((*h).version_ihl & 15, u16::from_be((*h).length) as u32, Address([(*h).destination, 0, 0, 0])) };
+        unsafe { ((*h).version_ihl & 15, (*h).length.get() as u32, Address([(*h).destination, 0, 0, 0])) };
     let header = ihl as u32 * 4;
     Some(Whole { v6: false, header, length: total.wrapping_sub(header), next: 0, to })
 }
@@ -147,14 +148,22 @@ fn read(packet: TcPacket) -> Option<Whole> {
 /// The program that cuts.
 #[inline(always)]
 pub fn run(packet: TcPacket) -> i32 {
-    let (most, dest) = (packet.note(split::note::MOST), packet.note(split::note::DEST));
+    let (most, dest) = control_block::split(packet);
     let Some(settings) = config::settings() else { return TcPacket::DROP };
     let Some(whole) = read(packet) else { return exits::drop(packet, Exit::DropMalformed) };
-    let Some(route) = route::scratch() else { return exits::drop(packet, Exit::DropInternal) };
+    route::with(
+        packet,
+        #[inline(always)]
+        |route| fragment(packet, &whole, most, DestRef::get(dest, settings.epoch), route),
+    )
+}
+
+/// Cuts the packet and sends the fragments.
+#[inline(always)]
+fn fragment(packet: TcPacket, whole: &Whole, most: u32, dest: Option<DestRef>, route: &mut Route) -> i32 {
     let now = clock::jiffies();
-    let found = match DestRef::get(DestId::new(dest), settings.epoch) {
-        // SAFETY: an element of the map.
-        Some(dest) => unsafe { route::route(packet, (*dest.it).family, &(*dest.it).address, now, route) },
+    let found = match dest {
+        Some(dest) => route::route(packet, dest.family(), dest.address(), now, route),
         None => route::route(packet, if whole.v6 { AF_INET6 } else { AF_INET }, &whole.to, now, route),
     };
     if !found || route.local {
@@ -199,7 +208,7 @@ pub fn run(packet: TcPacket) -> i32 {
         v6: whole.v6,
         next: whole.next,
         // SAFETY: a helper without arguments.
-        id: unsafe { bpf_get_prandom_u32() },
+        id: Be32::from_word(unsafe { bpf_get_prandom_u32() }),
         failed: false,
     };
     // SAFETY: the callback gets the structure it expects.

@@ -1,34 +1,32 @@
 //! Errors about connections whose real server is of another family than their client: they become errors of the other family
 //! (RFC 7915, sections 4.2 and 5.2), and so does what they quote.
 
-use crate::rare::icmp::serve;
+use crate::packet::parse::Family;
+use crate::rare::icmp::read;
+use crate::table::store;
 use aya_ebpf::helpers::generated::{bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_store_bytes};
+use lvs_common::byte_order::{Be16, Be32};
+use lvs_common::programs::Program;
 use lvs_common::{
-    abi::{Address, EntryKind},
+    abi::{Address, EntryKind, IpAddress},
     cross::{self, Error, Outline},
     exit::Exit,
-    table::Store,
     wire::{Icmp, protocol},
 };
 
+use crate::forward::families::translate as families;
+use crate::forward::fullnat::handover;
 use crate::{
     config::{self, destination::DestRef},
     egress::{route, send},
     exits,
-    forward::families::{
-        serve::{ends, of_family, v4},
-        translate::write,
-    },
     kernel::{clock, cpu},
-    maps::{HITS, SCRATCH},
-    packet::{access::Packet, checksum, tc::TcPacket},
-    programs::{Tail, jump},
-    rare::icmp::{
-        serve::{HEADER, Reported, is_intact, read},
-        translate,
-    },
+    maps::SCRATCH,
+    packet::{access::Packet, access::TcPacket, checksum},
+    programs::jump,
+    rare::icmp::translate,
     stats,
-    table::{alias, store::Table},
+    table::alias,
     values::{icmp_error::IcmpError, parsed::L3},
 };
 
@@ -37,102 +35,97 @@ const QUOTED: u32 = 512;
 
 /// Goes on with an error about entry `at`.
 #[inline(always)]
-pub fn go_on<A: Reported>(packet: TcPacket, at: u32) -> i32 {
-    let Some(hit) = HITS.get_ptr_mut(cpu::number()) else { return TcPacket::DROP };
-    // SAFETY: this CPU's own element.
-    unsafe { hit.write(at) };
-    jump(packet, of_family::<A>(Tail::CrossIcmp4, Tail::CrossIcmp6))
+pub fn go_on<A: Family>(packet: TcPacket, at: u32) -> i32 {
+    if !handover::store(at) {
+        return exits::drop(packet, Exit::DropInternal);
+    }
+    jump::<A, _>(packet, Program::IcmpFamilies)
 }
 
 /// Where a translated error goes, and what it is about.
 struct Way {
-    source: (Address, u16),
-    destination: (Address, u16),
+    source: (Address, Be16),
+    destination: (Address, Be16),
     ttl: u8,
 }
 
 /// Makes an error of family `A` one of family `B`: one about a reply goes to the real server, one about a client's packet on
 /// to the client.
 #[inline(always)]
-pub fn run<A: Reported, B: Reported>(packet: TcPacket) -> i32
-where
-    Table: Store<A> + Store<B>,
-{
-    let (Some(report), Some(settings)) = (read::<A>(packet), config::settings()) else { return TcPacket::DROP };
-    let Some(at) = HITS.get(cpu::number()).copied() else { return TcPacket::DROP };
-    let Some(entry) = <Table as Store<A>>::connection(&Table, at) else { return TcPacket::DROP };
-    // SAFETY: an element of the map.
-    let c = unsafe { &*entry };
+pub fn run<A: Family>(packet: TcPacket) -> i32 {
+    let (Some(report), Some(settings)) = (read::read::<A>(packet), config::settings()) else { return TcPacket::DROP };
+    let Some(at) = handover::entry() else { return TcPacket::DROP };
+    let Some(entry) = store::entry::<A>(at) else { return TcPacket::DROP };
+    let c = entry.get();
     let p = &report.outer;
-    if !is_intact(packet, report) {
+    if !read::is_intact(packet, report) {
         return exits::drop(packet, Exit::DropMalformed);
     }
     if c.kind == EntryKind::CROSSED {
-        let Some((main, _)) = alias::connection_of::<A, B>(at, c) else { return TcPacket::DROP };
+        let Some((main, _)) = alias::connection_of::<A, A::Other>(at, c) else { return TcPacket::DROP };
         let about = &report.about;
         // What `crossed` puts in is the virtual address and the client, wherever the error came from.
         let nowhere = |port| (Address::default(), port);
         let way = Way { source: nowhere(about.source_port), destination: nowhere(about.destination_port), ttl: p.ttl };
-        return match translate::<A, B>(packet, report, &way) {
+        return match translate_error::<A>(packet, report, &way) {
             Ok(()) => {
-                if let Some(hit) = HITS.get_ptr_mut(cpu::number()) {
-                    // SAFETY: this CPU's own element.
-                    unsafe { hit.write(main) };
+                if !handover::store(main) {
+                    return exits::drop(packet, Exit::DropInternal);
                 }
-                jump(packet, of_family::<B>(Tail::CrossedIcmp4, Tail::CrossedIcmp6));
-                TcPacket::DROP
+                jump::<A::Other, _>(packet, Program::IcmpToClient)
             }
             Err(exit) => exits::drop(packet, exit),
         };
     }
     let Some(dest) = DestRef::get(c.dest, settings.epoch) else { return exits::drop(packet, Exit::DropNoDestination) };
-    // SAFETY: an element of the map.
-    let (to, family) = unsafe { (&(*dest.it).address, (*dest.it).family) };
+    let (to, family) = (dest.address(), dest.family());
     let own = packet.device() == 0;
     if p.ttl <= 1 && !own {
         return exits::drop(packet, Exit::DropTtl);
     }
-    let Some(ends) = ends(c, &dest) else { return exits::drop(packet, Exit::DropInternal) };
+    let Some(ends) = families::ends(c, &dest) else { return exits::drop(packet, Exit::DropInternal) };
     let way = Way { source: ends.source, destination: ends.destination, ttl: p.ttl.wrapping_sub(!own as u8) };
     let length = p.length;
-    if let Err(exit) = translate::<A, B>(packet, report, &way) {
+    if let Err(exit) = translate_error::<A>(packet, report, &way) {
         return exits::drop(packet, exit);
     }
-    let Some(route) = route::scratch() else { return exits::drop(packet, Exit::DropInternal) };
-    if !route::route(packet, family, to, clock::jiffies(), route) || route.local {
-        return exits::drop(packet, Exit::DropNoRoute);
-    }
-    if dest.available() {
-        stats::packet_in(dest.id, length);
-    }
-    exits::leave(packet, Exit::IcmpForwarded, send::send_tc(packet, route))
+    route::with(
+        packet,
+        #[inline(always)]
+        |route| {
+            if !route::route(packet, family, to, clock::jiffies(), route) || route.local {
+                return exits::drop(packet, Exit::DropNoRoute);
+            }
+            if dest.available() {
+                stats::packet_in(dest.id, length);
+            }
+            exits::leave(packet, Exit::IcmpForwarded, send::send_tc(packet, route))
+        },
+    )
 }
 
 /// Sends an error that was one of the other family to the client.
 #[inline(always)]
-pub fn crossed<A: Reported>(packet: TcPacket) -> i32
-where
-    Table: Store<A>,
-{
-    let (Some(report), Some(settings)) = (read::<A>(packet), config::settings()) else { return TcPacket::DROP };
-    let Some(at) = HITS.get(cpu::number()).copied() else { return TcPacket::DROP };
-    let Some(connection) = <Table as Store<A>>::connection(&Table, at) else { return TcPacket::DROP };
+pub fn to_client<A: Family>(packet: TcPacket) -> i32 {
+    let (Some(report), Some(settings)) = (read::read::<A>(packet), config::settings()) else { return TcPacket::DROP };
+    let Some(at) = handover::entry() else { return TcPacket::DROP };
+    let Some(connection) = store::entry::<A>(at) else { return TcPacket::DROP };
     // SAFETY: an element of the map.
-    translate::to_client(packet, report, settings, unsafe { &*connection }, clock::jiffies())
+    translate::to_client(packet, report, settings, connection.get(), clock::jiffies())
 }
 
 /// The error as the other family has it.
 #[inline(always)]
-fn error<A: Reported>(packet: TcPacket, report: &IcmpError<A>) -> Option<Error> {
-    let h = serve::header(packet, report)?;
+fn error<A: Family>(packet: TcPacket, report: &IcmpError<A>) -> Option<Error> {
+    let h = read::header(packet, report)?;
     // SAFETY: checked by `at`.
-    let e = unsafe { Error { kind: (*h).kind, code: (*h).code, rest: u32::from_be((*h).rest) } };
-    if v4::<A>() { cross::error6(&e, report.about.length) } else { cross::error4(&e) }
+    let e = unsafe { Error { kind: (*h).kind, code: (*h).code, rest: (*h).rest.get() } };
+    if A::IS_V4 { cross::error6(&e, report.about.length) } else { cross::error4(&e) }
 }
 
 /// Writes the error anew: both network headers, the ICMP header, and what is quoted behind them.
 #[inline(always)]
-fn translate<A: Reported, B: Reported>(packet: TcPacket, report: &IcmpError<A>, way: &Way) -> Result<(), Exit> {
+fn translate_error<A: Family>(packet: TcPacket, report: &IcmpError<A>, way: &Way) -> Result<(), Exit> {
     let Some(error) = error(packet, report) else { return Err(Exit::DropUntranslatable) };
     let (outer, about) = (&report.outer, &report.about);
     let from = report.transport() as u32;
@@ -154,7 +147,7 @@ fn translate<A: Reported, B: Reported>(packet: TcPacket, report: &IcmpError<A>, 
             return Err(Exit::DropInternal);
         }
         if about.has_ports() {
-            quoted.cast::<[u16; 2]>().write([way.destination.1, way.source.1]);
+            quoted.cast::<[Be16; 2]>().write([way.destination.1, way.source.1]);
         }
         quoted
     };
@@ -164,28 +157,31 @@ fn translate<A: Reported, B: Reported>(packet: TcPacket, report: &IcmpError<A>, 
         protocol: about.carried,
         payload: about.length.wrapping_sub((report.transport() - report.quote()) as u32),
     };
-    let icmp = Icmp { kind: error.kind, code: error.code, check: 0, rest: error.rest.to_be() };
-    let payload = (HEADER + B::HEADER) as u32 + length;
-    let protocol = if v4::<B>() { protocol::ICMP } else { protocol::ICMPV6 };
+    let icmp = Icmp { kind: error.kind, code: error.code, check: 0, rest: Be32::new(error.rest) };
+    let payload = (read::HEADER + <A::Other as IpAddress>::HEADER) as u32 + length;
+    let protocol = if !A::IS_V4 { protocol::ICMP } else { protocol::ICMPV6 };
     let head = Outline { tos: outer.tos, ttl: way.ttl, protocol, payload };
-    let (at, behind) = (L3 + B::HEADER, L3 + B::HEADER + HEADER);
-    let total = (L3 + B::HEADER) as u32 + payload;
+    let (at, behind) = (L3 + <A::Other as IpAddress>::HEADER, L3 + <A::Other as IpAddress>::HEADER + read::HEADER);
+    let total = (L3 + <A::Other as IpAddress>::HEADER) as u32 + payload;
     // SAFETY: helper calls with a valid context; the quote is as long as it is masked to be.
-    let done = packet.change_family(!v4::<B>())
+    let done = packet.change_family(A::IS_V4)
         && unsafe { bpf_skb_change_tail(packet.0, total, 0) == 0 }
-        && write::<B>(packet, L3, &head, &way.source.0, &way.destination.0)
+        && families::write::<A::Other>(packet, L3, &head, &way.source.0, &way.destination.0)
         && packet.store(at, &icmp)
-        && write::<B>(packet, behind, &inner, &way.destination.0, &way.source.0)
-        && unsafe { bpf_skb_store_bytes(packet.0, (behind + B::HEADER) as u32, quoted.cast(), length, 0) == 0 };
-    if done && sum::<B>(packet, at, payload, way) { Ok(()) } else { Err(Exit::DropInternal) }
+        && families::write::<A::Other>(packet, behind, &inner, &way.destination.0, &way.source.0)
+        && unsafe {
+            bpf_skb_store_bytes(packet.0, (behind + <A::Other as IpAddress>::HEADER) as u32, quoted.cast(), length, 0)
+                == 0
+        };
+    if done && sum::<A::Other>(packet, at, payload, way) { Ok(()) } else { Err(Exit::DropInternal) }
 }
 
 /// Fills in the checksum of the error at `at`, which has `length` bytes.
 #[inline(always)]
-fn sum<B: Reported>(packet: TcPacket, at: usize, length: u32, way: &Way) -> bool {
+fn sum<B: IpAddress>(packet: TcPacket, at: usize, length: u32, way: &Way) -> bool {
     let Some(sum) = checksum::sum(packet.0, at as u32, at as u32 + length) else { return false };
     let pseudo =
-        if v4::<B>() { 0 } else { checksum::pseudo(way.source.0.0, way.destination.0.0, protocol::ICMPV6, length) };
+        if B::IS_V4 { 0 } else { checksum::pseudo(way.source.0.0, way.destination.0.0, protocol::ICMPV6, length) };
     let Some(h) = packet.at::<Icmp>(at) else { return false };
     // SAFETY: checked by `at`.
     unsafe { (*h).check = !lvs_common::checksum::fold(sum + pseudo) }

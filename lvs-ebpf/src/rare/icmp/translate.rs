@@ -1,9 +1,13 @@
 //! Errors that go on: to the real server as its packets do, or to the client as if the virtual address had sent them.
 
-use crate::rare::icmp::serve;
+use crate::kernel::global::global_fn;
+use crate::packet::parse::Family;
+use crate::rare::icmp::read;
 use aya_ebpf::bindings::__sk_buff;
+use lvs_common::abi::IpAddress;
+use lvs_common::byte_order::{Be16, Be32};
 use lvs_common::{
-    abi::{AF_INET, Connection, Mode, Settings},
+    abi::{Connection, Mode, Settings},
     checksum,
     exit::Exit,
     icmp,
@@ -12,22 +16,24 @@ use lvs_common::{
 
 use crate::{
     config::destination::DestRef,
-    egress::{route, send},
+    egress::{
+        gate::{self, Limits, Passage, Way},
+        route, send,
+    },
     exits,
     forward::{
-        fullnat,
+        fullnat::options,
         nat::{self, Side},
         tunnel::{self, Outer},
     },
-    packet::{access::Packet, tc::TcPacket, ttl},
-    rare::icmp::serve::{Reported, is_intact},
+    packet::{access::Packet, access::TcPacket, ttl},
     stats,
     values::icmp_error::IcmpError,
 };
 
 /// Sends an error about a reply to the real server that made it.
 #[inline(always)]
-pub fn to_server<A: Reported>(
+pub fn to_server<A: Family>(
     packet: TcPacket,
     report: &IcmpError<A>,
     settings: &Settings,
@@ -38,52 +44,53 @@ pub fn to_server<A: Reported>(
     if mode == Mode::BYPASS || mode == Mode::LOCAL {
         return exits::pass(packet, if mode == Mode::LOCAL { Exit::Local } else { Exit::Bypass });
     }
-    if !is_intact(packet, report) {
+    if !read::is_intact(packet, report) {
         return exits::drop(packet, Exit::DropMalformed);
     }
     let Some(dest) = DestRef::get(c.dest, settings.epoch) else { return exits::drop(packet, Exit::DropNoDestination) };
-    // SAFETY: an element of the map.
-    let (to, family, cache) = unsafe { (&(*dest.it).address, (*dest.it).family, &raw mut (*dest.it).hop) };
-    let Some(route) = route::scratch() else { return exits::drop(packet, Exit::DropInternal) };
-    if !route::cached(cache, now, route) && !route::look_up(packet, cache, family, to, now, route) {
-        return exits::drop(packet, Exit::DropNoRoute);
-    }
+    let (to, family, cache) = (dest.address(), dest.family(), dest.hop());
     let p = &report.outer;
-    let lower = !route.local && packet.device() != 0;
-    if lower && p.ttl <= 1 {
-        return exits::drop(packet, Exit::DropTtl);
-    }
-    // SAFETY: an element of the map.
-    let source = unsafe { &(*dest.it).source };
-    let outer = Outer::new(dest.config(), family, source, to, p.df && settings.sysctls.pmtu_disc != 0);
-    let is_tunnel = mode == Mode::TUNNEL && !route.local;
-    let overhead = if is_tunnel { outer.overhead() } else { 0 };
-    if !route.local && p.length.wrapping_add(overhead) > route.hop.mtu as u32 {
-        // There are no errors about errors (RFC 1122 §3.2.2), and none is so big that it had to be cut.
-        return exits::drop(packet, Exit::DropTooBig);
-    }
-    let done = if mode == Mode::MASQ || mode == Mode::FULLNAT {
-        replace(packet, Side::Destination, &c.real, c.real_port, lower)
-            // To the real server everything comes from the director.
-            && (mode == Mode::MASQ || replace(packet, Side::Source, &c.local, c.local_port, false))
-    } else {
-        (!lower || ttl::lower_ttl::<TcPacket, A>(packet)) && (!is_tunnel || tunnel::apply(packet, p, &outer, true))
-    };
-    if !done {
-        return exits::drop(packet, Exit::DropInternal);
-    }
-    if dest.available() {
-        stats::packet_in(dest.id, p.length);
-    }
-    if route.local {
-        return exits::pass(packet, Exit::Local);
-    }
-    exits::leave(packet, Exit::IcmpForwarded, send::send_tc(packet, route))
+    let source = dest.source();
+    let outer = || Outer::new(dest.config(), family, source, to, p.df && settings.sysctls.pmtu_disc != 0);
+    let is_tunnel = mode == Mode::TUNNEL;
+    let overhead = if is_tunnel { outer().overhead() } else { 0 };
+    // An error is never so big that it has to be fragmented.
+    let passage = Passage { cache, family, to, refusal: None };
+    route::with(
+        packet,
+        #[inline(always)]
+        |route| {
+            let way = match gate::pass(packet, p, &passage, |mtu| Limits::new(mtu, overhead, false), now, route) {
+                Ok(way) => way,
+                Err(verdict) => return verdict,
+            };
+            let is_local = way == Way::Local;
+            let lower = !is_local && packet.device() != 0;
+            let done = if mode == Mode::MASQ || mode == Mode::FULLNAT {
+                replace(packet, Side::Destination, &c.real, c.real_port, lower)
+                // To the real server everything comes from the director.
+                && (mode == Mode::MASQ || replace(packet, Side::Source, &c.local, c.local_port, false))
+            } else {
+                (!lower || ttl::lower_ttl::<_, A>(packet))
+                    && (!is_tunnel || is_local || tunnel::apply(packet, p, &outer(), true))
+            };
+            if !done {
+                return exits::drop(packet, Exit::DropInternal);
+            }
+            if dest.available() {
+                stats::packet_in(dest.id, p.length);
+            }
+            if is_local {
+                return exits::pass(packet, Exit::Local);
+            }
+            exits::leave(packet, Exit::IcmpForwarded, send::send_tc(packet, route))
+        },
+    )
 }
 
 /// Sends an error about a client's packet to the client.
 #[inline(always)]
-pub fn to_client<A: Reported>(
+pub fn to_client<A: Family>(
     packet: TcPacket,
     report: &IcmpError<A>,
     settings: &Settings,
@@ -95,101 +102,96 @@ pub fn to_client<A: Reported>(
         // The client knows the packet as it is quoted.
         return exits::pass(packet, Exit::Reply);
     }
-    if !is_intact(packet, report) {
+    if !read::is_intact(packet, report) {
         return exits::drop(packet, Exit::DropMalformed);
     }
-    let Some(route) = route::scratch() else { return exits::drop(packet, Exit::DropInternal) };
-    // One of the director's own, the real server being itself, is on its way to the client already.
-    let own = packet.device() == 0;
+    // A packet of the director's own, the real server being itself, is on its way to the client already.
+    let is_own = packet.device() == 0;
     let p = &report.outer;
-    if !own {
-        let to = if is_fullnat { c.client } else { p.destination };
-        if !route::route(packet, A::FAMILY, &to.widen(), now, route) {
-            return exits::drop(packet, Exit::DropNoRoute);
-        }
-        if !route.local && p.ttl <= 1 {
-            return exits::drop(packet, Exit::DropTtl);
-        }
-    }
-    let done = replace(packet, Side::Source, &c.virt, c.virt_port, !own && !route.local)
-        && (!is_fullnat
-            || replace(packet, Side::Destination, &c.client, c.client_port, false)
-                && narrow(packet, report, fullnat::toa::added(c, settings)));
-    if !done {
-        return exits::drop(packet, Exit::DropInternal);
-    }
-    if let Some(dest) = DestRef::get(c.dest, settings.epoch)
-        && dest.available()
-    {
-        stats::packet_out(dest.id, p.length);
-    }
-    let verdict = match (own, route.local) {
-        (true, _) => TcPacket::PASS,
-        (false, true) => send::send_local(packet),
-        (false, false) => send::send_tc(packet, route),
-    };
-    exits::leave(packet, Exit::IcmpForwarded, verdict)
+    let to = if is_fullnat { c.client } else { p.destination }.widen();
+    route::with(
+        packet,
+        #[inline(always)]
+        |route| {
+            if !is_own {
+                if !route::route(packet, A::FAMILY, &to, now, route) {
+                    return exits::drop(packet, Exit::DropNoRoute);
+                }
+                if !route.local && p.ttl <= 1 {
+                    return exits::drop(packet, Exit::DropTtl);
+                }
+            }
+            let done = replace(packet, Side::Source, &c.virt, c.virt_port, !is_own && !route.local)
+                && (!is_fullnat
+                    || replace(packet, Side::Destination, &c.client, c.client_port, false)
+                        && lower_mtu(packet, report, options::added(c, settings)));
+            if !done {
+                return exits::drop(packet, Exit::DropInternal);
+            }
+            if let Some(dest) = DestRef::get(c.dest, settings.epoch)
+                && dest.available()
+            {
+                stats::packet_out(dest.id, p.length);
+            }
+            let verdict = match (is_own, route.local) {
+                (true, _) => TcPacket::PASS,
+                (false, true) => send::send_local(packet),
+                (false, false) => send::send_tc(packet, route),
+            };
+            exits::leave(packet, Exit::IcmpForwarded, verdict)
+        },
+    )
 }
 
 /// Takes `less` bytes off the MTU that an error tells: what the director adds to the client's packets. The quoted packet is
 /// longer than the client's by as much, and stays so: nobody looks at that.
 #[inline(always)]
-fn narrow<A: Reported>(packet: TcPacket, r: &IcmpError<A>, less: u32) -> bool {
-    let Some(h) = serve::header(packet, r) else { return false };
+fn lower_mtu<A: Family>(packet: TcPacket, r: &IcmpError<A>, less: u32) -> bool {
+    let Some(h) = read::header(packet, r) else { return false };
     // SAFETY: checked by `at`.
     unsafe {
-        let (v6, before) = (A::FAMILY != AF_INET, (*h).rest);
-        if let Some(rest) = icmp::rest_of_inner(v6, (*h).kind, (*h).code, u32::from_be(before), true, less) {
-            (*h).rest = rest.to_be();
-            (*h).check = checksum::update((*h).check, checksum::difference(before, rest.to_be()));
+        let (v6, before) = (!A::IS_V4, (*h).rest);
+        if let Some(rest) = icmp::rest_of_inner(v6, (*h).kind, (*h).code, before.get(), true, less) {
+            (*h).rest = Be32::new(rest);
+            (*h).check = checksum::update((*h).check, checksum::difference(before, Be32::new(rest)));
         }
     }
     true
 }
 
-/// A family in whose errors addresses are replaced.
-pub trait Replaced: Sized {
-    /// See [`replace`]; `how` is 1 for the source, and 2 more to lower the TTL.
-    fn replace(skb: *mut __sk_buff, how: u32, address: &Self, port: u32) -> u32;
+global_fn! {
+    /// [`replace`]; `how` is 1 for the source, and 2 more to lower the TTL.
+    fn replace_by<A>(skb: *mut __sk_buff, how: u32, address: *const A, port: u32) -> u32
+        = replace_in_error4, replace_in_error6 => checked_replace
 }
 
-macro_rules! replaced {
-    ($address:ty, $name:ident) => {
-        impl Replaced for $address {
-            #[inline(always)]
-            fn replace(skb: *mut __sk_buff, how: u32, address: &Self, port: u32) -> u32 {
-                $name(skb, how, address, port)
-            }
-        }
-
-        /// Of global linkage, as [`advance`](crate::table::advance)'s are.
-        #[unsafe(no_mangle)]
-        #[inline(never)]
-        extern "C" fn $name(skb: *mut __sk_buff, how: u32, address: *const $address, port: u32) -> u32 {
-            let Some(report) = <$address>::report() else { return 0 };
-            if address.is_null() {
-                return 0;
-            }
-            let side = if how & 1 != 0 { Side::Source } else { Side::Destination };
-            // SAFETY: this CPU's own element, and one of a map.
-            let (report, address) = unsafe { (&*report, *address) };
-            replace_in(TcPacket(skb), report, side, address, port as u16, how & 2 != 0) as u32
-        }
-    };
+fn checked_replace<A: IpAddress>(skb: *mut __sk_buff, how: u32, address: *const A, port: u32) -> u32 {
+    let Some(report) = read::place::<A>() else { return 0 };
+    if address.is_null() {
+        return 0;
+    }
+    let side = if how & 1 != 0 { Side::Source } else { Side::Destination };
+    // SAFETY: this CPU's own element, and an element of a map.
+    let (report, address) = unsafe { (&*report, *address) };
+    replace_in(TcPacket(skb), report, side, address, Be16::from_word(port as u16), how & 2 != 0) as u32
 }
-
-replaced!(u32, replace_in_error4);
-replaced!([u32; 4], replace_in_error6);
 
 /// Replaces address and port of one side of the error, and in the packet it quotes those of the other side. The quoted
 /// packet's transport checksum stays as it is: the quote is seldom long enough to judge it by.
 #[inline(always)]
-fn replace<A: Reported>(packet: TcPacket, side: Side, address: &A, port: u16, lower: bool) -> bool {
-    A::replace(packet.0, (side == Side::Source) as u32 | (lower as u32) << 1, address, port as u32) != 0
+fn replace<A: IpAddress>(packet: TcPacket, side: Side, address: &A, port: Be16, lower: bool) -> bool {
+    replace_by::<A>(packet.0, (side == Side::Source) as u32 | (lower as u32) << 1, address, port.word() as u32) != 0
 }
 
 #[inline(always)]
-fn replace_in<A: Reported>(packet: TcPacket, r: &IcmpError<A>, side: Side, address: A, port: u16, lower: bool) -> bool {
+fn replace_in<A: IpAddress>(
+    packet: TcPacket,
+    r: &IcmpError<A>,
+    side: Side,
+    address: A,
+    port: Be16,
+    lower: bool,
+) -> bool {
     let (old_outer, old_inner, old_port, port_at) = match side {
         Side::Destination => (r.outer.destination, r.about.destination, r.about.destination_port, r.transport()),
         Side::Source => (r.outer.source, r.about.source, r.about.source_port, r.transport() + 2),
@@ -198,7 +200,7 @@ fn replace_in<A: Reported>(packet: TcPacket, r: &IcmpError<A>, side: Side, addre
     let inner = nat::address_difference(old_inner, address);
     let mut change = inner;
     let words = address.widen().0;
-    if A::FAMILY == AF_INET {
+    if A::IS_V4 {
         let Some(h) = packet.at::<Ipv4>(r.quote()) else { return false };
         // SAFETY: checked by `at`.
         unsafe {
@@ -223,12 +225,12 @@ fn replace_in<A: Reported>(packet: TcPacket, r: &IcmpError<A>, side: Side, addre
         change += outer;
     }
     if r.about.has_ports() && old_port != port {
-        let Some(field) = packet.at::<u16>(port_at) else { return false };
+        let Some(field) = packet.at::<Be16>(port_at) else { return false };
         // SAFETY: checked by `at`.
         unsafe { *field = port }
-        change += checksum::difference(old_port as u32, port as u32);
+        change += checksum::difference(old_port, port);
     }
-    let Some(h) = serve::header(packet, r) else { return false };
+    let Some(h) = read::header(packet, r) else { return false };
     // SAFETY: checked by `at`.
     unsafe { (*h).check = checksum::update((*h).check, change) }
     nat::replace_address(packet, side, address, outer, lower)

@@ -1,23 +1,18 @@
 //! Errors about the outer packet of a tunnel: the client gets one about its own packet inside.
 
-use crate::rare::icmp::serve;
+use crate::packet::parse::Family;
+use crate::rare::icmp::{read, unknown};
 use crate::values::icmp_error::OFFSETS;
 use aya_ebpf::helpers::generated::bpf_skb_adjust_room;
-use lvs_common::{
-    abi::{AF_INET, DestId, Mode},
-    exit::Exit,
-    icmp,
-    table::Store,
-    wire::protocol,
-};
+use lvs_common::abi::Mode;
+use lvs_common::{exit::Exit, icmp, wire::protocol};
 
 use crate::{
     config::{self, destination::DestRef},
-    egress::refuse,
+    egress::refuse::{self, Sender},
     exits,
-    packet::{access::Packet, tc::TcPacket},
-    rare::icmp::serve::{Reported, is_intact, read, unknown},
-    table::{find, store::Table},
+    packet::{access::Packet, access::TcPacket},
+    table::find,
     values::parsed::L3,
 };
 
@@ -27,32 +22,28 @@ const ROOM_AFTER_MAC: u32 = 1;
 /// The program that answers the client whose packet a tunnel to a real server could not carry. Tunnels of another family
 /// than what they carry are left out.
 #[inline(always)]
-pub fn run<A: Reported>(packet: TcPacket) -> i32
-where
-    Table: Store<A>,
-{
-    let Some(report) = read::<A>(packet) else { return exits::pass(packet, Exit::NotOurs) };
+pub fn run<A: Family>(packet: TcPacket) -> i32 {
+    let Some(report) = read::read::<A>(packet) else { return exits::pass(packet, Exit::NotOurs) };
     let Some(settings) = config::settings() else { return TcPacket::PASS };
     let Some(at) = inner(packet, report.about.carried, report.transport()) else {
-        return unknown(packet, report, settings);
+        return unknown::run(packet, report, settings);
     };
     let Ok(p) = A::quoted(packet, at) else { return exits::pass(packet, Exit::NotOurs) };
-    let Some((_, connection)) = find::of_client(&p) else { return unknown(packet, report, settings) };
-    // SAFETY: an element of the map.
-    let (mode, id) = unsafe { ((*connection).forward, (*connection).dest) };
+    let Some((_, connection)) = find::of_client(&p) else { return unknown::run(packet, report, settings) };
+    let (mode, id) = (connection.forward, connection.dest);
     let Some(dest) = DestRef::get(id, settings.epoch) else { return exits::pass(packet, Exit::NotOurs) };
     // SAFETY: an element of the map.
-    if mode != Mode::TUNNEL || unsafe { (*dest.it).address } != report.about.source.widen() {
+    if mode != Mode::TUNNEL || *dest.address() != report.about.source.widen() {
         return exits::pass(packet, Exit::NotOurs);
     }
-    if !is_intact(packet, report) {
+    if !read::is_intact(packet, report) {
         return exits::drop(packet, Exit::DropMalformed);
     }
-    let Some(header) = serve::header(packet, report) else { return exits::drop(packet, Exit::DropMalformed) };
+    let Some(header) = read::header(packet, report) else { return exits::drop(packet, Exit::DropMalformed) };
     // SAFETY: checked by `at`.
-    let (kind, code, rest) = unsafe { ((*header).kind, (*header).code, u32::from_be((*header).rest)) };
+    let (kind, code, rest) = unsafe { ((*header).kind, (*header).code, (*header).rest.get()) };
     let overhead = at.wrapping_sub(report.quote()) as u32;
-    let Some(rest) = icmp::rest_of_inner(A::FAMILY != AF_INET, kind, code, rest, p.df, overhead) else {
+    let Some(rest) = icmp::rest_of_inner(!A::IS_V4, kind, code, rest, p.df, overhead) else {
         return exits::drop(packet, Exit::DropTooBig);
     };
     let surplus = (at as i32).wrapping_sub(L3 as i32);
@@ -60,7 +51,7 @@ where
     if unsafe { bpf_skb_adjust_room(packet.0, surplus.wrapping_neg(), ROOM_AFTER_MAC, 0) } != 0 {
         return exits::drop(packet, Exit::DropInternal);
     }
-    refuse::icmp_error::<TcPacket, A>(packet, kind, code, rest, [DestId::NONE; 2])
+    refuse::icmp_error::<A>(packet, (kind, code), rest, Sender::VIP)
 }
 
 /// Where the packet inside a tunnel's quoted packet begins, whose transport header is at `l4`.

@@ -13,6 +13,8 @@ use lvs_common::abi::Destination;
 use lvs_common::sched::SCHEDULERS;
 use tests::fixtures::{CLIENT_MAC, SERVER, Testbed, pins, vip, xdp_verdict};
 
+use lvs_common::programs::Program;
+
 use crate::connections::{SERVERS, pinned};
 use crate::flows::{self, Kind};
 use crate::latency::{MANY, client};
@@ -22,7 +24,7 @@ use crate::wrapper::{Wrapper, descriptor, median};
 /// Picks of one measurement.
 const BATCH: u64 = 8192;
 /// Number of the program that opens an IPv4 connection, among those reached by tail call.
-const OPEN4: u32 = 16;
+const OPEN4: u32 = Program::Open.slot(true);
 
 /// A scheduler with weights that it is measured with.
 struct Case {

@@ -1,5 +1,6 @@
 //! New FullNAT connections: what it takes to find a free port where few are left.
 
+use lvs_common::byte_order::Be16;
 use std::net::SocketAddr;
 
 use anyhow::{Result, ensure};
@@ -58,7 +59,7 @@ fn fill(real: SocketAddr, level: u32) -> Result<()> {
             let key = PortKey {
                 real: Address::v4(v4.ip().octets()),
                 local,
-                real_port: real.port().to_be(),
+                real_port: Be16::new(real.port()),
                 protocol: frame::TCP,
                 chunk: chunk as u8,
             };

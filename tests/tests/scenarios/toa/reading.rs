@@ -100,7 +100,7 @@ fn expected(options: &[u8]) -> Peer {
             2 => IpAddr::from(client.address.octets4()),
             _ => IpAddr::from(client.address.octets6()),
         };
-        Peer::Other(SocketAddr::new(ip, u16::from_be(client.port)))
+        Peer::Other(SocketAddr::new(ip, client.port.get()))
     })
 }
 

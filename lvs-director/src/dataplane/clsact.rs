@@ -1,8 +1,9 @@
 //! The queueing discipline that TC programs hang on where the kernel has no links for them.
 
-use anyhow::{Context, Result};
 use aya::programs::TcError;
 use aya::programs::tc::qdisc_add_clsact;
+
+use super::error::{Context, Result};
 
 /// Gives a device the discipline, unless it has it.
 pub fn add(device: &str) -> Result<()> {

@@ -1,0 +1,224 @@
+//! The programs that tail calls reach: one table, from which come their numbers, the eBPF object's functions, the names by which
+//! the loader finds them, and the chapter docs/reference/programs.md.
+
+/// Gives the table to the macro `$with`. A row: the program's name, what it does, and for each tier its functions, for IPv4 and
+/// then for IPv6 (or one function for both), each with the function of the data plane that it calls.
+#[macro_export]
+macro_rules! for_each_program {
+    ($with:ident) => {
+        $with! {
+            Receive "parses a packet; XDP serves it at once, TC hands it to Serve" {
+                xdp [lvs_xdp = forward::xdp::frame, lvs_xdp6 = forward::xdp::receive::<V6>],
+                tc [lvs_tc4 = forward::tc::receive::<V4>, lvs_tc6 = forward::tc::receive::<V6>],
+            }
+            Serve "finds a packet's connection and forwards what clients send" {
+                xdp [],
+                tc [lvs_serve4 = forward::tc::serve::<V4>, lvs_serve6 = forward::tc::serve::<V6>],
+            }
+            Reply "forwards what real servers send" {
+                xdp [],
+                tc [lvs_reply4 = forward::tc::reply::<V4>, lvs_reply6 = forward::tc::reply::<V6>],
+            }
+            Tunnel "sends a client's packet through a tunnel" {
+                xdp [],
+                tc [lvs_tunnel4 = forward::tc::tunnel::<V4>, lvs_tunnel6 = forward::tc::tunnel::<V6>],
+            }
+            OnePacket "forwards a packet that one-packet scheduling gave a destination" {
+                xdp [],
+                tc [lvs_once4 = forward::tc::one_packet::<V4>, lvs_once6 = forward::tc::one_packet::<V6>],
+            }
+            Bypass "forwards a packet of a connection without a real server (cache_bypass)" {
+                xdp [],
+                tc [lvs_bypass4 = forward::bypass::run::<V4>, lvs_bypass6 = forward::bypass::run::<V6>],
+            }
+            Schedule "decides about a packet that no live connection takes: service, template, or a new connection" {
+                xdp [lvs_xdp_new4 = select::schedule::run::<_, V4>, lvs_xdp_new6 = select::schedule::run::<_, V6>],
+                tc [lvs_new4 = select::schedule::run::<_, V4>, lvs_new6 = select::schedule::run::<_, V6>],
+            }
+            Pick "has the service's scheduler pick a destination" {
+                xdp [lvs_xdp_pick = select::pick::run],
+                tc [lvs_pick = select::pick::run],
+            }
+            Open "makes the connection to the destination that was picked" {
+                xdp [lvs_xdp_open4 = select::open::run::<_, V4>, lvs_xdp_open6 = select::open::run::<_, V6>],
+                tc [lvs_open4 = select::open::run::<_, V4>, lvs_open6 = select::open::run::<_, V6>],
+            }
+            Challenge "challenges the source of a SYN, or verifies the source of the answer" {
+                xdp [lvs_xdp_challenge4 = select::challenge::run::<_, V4>, lvs_xdp_challenge6 = select::challenge::run::<_, V6>],
+                tc [lvs_challenge4 = select::challenge::run::<_, V4>, lvs_challenge6 = select::challenge::run::<_, V6>],
+            }
+            ClaimPort "claims a local address and port for a FullNAT connection" {
+                xdp [lvs_xdp_claim4 = forward::fullnat::open::claim::<_, V4>, lvs_xdp_claim6 = forward::fullnat::open::claim::<_, V6>],
+                tc [lvs_claim4 = forward::fullnat::open::claim::<_, V4>, lvs_claim6 = forward::fullnat::open::claim::<_, V6>],
+            }
+            OpenFullNat "makes a FullNAT connection and its alias" {
+                xdp [lvs_xdp_enter4 = forward::fullnat::open::insert::<_, V4>, lvs_xdp_enter6 = forward::fullnat::open::insert::<_, V6>],
+                tc [lvs_enter4 = forward::fullnat::open::insert::<_, V4>, lvs_enter6 = forward::fullnat::open::insert::<_, V6>],
+            }
+            FullNat "forwards a client's packet by FullNAT" {
+                xdp [lvs_xdp_fullnat4 = forward::fullnat::xdp::request::<V4>, lvs_xdp_fullnat6 = forward::fullnat::xdp::request::<V6>],
+                tc [lvs_fullnat4 = forward::fullnat::tc::request::<V4>, lvs_fullnat6 = forward::fullnat::tc::request::<V6>],
+            }
+            FullNatReply "forwards a real server's packet by FullNAT" {
+                xdp [lvs_xdp_fullnat_reply4 = forward::fullnat::xdp::reply::<V4>, lvs_xdp_fullnat_reply6 = forward::fullnat::xdp::reply::<V6>],
+                tc [lvs_fullnat_reply4 = forward::fullnat::tc::reply::<V4>, lvs_fullnat_reply6 = forward::fullnat::tc::reply::<V6>],
+            }
+            AddClientOption "adds the client's address to a packet for the real server (TOA, UOA), and removes forged ones" {
+                xdp [],
+                tc [lvs_toa_add4 = forward::fullnat::toa::add_client_option::<V4>, lvs_toa_add6 = forward::fullnat::toa::add_client_option::<V6>],
+            }
+            ClampMss "lowers the MSS that a real server's SYN offers by the room that TOA takes" {
+                xdp [],
+                tc [lvs_toa_mss4 = forward::fullnat::toa::clamp_mss::<V4>, lvs_toa_mss6 = forward::fullnat::toa::clamp_mss::<V6>],
+            }
+            Families "forwards a client's packet to a real server of the other family" {
+                xdp [],
+                tc [lvs_families4 = forward::families::serve::request::<V4>, lvs_families6 = forward::families::serve::request::<V6>],
+            }
+            FamiliesReply "makes a real server's packet one of the client's family" {
+                xdp [],
+                tc [lvs_families_reply4 = forward::families::serve::reply::<V4>, lvs_families_reply6 = forward::families::serve::reply::<V6>],
+            }
+            Icmp "serves an ICMP error about a connection" {
+                xdp [],
+                tc [lvs_icmp4 = rare::icmp::serve::run::<V4>, lvs_icmp6 = rare::icmp::serve::run::<V6>],
+            }
+            IcmpTunnel "serves an ICMP error about a tunnel's outer packet" {
+                xdp [],
+                tc [lvs_icmp_tunnel4 = rare::icmp::tunnel::run::<V4>, lvs_icmp_tunnel6 = rare::icmp::tunnel::run::<V6>],
+            }
+            IcmpFamilies "makes an ICMP error about a connection between families one of the other family" {
+                xdp [],
+                tc [lvs_icmp_families4 = rare::icmp::families::run::<V4>, lvs_icmp_families6 = rare::icmp::families::run::<V6>],
+            }
+            IcmpToClient "sends an ICMP error that has changed its family to the client" {
+                xdp [],
+                tc [lvs_icmp_client4 = rare::icmp::families::to_client::<V4>, lvs_icmp_client6 = rare::icmp::families::to_client::<V6>],
+            }
+            Reject "answers a packet with an ICMP error of the director's own" {
+                xdp [],
+                tc [lvs_reject4 = rare::reject::run::<V4>, lvs_reject6 = rare::reject::run::<V6>],
+            }
+            Assemble "keeps a fragment, or puts its packet together" {
+                xdp [],
+                tc [lvs_fragment4 = rare::fragment::assemble::run::<V4>, lvs_fragment6 = rare::fragment::assemble::run::<V6>],
+            }
+            Split "sends a packet in fragments" {
+                xdp [],
+                tc [lvs_split = rare::fragment::split::run],
+            }
+            CarryResets "has a TCP packet carry the resets of expired connections" {
+                xdp [],
+                tc [lvs_reset4 = rare::reset::run::<V4>, lvs_reset6 = rare::reset::run::<V6>],
+            }
+            Log "writes a line of the log" {
+                xdp [lvs_xdp_log = log::run],
+                tc [lvs_log = log::run],
+            }
+        }
+    };
+}
+
+macro_rules! programs {
+    ($($name:ident $meaning:literal {
+        xdp [$($xdp:ident = $xdp_body:expr),*],
+        tc [$($tc:ident = $tc_body:expr),*],
+    })+) => {
+        /// A program that tail calls reach.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u32)]
+        pub enum Program {
+            $(#[doc = $meaning] $name),+
+        }
+
+        /// The table, in the order of [`Program`].
+        pub const PROGRAMS: &[Row] = &[$(Row {
+            name: stringify!($name),
+            meaning: $meaning,
+            xdp: &[$(stringify!($xdp)),*],
+            tc: &[$(stringify!($tc)),*],
+        }),+];
+    };
+}
+
+for_each_program!(programs);
+
+/// A program of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Row {
+    /// The variant of [`Program`].
+    pub name: &'static str,
+    /// What the program does.
+    pub meaning: &'static str,
+    /// The functions in XDP: of IPv4 and IPv6, or one for both; none where only TC has the program.
+    pub xdp: &'static [&'static str],
+    /// The functions in TC, likewise.
+    pub tc: &'static [&'static str],
+}
+
+/// Numbers that a program has: one for each family.
+const FAMILIES: u32 = 2;
+
+/// Slots of the program arrays.
+pub const SLOTS: usize = 64;
+
+const _: () = assert!(PROGRAMS.len() * FAMILIES as usize <= SLOTS);
+
+impl Program {
+    /// The program's slot in `XDP_PROGRAMS` and `TC_PROGRAMS`, for packets of IPv4 or of IPv6.
+    #[inline(always)]
+    pub const fn slot(self, is_v4: bool) -> u32 {
+        self as u32 * FAMILIES + !is_v4 as u32
+    }
+}
+
+/// The slots of a row's functions, for the loader: a function for both families stands in both slots.
+pub fn slots(row: usize, functions: &'static [&'static str]) -> impl Iterator<Item = (u32, &'static str)> {
+    let first = row as u32 * FAMILIES;
+    (0..FAMILIES).filter_map(move |family| {
+        let name = functions.get(family as usize).or(functions.first())?;
+        Some((first + family, *name))
+    })
+}
+
+/// Programs that tail calls do not reach, by the names under which the loader finds and pins them.
+pub mod entry {
+    /// Attached to devices, XDP; it is the IPv4 program of [`Program::Receive`](super::Program::Receive), too.
+    pub const XDP: &str = "lvs_xdp";
+    /// Attached to devices, TC ingress.
+    pub const INGRESS: &str = "lvs_ingress";
+    /// Attached to devices, TC egress.
+    pub const EGRESS: &str = "lvs_egress";
+    /// The program whose log `lvsadm` follows: the TC program of [`Program::Log`](super::Program::Log).
+    pub const LOG: &str = "lvs_log";
+    /// Run once by the loader: starts the timer.
+    pub const START: &str = "lvs_start";
+    /// Run by `lvsadm drain --reset`: removes the connections of a destination.
+    pub const DRAIN: &str = "lvs_drain";
+    /// Attached to the network namespace, to notice its end: lets every socket look-up pass.
+    pub const ALIVE: &str = "lvs_alive";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_slot_is_one_function_of_a_tier() {
+        for tier in [|row: &Row| row.xdp, |row: &Row| row.tc] {
+            let mut names: Vec<&str> = Vec::new();
+            for (number, row) in PROGRAMS.iter().enumerate() {
+                assert!(row.tc.len() == 1 || row.tc.len() == 2, "{}", row.name);
+                let slots: Vec<_> = slots(number, tier(row)).collect();
+                assert!(slots.iter().all(|(slot, _)| (*slot / FAMILIES) as usize == number));
+                names.extend(tier(row));
+            }
+            let count = names.len();
+            names.sort_unstable();
+            names.dedup();
+            assert_eq!(names.len(), count);
+        }
+        assert_eq!(Program::Receive.slot(false), 1);
+        assert_eq!(slots(Program::Log as usize, PROGRAMS[Program::Log as usize].tc).count(), 2);
+    }
+}

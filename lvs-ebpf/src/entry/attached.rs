@@ -1,0 +1,42 @@
+//! The programs that tail calls do not reach, by the names in [`lvs_common::programs::entry`]. The XDP program that is attached
+//! to devices is also a program of the table.
+
+use aya_ebpf::{
+    EbpfContext as _,
+    bindings::sk_action::SK_PASS,
+    macros::{classifier, sk_lookup},
+    programs::{SkLookupContext, TcContext},
+};
+
+use crate::{forward::tc, packet::access::TcPacket, upkeep};
+
+/// Attached to devices: what comes in.
+#[classifier]
+pub fn lvs_ingress(ctx: TcContext) -> i32 {
+    tc::ingress(TcPacket(ctx.as_ptr().cast()))
+}
+
+/// Attached to devices: what the director itself sends.
+#[classifier]
+pub fn lvs_egress(ctx: TcContext) -> i32 {
+    tc::egress(TcPacket(ctx.as_ptr().cast()))
+}
+
+/// Lets every socket look-up pass. A link of this type reports when its network namespace is gone, where the kernel has no such
+/// link for TC.
+#[sk_lookup]
+pub fn lvs_alive(_: SkLookupContext) -> u32 {
+    SK_PASS
+}
+
+/// Attached nowhere: `lvsadm` runs it once to start the timer.
+#[classifier]
+pub fn lvs_start(_: TcContext) -> i32 {
+    upkeep::expire::start()
+}
+
+/// Attached nowhere: `lvsadm drain --reset` runs it.
+#[classifier]
+pub fn lvs_drain(ctx: TcContext) -> i32 {
+    upkeep::drain::run(TcPacket(ctx.as_ptr().cast()))
+}

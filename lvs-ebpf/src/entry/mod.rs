@@ -1,0 +1,4 @@
+//! The eBPF object's functions.
+
+mod attached;
+mod tail;

@@ -1,0 +1,72 @@
+//! FullNAT in XDP: packets of live connections that leave whole and carry no option about the client.
+
+use lvs_common::{abi::EntryKind, exit::Exit};
+
+use crate::{
+    config::destination::DestRef,
+    egress::{
+        gate::{self, Passage},
+        send,
+    },
+    exits,
+    forward::{
+        fullnat::{
+            client_option,
+            handover::{self, Matched},
+            translate::{self, Ends},
+        },
+        nat,
+    },
+    kernel::clock,
+    packet::{access::Packet, access::XdpPacket, parse::Family},
+    table::account,
+};
+
+/// Forwards a client's packet.
+#[inline(always)]
+pub fn request<A: Family>(packet: XdpPacket) -> i32 {
+    let Some(Matched { p, settings, at, connection }) = handover::load::<A>() else { return XdpPacket::PASS };
+    let c = connection.get();
+    if c.is_crossed() {
+        return XdpPacket::PASS;
+    }
+    let Some(dest) = DestRef::get(c.dest, settings.epoch) else { return XdpPacket::PASS };
+    let now = clock::jiffies();
+    let changes_ports = p.source_port != c.local_port || p.destination_port != c.real_port;
+    if client_option::concerns_request(packet, p, settings, connection) || !nat::possible(packet, p, changes_ports) {
+        return XdpPacket::PASS;
+    }
+    let (to, family, cache) = (dest.address(), dest.family(), dest.hop());
+    let passage = Passage { cache, family, to, refusal: None };
+    let Some(hop) = gate::pass_fast(packet, p, &passage, 0, now) else { return XdpPacket::PASS };
+    account::account_request(packet, p, settings, at, connection, &dest, now);
+    if !translate::apply(packet, p, &Ends::to_server(c), true) {
+        return exits::drop(packet, Exit::DropInternal);
+    }
+    exits::leave(packet, Exit::FullNat, send::send_xdp(packet, &hop))
+}
+
+/// Forwards a real server's packet.
+#[inline(always)]
+pub fn reply<A: Family>(packet: XdpPacket) -> i32 {
+    let Some(Matched { p, settings, at, connection }) = handover::load::<A>() else { return XdpPacket::PASS };
+    let c = connection.get();
+    if c.kind == EntryKind::CROSSED {
+        return XdpPacket::PASS;
+    }
+    let Some(dest) = DestRef::get(c.dest, settings.epoch) else { return XdpPacket::PASS };
+    let now = clock::jiffies();
+    let changes_ports = p.source_port != c.virt_port || p.destination_port != c.client_port;
+    // TC lowers the MSS of the real server's SYN, to leave room for the client's address.
+    if client_option::concerns_reply(packet, p, settings, connection) || !nat::possible(packet, p, changes_ports) {
+        return XdpPacket::PASS;
+    }
+    let cache = connection.reply_hop();
+    let passage = Passage { cache, family: A::FAMILY, to: &c.client.widen(), refusal: None };
+    let Some(hop) = gate::pass_fast(packet, p, &passage, 0, now) else { return XdpPacket::PASS };
+    account::account_reply(p, settings, at, connection, &dest, now);
+    if !translate::apply(packet, p, &Ends::to_client(c), true) {
+        return exits::drop(packet, Exit::DropInternal);
+    }
+    exits::leave(packet, Exit::FullNatReply, send::send_xdp(packet, &hop))
+}

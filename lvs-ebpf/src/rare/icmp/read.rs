@@ -1,0 +1,101 @@
+//! Reading ICMP errors.
+
+use crate::{
+    kernel::cpu,
+    maps::{ICMP_ERRORS4, ICMP_ERRORS6},
+    packet::{access::Packet, access::TcPacket, checksum, parse::Family},
+    values::{
+        icmp_error::{IcmpError, OFFSETS},
+        parsed::L3,
+    },
+};
+use core::hint::black_box;
+use lvs_common::{
+    abi::IpAddress,
+    icmp,
+    wire::{Icmp, protocol},
+};
+
+/// Bytes that are made linear: an error's headers, those of a tunnel's packet in it and of the client's packet in that.
+const LINEAR: u32 = 256;
+
+/// Bytes of an ICMP header.
+pub const HEADER: usize = size_of::<Icmp>();
+
+/// This CPU's place for an ICMP error, which is too large for the stack.
+#[inline(always)]
+pub fn place<A: IpAddress>() -> Option<*mut IcmpError<A>> {
+    // The casts are to the same type.
+    if A::IS_V4 {
+        ICMP_ERRORS4.get_ptr_mut(cpu::number()).map(<*mut IcmpError<u32>>::cast)
+    } else {
+        ICMP_ERRORS6.get_ptr_mut(cpu::number()).map(<*mut IcmpError<[u32; 4]>>::cast)
+    }
+}
+
+/// Reads an ICMP error about a packet from where the error goes.
+#[inline(always)]
+pub fn read<A: Family>(packet: TcPacket) -> Option<&'static IcmpError<A>> {
+    if !read_error::<A>(packet) || !read_quote::<A>(packet) {
+        return None;
+    }
+    // SAFETY: this CPU's own element; a program takes one reference.
+    place::<A>().map(|report| unsafe { &*report })
+}
+
+/// Reads the error itself. A function of its own, as is [`read_quote`]: together they need more stack than there is.
+#[inline(never)]
+fn read_error<A: Family>(packet: TcPacket) -> bool {
+    let length = packet.length();
+    packet.pull(if length < LINEAR { length } else { LINEAR } as usize);
+    let Ok(outer) = A::network(packet, L3, false) else { return false };
+    let v6 = !A::IS_V4;
+    if outer.carried != if v6 { protocol::ICMPV6 } else { protocol::ICMP } {
+        return false;
+    }
+    let (Some(header), Some(report)) = (packet.at::<Icmp>(outer.l4()), place::<A>()) else { return false };
+    // SAFETY: checked by `at`; this CPU's own element.
+    unsafe {
+        if !icmp::is_error(v6, (*header).kind) {
+            return false;
+        }
+        (*report).quote = outer.l4() + HEADER;
+        (*report).outer = outer;
+    }
+    true
+}
+
+/// Reads the packet that the error quotes.
+#[inline(never)]
+fn read_quote<A: Family>(packet: TcPacket) -> bool {
+    let Some(report) = place::<A>() else { return false };
+    // SAFETY: this CPU's own element.
+    let (quote, goes_to) = unsafe { ((*report).quote(), (*report).outer.destination) };
+    let Ok(mut quoted) = A::quoted(packet, quote) else { return false };
+    // Straight from the packet, the compiler would have a function move it.
+    quoted.destination = black_box(quoted.destination);
+    // SAFETY: as above.
+    unsafe { (*report).about = quoted.reversed() }
+    quoted.source == goes_to
+}
+
+/// Whether the error's checksum is right: one that is translated incrementally would otherwise stay wrong unseen.
+#[inline(always)]
+pub fn is_intact<A: Family>(packet: TcPacket, report: &IcmpError<A>) -> bool {
+    let outer = &report.outer;
+    let end = (L3 as u32).wrapping_add(outer.length);
+    let length = end.wrapping_sub(outer.l4() as u32);
+    let Some(sum) = checksum::sum(packet.0, outer.l4() as u32, end) else { return false };
+    let pseudo = if A::IS_V4 {
+        0
+    } else {
+        checksum::pseudo(outer.source.widen().0, outer.destination.widen().0, protocol::ICMPV6, length)
+    };
+    lvs_common::checksum::fold(sum + pseudo) == 0xffff
+}
+
+/// The error's header.
+#[inline(always)]
+pub fn header<A>(packet: TcPacket, report: &IcmpError<A>) -> Option<*mut Icmp> {
+    packet.at::<Icmp>(report.outer.l4() & OFFSETS)
+}
