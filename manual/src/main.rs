@@ -1,6 +1,8 @@
 //! Writes lvsadm's man pages and completions into a folder, laid out as below `/usr/share`.
 
 mod commands;
+#[cfg(test)]
+mod links;
 mod pages;
 mod roff;
 
