@@ -1,6 +1,6 @@
 //! SCTP states and transitions.
 
-use super::{Direction, Row, STAY, apply, with};
+use super::row::{Direction, Row, STAY, apply, with};
 use crate::verifier::row_index;
 
 /// No state yet.

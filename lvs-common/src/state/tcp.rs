@@ -1,6 +1,6 @@
 //! TCP states and transitions, for both directions and for connections whose replies do not pass the director.
 
-use super::{Direction, Row, apply, with};
+use super::row::{Direction, Row, apply, with};
 use crate::verifier::row_index;
 
 /// No state yet.

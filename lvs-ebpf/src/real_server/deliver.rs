@@ -9,7 +9,7 @@ use aya_ebpf::programs::TcContext;
 use lvs_common::abi::AF_INET;
 use lvs_common::wire::ethertype;
 
-use crate::ETHERNET;
+use crate::ethernet::ETHERNET;
 use crate::inner::Inner;
 use crate::outer::Outer;
 

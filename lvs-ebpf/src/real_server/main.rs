@@ -9,6 +9,7 @@
 
 mod congestion;
 mod deliver;
+mod ethernet;
 mod inner;
 mod outer;
 mod remote_checksum;
@@ -25,9 +26,6 @@ use outer::Outer;
 /// The virtual addresses, by family and by [`lvs_common::abi::Address`]; the values mean nothing.
 #[btf_map]
 static VIPS: HashMap<[u32; 5], u32, 4096> = HashMap::new();
-
-/// Length of the Ethernet header, all that stands before the outer IP header.
-const ETHERNET: usize = 14;
 
 /// Decapsulates; whatever becomes of a packet, filters behind this one still see it.
 #[classifier]

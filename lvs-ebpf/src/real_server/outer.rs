@@ -8,7 +8,7 @@ use lvs_common::abi::{AF_INET, AF_INET6};
 use lvs_common::byte_order::Be16;
 use lvs_common::wire::ethertype;
 
-use crate::ETHERNET;
+use crate::ethernet::ETHERNET;
 
 /// What matters of the outer header.
 pub struct Outer {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use super::print;
+use super::output::print;
 use crate::apply::devices::{self, Device};
 use crate::apply::file::{Mistake, Script};
 use crate::apply::{Refused, carry_out};

@@ -70,10 +70,10 @@ pub fn drain(arguments: &DrainArgs) -> Result<ExitCode> {
     let deadline = arguments.timeout.map(|seconds| Instant::now() + Duration::from_secs(seconds.into()));
     let (mut left, end) = server.wait(deadline, &interruption)?;
     if end == End::Over && arguments.reset && !left.is_nothing() {
-        super::print(&format!("{server}: {left}: ended now\n"))?;
+        super::output::print(&format!("{server}: {left}: ended now\n"))?;
         left = server.end(&interruption)?;
     }
-    super::print(&format!("{server}: {left}\n"))?;
+    super::output::print(&format!("{server}: {left}\n"))?;
     if end == End::Interrupted {
         eprintln!("lvsadm: interrupted: the weight of {server} stays 0");
     }

@@ -20,7 +20,7 @@ pub fn mark(action: &MarkAction) -> Result<()> {
 /// Makes a change.
 fn make(change: MarkChange) -> Result<()> {
     let mut director = match change {
-        MarkChange::Add(_) => super::open()?,
+        MarkChange::Add(_) => super::open::open()?,
         // Nothing is loaded only to be empty.
         MarkChange::Delete(_) | MarkChange::Flush => match dataplane::open()? {
             Some(plane) => PlaneDirector::new(plane),
@@ -49,5 +49,5 @@ fn list(render: fn(&[crate::rules::Mark]) -> String) -> Result<()> {
         Some(plane) => PlaneDirector::new(plane).marks()?,
         None => Vec::new(),
     };
-    super::print(&render(&marks))
+    super::output::print(&render(&marks))
 }

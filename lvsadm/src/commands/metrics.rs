@@ -21,7 +21,7 @@ pub fn metrics(output: Option<&Path>) -> Result<()> {
     let text = render::metrics(Metrics { services: &services, total, exits: &exits, defence: &defence });
     match output {
         Some(file) => replace(file, &text).with_context(|| format!("cannot write {}", file.display())),
-        None => super::print(&text),
+        None => super::output::print(&text),
     }
 }
 

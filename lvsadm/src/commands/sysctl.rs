@@ -30,13 +30,13 @@ pub fn sysctl(reset: bool, arguments: &[String]) -> Result<()> {
     drop(plane);
     named.iter().filter_map(|(name, _)| name.note()).for_each(|note| eprintln!("lvsadm: {note}"));
     let line = |sysctl: &Sysctl| format!("{SYSCTL_PREFIX}{} = {}\n", sysctl.name, sysctl.get(&changed));
-    super::print(&shown.into_iter().map(line).collect::<String>())
+    super::output::print(&shown.into_iter().map(line).collect::<String>())
 }
 
 /// Explains the named settings, or all.
 pub fn explain(arguments: &[String]) -> Result<()> {
     if arguments.is_empty() {
-        return super::print(&explained(SysctlName::all()));
+        return super::output::print(&explained(SysctlName::all()));
     }
     let mut names = Vec::new();
     for argument in arguments {
@@ -45,7 +45,7 @@ pub fn explain(arguments: &[String]) -> Result<()> {
             (_, Some(_)) => bail!("--explain takes names, not `{argument}'"),
         }
     }
-    super::print(&explained(names.into_iter()))
+    super::output::print(&explained(names.into_iter()))
 }
 
 fn failed(sentence: String) -> anyhow::Error {

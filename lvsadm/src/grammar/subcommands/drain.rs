@@ -65,7 +65,8 @@ impl DrainArgs {
 mod tests {
     use std::net::{IpAddr, Ipv4Addr};
 
-    use super::super::{Sub, parse};
+    use clap::Parser;
+
     use super::*;
     use crate::rules::{Family, Protocol};
 
@@ -87,10 +88,16 @@ mod tests {
         }
     }
 
+    /// The words after `lvsadm drain`.
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        arguments: DrainArgs,
+    }
+
     fn keys(line: &str) -> Result<(ServiceKey, DestinationKey), String> {
-        match parse(&["lvsadm", "drain"].into_iter().chain(line.split(' ')).collect::<Vec<_>>()).unwrap() {
-            Ok(Sub::Drain(arguments)) => arguments.keys(&mut NoNames),
-            Ok(other) => panic!("{other:?}"),
+        match Line::try_parse_from(["drain"].into_iter().chain(line.split(' '))) {
+            Ok(line) => line.arguments.keys(&mut NoNames),
             Err(error) => Err(error.to_string().lines().next().unwrap_or_default().to_owned()),
         }
     }
