@@ -35,35 +35,50 @@ const ON_DEMAND: usize = 1;
 /// `BPF_F_INNER_MAP`: inner arrays may differ in size.
 const INNER: usize = 1 << 12;
 
+/// The settings that `lvsadm sysctl` changes; one element.
 #[btf_map]
 pub static SETTINGS: Array<Settings, 1, MMAP> = Array::new();
+/// Which packets the watch filter reports; one element.
 #[btf_map]
 pub static WATCH: Array<Watch, 1, MMAP> = Array::new();
+/// Virtual services, by `ServiceId`.
 #[btf_map]
 pub static SERVICES: Array<Service, 2, MMAP> = Array::new();
+/// Destinations, by `DestId`.
 #[btf_map]
 pub static DESTS: Array<Destination, 2, MMAP> = Array::new();
+/// Counters of each destination and CPU, at `cpu * destinations + DestId`.
 #[btf_map]
 pub static COUNTERS: Array<Counters, 2, MMAP> = Array::new();
+/// Rates of destinations, by `DestId`.
 #[btf_map]
 pub static DEST_RATES: Array<Rates, 2, MMAP> = Array::new();
+/// Rates of virtual services, by `ServiceId`.
 #[btf_map]
 pub static SERVICE_RATES: Array<Rates, 2, MMAP> = Array::new();
+/// Hash buckets of the IPv4 connection table, by the hash of a connection.
 #[btf_map]
 pub static BUCKETS4: Array<Bucket, 1, MMAP> = Array::new();
+/// Hash buckets of the IPv6 connection table, by the hash of a connection.
 #[btf_map]
 pub static BUCKETS6: Array<Bucket, 1, MMAP> = Array::new();
+/// Entries of the IPv4 connection table, by the number of the entry.
 #[btf_map]
 pub static CONNS4: Array<Connection<u32>, 16, MMAP> = Array::new();
+/// Entries of the IPv6 connection table, by the number of the entry.
 #[btf_map]
 pub static CONNS6: Array<Connection<[u32; 4]>, 16, MMAP> = Array::new();
+/// What the data plane knows of devices, by interface index modulo `DEVICE_SLOTS`.
 #[btf_map]
 pub static DEVICES: Array<Device, { DEVICE_SLOTS as usize }, MMAP> = Array::new();
 
+/// Virtual services of IPv4, by protocol, address and port.
 #[btf_map]
 pub static SERVICE4: HashMap<ServiceKey<u32>, ServiceId, 1, ON_DEMAND> = HashMap::new();
+/// Virtual services of IPv6, by protocol, address and port.
 #[btf_map]
 pub static SERVICE6: HashMap<ServiceKey<[u32; 4]>, ServiceId, 1, ON_DEMAND> = HashMap::new();
+/// Virtual services of firewall marks, by mark and family.
 #[btf_map]
 pub static FWMARKS: HashMap<FwmarkKey, ServiceId, 1, ON_DEMAND> = HashMap::new();
 /// Classification rules: see [`MarkLists`](lvs_common::abi::MarkLists).
@@ -97,6 +112,7 @@ pub static EXITS: PerCpuArray<u64, { lvs_common::exit::EXIT_COUNT as usize }> = 
 /// The connection of a packet of a one-packet service, one for each CPU.
 #[btf_map]
 pub static DRAFTS4: Array<Connection<u32>, 1> = Array::new();
+/// The same for IPv6.
 #[btf_map]
 pub static DRAFTS6: Array<Connection<[u32; 4]>, 1> = Array::new();
 
@@ -107,6 +123,7 @@ pub static REQUESTS: Array<Request, 1> = Array::new();
 /// The packet being encapsulated, one for each CPU.
 #[btf_map]
 pub static PARSED4: Array<Parsed<u32>, 1> = Array::new();
+/// The same for IPv6.
 #[btf_map]
 pub static PARSED6: Array<Parsed<[u32; 4]>, 1> = Array::new();
 
@@ -120,6 +137,7 @@ pub static ROUTES: Array<Route, 1> = Array::new();
 /// The ICMP error at hand, one for each CPU.
 #[btf_map]
 pub static ICMP_ERRORS4: Array<IcmpError<u32>, 1> = Array::new();
+/// The same for IPv6.
 #[btf_map]
 pub static ICMP_ERRORS6: Array<IcmpError<[u32; 4]>, 1> = Array::new();
 
@@ -147,6 +165,7 @@ pub static SCRATCH: Array<Scratch, 1> = Array::new();
 /// Programs reached by tail call, by [`Program`](crate::programs::Program).
 #[btf_map]
 pub static XDP_PROGRAMS: ProgramArray<64> = ProgramArray::new();
+/// The same for TC.
 #[btf_map]
 pub static TC_PROGRAMS: ProgramArray<64> = ProgramArray::new();
 
@@ -158,11 +177,13 @@ pub static VERIFIED: LruHashMap<u64, Verified, 1> = LruHashMap::new();
 #[btf_map]
 pub static ARRIVALS: Array<u64, 1> = Array::new();
 
+/// The timer and the progress of its sweep; one element.
 #[btf_map]
 pub static CLOCK: Array<Clock, 1> = Array::new();
 
 /// Connections that have expired and wait until both their ends are reset.
 #[btf_map]
 pub static RESETS4: Queue<PendingReset, 4096> = Queue::new();
+/// The same for IPv6.
 #[btf_map]
 pub static RESETS6: Queue<PendingReset, 4096> = Queue::new();

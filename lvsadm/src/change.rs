@@ -2,9 +2,9 @@
 
 use std::net::IpAddr;
 
-use crate::director::{Director, Error, Operation, Result, Wanted};
 use crate::grammar::{Command, Named};
-use crate::rules::{PersistenceEngine, Service, ServiceKey, scheduler_by_name};
+use lvs_director::director::{Director, Error, Operation, Result, Wanted};
+use lvs_director::rules::{PersistenceEngine, Service, ServiceKey, scheduler_by_name};
 
 /// Makes the change that a command asks for: which operation it was, and what came of it. `None` if the command asks for
 /// no change.

@@ -13,9 +13,6 @@ pub mod real_server;
 pub mod render;
 pub mod session;
 
-// The floor below, under the names that this crate's files know it by.
-use lvs_director::{dataplane, director, objects, rules};
-
 use grammar::subcommands::{self, Sub};
 use names::SystemNames;
 use session::{Open, Surroundings};

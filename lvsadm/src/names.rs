@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::socket::{SockaddrLike, SockaddrStorage};
 
-use crate::rules::Protocol;
+use lvs_director::rules::Protocol;
 
 /// Where names come from.
 pub trait Names {

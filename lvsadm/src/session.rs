@@ -3,11 +3,11 @@
 use std::io::{self, Read, Write};
 
 use crate::change;
-use crate::director::{self, Director, Operation, Wanted};
 use crate::grammar::{self, Command, Dialect, Failure, List, Mode};
 use crate::names::Names;
 use crate::render::{self, Connections, Labels, Listing, json};
-use crate::rules::{self, ServiceEntry, ServiceKey, words};
+use lvs_director::director::{self, Director, Operation, Wanted};
+use lvs_director::rules::{self, ServiceEntry, ServiceKey, words};
 
 /// Exit status of a usage error, and of a director that cannot be had.
 const USAGE: u8 = 2;

@@ -7,6 +7,7 @@ mod deb;
 mod demo;
 mod lint;
 mod process;
+mod reference;
 mod setup;
 mod structure;
 mod test;
@@ -44,6 +45,8 @@ enum Command {
     Lint,
     /// Count files, imports and unsafe code of each crate, and fail on files that import each other in a circle
     Structure,
+    /// Write the chapters of docs/reference that are made from the code's own tables
+    Docs,
     /// Set up, build, and run all tests; those on network namespaces need root
     Test {
         /// Only tests whose name contains this
@@ -80,6 +83,7 @@ fn main() -> ExitCode {
         Command::Build { verbose } => build::run(verbose),
         Command::Check => check::run(),
         Command::Lint => lint::run(),
+        Command::Docs => reference::write(),
         Command::Structure => structure::run(),
         Command::Test { filter } => test::run(filter.as_deref()),
         Command::Bench { quick, only, json } => bench::run(quick, only.as_deref(), &json),

@@ -1,9 +1,9 @@
 //! What `attach` and `detach` make of the devices, before they are carried out.
 
-use crate::dataplane::Defaults;
-use crate::dataplane::{Attachment, NetDevice};
-use crate::rules::AttachMode;
-use crate::rules::{Attached, Rule};
+use lvs_director::dataplane::Defaults;
+use lvs_director::dataplane::{Attachment, NetDevice};
+use lvs_director::rules::AttachMode;
+use lvs_director::rules::{Attached, Rule};
 
 /// The device that is attached with whatever is.
 const LOOPBACK: &str = "lo";
@@ -121,8 +121,8 @@ pub fn line(name: &str, attached: Attached) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dataplane::{Loading, Sizes};
-    use crate::rules::LogLevel;
+    use lvs_director::dataplane::{Loading, Sizes};
+    use lvs_director::rules::LogLevel;
 
     fn defaults(devices: &[&str]) -> Defaults {
         Defaults {

@@ -7,13 +7,13 @@ use lvs_common::abi::Sysctls;
 
 use super::devices::{self, Device};
 use crate::change;
-use crate::dataplane::Defaults;
-use crate::director::{Director, Error, MemoryDirector, rules};
 use crate::grammar::subcommands::{self, Sub};
 use crate::grammar::{self, Command, Dialect, Failure};
 use crate::names::Names;
-use crate::rules::LogLevel;
-use crate::rules::{
+use lvs_director::dataplane::Defaults;
+use lvs_director::director::{Director, Error, MemoryDirector, rules};
+use lvs_director::rules::LogLevel;
+use lvs_director::rules::{
     AttachMode, MarkChange, Rule, RuleKey, SYSCTLS, SysctlName, Timeouts, Traffic, consistent, sysctl, words,
 };
 
@@ -206,7 +206,7 @@ impl Script {
     }
 
     /// The configuration it wants, where `in_force` is configured: devices excepted.
-    pub fn rules(&self, in_force: &dyn Director) -> crate::director::Result<Vec<Rule>> {
+    pub fn rules(&self, in_force: &dyn Director) -> lvs_director::director::Result<Vec<Rule>> {
         let mut wanted = self.table.clone();
         wanted.set_timeouts(in_force.timeouts()?)?;
         let (mut sysctls, mut marks) = (in_force.sysctls()?, in_force.marks()?);

@@ -1,6 +1,6 @@
 //! `lvsadm apply`: from what is configured to what a file wants, all of it or nothing.
 //!
-//! [`file`] reads and checks; [`difference`](crate::rules::difference) says what has to be done; [`carry_out`] does it so
+//! [`file`] reads and checks; [`difference`](lvs_director::rules::difference) says what has to be done; [`carry_out`] does it so
 //! that packets see all of it at once.
 
 pub mod devices;
@@ -8,8 +8,8 @@ pub mod file;
 
 use std::collections::HashSet;
 
-use crate::director::{Director, Error, Operation, Result};
-use crate::rules::{Attached, Change, MarkChange, Rule, RuleKey, SYSCTLS, ServiceKey};
+use lvs_director::director::{Director, Error, Operation, Result};
+use lvs_director::rules::{Attached, Change, MarkChange, Rule, RuleKey, SYSCTLS, ServiceKey};
 
 /// Why changes were not carried out. Nothing was changed.
 #[derive(Clone, Debug, PartialEq, Eq)]

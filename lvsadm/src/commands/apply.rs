@@ -6,16 +6,16 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use super::print;
+use super::output::print;
 use crate::apply::devices::{self, Device};
 use crate::apply::file::{Mistake, Script};
 use crate::apply::{Refused, carry_out};
-use crate::dataplane::{self, Defaults, Loading, Plane, PlaneDirector};
-use crate::director::{MemoryDirector, rules};
 use crate::names::SystemNames;
 use crate::render;
-use crate::rules::AttachMode;
-use crate::rules::{Attached, difference};
+use lvs_director::dataplane::{self, Defaults, Loading, Plane, PlaneDirector};
+use lvs_director::director::{MemoryDirector, rules};
+use lvs_director::rules::AttachMode;
+use lvs_director::rules::{Attached, difference};
 
 /// Goes from what is configured to what a file wants, or shows the way.
 pub fn apply(file: &Path, dry_run: bool) -> Result<()> {

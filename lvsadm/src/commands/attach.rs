@@ -2,8 +2,8 @@
 
 use anyhow::{Result, bail};
 
-use crate::dataplane::Defaults;
-use crate::dataplane::{self};
+use lvs_director::dataplane::Defaults;
+use lvs_director::dataplane::{self};
 
 /// Attaches to devices, loading the data plane first where it is not.
 pub fn attach(with: &Defaults) -> Result<()> {

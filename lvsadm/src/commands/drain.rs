@@ -12,13 +12,13 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::SignalFd;
 
-use crate::dataplane::{self, PlaneDirector};
-use crate::director::{self, Director, Operation, Wanted};
 use crate::grammar::Dialect;
 use crate::grammar::subcommands::DrainArgs;
 use crate::names::SystemNames;
 use crate::render::Labels;
-use crate::rules::{Destination, DestinationEntry, DestinationKey, ServiceKey};
+use lvs_director::dataplane::{self, PlaneDirector};
+use lvs_director::director::{self, Director, Operation, Wanted};
+use lvs_director::rules::{Destination, DestinationEntry, DestinationKey, ServiceKey};
 
 /// Between looks at what is left.
 const TICK: Duration = Duration::from_millis(200);
@@ -70,10 +70,10 @@ pub fn drain(arguments: &DrainArgs) -> Result<ExitCode> {
     let deadline = arguments.timeout.map(|seconds| Instant::now() + Duration::from_secs(seconds.into()));
     let (mut left, end) = server.wait(deadline, &interruption)?;
     if end == End::Over && arguments.reset && !left.is_nothing() {
-        super::print(&format!("{server}: {left}: ended now\n"))?;
+        super::output::print(&format!("{server}: {left}: ended now\n"))?;
         left = server.end(&interruption)?;
     }
-    super::print(&format!("{server}: {left}\n"))?;
+    super::output::print(&format!("{server}: {left}\n"))?;
     if end == End::Interrupted {
         eprintln!("lvsadm: interrupted: the weight of {server} stays 0");
     }

@@ -2,11 +2,11 @@
 
 use anyhow::{Result, bail};
 
-use crate::dataplane::{self, PlaneDirector};
-use crate::director::Director;
 use crate::grammar::subcommands::MarkAction;
 use crate::render;
-use crate::rules::MarkChange;
+use lvs_director::dataplane::{self, PlaneDirector};
+use lvs_director::director::Director;
+use lvs_director::rules::MarkChange;
 
 /// Changes the rules, or shows them.
 pub fn mark(action: &MarkAction) -> Result<()> {
@@ -20,7 +20,7 @@ pub fn mark(action: &MarkAction) -> Result<()> {
 /// Makes a change.
 fn make(change: MarkChange) -> Result<()> {
     let mut director = match change {
-        MarkChange::Add(_) => super::open()?,
+        MarkChange::Add(_) => super::open::open()?,
         // Nothing is loaded only to be empty.
         MarkChange::Delete(_) | MarkChange::Flush => match dataplane::open()? {
             Some(plane) => PlaneDirector::new(plane),
@@ -44,10 +44,10 @@ fn make(change: MarkChange) -> Result<()> {
 }
 
 /// Prints the rules.
-fn list(render: fn(&[crate::rules::Mark]) -> String) -> Result<()> {
+fn list(render: fn(&[lvs_director::rules::Mark]) -> String) -> Result<()> {
     let marks = match dataplane::open()? {
         Some(plane) => PlaneDirector::new(plane).marks()?,
         None => Vec::new(),
     };
-    super::print(&render(&marks))
+    super::output::print(&render(&marks))
 }

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use crate::dataplane::{self, Defence, PlaneDirector};
-use crate::director::{Director, Wanted};
 use crate::render::{self, Metrics};
+use lvs_director::dataplane::{self, Defence, PlaneDirector};
+use lvs_director::director::{Director, Wanted};
 
 /// Writes metrics to standard output, or to a file that is replaced when the new one is whole.
 pub fn metrics(output: Option<&Path>) -> Result<()> {
@@ -21,7 +21,7 @@ pub fn metrics(output: Option<&Path>) -> Result<()> {
     let text = render::metrics(Metrics { services: &services, total, exits: &exits, defence: &defence });
     match output {
         Some(file) => replace(file, &text).with_context(|| format!("cannot write {}", file.display())),
-        None => super::print(&text),
+        None => super::output::print(&text),
     }
 }
 

@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use serde::Serialize;
 
-use crate::dataplane::Defaults;
-use crate::dataplane::{self, Defence};
 use crate::render;
+use lvs_director::dataplane::Defaults;
+use lvs_director::dataplane::{self, Defence};
 
 #[derive(Serialize)]
 struct Status {
@@ -72,9 +72,9 @@ pub fn status(json: bool) -> Result<()> {
         defence: Strategies { modes: modes.into(), drop_rate, entries_dropped: taken_out },
     };
     if json {
-        return super::print(&render::json::line(&status));
+        return super::output::print(&render::json::line(&status));
     }
-    super::print(&text(&status))
+    super::output::print(&text(&status))
 }
 
 /// The status for people.

@@ -3,9 +3,9 @@
 use anyhow::{Result, bail};
 use lvs_common::abi::Sysctls;
 
-use crate::dataplane;
-use crate::dataplane::Defaults;
-use crate::rules::{SYSCTL_PREFIX, SYSCTLS, Sysctl, SysctlName, consistent, explained, sysctl as read};
+use lvs_director::dataplane;
+use lvs_director::dataplane::Defaults;
+use lvs_director::rules::{SYSCTL_PREFIX, SYSCTLS, Sysctl, SysctlName, consistent, explained, sysctl as read};
 
 /// Shows the named settings, or all; sets those with a value, after all are set back to their defaults if that is wanted.
 /// Nothing is set unless everything can be. What means something else here than in IPVS is told of on standard error.
@@ -30,13 +30,13 @@ pub fn sysctl(reset: bool, arguments: &[String]) -> Result<()> {
     drop(plane);
     named.iter().filter_map(|(name, _)| name.note()).for_each(|note| eprintln!("lvsadm: {note}"));
     let line = |sysctl: &Sysctl| format!("{SYSCTL_PREFIX}{} = {}\n", sysctl.name, sysctl.get(&changed));
-    super::print(&shown.into_iter().map(line).collect::<String>())
+    super::output::print(&shown.into_iter().map(line).collect::<String>())
 }
 
 /// Explains the named settings, or all.
 pub fn explain(arguments: &[String]) -> Result<()> {
     if arguments.is_empty() {
-        return super::print(&explained(SysctlName::all()));
+        return super::output::print(&explained(SysctlName::all()));
     }
     let mut names = Vec::new();
     for argument in arguments {
@@ -45,7 +45,7 @@ pub fn explain(arguments: &[String]) -> Result<()> {
             (_, Some(_)) => bail!("--explain takes names, not `{argument}'"),
         }
     }
-    super::print(&explained(names.into_iter()))
+    super::output::print(&explained(names.into_iter()))
 }
 
 fn failed(sentence: String) -> anyhow::Error {

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use super::values;
 use crate::names::Names;
-use crate::rules::Protocol;
+use lvs_director::rules::Protocol;
 
 /// An address, with a port if one was given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

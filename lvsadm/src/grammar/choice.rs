@@ -2,7 +2,7 @@
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
-use crate::rules::{AttachMode, LogLevel, Protocol};
+use lvs_director::rules::{AttachMode, LogLevel, Protocol};
 
 /// `--mode`.
 pub fn attach_mode() -> impl TypedValueParser<Value = AttachMode> {

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::rules::{Destination, DestinationKey, OwnEdits, Service, ServiceKey, Timeouts};
+use lvs_director::rules::{Destination, DestinationKey, OwnEdits, Service, ServiceKey, Timeouts};
 
 /// A service with the names of its scheduler and engine. They may not exist: the director says so after it looked up the
 /// service.

@@ -11,7 +11,7 @@ use super::cmd::Cmd;
 use super::command::{Command, Failure, List, Mode, Named};
 use super::rule::{self, Rule};
 use super::values;
-use crate::rules::{
+use lvs_director::rules::{
     Destination, DestinationKey, Family, Netmask, OwnEdits, Protocol, Service, ServiceKey, Timeouts, Tunnel,
     flag_by_name, scheduler_by_name,
 };

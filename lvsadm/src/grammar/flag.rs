@@ -8,7 +8,7 @@ use super::command::{Failure, Named};
 use super::dialect::Dialect;
 use super::draft::Draft;
 use super::rule::Rule;
-use crate::rules::{Destination, Service};
+use lvs_director::rules::{Destination, Service};
 
 /// Whether a flag takes a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

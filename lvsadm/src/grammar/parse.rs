@@ -11,7 +11,7 @@ use super::matrix::Given;
 use super::popt::Popt;
 use super::values::timeout;
 use crate::names::Names;
-use crate::rules::Timeouts;
+use lvs_director::rules::Timeouts;
 
 /// Reads the arguments after the program's name.
 pub fn parse(arguments: &[&str], dialect: Dialect, names: &mut dyn Names) -> Result<Command, Failure> {

@@ -9,7 +9,7 @@ use clap::{Parser, Subcommand};
 
 use super::choice;
 use super::dialect::Dialect;
-use crate::rules::{AttachMode, LogLevel};
+use lvs_director::rules::{AttachMode, LogLevel};
 
 pub use drain::DrainArgs;
 pub use mark::{MarkAction, TrafficArgs};

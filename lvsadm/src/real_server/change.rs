@@ -68,7 +68,7 @@ impl Change {
             Change::Sysctl { key, value, .. } => Ok(read_sysctl(key)? == *value),
             Change::Address { vip } => devices::has_address("lo", *vip),
             // Whether a filter is there can be told, what it opens cannot: putting it anew is harmless.
-            Change::Filter { device, .. } => netlink::has_filter(device),
+            Change::Filter { device, .. } => netlink::has_filter(device, decapsulation::PRIORITY),
             Change::Toa(toa) => toa.holds(),
         }
     }

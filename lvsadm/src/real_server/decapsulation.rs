@@ -14,8 +14,8 @@ use lvs_common::abi::{AF_INET, AF_INET6, Address};
 use serde::{Deserialize, Serialize};
 
 use super::netlink;
-use crate::dataplane::clsact;
-use crate::objects;
+use lvs_director::dataplane::clsact;
+use lvs_director::objects;
 
 /// The filter's priority: before what is added without one, behind what asks to be first.
 pub const PRIORITY: u16 = 1000;
@@ -81,7 +81,7 @@ pub fn attach(device: &str, tunnels: &Tunnels) -> Result<()> {
     program.load().context("the kernel refuses the decapsulating program")?;
     clsact::add(device)?;
     let context = || format!("cannot attach the decapsulating program to {device}");
-    let id = if netlink::has_filter(device)? {
+    let id = if netlink::has_filter(device, PRIORITY)? {
         program.attach_to_link(filter(device)?).with_context(context)?
     } else {
         let options = NlOptions { priority: PRIORITY, handle: HANDLE, ..NlOptions::default() };
@@ -100,7 +100,7 @@ pub fn detach(device: &str) -> Result<()> {
     if nix::net::if_::if_nametoindex(device).is_err() {
         return Ok(());
     }
-    if netlink::has_filter(device)? {
+    if netlink::has_filter(device, PRIORITY)? {
         filter(device)?.detach().with_context(|| format!("cannot detach the decapsulating program from {device}"))?;
         netlink::remove_unused_clsact(device)?;
     }

@@ -11,6 +11,7 @@ mod decapsulation;
 mod devices;
 mod netlink;
 mod state;
+mod state_file;
 mod toa;
 
 use std::net::IpAddr;

@@ -45,10 +45,9 @@ fn address_message(address: IpAddr) -> Result<AddressMessage> {
     Ok(message)
 }
 
-/// Whether the device has a filter of ours (of the priority `decapsulation` uses) on ingress.
-pub fn has_filter(device: &str) -> Result<bool> {
-    let priority = u32::from(super::decapsulation::PRIORITY);
-    Ok(filters(device, INGRESS)?.contains(&priority))
+/// Whether the device has a filter of this priority on ingress.
+pub fn has_filter(device: &str, priority: u16) -> Result<bool> {
+    Ok(filters(device, INGRESS)?.contains(&u32::from(priority)))
 }
 
 /// Removes the device's clsact queueing discipline unless somebody has a filter on it.

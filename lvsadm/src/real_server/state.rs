@@ -5,13 +5,11 @@ use std::io;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::Flock;
 
 use super::change::Change;
-use crate::dataplane::bpffs;
-
-/// Files of this folder belong to one network namespace each and go with the host's uptime, as what they describe does.
-const FOLDER: &str = "/run/lvs/real-server";
+use super::state_file::{file, lock};
+use lvs_director::dataplane::bpffs;
 
 /// The changes in force in this network namespace, oldest first.
 pub struct State {
@@ -110,25 +108,4 @@ impl State {
         fs::write(&new, serde_json::to_vec(&self.changes)?).with_context(context)?;
         fs::rename(&new, &self.file).with_context(context)
     }
-}
-
-/// The file of the network namespace with this cookie.
-fn file(cookie: &str) -> PathBuf {
-    PathBuf::from(FOLDER).join(format!("{cookie}.json"))
-}
-
-/// Forgets a network namespace that is gone.
-pub fn forget(cookie: &str) -> Result<()> {
-    match fs::remove_file(file(cookie)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).context("cannot remove an old state"),
-        _ => Ok(()),
-    }
-}
-
-/// One lock for all namespaces: what is done under it is short.
-fn lock() -> Result<Flock<File>> {
-    let context = || format!("cannot lock {FOLDER}");
-    fs::create_dir_all(FOLDER).with_context(context)?;
-    let folder = File::open(FOLDER).with_context(context)?;
-    Flock::lock(folder, FlockArg::LockExclusive).map_err(|(_, error)| error).with_context(context)
 }

@@ -24,11 +24,11 @@ use lvs_common::toa::{COUNTS, Client};
 use serde::{Deserialize, Serialize};
 
 use super::cgroup::{Cgroup, Hierarchy};
-use super::state;
-use crate::dataplane::Defaults;
-use crate::dataplane::bpffs::{self, Directory};
-use crate::dataplane::{self, link};
-use crate::objects;
+use super::state_file;
+use lvs_director::dataplane::Defaults;
+use lvs_director::dataplane::bpffs::{self, Directory};
+use lvs_director::dataplane::{self, link};
+use lvs_director::objects;
 
 /// The object's programs. Those that answer come first, so that nothing is kept that nobody asks for.
 const PROGRAMS: [&str; 3] = ["toa_peer4", "toa_peer6", "toa_accepted"];
@@ -280,7 +280,7 @@ fn collect(own: &Directory) -> Result<()> {
         }
         remove(&pins)?;
         if pins != own.other(PREFIX) {
-            state::forget(&name[PREFIX.len()..])?;
+            state_file::forget(&name[PREFIX.len()..])?;
         }
     }
     Ok(())

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::label::Labels;
-use crate::rules::{Connection, Protocol};
+use lvs_director::rules::{Connection, Protocol};
 
 /// A listing of connections.
 pub struct Connections<'a> {
@@ -42,7 +42,7 @@ mod tests {
     use super::*;
     use crate::grammar::Dialect;
     use crate::names::SystemNames;
-    use crate::rules::PersistenceEngine;
+    use lvs_director::rules::PersistenceEngine;
 
     #[test]
     fn rows_are_ipvsadms() {

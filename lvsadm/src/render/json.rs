@@ -5,9 +5,9 @@ use std::net::IpAddr;
 use lvs_common::abi::{Forward, tunnel};
 use serde::{Serialize, Serializer};
 
-use crate::director::Wanted;
 use crate::grammar::flags::flags;
-use crate::rules::{
+use lvs_director::director::Wanted;
+use lvs_director::rules::{
     Connection, Destination, DestinationEntry, LocalEntry, Mark, Netmask, PersistenceEngine, Prefix, Protocol, Rates,
     Service, ServiceEntry, ServiceKey, Statistics, Timeouts as Seconds, flags_of, scheduler_name,
 };

@@ -6,7 +6,7 @@ use lvs_common::abi::{Forward, tunnel};
 
 use crate::grammar::Dialect;
 use crate::names::Names;
-use crate::rules::{Destination, Family, Protocol, ServiceKey};
+use lvs_director::rules::{Destination, Family, Protocol, ServiceKey};
 
 /// Writes addresses and ports, as names where names are wanted and known.
 pub struct Labels<'a> {

@@ -6,7 +6,7 @@ use super::label::{Labels, tunnel};
 use super::numbers::{exact, scaled};
 use crate::grammar::flags::flags;
 use crate::grammar::{Dialect, Mode};
-use crate::rules::{DestinationEntry, Service, ServiceEntry, ServiceKey, flag_names, scheduler_name};
+use lvs_director::rules::{DestinationEntry, Service, ServiceEntry, ServiceKey, flag_names, scheduler_name};
 
 /// A listing.
 pub struct Listing<'a> {

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::label::Labels;
-use crate::rules::{LocalEntry, ServiceKey};
+use lvs_director::rules::{LocalEntry, ServiceKey};
 
 /// What stands for a service where the default pool is meant.
 const DEFAULT: &str = "default";

@@ -6,8 +6,8 @@
 use std::collections::HashMap;
 use std::fmt::Write;
 
-use crate::dataplane::Defence;
-use crate::rules::{ServiceEntry, ServiceKey, Statistics};
+use lvs_director::dataplane::Defence;
+use lvs_director::rules::{ServiceEntry, ServiceKey, Statistics};
 
 /// Everything that is told.
 #[derive(Clone, Copy, Debug)]

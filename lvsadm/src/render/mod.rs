@@ -20,7 +20,7 @@ pub use rules::{changes, full};
 pub use save::save;
 pub use sort::sorted;
 
-use crate::rules::{Mark, Timeouts};
+use lvs_director::rules::{Mark, Timeouts};
 
 /// `mark list`
 pub fn marks(marks: &[Mark]) -> String {

@@ -9,7 +9,7 @@ use super::save;
 use crate::apply::devices;
 use crate::grammar::Dialect;
 use crate::grammar::flags::Form;
-use crate::rules::{Change, Rule, SYSCTLS};
+use lvs_director::rules::{Change, Rule, SYSCTLS};
 
 /// What a file says of itself.
 const HEAD: &str = "# Everything that is configured, by `lvsadm save --full', for `lvsadm apply'.\n\

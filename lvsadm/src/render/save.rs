@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::label::Labels;
 use crate::grammar::flags::{Form, saved_destination, saved_service};
-use crate::rules::{Destination, Family, Protocol, Service, ServiceEntry, ServiceKey};
+use lvs_director::rules::{Destination, Family, Protocol, Service, ServiceEntry, ServiceKey};
 
 /// Appends the commands that make a service and its destinations, as `-S` has them.
 pub fn save(text: &mut String, labels: &mut Labels<'_>, entry: &ServiceEntry) {

@@ -6,7 +6,7 @@
 
 use std::net::IpAddr;
 
-use crate::rules::{DestinationKey, ServiceEntry, ServiceKey};
+use lvs_director::rules::{DestinationKey, ServiceEntry, ServiceKey};
 
 /// Sorts services and their destinations as ipvsadm does.
 pub fn sorted(services: Vec<ServiceEntry>) -> Vec<ServiceEntry> {

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 
 use anyhow::Result;
 
-use super::{Network, Tier};
+use super::network::{Network, Tier};
 
 /// Directors that nobody is using.
 #[derive(Default)]

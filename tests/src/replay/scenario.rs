@@ -5,10 +5,10 @@ use std::time::Instant;
 
 use anyhow::{Result, ensure};
 
-use super::Network;
 use super::comparison::Injected;
 use super::header::{Kind, headers, word};
 use super::listing::Listing;
+use super::network::Network;
 use super::recording::{Hex, Port, Scenario, Step};
 use crate::topology::Server;
 

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, ensure};
 use etherparse::{IpHeaders, PacketBuilder, PacketBuilderStep};
 
-use super::Network;
+use super::network::Network;
 use super::network::{CLIENT_MAC, DIRECTOR_CLIENT_MAC, DIRECTOR_SERVER_MAC, server_mac};
 use super::recording::{Pick, Port, Run};
 use crate::topology::lvsadm_path;

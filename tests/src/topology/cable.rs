@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::Namespace;
+use super::namespace::Namespace;
 
 /// What the devices of a cable do for their hosts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use super::{Namespace, Origin, Session};
+use super::namespace::Namespace;
+use super::session::{Origin, Session};
 use crate::text;
 
 /// A port of clients that none had before, below those that the kernel picks. What a director or a real server remembers of

@@ -16,7 +16,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::Result;
 
-use super::{Client, Namespace, Offloads, Server, connect, set_offloads};
+use super::cable::{Offloads, connect, set_offloads};
+use super::client::Client;
+use super::namespace::Namespace;
+use super::server::Server;
 
 /// The virtual address.
 pub const VIP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 10, 10, 10));

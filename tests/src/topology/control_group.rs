@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use nix::libc;
 
-use super::Namespace;
+use super::namespace::Namespace;
 
 /// A control group below the root; dropped, it goes with all processes in it.
 pub struct ControlGroup {

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::Result;
 
-use super::Namespace;
+use super::namespace::Namespace;
 use crate::eventually;
 
 /// An nginx that answers every request with its client's address and port, and logs them. Dropped, its files go; the process

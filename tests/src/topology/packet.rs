@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::Namespace;
+use super::namespace::Namespace;
 
 /// A packet socket on one device.
 pub struct PacketSocket(OwnedFd);

@@ -10,7 +10,8 @@ use std::time::Duration;
 use anyhow::Result;
 use etherparse::{NetSlice, SlicedPacket, TcpHeader, TransportSlice};
 
-use super::{Namespace, PacketSocket};
+use super::namespace::Namespace;
+use super::packet::PacketSocket;
 use crate::fixtures::frame::{self, TCP};
 
 /// The first local port that is used for connections.

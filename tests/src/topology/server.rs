@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::Result;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::Namespace;
+use super::namespace::Namespace;
 use crate::text;
 
 /// A server; dropped, it stops.

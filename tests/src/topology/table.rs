@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::Namespace;
+use super::namespace::Namespace;
 
 /// A destination's weight and how much refers to it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]

@@ -12,7 +12,7 @@ use crate::grammar::dialect::Dialect;
 use crate::grammar::flag::{Flag, Form, OWN, Section};
 use crate::grammar::rule::Rule::{Optional, Required};
 use crate::grammar::values::timeout;
-use crate::rules::{Edit, Protocol, ServiceKey, Timeouts};
+use lvs_director::rules::{Edit, Protocol, ServiceKey, Timeouts};
 
 /// The place of an own flag in what `--save` writes: after all of ipvsadm's, as declared.
 const LAST: u8 = u8::MAX;

@@ -9,7 +9,7 @@ use crate::grammar::dialect::Dialect;
 use crate::grammar::flag::{Flag, Form, Opt};
 use crate::grammar::rule::Rule::{self, Optional, Required};
 use crate::grammar::values::ranged;
-use crate::rules::Destination;
+use lvs_director::rules::Destination;
 
 /// The commands that give a real server its settings.
 const SETTERS: &[(Cmd, Rule)] = &[(Cmd::AddServer, Optional), (Cmd::EditServer, Optional)];

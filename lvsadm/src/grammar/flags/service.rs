@@ -8,7 +8,7 @@ use crate::grammar::command::Failure;
 use crate::grammar::flag::{Flag, Form, Opt, Section, Value};
 use crate::grammar::rule::Rule::{self, Exclusive, Optional, Required};
 use crate::grammar::values::{self, ranged, timeout};
-use crate::rules::{Family, PersistenceEngine, Protocol, ServiceKey, flag_names, scheduler_name};
+use lvs_director::rules::{Family, PersistenceEngine, Protocol, ServiceKey, flag_names, scheduler_name};
 
 /// Seconds of `-p` without a value.
 const DEFAULT_PERSISTENCE: u32 = 360;

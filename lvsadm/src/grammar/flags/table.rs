@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::{commands, daemon, listing, own, server, service};
 use crate::grammar::dialect::Dialect;
 use crate::grammar::flag::{Flag, Form, Saved};
-use crate::rules::{Destination, Service};
+use lvs_director::rules::{Destination, Service};
 
 /// The declarations. In each section of the help, flags have this order.
 const GROUPS: [&[Flag]; 8] = [

@@ -6,7 +6,7 @@ use crate::grammar::command::{Command, Failure};
 use crate::grammar::dialect::Dialect;
 use crate::grammar::parse::parse;
 use crate::names::Names;
-use crate::rules::{DestinationKey, ServiceKey};
+use lvs_director::rules::{DestinationKey, ServiceKey};
 
 /// Which real server of which service is to be drained, and how.
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
@@ -65,9 +65,10 @@ impl DrainArgs {
 mod tests {
     use std::net::{IpAddr, Ipv4Addr};
 
-    use super::super::{Sub, parse};
+    use clap::Parser;
+
     use super::*;
-    use crate::rules::{Family, Protocol};
+    use lvs_director::rules::{Family, Protocol};
 
     /// No name is known.
     struct NoNames;
@@ -87,10 +88,16 @@ mod tests {
         }
     }
 
+    /// The words after `lvsadm drain`.
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        arguments: DrainArgs,
+    }
+
     fn keys(line: &str) -> Result<(ServiceKey, DestinationKey), String> {
-        match parse(&["lvsadm", "drain"].into_iter().chain(line.split(' ')).collect::<Vec<_>>()).unwrap() {
-            Ok(Sub::Drain(arguments)) => arguments.keys(&mut NoNames),
-            Ok(other) => panic!("{other:?}"),
+        match Line::try_parse_from(["drain"].into_iter().chain(line.split(' '))) {
+            Ok(line) => line.arguments.keys(&mut NoNames),
             Err(error) => Err(error.to_string().lines().next().unwrap_or_default().to_owned()),
         }
     }

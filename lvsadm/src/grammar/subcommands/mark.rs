@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 
 use crate::grammar::choice;
-use crate::rules::{self, EVERY_PORT, Family, Mark, MarkChange, Prefix, Protocol, Traffic};
+use lvs_director::rules::{self, EVERY_PORT, Family, Mark, MarkChange, Prefix, Protocol, Traffic};
 
 /// What to do with the classification rules.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
@@ -89,13 +89,20 @@ impl MarkAction {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Sub, parse};
+    use clap::Parser;
+
     use super::*;
 
+    /// The words after `lvsadm mark`.
+    #[derive(Parser)]
+    struct Line {
+        #[command(subcommand)]
+        action: MarkAction,
+    }
+
     fn change(line: &str) -> Result<Option<MarkChange>, String> {
-        match parse(&["lvsadm", "mark"].into_iter().chain(line.split(' ')).collect::<Vec<_>>()).unwrap() {
-            Ok(Sub::Mark { action }) => action.change(),
-            Ok(other) => panic!("{other:?}"),
+        match Line::try_parse_from(["mark"].into_iter().chain(line.split(' '))) {
+            Ok(line) => line.action.change(),
             Err(error) => Err(error.to_string().lines().next().unwrap_or_default().to_owned()),
         }
     }

@@ -1,0 +1,9 @@
+//! The director that commands change.
+
+use lvs_director::dataplane::{self, PlaneDirector};
+use lvs_director::director;
+
+/// Opens the director for ipvsadm's commands: the first use loads the data plane and attaches it, as ipvsadm loads `ip_vs`.
+pub fn open() -> director::Result<PlaneDirector> {
+    dataplane::ready().map(PlaneDirector::new).map_err(director::Error::from)
+}

@@ -1,0 +1,50 @@
+//! Which function carries out which sub-command.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use super::{apply, attach, drain, mark, metrics, status, sysctl};
+use crate::grammar::subcommands::Sub;
+use lvs_director::dataplane::Defaults;
+
+/// Runs a sub-command. Errors are one line, status 2 as ipvsadm's own.
+pub fn run(sub: Sub) -> ExitCode {
+    let result = match sub {
+        Sub::Attach { devices, mode, conns, log, verbose } => {
+            Defaults::read().map_err(Into::into).and_then(|mut with| {
+                if !devices.is_empty() {
+                    with.devices = devices;
+                }
+                with.mode = mode.unwrap_or(with.mode);
+                with.loading.sizes.connections = conns.unwrap_or(with.loading.sizes.connections);
+                with.loading.log = log.unwrap_or(with.loading.log);
+                with.loading.verifier_log |= verbose;
+                attach::attach(&with)
+            })
+        }
+        Sub::Apply { file, dry_run } => apply::apply(&file, dry_run),
+        // Without --full it is `-S -n`, and does not come here.
+        Sub::Save { full: _ } => apply::save(),
+        Sub::Detach { devices } => attach::detach(&devices),
+        Sub::Status { verifier: true, .. } => status::verifier(),
+        Sub::Status { json, .. } => status::status(json),
+        Sub::Metrics { output } => metrics::metrics(output.as_deref()),
+        Sub::Drain(arguments) => return finish(drain::drain(&arguments)),
+        Sub::Mark { action } => mark::mark(&action),
+        Sub::Unload => attach::unload(),
+        Sub::Log => attach::log(),
+        Sub::RealServer(arguments) => crate::real_server::run(&arguments),
+        Sub::Sysctl { explain: true, settings, .. } => sysctl::explain(&settings),
+        Sub::Sysctl { reset, settings, .. } => sysctl::sysctl(reset, &settings),
+    };
+    finish(result.map(|()| ExitCode::SUCCESS))
+}
+
+/// Tells of an error, if it is one.
+fn finish(result: Result<ExitCode>) -> ExitCode {
+    result.unwrap_or_else(|error| {
+        eprintln!("lvsadm: {error:#}");
+        ExitCode::from(2)
+    })
+}
