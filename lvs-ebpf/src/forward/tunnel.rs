@@ -120,10 +120,10 @@ fn write_v4<P: Packet, A>(packet: P, p: &Parsed<A>, outer: &Outer<'_>, l4: u8, l
     let ttl = p.ttl.wrapping_sub(1);
     let length = Be16::new(length as u16);
     // RFC 6864: an identification is for packets that may be fragmented.
-    // SAFETY: a helper without arguments.
     let (fragment, id) = if outer.df {
         (fragment::DF, Be16::ZERO)
     } else {
+        // SAFETY: a helper without arguments.
         (Be16::ZERO, Be16::from_word(unsafe { bpf_get_prandom_u32() } as u16 | 1))
     };
     // SAFETY: checked by `at`.

@@ -12,18 +12,13 @@ use crate::{packet::access::Packet, values::parsed::L3};
 #[inline(always)]
 pub fn lower_ttl<P: Packet, A: IpAddress>(packet: P) -> bool {
     if A::IS_V4 {
-        let Some(h) = packet.at::<Ipv4>(L3) else { return false };
-        // SAFETY: checked by `at`.
-        unsafe {
+        packet.update::<Ipv4>(L3, |h| {
             // TTL is the upper byte of its word, in memory the first.
-            let change = checksum::difference((*h).ttl as u32, (*h).ttl.wrapping_sub(1) as u32);
-            (*h).ttl = (*h).ttl.wrapping_sub(1);
-            (*h).check = checksum::update((*h).check, change);
-        }
+            let change = checksum::difference(h.ttl as u32, h.ttl.wrapping_sub(1) as u32);
+            h.ttl = h.ttl.wrapping_sub(1);
+            h.check = checksum::update(h.check, change);
+        })
     } else {
-        let Some(h) = packet.at::<Ipv6>(L3) else { return false };
-        // SAFETY: checked by `at`.
-        unsafe { (*h).hop_limit = (*h).hop_limit.wrapping_sub(1) }
+        packet.update::<Ipv6>(L3, |h| h.hop_limit = h.hop_limit.wrapping_sub(1))
     }
-    true
 }

@@ -45,10 +45,8 @@ pub fn apply<A: IpAddress>(packet: TcPacket, p: &Parsed<A>, ends: &Ends<Address>
     if !done {
         return false;
     }
-    if p.has_ports() {
-        let Some(fields) = packet.at::<[Be16; 2]>(l4) else { return false };
-        // SAFETY: checked by `at`.
-        unsafe { *fields = [source_port, destination_port] }
+    if p.has_ports() && !packet.write(l4, [source_port, destination_port]) {
+        return false;
     }
     let ttl = p.ttl.wrapping_sub(lower_ttl as u8);
     let outline =
