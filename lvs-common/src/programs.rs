@@ -2,7 +2,8 @@
 //! the loader finds them, and the chapter docs/reference/programs.md.
 
 /// Gives the table to the macro `$with`. A row: the program's name, what it does, and for each tier its functions, for IPv4 and
-/// then for IPv6 (or one function for both), each with the function of the data plane that it calls.
+/// then for IPv6 (or one function for both), each with the function of the data plane that it calls; and the programs that it
+/// jumps to, which a test compares with the eBPF object.
 #[macro_export]
 macro_rules! for_each_program {
     ($with:ident) => {
@@ -10,110 +11,137 @@ macro_rules! for_each_program {
             Receive "parses a packet; XDP serves it at once, TC hands it to Serve" {
                 xdp [lvs_xdp = forward::xdp::frame, lvs_xdp6 = forward::xdp::receive::<V6>],
                 tc [lvs_tc4 = forward::tc::receive::<V4>, lvs_tc6 = forward::tc::receive::<V6>],
+                to [Assemble, CarryResets, FullNat, FullNatReply, Icmp, Receive, Schedule, Serve],
             }
             Serve "finds a packet's connection and forwards what clients send" {
                 xdp [],
                 tc [lvs_serve4 = forward::tc::serve::<V4>, lvs_serve6 = forward::tc::serve::<V6>],
+                to [Bypass, FullNat, FullNatReply, Reject, Reply, Schedule, Split, Tunnel],
             }
             Reply "forwards what real servers send" {
                 xdp [],
                 tc [lvs_reply4 = forward::tc::reply::<V4>, lvs_reply6 = forward::tc::reply::<V6>],
+                to [Reject, Split],
             }
             Tunnel "sends a client's packet through a tunnel" {
                 xdp [],
                 tc [lvs_tunnel4 = forward::tc::tunnel::<V4>, lvs_tunnel6 = forward::tc::tunnel::<V6>],
+                to [Reject, Split],
             }
             OnePacket "forwards a packet that one-packet scheduling gave a destination" {
                 xdp [],
                 tc [lvs_once4 = forward::tc::one_packet::<V4>, lvs_once6 = forward::tc::one_packet::<V6>],
+                to [Reject, Split, Tunnel],
             }
             Bypass "forwards a packet of a connection without a real server (cache_bypass)" {
                 xdp [],
                 tc [lvs_bypass4 = forward::bypass::run::<V4>, lvs_bypass6 = forward::bypass::run::<V6>],
+                to [Reject, Split],
             }
             Schedule "decides about a packet that no live connection takes: service, template, or a new connection" {
                 xdp [lvs_xdp_new4 = select::schedule::run::<_, V4>, lvs_xdp_new6 = select::schedule::run::<_, V6>],
                 tc [lvs_new4 = select::schedule::run::<_, V4>, lvs_new6 = select::schedule::run::<_, V6>],
+                to [Challenge, Open, Pick, Receive, Reject],
             }
             Pick "has the service's scheduler pick a destination" {
                 xdp [lvs_xdp_pick = select::pick::run],
                 tc [lvs_pick = select::pick::run],
+                to [Open, Pick],
             }
             Open "makes the connection to the destination that was picked" {
                 xdp [lvs_xdp_open4 = select::open::run::<_, V4>, lvs_xdp_open6 = select::open::run::<_, V6>],
                 tc [lvs_open4 = select::open::run::<_, V4>, lvs_open6 = select::open::run::<_, V6>],
+                to [ClaimPort, OnePacket, Receive, Reject],
             }
             Challenge "challenges the source of a SYN, or verifies the source of the answer" {
                 xdp [lvs_xdp_challenge4 = select::challenge::run::<_, V4>, lvs_xdp_challenge6 = select::challenge::run::<_, V6>],
                 tc [lvs_challenge4 = select::challenge::run::<_, V4>, lvs_challenge6 = select::challenge::run::<_, V6>],
+                to [],
             }
             ClaimPort "claims a local address and port for a FullNAT connection" {
                 xdp [lvs_xdp_claim4 = forward::fullnat::open::claim::<_, V4>, lvs_xdp_claim6 = forward::fullnat::open::claim::<_, V6>],
                 tc [lvs_claim4 = forward::fullnat::open::claim::<_, V4>, lvs_claim6 = forward::fullnat::open::claim::<_, V6>],
+                to [OpenFullNat],
             }
             OpenFullNat "makes a FullNAT connection and its alias" {
                 xdp [lvs_xdp_enter4 = forward::fullnat::open::insert::<_, V4>, lvs_xdp_enter6 = forward::fullnat::open::insert::<_, V6>],
                 tc [lvs_enter4 = forward::fullnat::open::insert::<_, V4>, lvs_enter6 = forward::fullnat::open::insert::<_, V6>],
+                to [Receive],
             }
             FullNat "forwards a client's packet by FullNAT" {
                 xdp [lvs_xdp_fullnat4 = forward::fullnat::xdp::request::<V4>, lvs_xdp_fullnat6 = forward::fullnat::xdp::request::<V6>],
                 tc [lvs_fullnat4 = forward::fullnat::tc::request::<V4>, lvs_fullnat6 = forward::fullnat::tc::request::<V6>],
+                to [AddClientOption, Families, Reject, Split],
             }
             FullNatReply "forwards a real server's packet by FullNAT" {
                 xdp [lvs_xdp_fullnat_reply4 = forward::fullnat::xdp::reply::<V4>, lvs_xdp_fullnat_reply6 = forward::fullnat::xdp::reply::<V6>],
                 tc [lvs_fullnat_reply4 = forward::fullnat::tc::reply::<V4>, lvs_fullnat_reply6 = forward::fullnat::tc::reply::<V6>],
+                to [ClampMss, FamiliesReply, Reject, Split],
             }
             AddClientOption "adds the client's address to a packet for the real server (TOA, UOA), and removes forged ones" {
                 xdp [],
                 tc [lvs_toa_add4 = forward::fullnat::toa::add_client_option::<V4>, lvs_toa_add6 = forward::fullnat::toa::add_client_option::<V6>],
+                to [FullNat],
             }
             ClampMss "lowers the MSS that a real server's SYN offers by the room that TOA takes" {
                 xdp [],
                 tc [lvs_toa_mss4 = forward::fullnat::toa::clamp_mss::<V4>, lvs_toa_mss6 = forward::fullnat::toa::clamp_mss::<V6>],
+                to [FullNatReply],
             }
             Families "forwards a client's packet to a real server of the other family" {
                 xdp [],
                 tc [lvs_families4 = forward::families::serve::request::<V4>, lvs_families6 = forward::families::serve::request::<V6>],
+                to [AddClientOption, Reject, Split],
             }
             FamiliesReply "makes a real server's packet one of the client's family" {
                 xdp [],
                 tc [lvs_families_reply4 = forward::families::serve::reply::<V4>, lvs_families_reply6 = forward::families::serve::reply::<V6>],
+                to [FullNatReply, Reject],
             }
             Icmp "serves an ICMP error about a connection" {
                 xdp [],
                 tc [lvs_icmp4 = rare::icmp::serve::run::<V4>, lvs_icmp6 = rare::icmp::serve::run::<V6>],
+                to [IcmpFamilies, IcmpTunnel, Schedule],
             }
             IcmpTunnel "serves an ICMP error about a tunnel's outer packet" {
                 xdp [],
                 tc [lvs_icmp_tunnel4 = rare::icmp::tunnel::run::<V4>, lvs_icmp_tunnel6 = rare::icmp::tunnel::run::<V6>],
+                to [Reject, Schedule],
             }
             IcmpFamilies "makes an ICMP error about a connection between families one of the other family" {
                 xdp [],
                 tc [lvs_icmp_families4 = rare::icmp::families::run::<V4>, lvs_icmp_families6 = rare::icmp::families::run::<V6>],
+                to [IcmpToClient],
             }
             IcmpToClient "sends an ICMP error that has changed its family to the client" {
                 xdp [],
                 tc [lvs_icmp_client4 = rare::icmp::families::to_client::<V4>, lvs_icmp_client6 = rare::icmp::families::to_client::<V6>],
+                to [],
             }
             Reject "answers a packet with an ICMP error of the director's own" {
                 xdp [],
                 tc [lvs_reject4 = rare::reject::run::<V4>, lvs_reject6 = rare::reject::run::<V6>],
+                to [],
             }
             Assemble "keeps a fragment, or puts its packet together" {
                 xdp [],
                 tc [lvs_fragment4 = rare::fragment::assemble::run::<V4>, lvs_fragment6 = rare::fragment::assemble::run::<V6>],
+                to [Receive],
             }
             Split "sends a packet in fragments" {
                 xdp [],
                 tc [lvs_split = rare::fragment::split::run],
+                to [],
             }
             CarryResets "has a TCP packet carry the resets of expired connections" {
                 xdp [],
                 tc [lvs_reset4 = rare::reset::run::<V4>, lvs_reset6 = rare::reset::run::<V6>],
+                to [Receive],
             }
             Log "writes a line of the log" {
                 xdp [lvs_xdp_log = log::run],
                 tc [lvs_log = log::run],
+                to [],
             }
         }
     };
@@ -123,6 +151,7 @@ macro_rules! programs {
     ($($name:ident $meaning:literal {
         xdp [$($xdp:ident = $xdp_body:expr),*],
         tc [$($tc:ident = $tc_body:expr),*],
+        to [$($to:ident),*],
     })+) => {
         /// A program that tail calls reach.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,12 +160,22 @@ macro_rules! programs {
             $(#[doc = $meaning] $name),+
         }
 
+        impl Program {
+            /// The variant's name.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Program::$name => stringify!($name)),+
+                }
+            }
+        }
+
         /// The table, in the order of [`Program`].
         pub const PROGRAMS: &[Row] = &[$(Row {
             name: stringify!($name),
             meaning: $meaning,
             xdp: &[$(stringify!($xdp)),*],
             tc: &[$(stringify!($tc)),*],
+            to: &[$(Program::$to.name()),*],
         }),+];
     };
 }
@@ -154,6 +193,9 @@ pub struct Row {
     pub xdp: &'static [&'static str],
     /// The functions in TC, likewise.
     pub tc: &'static [&'static str],
+    /// The programs that this one jumps to, in either tier. Every program may jump to `Log` besides, which goes on where the
+    /// program before it would have.
+    pub to: &'static [&'static str],
 }
 
 /// Numbers that a program has: one for each family.

@@ -13,6 +13,7 @@ use aya::Ebpf;
 pub mod balanced;
 pub mod fixtures;
 pub mod replay;
+pub mod tail_calls;
 pub mod topology;
 
 /// Waits for something that another program brings about in its own time; panics if it never does.

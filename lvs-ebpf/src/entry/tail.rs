@@ -20,6 +20,7 @@ macro_rules! functions {
     ($($name:ident $meaning:literal {
         xdp [$($xdp:ident = $xdp_body:expr),*],
         tc [$($tc:ident = $tc_body:expr),*],
+        to [$($to:ident),*],
     })+) => {
         $(
             $(

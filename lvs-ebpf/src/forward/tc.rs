@@ -174,7 +174,6 @@ fn request<A: Family>(
             control_block::set_destination(packet, dest.id);
             jump::<A, _>(packet, Program::Tunnel)
         }
-        // SAFETY: an element of the map.
         _ => send::<A, false>(packet, p, settings, Some(connection.get()), dest, now),
     }
 }
@@ -296,7 +295,6 @@ fn untranslated_reply<A: Family>(
     dest: &DestRef,
     now: u64,
 ) -> i32 {
-    // SAFETY: an element of the map.
     let is_reset = reset_queue::is_reset_of(connection.get(), p);
     if A::IS_V4 && !is_reset && has_own_source(packet, p, now) {
         // From an address of the director's own: the stack takes it for a martian.

@@ -104,7 +104,6 @@ fn request<A: Family>(
     dest: &DestRef,
     now: u64,
 ) -> i32 {
-    // SAFETY: elements of maps; what other CPUs change is read as wholes.
     let (c, to, family, source) = (connection.get(), dest.address(), dest.family(), dest.source());
     let cache = dest.hop();
     let forward = connection.mode();

@@ -45,7 +45,6 @@ pub fn run<A: IpAddress>(packet: TcPacket) -> i32 {
     if let Some(settings) = config::settings()
         && let Some(dest) = DestRef::get(answer.from, settings.epoch)
     {
-        // SAFETY: an element of the map.
         director = *dest.source();
         let preferred = route::lend(
             #[inline(always)]

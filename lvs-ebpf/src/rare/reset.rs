@@ -97,7 +97,6 @@ fn tell<A: Family>(packet: TcPacket, waiting: &PendingReset, is_partial: bool) {
     let Some(numbers) = Numbers::of(c.engine) else { return };
     if c.last_seen != waiting.seen {
         // It lives: it may expire another time.
-        // SAFETY: as above.
         atomics::fetch_and32(connection.state_word(), !conn_flags::RESETTING);
         return;
     }

@@ -56,7 +56,6 @@ impl Destinations for List {
     #[inline(always)]
     fn recall(&self, id: DestId) -> Option<Candidate> {
         let dest = DestRef::get(id, self.epoch)?;
-        // SAFETY: an element of the map.
         if !dest.available() || dest.service() != self.service {
             return None;
         }

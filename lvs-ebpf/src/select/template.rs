@@ -78,7 +78,6 @@ pub fn find<A: IpAddress>(
     if dest.available() && !quiescent {
         return Some((at, dest.id));
     }
-    // SAFETY: as above.
     let state = template.state_word();
     // Another CPU that changes it at the same time sets the same flag.
     let _ = atomics::compare_exchange32(state, c.state, c.state | conn_flags::INVALID);

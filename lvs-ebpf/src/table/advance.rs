@@ -160,7 +160,6 @@ fn step<A: IpAddress>(c: Entry<A>, dest: *mut Destination, settings: &Settings, 
 #[inline(always)]
 fn assure<A: IpAddress>(at: u32) {
     if let Some(template) = store::entry::<A>(at) {
-        // SAFETY: an element of the map.
         atomics::fetch_or32(template.state_word(), conn_flags::ASSURED);
     }
 }

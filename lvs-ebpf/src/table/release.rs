@@ -47,7 +47,6 @@ fn release<A: IpAddress>(at: u32, c: Entry<A>, epoch: u64) {
     if let Some(control) = entry.control.get()
         && let Some(template) = store::entry::<A>(control)
     {
-        // SAFETY: an element of the map.
         atomics::fetch_add32(template.controlled_word(), u32::MAX);
     }
 }

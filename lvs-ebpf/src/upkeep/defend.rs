@@ -120,7 +120,6 @@ extern "C" fn consider<A: Family>(way: u64, context: *mut c_void) -> i64 {
 #[inline(always)]
 fn is_one_packet<A>(c: &Connection<A>, epoch: u64) -> bool {
     let Some(dest) = DestRef::get(c.dest, epoch) else { return false };
-    // SAFETY: an element of the map.
     let Some(service) = service::ServiceRef::get(dest.service(), epoch) else { return false };
     service.config().flags & service_flags::ONE_PACKET != 0
 }

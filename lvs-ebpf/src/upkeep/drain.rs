@@ -73,7 +73,7 @@ extern "C" fn end<A: Family>(way: u64, context: *mut c_void) -> i64 {
         return 0;
     }
     if c.kind == EntryKind::TEMPLATE {
-        // SAFETY: as above. If another CPU changes it at the same time, the next run does it.
+        // If another CPU changes it at the same time, the next run does it.
         let state = connection.state_word();
         let _ = atomics::compare_exchange32(state, c.state, c.state | conn_flags::INVALID);
     }

@@ -5,7 +5,8 @@ use std::fs;
 
 use aya_obj::generated::bpf_insn;
 use aya_obj::{Function, Object};
-use tests::object_path;
+use lvs_common::programs::PROGRAMS;
+use tests::{object_path, tail_calls};
 
 /// The objects that are loaded on directors and real servers.
 const OBJECTS: [&str; 3] = ["lvs", "real_server", "toa"];
@@ -103,4 +104,30 @@ fn no_constants_are_merged() {
         let merged: Vec<_> = object.maps.keys().filter(|map| map.starts_with(".rodata.")).collect();
         assert!(merged.is_empty(), "{name}: {merged:?}");
     }
+}
+
+/// Each program of the table jumps to the programs that its row names, and to no others. Any program may jump to `Log`.
+#[test]
+fn programs_jump_where_their_table_says() {
+    let mut object = object("lvs");
+    let text: HashSet<usize> = object.functions.keys().map(|(section, _)| *section).collect();
+    object.relocate_calls(&text).unwrap();
+    let (mut jumps, mut named) = (BTreeMap::new(), BTreeMap::new());
+    for row in PROGRAMS {
+        let mut found = BTreeSet::new();
+        for name in row.xdp.iter().chain(row.tc) {
+            let entry = &object.programs[*name];
+            for slot in tail_calls::slots(&object.functions[&entry.function_key()].instructions) {
+                match slot {
+                    Some(slot) => drop(found.insert(PROGRAMS[slot as usize / 2].name)),
+                    // The program of the log goes on where the one before it would have.
+                    None => assert_eq!(row.name, "Log", "{name} jumps to a slot that is not a constant"),
+                }
+            }
+        }
+        found.remove("Log");
+        jumps.insert(row.name, found);
+        named.insert(row.name, row.to.iter().copied().collect());
+    }
+    assert_eq!(jumps, named);
 }

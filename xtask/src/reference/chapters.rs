@@ -19,6 +19,7 @@ pub struct Chapter {
 const EXITS: &str = "lvs-common/src/exit.rs";
 const MAPS: &str = "lvs-ebpf/src/maps.rs";
 const SETTINGS: &str = "lvs-common/src/abi/sysctls.rs";
+const PROGRAMS: &str = "lvs-common/src/programs.rs";
 
 /// All of them.
 pub fn all(root: &Path) -> Result<Vec<Chapter>> {
@@ -26,6 +27,7 @@ pub fn all(root: &Path) -> Result<Vec<Chapter>> {
         Chapter { file: "docs/reference/exits.md", text: exits(root)? },
         Chapter { file: "docs/reference/maps.md", text: maps(root)? },
         Chapter { file: "docs/reference/settings.md", text: settings(root)? },
+        Chapter { file: "docs/reference/programs.md", text: programs(root)? },
     ])
 }
 
@@ -81,6 +83,37 @@ fn settings(root: &Path) -> Result<String> {
         let range = setting.range.replace("..=", " to ");
         writeln!(text, "| `{}` | {} | {range} | {kind} | {meaning} |", setting.name, setting.default)?;
     }
+    Ok(text)
+}
+
+fn programs(root: &Path) -> Result<String> {
+    let programs = tables::programs(&tables::parse(root, PROGRAMS)?)?;
+    let mut text = head("Programs", PROGRAMS);
+    text.push_str(
+        "The programs that tail calls reach. A function is of IPv4 or IPv6, or of both. A test compares the jumps with the \
+         instructions of the eBPF object.\n\n| Program | Does | XDP | TC |\n| --- | --- | --- | --- |\n",
+    );
+    for program in &programs {
+        let [xdp, tc] = program.functions.each_ref().map(|names| {
+            let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+            names.join(" ")
+        });
+        writeln!(text, "| `{}` | {} | {xdp} | {tc} |", program.name, cell(&program.meaning))?;
+    }
+    text.push_str(
+        "\nThe programs that are attached come first: `lvs_xdp` is the IPv4 function of `Receive`; `lvs_ingress` and `lvs_egress` \
+         jump to `Receive`. Where the log is on, every program may jump to `Log`, which goes on where the program before it \
+         would have. XDP has the programs with bold borders.\n\n```mermaid\nflowchart LR\n    \
+         ingress([lvs_ingress, lvs_egress]) --> Receive\n",
+    );
+    for program in &programs {
+        for to in &program.to {
+            writeln!(text, "    {} --> {to}", program.name)?;
+        }
+    }
+    let in_xdp = programs.iter().filter(|program| !program.functions[0].is_empty() && program.name != "Log");
+    let names: Vec<&str> = in_xdp.map(|program| program.name.as_str()).collect();
+    writeln!(text, "    classDef xdp stroke-width:3px\n    class {} xdp\n```", names.join(","))?;
     Ok(text)
 }
 

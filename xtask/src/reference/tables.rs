@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use proc_macro2::TokenStream;
+use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use syn::parse::{ParseStream, Parser};
 use syn::{Attribute, Expr, File, GenericArgument, Ident, Item, Lit, LitStr, Meta, PathArguments, Token, Type};
 
@@ -45,6 +45,19 @@ pub struct Map {
     pub meaning: String,
 }
 
+/// A program that tail calls reach.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Program {
+    /// Its name in the table.
+    pub name: String,
+    /// What it does.
+    pub meaning: String,
+    /// Its functions in XDP, then those in TC.
+    pub functions: [Vec<String>; 2],
+    /// The programs that it jumps to.
+    pub to: Vec<String>,
+}
+
 /// Parses a file of the workspace.
 pub fn parse(root: &Path, file: &str) -> Result<File> {
     let text = fs::read_to_string(root.join(file)).with_context(|| format!("cannot read {file}"))?;
@@ -81,6 +94,56 @@ pub fn settings(file: &File) -> Result<Vec<Setting>> {
     })
 }
 
+/// The rows of `for_each_program!`, which is a macro that gives them to another.
+pub fn programs(file: &File) -> Result<Vec<Program>> {
+    let tokens = file.items.iter().find_map(|item| match item {
+        Item::Macro(item) if item.ident.as_ref().is_some_and(|name| name == "for_each_program") => {
+            Some(item.mac.tokens.clone())
+        }
+        _ => None,
+    });
+    let tokens = tokens.context("no macro for_each_program!")?;
+    // `($with:ident) => { $with! { ROWS } };`
+    let rows = last_group(last_group(tokens)?)?;
+    repeated(program).parse2(rows).context("the rows of for_each_program!")
+}
+
+/// What is in the last braces of some tokens.
+fn last_group(tokens: TokenStream) -> Result<TokenStream> {
+    let groups = tokens.into_iter().filter_map(|token| match token {
+        TokenTree::Group(group) if group.delimiter() == Delimiter::Brace => Some(group.stream()),
+        _ => None,
+    });
+    groups.last().context("no rows in braces")
+}
+
+/// `Name "meaning" { xdp [function = path, …], tc […], to [Name, …], }`.
+fn program(input: ParseStream) -> syn::Result<Program> {
+    let (name, meaning) = (input.parse::<Ident>()?.to_string(), input.parse::<LitStr>()?.value());
+    let columns;
+    syn::braced!(columns in input);
+    let (mut functions, mut to) = ([Vec::new(), Vec::new()], Vec::new());
+    while !columns.is_empty() {
+        let column: Ident = columns.parse()?;
+        let cells;
+        syn::bracketed!(cells in columns);
+        while !cells.is_empty() {
+            let name = cells.parse::<Ident>()?.to_string();
+            match column.to_string().as_str() {
+                "xdp" => functions[0].push(name),
+                "tc" => functions[1].push(name),
+                _ => to.push(name),
+            }
+            if cells.parse::<Option<Token![=]>>()?.is_some() {
+                let _: Expr = cells.parse()?;
+            }
+            let _: Option<Token![,]> = cells.parse()?;
+        }
+        let _: Option<Token![,]> = columns.parse()?;
+    }
+    Ok(Program { name, meaning, functions, to })
+}
+
 /// The rows of a call of the macro `name`.
 fn rows<T>(file: &File, name: &str, row: impl Fn(ParseStream) -> syn::Result<T>) -> Result<Vec<T>> {
     let call = file.items.iter().find_map(|item| match item {
@@ -88,14 +151,18 @@ fn rows<T>(file: &File, name: &str, row: impl Fn(ParseStream) -> syn::Result<T>)
         _ => None,
     });
     let tokens: TokenStream = call.with_context(|| format!("no call of {name}!"))?;
-    let parser = |input: ParseStream| {
+    repeated(row).parse2(tokens).with_context(|| format!("the rows of {name}!"))
+}
+
+/// Parses rows until the end.
+fn repeated<T>(row: impl Fn(ParseStream) -> syn::Result<T>) -> impl FnOnce(ParseStream) -> syn::Result<Vec<T>> {
+    move |input| {
         let mut rows = Vec::new();
         while !input.is_empty() {
             rows.push(row(input)?);
         }
         Ok(rows)
-    };
-    parser.parse2(tokens).with_context(|| format!("the rows of {name}!"))
+    }
 }
 
 /// The statics with the attribute `btf_map`.
@@ -187,5 +254,24 @@ mod tests {
             ("LruHashMap", &["u64".to_owned(), "Seen<[u32; 4]>".to_owned()][..])
         );
         assert_eq!(map.meaning, "Sources, by `source`.");
+    }
+
+    #[test]
+    fn programs_are_read() {
+        let file = syn::parse_file(
+            "macro_rules! for_each_program {
+                 ($with:ident) => {
+                     $with! {
+                         Serve \"serves\" { xdp [], tc [serve4 = a::serve::<V4>, serve6 = a::serve::<V6>], to [Log], }
+                         Log \"logs\" { xdp [xdp_log = log::run], tc [log = log::run], to [], }
+                     }
+                 };
+             }",
+        )
+        .unwrap();
+        let programs = programs(&file).unwrap();
+        assert_eq!(programs[0].functions, [vec![], vec!["serve4".to_owned(), "serve6".to_owned()]]);
+        assert_eq!((programs[0].meaning.as_str(), &programs[0].to[..]), ("serves", &["Log".to_owned()][..]));
+        assert_eq!((programs[1].name.as_str(), programs[1].functions[0].len()), ("Log", 1));
     }
 }

@@ -111,7 +111,6 @@ pub fn request<A: Family>(packet: TcPacket) -> i32 {
 #[inline(always)]
 pub fn reply<A: Family>(packet: TcPacket) -> i32 {
     let Some(Matched { p, settings, at, connection: entry }) = handover::load::<A>() else { return TcPacket::PASS };
-    // SAFETY: an element of the map.
     let Some((main, connection)) = alias::connection_of::<A, A::Other>(at, entry.get()) else {
         return TcPacket::PASS;
     };

@@ -77,7 +77,6 @@ pub fn write<B: IpAddress>(
 #[inline(always)]
 pub fn ends<A>(c: &Connection<A>, dest: &DestRef) -> Option<Ends<Address>> {
     let local = LOCALS.get(c.local_id)?;
-    // SAFETY: an element of the map.
     let real = *dest.address();
     Some(Ends { source: (local.address, c.local_port), destination: (real, c.real_port) })
 }

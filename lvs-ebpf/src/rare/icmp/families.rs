@@ -110,7 +110,6 @@ pub fn to_client<A: Family>(packet: TcPacket) -> i32 {
     let (Some(report), Some(settings)) = (read::read::<A>(packet), config::settings()) else { return TcPacket::DROP };
     let Some(at) = handover::entry() else { return TcPacket::DROP };
     let Some(connection) = store::entry::<A>(at) else { return TcPacket::DROP };
-    // SAFETY: an element of the map.
     translate::to_client(packet, report, settings, connection.get(), clock::jiffies())
 }
 

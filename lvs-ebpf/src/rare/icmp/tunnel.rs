@@ -32,7 +32,6 @@ pub fn run<A: Family>(packet: TcPacket) -> i32 {
     let Some((_, connection)) = find::of_client(&p) else { return unknown::run(packet, report, settings) };
     let (mode, id) = (connection.forward, connection.dest);
     let Some(dest) = DestRef::get(id, settings.epoch) else { return exits::pass(packet, Exit::NotOurs) };
-    // SAFETY: an element of the map.
     if mode != Mode::TUNNEL || *dest.address() != report.about.source.widen() {
         return exits::pass(packet, Exit::NotOurs);
     }
