@@ -82,21 +82,33 @@ pub trait Family: IpAddress {
 fn transport<P: Packet, A>(packet: P, carried: u8, parsed: &mut Parsed<A>, short: Stray) -> Result<(), Stray> {
     match carried {
         protocol::TCP => {
-            let Some(h) = packet.read::<Tcp>(parsed.l4) else { return Err(short) };
-            parsed.source_port = h.source;
-            parsed.destination_port = h.destination;
-            parsed.flags = h.flags;
+            let is_there = packet.view::<Tcp>(parsed.l4, |h| {
+                parsed.source_port = h.source;
+                parsed.destination_port = h.destination;
+                parsed.flags = h.flags;
+            });
+            if !is_there {
+                return Err(short);
+            }
         }
         protocol::UDP => {
-            let Some(h) = packet.read::<Udp>(parsed.l4) else { return Err(short) };
-            parsed.source_port = h.source;
-            parsed.destination_port = h.destination;
+            let is_there = packet.view::<Udp>(parsed.l4, |h| {
+                parsed.source_port = h.source;
+                parsed.destination_port = h.destination;
+            });
+            if !is_there {
+                return Err(short);
+            }
         }
         protocol::SCTP => {
-            let Some(h) = packet.read::<Sctp>(parsed.l4) else { return Err(short) };
-            parsed.source_port = h.source;
-            parsed.destination_port = h.destination;
-            parsed.flags = h.chunk_type;
+            let is_there = packet.view::<Sctp>(parsed.l4, |h| {
+                parsed.source_port = h.source;
+                parsed.destination_port = h.destination;
+                parsed.flags = h.chunk_type;
+            });
+            if !is_there {
+                return Err(short);
+            }
         }
         protocol::AH | protocol::ESP => {
             parsed.protocol = protocol::UDP;
