@@ -1,6 +1,5 @@
 //! Tunnels: the packet travels inside an outer one to the real server.
 
-use aya_ebpf::helpers::generated::bpf_get_prandom_u32;
 use lvs_common::byte_order::{Be16, Be32};
 use lvs_common::{
     abi::{AF_INET, Address, DestConfig, IpAddress, tunnel::TunnelKind},
@@ -8,6 +7,7 @@ use lvs_common::{
 };
 
 use crate::{
+    kernel::random,
     packet::access::Packet,
     values::parsed::{L3, Parsed},
 };
@@ -120,12 +120,8 @@ fn write_v4<P: Packet, A>(packet: P, p: &Parsed<A>, outer: &Outer<'_>, l4: u8, l
     let ttl = p.ttl.wrapping_sub(1);
     let length = Be16::new(length as u16);
     // RFC 6864: an identification is for packets that may be fragmented.
-    let (fragment, id) = if outer.df {
-        (fragment::DF, Be16::ZERO)
-    } else {
-        // SAFETY: a helper without arguments.
-        (Be16::ZERO, Be16::from_word(unsafe { bpf_get_prandom_u32() } as u16 | 1))
-    };
+    let (fragment, id) =
+        if outer.df { (fragment::DF, Be16::ZERO) } else { (Be16::ZERO, Be16::from_word(random::word() as u16 | 1)) };
     // SAFETY: checked by `at`.
     unsafe {
         *h = Ipv4 {

@@ -4,3 +4,7 @@ pub mod cpu;
 pub mod global;
 pub mod loops;
 pub mod params;
+pub mod random;
+pub mod redirect;
+pub mod scratch;
+pub mod shared;

@@ -12,7 +12,12 @@ use lvs_common::{
     wire::{Udp, protocol},
 };
 
-use crate::{kernel::cpu, maps::SCRATCH, packet::access::Packet, values::parsed::Parsed};
+use crate::{
+    kernel::cpu,
+    maps::SCRATCH,
+    packet::access::{Packet, TcPacket},
+    values::parsed::Parsed,
+};
 
 /// Bytes that are summed at a time.
 const CHUNK: u32 = 256;
@@ -60,8 +65,8 @@ extern "C" fn add_chunk(index: u64, context: *mut c_void) -> i64 {
 /// The sum of the bytes from `at` to `end` of a packet, `None` if the packet is not that long. `at` counts as an even
 /// position.
 #[inline(always)]
-pub fn sum(skb: *mut __sk_buff, at: u32, end: u32) -> Option<u64> {
-    let sum = sum_bytes(skb, at, end);
+pub fn sum(packet: TcPacket, at: u32, end: u32) -> Option<u64> {
+    let sum = sum_bytes(packet.0, at, end);
     if sum < 0 { None } else { Some(sum as u64) }
 }
 
@@ -92,7 +97,7 @@ pub fn fill_udp<P: Packet, A: IpAddress>(packet: P, p: &Parsed<A>, change: u64) 
     let Some(h) = packet.at::<Udp>(p.l4()) else { return false };
     // SAFETY: checked by `at`.
     let length = unsafe { (*h).length.get() } as u32;
-    let Some(payload) = sum(packet.0, p.l4() as u32, (p.l4() as u32).wrapping_add(length)) else { return false };
+    let Some(payload) = sum(packet, p.l4() as u32, (p.l4() as u32).wrapping_add(length)) else { return false };
     let all = payload + pseudo(p.source.widen().0, p.destination.widen().0, protocol::UDP, length) + change;
     let Some(h) = packet.at::<Udp>(p.l4()) else { return false };
     // SAFETY: checked by `at`.
@@ -114,7 +119,7 @@ pub fn fill_outer_udp<P: Packet>(packet: P, ends: (&Address, &Address), at: usiz
     if packet.segment() != 0 {
         return true;
     }
-    let Some(payload) = sum(packet.0, at as u32, (at as u32).wrapping_add(length)) else { return false };
+    let Some(payload) = sum(packet, at as u32, (at as u32).wrapping_add(length)) else { return false };
     let all = payload + pseudo(ends.0.0, ends.1.0, protocol::UDP, length);
     let Some(h) = packet.at::<Udp>(at) else { return false };
     // SAFETY: checked by `at`.
@@ -129,7 +134,7 @@ pub fn fill_gre<P: Packet>(packet: P, at: usize, length: u32) -> bool {
     if packet.segment() != 0 {
         return true;
     }
-    let Some(payload) = sum(packet.0, at as u32, (at as u32).wrapping_add(length)) else { return false };
+    let Some(payload) = sum(packet, at as u32, (at as u32).wrapping_add(length)) else { return false };
     let Some(h) = packet.at::<[u16; 2]>(at + 4) else { return false };
     // SAFETY: checked by `at`.
     unsafe { (*h)[0] = !checksum::fold(payload) }

@@ -8,24 +8,48 @@ use aya_ebpf::{
         TC_ACT_SHOT, bpf_fib_lookup,
     },
     helpers::generated::{
-        bpf_check_mtu, bpf_fib_lookup as fib_lookup, bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_change_proto,
-        bpf_skb_change_tail, bpf_skb_pull_data, bpf_skb_store_bytes, bpf_tail_call,
+        bpf_check_mtu, bpf_clone_redirect, bpf_fib_lookup as fib_lookup, bpf_l4_csum_replace, bpf_skb_adjust_room,
+        bpf_skb_change_proto, bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_pull_data, bpf_skb_store_bytes,
+        bpf_tail_call,
     },
 };
-use core::ffi::c_void;
+use core::{ffi::c_void, hint::black_box};
 use lvs_common::wire::{Ethernet, ethertype, protocol};
 
-use crate::{maps::TC_PROGRAMS, packet::access::Packet};
+use crate::{
+    maps::TC_PROGRAMS,
+    packet::access::{Packet, Wire},
+};
 
-/// `BPF_ADJ_ROOM_NET`.
-const ROOM_AFTER_L3: u32 = 0;
-/// `BPF_ADJ_ROOM_MAC`.
-const ROOM_AFTER_MAC: u32 = 1;
 /// `PACKET_HOST`.
 const PACKET_HOST: u32 = 0;
 
 /// A packet's `tc_index`, which stays with it, once the director has served it. Nobody else is likely to use the number.
 const SERVED: u32 = 0x4c56;
+
+/// After which header [`TcPacket::adjust_room`] adds or removes bytes.
+#[derive(Clone, Copy)]
+#[repr(u32)]
+pub enum Room {
+    /// After the fixed part of the network header (`BPF_ADJ_ROOM_NET`).
+    AfterNetwork = 0,
+    /// After the Ethernet header (`BPF_ADJ_ROOM_MAC`).
+    AfterEthernet = 1,
+}
+
+/// The number modulo `N`, a power of two. See "known-length masks" in docs/develop/verifier.md.
+#[inline(always)]
+fn masked<const N: usize>(number: usize) -> usize {
+    const { assert!(N.is_power_of_two()) };
+    // LLVM, which may know that the number is less, keeps the mask.
+    black_box(number) & (N - 1)
+}
+
+/// A length from 1 to `N`, likewise.
+#[inline(always)]
+fn masked_length<const N: usize>(length: u32) -> u32 {
+    masked::<N>(length.wrapping_sub(1) as usize) as u32 + 1
+}
 
 /// A sum as the kernel's checksum helpers take it: 32 bits.
 #[inline(always)]
@@ -34,6 +58,7 @@ fn wsum(sum: u64) -> u64 {
     (sum & 0xffff_ffff) + (sum >> 32)
 }
 
+#[allow(dead_code, reason = "its users follow")]
 impl TcPacket {
     /// Bytes of the frame.
     #[inline(always)]
@@ -69,13 +94,8 @@ impl TcPacket {
     pub fn change_family(self, v6: bool) -> bool {
         let to = if v6 { ethertype::IPV6 } else { ethertype::IPV4 };
         // SAFETY: a helper call with a valid context.
-        if unsafe { bpf_skb_change_proto(self.0, to.word(), 0) } != 0 {
-            return false;
-        }
-        let Some(ethernet) = self.at::<Ethernet>(0) else { return false };
-        // SAFETY: checked by `at`.
-        unsafe { (*ethernet).ethertype = to }
-        true
+        let changed = unsafe { bpf_skb_change_proto(self.0, to.word(), 0) } == 0;
+        changed && self.update::<Ethernet>(0, |h| h.ethertype = to)
     }
 
     /// Makes the first `length` bytes linear.
@@ -86,12 +106,94 @@ impl TcPacket {
         length <= self.length() && unsafe { bpf_skb_pull_data(self.0, length) == 0 }
     }
 
-    /// Writes a header, in whose place there was something else; a sum over the packet that a device has told stays true.
+    /// Makes the frame `length` bytes long: cuts it, or appends zeroes.
     #[inline(always)]
-    pub fn store<T>(self, at: usize, header: &T) -> bool {
-        let (from, length) = ((header as *const T).cast(), size_of::<T>() as u32);
+    pub fn change_tail(self, length: u32) -> bool {
         // SAFETY: a helper call with a valid context.
-        unsafe { bpf_skb_store_bytes(self.0, at as u32, from, length, BPF_F_RECOMPUTE_CSUM as u64) == 0 }
+        unsafe { bpf_skb_change_tail(self.0, length, 0) == 0 }
+    }
+
+    /// Adds `difference` bytes after a header, or removes them if it is negative.
+    #[inline(always)]
+    pub fn adjust_room(self, difference: i32, room: Room) -> bool {
+        // SAFETY: a helper call with a valid context.
+        unsafe { bpf_skb_adjust_room(self.0, difference, room as u32, 0) == 0 }
+    }
+
+    /// Sends a copy of the packet out of a device, or with [`INGRESS`](crate::kernel::redirect::INGRESS) into it.
+    #[inline(always)]
+    pub fn clone_redirect(self, ifindex: u32, flags: u64) -> bool {
+        // SAFETY: a helper call with a valid context.
+        unsafe { bpf_clone_redirect(self.0, ifindex, flags) == 0 }
+    }
+
+    /// Loads `length` bytes from `from` on, linear or not, to the beginning of `to`. The length is from 1 to `N`; others count
+    /// modulo `N`.
+    #[inline(always)]
+    pub fn load_bytes<const N: usize>(self, from: u32, to: &mut [u8; N], length: u32) -> bool {
+        let length = masked_length::<N>(length);
+        // SAFETY: a helper call with a valid context, and `to` is at least `length` bytes long.
+        unsafe { bpf_skb_load_bytes(self.0.cast(), from, to.as_mut_ptr().cast(), length) == 0 }
+    }
+
+    /// As [`load_bytes`](Self::load_bytes), to `at` within `to`, of which half is for offsets: offset and length count modulo
+    /// `HALF`.
+    #[inline(always)]
+    pub fn load_bytes_at<const HALF: usize, const N: usize>(
+        self,
+        from: u32,
+        to: &mut [u8; N],
+        at: u32,
+        length: u32,
+    ) -> bool {
+        const { assert!(2 * HALF <= N) };
+        let (at, length) = (masked::<HALF>(at as usize), masked_length::<HALF>(length));
+        // SAFETY: a helper call with a valid context; `at` is less than half of `to`, and `length` not more.
+        unsafe { bpf_skb_load_bytes(self.0.cast(), from, to.as_mut_ptr().add(at).cast(), length) == 0 }
+    }
+
+    /// Stores the first `length` bytes of `from` at `to`, and leaves `skb->csum` as it is. The length is from 1 to `N`; others
+    /// count modulo `N`.
+    #[inline(always)]
+    pub fn store_bytes<const N: usize>(self, to: u32, from: &[u8; N], length: u32) -> bool {
+        let length = masked_length::<N>(length);
+        // SAFETY: a helper call with a valid context, and `from` is at least `length` bytes long.
+        unsafe { bpf_skb_store_bytes(self.0, to, from.as_ptr().cast(), length, 0) == 0 }
+    }
+
+    /// As [`store_bytes`](Self::store_bytes), from `at` within `from`, of which half is for offsets: offset and length count
+    /// modulo `HALF`.
+    #[inline(always)]
+    pub fn store_bytes_at<const HALF: usize, const N: usize>(
+        self,
+        to: u32,
+        from: &[u8; N],
+        at: u32,
+        length: u32,
+    ) -> bool {
+        const { assert!(2 * HALF <= N) };
+        let (at, length) = (masked::<HALF>(at as usize), masked_length::<HALF>(length));
+        // SAFETY: a helper call with a valid context; `at` is less than half of `from`, and `length` not more.
+        unsafe { bpf_skb_store_bytes(self.0, to, from.as_ptr().add(at).cast(), length, 0) == 0 }
+    }
+
+    /// Overwrites the bytes at `at`, linear or not, and corrects `skb->csum` (`CHECKSUM_COMPLETE`).
+    #[inline(always)]
+    pub fn store<T: Wire>(self, at: usize, value: &T) -> bool {
+        self.store_with(at, value, BPF_F_RECOMPUTE_CSUM as u64)
+    }
+
+    /// Overwrites the bytes at `at`, linear or not, and leaves `skb->csum` as it is.
+    #[inline(always)]
+    pub fn store_unsummed<T: Wire>(self, at: usize, value: &T) -> bool {
+        self.store_with(at, value, 0)
+    }
+
+    #[inline(always)]
+    fn store_with<T: Wire>(self, at: usize, value: &T, flags: u64) -> bool {
+        let (from, length) = ((&raw const *value).cast(), size_of::<T>() as u32);
+        // SAFETY: a helper call with a valid context; all bytes of a `T` are initialised.
+        unsafe { bpf_skb_store_bytes(self.0, at as u32, from, length, flags) == 0 }
     }
 }
 
@@ -170,13 +272,12 @@ impl Packet for TcPacket {
         };
         let flags = if plain { 0 } else { (l3 | l4) as u64 };
         // SAFETY: as above.
-        unsafe { bpf_skb_adjust_room(self.0, length as i32, ROOM_AFTER_MAC, flags) == 0 }
+        unsafe { bpf_skb_adjust_room(self.0, length as i32, Room::AfterEthernet as u32, flags) == 0 }
     }
 
     #[inline(always)]
     fn is_partial(self, offset: usize) -> bool {
-        // SAFETY: checked by `at`.
-        let check = || self.at::<u16>(offset).map_or(0, |check| unsafe { check.read_unaligned() });
+        let check = || self.read::<u16>(offset).unwrap_or(0);
         let before = check();
         // A change of the data, as the helper takes it, changes a finished checksum only.
         // SAFETY: a helper call with a valid context.
@@ -186,11 +287,7 @@ impl Packet for TcPacket {
 
     #[inline(always)]
     fn strip(self, options: u32, length: u32) -> bool {
-        // SAFETY: as above.
-        unsafe {
-            (options == 0 || bpf_skb_adjust_room(self.0, -(options as i32), ROOM_AFTER_L3, 0) == 0)
-                && bpf_skb_change_tail(self.0, length, 0) == 0
-        }
+        (options == 0 || self.adjust_room(-(options as i32), Room::AfterNetwork)) && self.change_tail(length)
     }
 
     #[inline(always)]

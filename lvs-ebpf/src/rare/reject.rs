@@ -179,7 +179,7 @@ fn write6(packet: TcPacket, from: &Address, to: &Address, kind: u32, rest: u32, 
 /// Fills in the ICMP checksum.
 #[inline(always)]
 fn finish(packet: TcPacket, at: u32, length: u32, pseudo: u64) -> bool {
-    let Some(sum) = crate::packet::checksum::sum(packet.0, at, at + length) else { return false };
+    let Some(sum) = crate::packet::checksum::sum(packet, at, at + length) else { return false };
     let Some(i) = packet.at::<Icmp>(at as usize) else { return false };
     // SAFETY: checked by `at`.
     unsafe { (*i).check = !checksum::fold(sum + pseudo) }

@@ -17,7 +17,7 @@ use crate::{
     config::destination::DestRef,
     kernel::cpu,
     maps::{DESTS, LOCALITY, ROSTERS, SCRATCH, TABLES},
-    values::scratch::Scratch,
+    values::scratch::{PAYLOAD, Scratch},
 };
 
 /// The list of a service's configuration at one epoch. Without padding, which Linux 6.1 takes for bytes of the stack that a
@@ -132,7 +132,7 @@ fn load(dest: *const Destination) -> (u64, bool) {
 /// nothing. Of the stack's it does, and follows a turn once more for each combination of what it knows.
 #[inline(always)]
 fn place<T>() -> Option<*mut T> {
-    const { assert!(size_of::<T>() <= size_of::<Scratch>() && align_of::<T>() <= 8) };
+    const { assert!(size_of::<T>() <= PAYLOAD && align_of::<T>() <= 8) };
     SCRATCH.get_ptr_mut(cpu::number()).map(<*mut Scratch>::cast)
 }
 

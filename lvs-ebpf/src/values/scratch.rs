@@ -7,4 +7,6 @@ pub const PAYLOAD: usize = 16384;
 #[repr(C)]
 pub struct Scratch {
     pub payload: [u8; 2 * PAYLOAD],
+    /// Always 0, which neither the compiler nor the verifier knows. See "loop state" in docs/develop/verifier.md.
+    pub zero: u64,
 }

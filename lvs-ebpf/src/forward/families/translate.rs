@@ -1,7 +1,6 @@
 //! A packet becomes one of the other family: its network header is written anew, its transport checksum updated.
 
 use crate::config::destination::DestRef;
-use aya_ebpf::helpers::generated::bpf_get_prandom_u32;
 use lvs_common::abi::Connection;
 use lvs_common::byte_order::Be16;
 use lvs_common::{
@@ -15,6 +14,7 @@ use crate::maps::LOCALS;
 use crate::packet::offsets::{TCP_CHECK, UDP_CHECK};
 use crate::{
     forward::{fullnat::translate::Ends, nat},
+    kernel::random,
     packet::{access::Packet, access::TcPacket, checksum as sums},
     values::parsed::{L3, Parsed},
 };
@@ -64,9 +64,7 @@ pub fn write<B: IpAddress>(
     destination: &Address,
 ) -> bool {
     if B::IS_V4 {
-        // SAFETY: a helper without arguments.
-        let id = unsafe { bpf_get_prandom_u32() } as u16;
-        let id = Be16::from_word(id);
+        let id = Be16::from_word(random::word() as u16);
         packet.store(at, &cross::header4(outline, source.0[0], destination.0[0], id))
     } else {
         packet.store(at, &cross::header6(outline, source.0, destination.0))

@@ -1,16 +1,14 @@
 //! Options of TCP and IPv4 headers: read, copied to where they can be walked, and what they add to a packet.
 
 use crate::{
-    kernel::cpu,
+    kernel::scratch,
     maps::SCRATCH,
     packet::{access::Packet, access::TcPacket},
     values::{
         parsed::{L3, Parsed},
-        scratch::PAYLOAD,
+        scratch::{PAYLOAD, Scratch},
     },
 };
-use aya_ebpf::helpers::generated::bpf_skb_load_bytes;
-use core::hint::black_box;
 use lvs_common::{
     abi::{Connection, IpAddress, Settings},
     fullnat::Segment,
@@ -30,14 +28,11 @@ pub fn segment<P: Packet, A>(packet: P, p: &Parsed<A>) -> Option<Segment> {
     if p.carried != protocol::TCP {
         return None;
     }
-    let h = packet.at::<Tcp>(p.l4())?;
-    // SAFETY: checked by `at`.
-    let h = unsafe { *h };
+    let h = packet.read::<Tcp>(p.l4())?;
     let length = header(&h);
     let is_plain = match length {
         HEADER => true,
-        // SAFETY: checked by `at`.
-        32 => packet.at::<[u8; 4]>(p.l4() + HEADER).is_some_and(|word| unsafe { *word } == TIMESTAMPS),
+        32 => packet.read::<[u8; 4]>(p.l4() + HEADER) == Some(TIMESTAMPS),
         _ => false,
     };
     Some(Segment {
@@ -56,54 +51,51 @@ pub fn header(h: &Tcp) -> usize {
 }
 
 /// What follows a header's first twenty bytes, copied to where the verifier lets one look at any place of it.
-pub struct Copy {
-    pub bytes: *mut u8,
+pub struct Copy<'a> {
+    pub scratch: &'a Scratch,
     /// Bytes of options.
     options: usize,
 }
 
-impl Options for Copy {
+impl Options for Copy<'_> {
     #[inline(always)]
     fn bytes<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
         let at = at & 63;
         if at + N > self.options {
             return None;
         }
-        // SAFETY: within the scratch; bytes have no alignment.
-        Some(unsafe { *(self.bytes.add(at) as *const [u8; N]) })
+        self.scratch.payload.get(at..at + N)?.first_chunk().copied()
     }
 
     #[inline(always)]
     fn first(&self) -> usize {
-        // SAFETY: within the scratch, behind any copy. What is read from a map's memory the verifier knows nothing of.
-        unsafe {
-            let place = self.bytes.add(PAYLOAD).cast::<u64>();
-            place.write_volatile(0);
-            place.read_volatile() as usize
-        }
+        // A field of a map's element, of which the verifier knows nothing.
+        self.scratch.zero as usize
     }
 }
 
-impl Copy {
-    /// Copies `length` bytes from `from` on, up to [`PAYLOAD`] of them, of which `options` are options.
-    #[inline(always)]
-    pub fn from(packet: TcPacket, from: usize, length: usize, options: usize) -> Option<Self> {
-        let scratch = SCRATCH.get_ptr_mut(cpu::number())?;
-        // SAFETY: this CPU's own element, which is longer than any masked length; a helper call with a valid context.
-        unsafe {
-            let bytes = (&raw mut (*scratch).payload).cast::<u8>();
-            if length != 0 && bpf_skb_load_bytes(packet.0.cast(), from as u32, bytes.cast(), masked(length)) != 0 {
+/// Copies `length` bytes from `from` on, up to [`PAYLOAD`] of them, of which `options` are options, and lends the copy. `None`
+/// if the packet is not that long.
+#[inline(always)]
+pub fn lend_copy<R>(
+    packet: TcPacket,
+    from: usize,
+    length: usize,
+    options: usize,
+    work: impl FnOnce(&Copy<'_>) -> R,
+) -> Option<R> {
+    scratch::lend(
+        &SCRATCH,
+        #[inline(always)]
+        |scratch| {
+            let bytes = &mut scratch.payload;
+            if length != 0 && !packet.load_bytes_at::<PAYLOAD, _>(from as u32, bytes, 0, length as u32) {
                 return None;
             }
-            Some(Copy { bytes, options })
-        }
-    }
-}
-
-/// A length from 1 to [`PAYLOAD`], in a form that the verifier reads so, and that the compiler, which knows it is one, keeps.
-#[inline(always)]
-pub fn masked(length: usize) -> u32 {
-    (black_box(length as u32).wrapping_sub(1) & (PAYLOAD as u32 - 1)) + 1
+            Some(work(&Copy { scratch, options }))
+        },
+    )
+    .flatten()
 }
 
 /// Bytes that a connection's packets may get longer by on their way to the real server.

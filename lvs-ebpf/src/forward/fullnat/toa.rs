@@ -7,7 +7,6 @@ use core::hint::black_box;
 use lvs_common::byte_order::Be16;
 use lvs_common::programs::Program;
 
-use aya_ebpf::helpers::generated::{bpf_skb_change_tail, bpf_skb_store_bytes};
 use lvs_common::{
     abi::{Address, Connection, IpAddress},
     checksum, cross,
@@ -18,7 +17,7 @@ use lvs_common::{
 };
 
 use crate::forward::fullnat::handover::{self, Matched};
-use crate::forward::fullnat::options::{self, Copy, HEADER, header, masked};
+use crate::forward::fullnat::options::{self, Copy, HEADER, header, lend_copy};
 use crate::packet::handover as parsed_handover;
 use crate::packet::offsets::TCP_CHECK;
 use crate::{
@@ -58,9 +57,8 @@ pub fn add_client_option<A: Family>(packet: TcPacket) -> i32 {
 /// Adds the option in front of the others, if there is room for it.
 #[inline(always)]
 fn add<A: Family>(packet: TcPacket, p: &Parsed<A>, c: &Connection<A>) -> bool {
-    let Some(h) = packet.at::<Tcp>(p.l4()) else { return false };
-    // SAFETY: checked by `at`.
-    let options = header(unsafe { &*h }).wrapping_sub(HEADER);
+    let Some(h) = packet.read::<Tcp>(p.l4()) else { return false };
+    let options = header(&h).wrapping_sub(HEADER);
     let more = if A::IS_V4 { LENGTH4 } else { LENGTH6 };
     let length = p.length as usize;
     let behind = length.wrapping_sub(p.l4() - L3 + HEADER);
@@ -73,19 +71,21 @@ fn add<A: Family>(packet: TcPacket, p: &Parsed<A>, c: &Connection<A>) -> bool {
     if !whole || !fits || HEADER + options + more > LONGEST {
         return false;
     }
-    let Some(copy) = Copy::from(packet, p.l4() + HEADER, behind, options) else { return false };
     let from = (p.l4() + HEADER) as u32;
-    // SAFETY: helper calls with a valid context; the copy is as long as it is masked to be.
-    unsafe {
-        // What stands behind the packet, to fill up a short frame, goes.
-        if bpf_skb_change_tail(packet.0, (L3 + length + more) as u32, 0) != 0 {
-            return false;
-        }
-        if behind != 0 && bpf_skb_store_bytes(packet.0, from + more as u32, copy.bytes.cast(), masked(behind), 0) != 0 {
-            return false;
-        }
-    }
-    write(packet, p, c.client.widen(), c.client_port, more) && lengthen(packet, p, more)
+    let moved = lend_copy(
+        packet,
+        p.l4() + HEADER,
+        behind,
+        options,
+        #[inline(always)]
+        |copy| {
+            // The new length does not count what fills up a short frame after the packet.
+            packet.change_tail((L3 + length + more) as u32)
+                && (behind == 0
+                    || packet.store_bytes_at::<PAYLOAD, _>(from + more as u32, &copy.scratch.payload, 0, behind as u32))
+        },
+    );
+    moved == Some(true) && write(packet, p, c.client.widen(), c.client_port, more) && lengthen(packet, p, more)
 }
 
 /// Writes the option, and what of the TCP header follows from it.
@@ -94,24 +94,25 @@ fn write<A: IpAddress>(packet: TcPacket, p: &Parsed<A>, client: Address, port: B
     let Address(address) = client;
     let mut change = 0;
     if A::IS_V4 {
-        let Some(option) = packet.at::<[u32; LENGTH4 / 4]>(p.l4() + HEADER) else { return false };
         let words = toa::option4(address[0], port);
         change += words[0] as u64 + words[1] as u64;
-        // SAFETY: checked by `at`; a header begins at an even place, which is enough where this runs.
-        unsafe { option.write_unaligned(words) };
+        if !packet.write::<[u32; LENGTH4 / 4]>(p.l4() + HEADER, words) {
+            return false;
+        }
     } else {
-        let Some(option) = packet.at::<[u32; LENGTH6 / 4]>(p.l4() + HEADER) else { return false };
         let words = toa::option6(address, port);
         change += words[0] as u64 + words[1] as u64 + words[2] as u64 + words[3] as u64 + words[4] as u64;
-        // SAFETY: as above.
-        unsafe { option.write_unaligned(words) };
+        if !packet.write::<[u32; LENGTH6 / 4]>(p.l4() + HEADER, words) {
+            return false;
+        }
     }
-    let Some(h) = packet.at::<Tcp>(p.l4()) else { return false };
-    // SAFETY: checked by `at`.
-    unsafe {
-        let before = u16::from_ne_bytes([(*h).offset, (*h).flags]);
-        (*h).offset = (*h).offset.wrapping_add((more as u8 / 4) << 4);
-        change += checksum::difference(before as u32, u16::from_ne_bytes([(*h).offset, (*h).flags]) as u32);
+    let is_there = packet.update::<Tcp>(p.l4(), |h| {
+        let before = u16::from_ne_bytes([h.offset, h.flags]);
+        h.offset = h.offset.wrapping_add((more as u8 / 4) << 4);
+        change += checksum::difference(before as u32, u16::from_ne_bytes([h.offset, h.flags]) as u32);
+    });
+    if !is_there {
+        return false;
     }
     let before = p.length as usize - (p.l4() - L3);
     let length = |bytes: usize| Be16::new(bytes as u16);
@@ -123,32 +124,38 @@ fn write<A: IpAddress>(packet: TcPacket, p: &Parsed<A>, client: Address, port: B
 /// Makes the network header one of a packet that is `more` bytes longer, and has the pipeline know.
 #[inline(always)]
 fn lengthen<A: Family>(packet: TcPacket, p: &Parsed<A>, more: usize) -> bool {
-    if A::IS_V4 {
-        let Some(h) = packet.at::<Ipv4>(L3) else { return false };
-        // SAFETY: checked by `at`.
-        unsafe {
-            let (before, after) = ((*h).length, Be16::new((*h).length.get().wrapping_add(more as u16)));
-            (*h).length = after;
-            (*h).check = checksum::update((*h).check, checksum::difference(before, after));
-        }
+    let is_there = if A::IS_V4 {
+        packet.update::<Ipv4>(L3, |h| {
+            let (before, after) = (h.length, Be16::new(h.length.get().wrapping_add(more as u16)));
+            h.length = after;
+            h.check = checksum::update(h.check, checksum::difference(before, after));
+        })
     } else {
-        let Some(h) = packet.at::<Ipv6>(L3) else { return false };
-        // SAFETY: checked by `at`.
-        unsafe { (*h).payload_length = Be16::new((*h).payload_length.get().wrapping_add(more as u16)) };
-    }
+        packet.update::<Ipv6>(L3, |h| h.payload_length = Be16::new(h.payload_length.get().wrapping_add(more as u16)))
+    };
     let mut longer = *p;
     longer.length += more as u32;
-    parsed_handover::store(&longer)
+    is_there && parsed_handover::store(&longer)
 }
 
 /// Replaces every TOA of the packet by padding.
 #[inline(always)]
 fn clean<A: Family>(packet: TcPacket, p: &Parsed<A>) -> bool {
-    let Some(options) = options(packet, p) else { return true };
+    lend_options(
+        packet,
+        p,
+        #[inline(always)]
+        |options| clean_options(packet, p, options),
+    )
+    .unwrap_or(true)
+}
+
+#[inline(always)]
+fn clean_options<A: Family>(packet: TcPacket, p: &Parsed<A>, options: &Copy<'_>) -> bool {
     let mut done = true;
-    each_toa(&options, &KernelLoop, &mut |at, length| {
+    each_toa(options, &KernelLoop, &mut |at, length| {
         // A word that the compiler does not know: else it would have a function write the bytes.
-        let padding = [black_box(u32::from_ne_bytes([1; 4])); LENGTH6 / 4];
+        let padding = black_box(u32::from_ne_bytes([1; 4]));
         let mut change = 0;
         let mut word = 0;
         while word < LENGTH6 {
@@ -159,25 +166,24 @@ fn clean<A: Family>(packet: TcPacket, p: &Parsed<A>) -> bool {
             word += 4;
         }
         let change = if at & 1 == 0 { change } else { checksum::shifted(change) };
-        let place = (p.l4() + HEADER + (at & 63)) as u32;
-        let length = if length == LENGTH4 { LENGTH4 } else { LENGTH6 } as u32;
-        // SAFETY: a helper call with a valid context.
-        let stored = unsafe { bpf_skb_store_bytes(packet.0, place, padding.as_ptr().cast(), length, 0) == 0 };
+        let place = p.l4() + HEADER + (at & 63);
+        let stored = match length {
+            LENGTH4 => packet.store_unsummed(place, &[padding; LENGTH4 / 4]),
+            _ => packet.store_unsummed(place, &[padding; LENGTH6 / 4]),
+        };
         done &= stored && packet.update_l4(p.l4() + TCP_CHECK, 0, change, false);
     });
     done
 }
 
-/// The packet's options, copied; `None` if it has none.
+/// Lends a copy of the packet's options; `None` if it has none.
 #[inline(always)]
-fn options<A>(packet: TcPacket, p: &Parsed<A>) -> Option<Copy> {
-    let h = packet.at::<Tcp>(p.l4())?;
-    // SAFETY: checked by `at`.
-    let options = header(unsafe { &*h }).wrapping_sub(HEADER);
+fn lend_options<A, R>(packet: TcPacket, p: &Parsed<A>, work: impl FnOnce(&Copy<'_>) -> R) -> Option<R> {
+    let options = header(&packet.read::<Tcp>(p.l4())?).wrapping_sub(HEADER);
     if options == 0 || options > LONGEST - HEADER {
         return None;
     }
-    Copy::from(packet, p.l4() + HEADER, options, options)
+    lend_copy(packet, p.l4() + HEADER, options, options, work)
 }
 
 /// The program for a real server's SYN: the client is told a segment size that leaves room for the option.
@@ -186,7 +192,13 @@ pub fn clamp_mss<A: Family>(packet: TcPacket) -> i32 {
     control_block::set(packet, Flag::OptionsDone);
     let Some(p) = parsed_handover::load::<A>() else { return TcPacket::PASS };
     let more = if A::IS_V4 { LENGTH4 } else { LENGTH6 } as u16;
-    if let Some((at, size)) = options(packet, p).and_then(|options| segment_size(&options, &KernelLoop))
+    let found = lend_options(
+        packet,
+        p,
+        #[inline(always)]
+        |options| segment_size(options, &KernelLoop),
+    );
+    if let Some(Some((at, size))) = found
         && size > more
         && !replace(packet, p, at, Be16::new(size), Be16::new(size - more))
     {
@@ -201,8 +213,5 @@ fn replace<A>(packet: TcPacket, p: &Parsed<A>, at: usize, before: Be16, after: B
     let at = at & 63;
     let change = checksum::difference(before, after);
     let change = if at & 1 == 0 { change } else { checksum::shifted(change) };
-    let place = (p.l4() + HEADER + at) as u32;
-    // SAFETY: a helper call with a valid context.
-    let stored = unsafe { bpf_skb_store_bytes(packet.0, place, (&raw const after).cast(), 2, 0) == 0 };
-    stored && packet.update_l4(p.l4() + TCP_CHECK, 0, change, false)
+    packet.store_unsummed(p.l4() + HEADER + at, &after) && packet.update_l4(p.l4() + TCP_CHECK, 0, change, false)
 }

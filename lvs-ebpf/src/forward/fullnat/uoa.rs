@@ -2,7 +2,6 @@
 
 use crate::packet::handover;
 use crate::stats;
-use aya_ebpf::{bindings::bpf_adj_room_mode::BPF_ADJ_ROOM_NET, helpers::generated::bpf_skb_adjust_room};
 use lvs_common::byte_order::Be16;
 use lvs_common::programs::Program;
 use lvs_common::{
@@ -15,10 +14,10 @@ use lvs_common::{
 
 use crate::{
     exits,
-    forward::fullnat::options::Copy,
+    forward::fullnat::options::lend_copy,
     kernel::{cpu, loops::KernelLoop},
     maps::ROUTES,
-    packet::{access::Packet, access::TcPacket, control_block, parse::Family},
+    packet::{access::Packet, access::TcPacket, control_block, parse::Family, tc::Room},
     programs::jump,
     values::parsed::{L3, Parsed},
 };
@@ -46,11 +45,18 @@ pub fn add_client_option<A: Family>(packet: TcPacket, p: &Parsed<A>, settings: &
     }
     let options = p.l4().wrapping_sub(L3 + HEADER);
     if options != 0 && options <= OPTIONS {
-        let Some(copy) = Copy::from(packet, L3 + HEADER, options, options) else {
-            return exits::drop(packet, Exit::DropInternal);
-        };
-        if uoa::is_among(&copy, &KernelLoop) {
-            return exits::drop(packet, Exit::DropForged);
+        let is_forged = lend_copy(
+            packet,
+            L3 + HEADER,
+            options,
+            options,
+            #[inline(always)]
+            |copy| uoa::is_among(copy, &KernelLoop),
+        );
+        match is_forged {
+            Some(false) => {}
+            Some(true) => return exits::drop(packet, Exit::DropForged),
+            None => return exits::drop(packet, Exit::DropInternal),
         }
     }
     if c.in_packets <= settings.sysctls.uoa {
@@ -68,26 +74,21 @@ fn add<A: Family>(packet: TcPacket, p: &Parsed<A>, c: &Connection<A>, options: u
     if !whole || options + LENGTH > OPTIONS || p.length as usize + LENGTH > route.hop.mtu as usize {
         return false;
     }
-    // SAFETY: a helper call with a valid context: the room is behind the header's first twenty bytes.
-    if unsafe { bpf_skb_adjust_room(packet.0, LENGTH as i32, BPF_ADJ_ROOM_NET, 0) } != 0 {
+    if !packet.adjust_room(LENGTH as i32, Room::AfterNetwork) {
         return false;
     }
     let words = uoa::option(c.client.widen().0[0], c.client_port);
-    let Some(option) = packet.at::<[u32; LENGTH / 4]>(L3 + HEADER) else { return false };
-    // SAFETY: checked by `at`; a header begins at an even place, which is enough where this runs.
-    unsafe { option.write_unaligned(words) };
-    let Some(h) = packet.at::<Ipv4>(L3) else { return false };
-    // SAFETY: checked by `at`.
-    unsafe {
-        let first = |h: *mut Ipv4| u16::from_ne_bytes([(*h).version_ihl, (*h).tos]) as u32;
-        let (before, old_length) = (first(h), (*h).length);
-        (*h).version_ihl = (*h).version_ihl.wrapping_add(LENGTH as u8 / 4);
-        (*h).length = Be16::new(old_length.get().wrapping_add(LENGTH as u16));
-        let change = checksum::difference(before, first(h))
-            + checksum::difference(old_length, (*h).length)
-            + words[0] as u64
-            + words[1] as u64;
-        (*h).check = checksum::update((*h).check, change);
-    }
-    handover::store(&p.deepened(LENGTH))
+    let written = packet.write::<[u32; LENGTH / 4]>(L3 + HEADER, words)
+        && packet.update::<Ipv4>(L3, |h| {
+            let first = |h: &Ipv4| u16::from_ne_bytes([h.version_ihl, h.tos]) as u32;
+            let (before, old_length) = (first(h), h.length);
+            h.version_ihl = h.version_ihl.wrapping_add(LENGTH as u8 / 4);
+            h.length = Be16::new(old_length.get().wrapping_add(LENGTH as u16));
+            let change = checksum::difference(before, first(h))
+                + checksum::difference(old_length, h.length)
+                + words[0] as u64
+                + words[1] as u64;
+            h.check = checksum::update(h.check, change);
+        });
+    written && handover::store(&p.deepened(LENGTH))
 }

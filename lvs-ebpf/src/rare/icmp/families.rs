@@ -178,7 +178,7 @@ fn translate_error<A: Family>(packet: TcPacket, report: &IcmpError<A>, way: &Way
 /// Fills in the checksum of the error at `at`, which has `length` bytes.
 #[inline(always)]
 fn sum<B: IpAddress>(packet: TcPacket, at: usize, length: u32, way: &Way) -> bool {
-    let Some(sum) = checksum::sum(packet.0, at as u32, at as u32 + length) else { return false };
+    let Some(sum) = checksum::sum(packet, at as u32, at as u32 + length) else { return false };
     let pseudo =
         if B::IS_V4 { 0 } else { checksum::pseudo(way.source.0.0, way.destination.0.0, protocol::ICMPV6, length) };
     let Some(h) = packet.at::<Icmp>(at) else { return false };

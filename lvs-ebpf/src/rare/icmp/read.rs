@@ -85,7 +85,7 @@ pub fn is_intact<A: Family>(packet: TcPacket, report: &IcmpError<A>) -> bool {
     let outer = &report.outer;
     let end = (L3 as u32).wrapping_add(outer.length);
     let length = end.wrapping_sub(outer.l4() as u32);
-    let Some(sum) = checksum::sum(packet.0, outer.l4() as u32, end) else { return false };
+    let Some(sum) = checksum::sum(packet, outer.l4() as u32, end) else { return false };
     let pseudo = if A::IS_V4 {
         0
     } else {
