@@ -29,6 +29,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 
 use lvs_director::dataplane::{self, PlaneDirector};
+use lvs_director::director::Access;
 use nix::errno::Errno;
 use nix::libc::{self, socklen_t};
 
@@ -62,7 +63,7 @@ pub unsafe extern "C" fn getsockopt(
     let mut argument = vec![0u8; space.min(what.least())];
     // SAFETY: the caller's buffer is `space` bytes long.
     unsafe { ptr::copy_nonoverlapping(value.cast(), argument.as_mut_ptr(), argument.len()) }
-    match ask(socket, |director| answer::get(director, what, space, &argument)) {
+    match ask(socket, Access::Read, |director| answer::get(director, what, space, &argument)) {
         Ok(answer) => {
             // SAFETY: as above; an answer is never longer than the space that `answer::get` was told.
             unsafe { ptr::copy_nonoverlapping(answer.as_ptr(), value.cast(), answer.len().min(space)) }
@@ -105,7 +106,7 @@ pub unsafe extern "C" fn setsockopt(
     }
     // SAFETY: the caller's argument is as long as that.
     unsafe { ptr::copy_nonoverlapping(value.cast(), argument.as_mut_ptr(), argument.len()) }
-    match ask(socket, |director| answer::set(director, what, &argument)) {
+    match ask(socket, Access::Change, |director| answer::set(director, what, &argument)) {
         Ok(()) => succeed(before),
         Err(number) => fail(number),
     }
@@ -147,10 +148,11 @@ fn fail(number: Errno) -> c_int {
 /// answers, `ENOPROTOOPT`, unless the caller lacks the right; why is told on standard error, as no number can.
 fn ask<T: Send>(
     socket: c_int,
+    access: Access,
     question: impl FnOnce(&mut PlaneDirector) -> Result<T, Errno> + Send,
 ) -> Result<T, Errno> {
     let visit = || {
-        namespace::within(socket, || match dataplane::ready() {
+        namespace::within(socket, || match dataplane::ready(access) {
             Ok(plane) => Ok(question(&mut PlaneDirector::new(plane))),
             Err(error) => Ok(Err(refused(&error))),
         })

@@ -6,7 +6,7 @@ use crate::change;
 use crate::grammar::{self, Command, Dialect, Failure, List, Mode};
 use crate::names::Names;
 use crate::render::{self, Connections, Labels, Listing, json};
-use lvs_director::director::{self, Director, Operation, Wanted};
+use lvs_director::director::{self, Access, Director, Operation, Wanted};
 use lvs_director::rules::{self, ServiceEntry, ServiceKey, words};
 
 /// Exit status of a usage error, and of a director that cannot be had.
@@ -22,8 +22,8 @@ const NO_IPVS: &str = "Are you sure that IP Virtual Server is built in the kerne
 const SAVE_USAGE: &str = "ipvsadm-save: Script to save the IPVS table to stdout.\n   \
                           With the -n option, prints out the table in numeric format.";
 
-/// Gets the director, once, when it is needed.
-pub type Open<'d> = Box<dyn FnOnce() -> director::Result<&'d mut dyn Director> + 'd>;
+/// Gets the director, once, when it is needed: to read, or for changes.
+pub type Open<'d> = Box<dyn FnOnce(Access) -> director::Result<&'d mut dyn Director> + 'd>;
 
 /// What an invocation reads, and where it gets things from.
 pub struct Surroundings<'a, 'd> {
@@ -76,25 +76,19 @@ pub fn run(argv: &[&str], surroundings: Surroundings<'_, '_>) -> Outcome {
         names,
         open: Some(open),
         director: None,
+        grouping: false,
         outcome: Outcome::default(),
     };
-    // ipvsadm wants the kernel before it looks at anything; lvsadm explains itself without.
-    let opened = if dialect == Dialect::Literal { session.open() } else { Ok(()) };
-    let result = opened.and_then(|()| match (name, arguments) {
+    let result = match (name, arguments) {
         ("ipvsadm-save", []) => session.line(&["-S"], None),
         ("ipvsadm-save", ["-n"]) => session.line(&["-S", "-n"], None),
-        ("ipvsadm-save", _) => {
-            session.complain(SAVE_USAGE);
-            Err(LISTING)
-        }
-        ("ipvsadm-restore", _) => {
-            session.line(&["-C"], None)?;
-            session.restore(stdin, |line| !line.starts_with('#'))
-        }
+        ("ipvsadm-save", _) => session.misused(SAVE_USAGE),
+        ("ipvsadm-restore", _) => session.replace(stdin),
         (_, []) => session.line(&["-L"], None),
         _ => session.line(arguments, Some(stdin)),
-    });
+    };
     let (Ok(status) | Err(status)) = result;
+    session.unlock();
     session.outcome.status = status;
     session.outcome
 }
@@ -109,14 +103,15 @@ struct Session<'a, 'd> {
     names: &'a mut dyn Names,
     open: Option<Open<'d>>,
     director: Option<&'d mut dyn Director>,
+    grouping: bool,
     outcome: Outcome,
 }
 
 impl<'d> Session<'_, 'd> {
     /// Gets the director if that was not done yet.
-    fn open(&mut self) -> Result<(), u8> {
+    fn open(&mut self, access: Access) -> Result<(), u8> {
         let Some(open) = self.open.take() else { return Ok(()) };
-        match open() {
+        match open(access) {
             Ok(director) => {
                 self.director = Some(director);
                 Ok(())
@@ -131,11 +126,17 @@ impl<'d> Session<'_, 'd> {
         }
     }
 
-    /// The director, opened if need be.
+    /// The director, opened for changes if need be.
     fn director(&mut self) -> Result<&mut (dyn Director + 'd), u8> {
-        self.open()?;
+        self.open(Access::Change)?;
         // There is none only if opening it failed before, which has ended everything.
         self.director.as_deref_mut().ok_or(USAGE)
+    }
+
+    /// The director, opened to read if need be.
+    fn reader(&mut self) -> Result<&(dyn Director + 'd), u8> {
+        self.open(Access::Read)?;
+        self.director.as_deref().ok_or(USAGE)
     }
 
     /// Says a sentence on standard error.
@@ -151,13 +152,38 @@ impl<'d> Session<'_, 'd> {
         Err(REFUSED)
     }
 
+    /// Lets other commands go on, unless a group of changes is under way: names are resolved and text is written afterwards.
+    fn unlock(&mut self) {
+        if let Some(director) = &mut self.director
+            && !self.grouping
+        {
+            director.unlock();
+        }
+    }
+
+    /// Reads a command. Names are resolved here, before anything is locked.
+    fn parse(&mut self, arguments: &[&str]) -> Result<Command, Failure> {
+        grammar::parse(arguments, self.dialect, self.names)
+    }
+
     /// Reads and executes one command. Without an input it cannot be a restore.
     fn line(&mut self, arguments: &[&str], stdin: Option<&mut dyn Read>) -> Status {
-        match grammar::parse(arguments, self.dialect, self.names) {
-            Ok(Command::Restore) => match stdin {
-                Some(stdin) => self.restore(stdin, |_| true),
-                None => self.try_help(),
-            },
+        let command = self.parse(arguments);
+        match (&command, stdin) {
+            (Ok(Command::Restore), Some(stdin)) => {
+                let input = self.input(stdin)?;
+                self.must_have_ipvs(Access::Change)?;
+                self.restore(&input, |_| true)
+            }
+            _ => self.carry_out(command),
+        }
+    }
+
+    /// Executes a command, or says what is wrong with it.
+    fn carry_out(&mut self, command: Result<Command, Failure>) -> Status {
+        self.must_have_ipvs(command.as_ref().map_or(Access::Read, Command::access))?;
+        match command {
+            Ok(Command::Restore) => self.try_help(),
             Ok(command) => self.execute(command),
             Err(Failure::NoCommand) => self.try_help(),
             Err(Failure::Option(sentence)) => {
@@ -171,32 +197,48 @@ impl<'d> Session<'_, 'd> {
         }
     }
 
-    /// Executes the lines of an input that are `wanted`, as one group. The status is the last line's.
-    fn restore(&mut self, stdin: &mut dyn Read, wanted: fn(&str) -> bool) -> Status {
+    /// ipvsadm wants the kernel before it looks at anything; lvsadm explains itself without.
+    fn must_have_ipvs(&mut self, access: Access) -> Result<(), u8> {
+        if self.dialect == Dialect::Literal { self.open(access) } else { Ok(()) }
+    }
+
+    /// A script's usage.
+    fn misused(&mut self, usage: &str) -> Status {
+        self.must_have_ipvs(Access::Read)?;
+        self.complain(usage);
+        Err(LISTING)
+    }
+
+    /// All of standard input. Whoever writes it may wait for another command, so it is read before anything is locked.
+    fn input(&mut self, stdin: &mut dyn Read) -> Result<String, u8> {
         let mut input = Vec::new();
         if let Err(error) = stdin.read_to_end(&mut input) {
             self.complain(&format!("cannot read standard input: {error}"));
             return Err(USAGE);
         }
-        let input = String::from_utf8_lossy(&input);
+        Ok(String::from_utf8_lossy(&input).into_owned())
+    }
+
+    /// `ipvsadm-restore`: clears the table, and restores what standard input says.
+    fn replace(&mut self, stdin: &mut dyn Read) -> Status {
+        let input = self.input(stdin)?;
+        self.line(&["-C"], None)?;
+        self.restore(&input, |line| !line.starts_with('#'))
+    }
+
+    /// Executes the lines of an input that are `wanted`, as one group. The status is the last line's.
+    fn restore(&mut self, input: &str, wanted: fn(&str) -> bool) -> Status {
+        let lines = input.lines().filter(|line| wanted(line)).map(|line| words(line).collect::<Vec<_>>());
+        let commands: Vec<_> = lines.filter(|words| !words.is_empty()).map(|words| self.parse(&words)).collect();
         let begun = self.director()?.begin();
         if begun.is_err() {
             return self.changed(Operation::Restore, begun);
         }
-        let result = self.lines(input.lines().filter(|line| wanted(line)));
+        self.grouping = true;
+        let result = commands.into_iter().try_fold(0, |_, command| self.carry_out(command));
+        self.grouping = false;
         let committed = self.director()?.commit();
         if committed.is_err() { self.changed(Operation::Restore, committed) } else { result }
-    }
-
-    fn lines<'b>(&mut self, lines: impl Iterator<Item = &'b str>) -> Status {
-        let mut status = 0;
-        for line in lines {
-            let arguments: Vec<&str> = words(line).collect();
-            if !arguments.is_empty() {
-                status = self.line(&arguments, None)?;
-            }
-        }
-        Ok(status)
     }
 
     fn execute(&mut self, command: Command) -> Status {
@@ -248,13 +290,14 @@ impl<'d> Session<'_, 'd> {
         let mut text = String::new();
         match list {
             List::Timeouts => {
-                let timeouts = self.director()?.timeouts();
+                let timeouts = self.reader()?.timeouts();
                 text = render::timeouts(&self.listed(Operation::Timeouts, timeouts)?);
             }
             // There are none in this build, and ipvsadm prints nothing for none.
             List::Daemons => {}
             List::Connections { numeric, engines } => {
-                self.open()?;
+                self.open(Access::Read)?;
+                self.unlock();
                 let Session { director: Some(director), names, dialect, .. } = self else { return Err(USAGE) };
                 let labels = Labels::new(*dialect, *names, numeric);
                 let mut listing = Connections { labels, engines };
@@ -268,11 +311,12 @@ impl<'d> Session<'_, 'd> {
                 let entries = match &service {
                     Some(key) => self.service(key, wanted, sorted)?,
                     None => {
-                        let size = self.director()?.table_size();
+                        let size = self.reader()?.table_size();
                         text = rules::header(self.listed(Operation::GetService, size)?);
                         self.services(wanted, sorted)?
                     }
                 };
+                self.unlock();
                 let labels = Labels::new(self.dialect, self.names, numeric);
                 let mut listing = Listing { labels, mode, exact };
                 text.push_str(listing.titles());
@@ -287,13 +331,15 @@ impl<'d> Session<'_, 'd> {
     fn list_json(&mut self, list: List) -> Status {
         let json = match list {
             List::Timeouts => {
-                let timeouts = self.director()?.timeouts();
+                let timeouts = self.reader()?.timeouts();
                 json::timeouts(&self.listed(Operation::Timeouts, timeouts)?)
             }
             List::Daemons => json::daemons(),
             List::Connections { .. } => {
                 let mut rows = json::Rows::default();
-                let result = self.director()?.connections(&mut |row| rows.push(row));
+                self.open(Access::Read)?;
+                self.unlock();
+                let result = self.reader()?.connections(&mut |row| rows.push(row));
                 self.listed(Operation::Connections, result)?;
                 rows.finish()
             }
@@ -321,12 +367,13 @@ impl<'d> Session<'_, 'd> {
             }
         };
         for key in keys {
-            let addresses = self.director()?.locals(key.as_ref());
+            let addresses = self.reader()?.locals(key.as_ref());
             let addresses = self.listed(Operation::ListLocals, addresses)?;
             if service.is_some() || !addresses.is_empty() {
                 pools.push((key, addresses));
             }
         }
+        self.unlock();
         let text = if json { json::locals(&pools) } else { render::locals(&mut Labels::numeric(self.dialect), &pools) };
         self.outcome.stdout.push_str(&text);
         Ok(0)
@@ -334,6 +381,7 @@ impl<'d> Session<'_, 'd> {
 
     fn save(&mut self, numeric: bool) -> Status {
         let entries = self.services(Wanted { destinations: true, ..Wanted::default() }, true)?;
+        self.unlock();
         let mut labels = Labels::new(self.dialect, self.names, numeric);
         entries.iter().for_each(|entry| render::save(&mut self.outcome.stdout, &mut labels, entry));
         Ok(0)
@@ -341,7 +389,7 @@ impl<'d> Session<'_, 'd> {
 
     /// All services, in the kernel's order or ipvsadm's.
     fn services(&mut self, wanted: Wanted, sorted: bool) -> Result<Vec<ServiceEntry>, u8> {
-        let entries = self.director()?.services(wanted);
+        let entries = self.reader()?.services(wanted);
         let mut entries = self.listed(Operation::GetService, entries)?;
         rules::hash_order(&mut entries);
         Ok(if sorted { render::sorted(entries) } else { entries })
@@ -349,7 +397,7 @@ impl<'d> Session<'_, 'd> {
 
     /// One service.
     fn service(&mut self, key: &ServiceKey, wanted: Wanted, sorted: bool) -> Result<Vec<ServiceEntry>, u8> {
-        let entry = self.director()?.service(key, wanted);
+        let entry = self.reader()?.service(key, wanted);
         let entries = vec![self.listed(Operation::GetService, entry)?];
         Ok(if sorted { render::sorted(entries) } else { entries })
     }

@@ -19,7 +19,7 @@ use super::clsact;
 use super::devices::{self, Link, NetDevice};
 use super::error::{Context, Error, Result};
 use super::kernel::has_tc_links;
-use super::pins::{LOOPBACK, is_alive, pin, unpin};
+use super::pins::{self, LOOPBACK, is_alive, pin, unpin};
 use super::plane::Plane;
 use crate::rules::{AttachMode, Attached};
 
@@ -34,25 +34,55 @@ pub struct Attachment {
     pub device: String,
     /// How it is served.
     pub attached: Attached,
+    /// Whether the kernel has refused XDP on it.
+    pub refused: bool,
     /// Why so.
     pub why: String,
 }
 
-/// Attaches to every Ethernet-like device that is up and to `lo`, or to those that are named.
-pub fn attach(plane: &mut Plane, names: &[String], mode: AttachMode) -> Result<()> {
+/// A device that is not served as was asked for.
+#[derive(Debug)]
+pub struct Refusal {
+    /// The device's name.
+    pub device: String,
+    /// Why, in a line.
+    pub why: String,
+}
+
+/// Which devices to attach to.
+#[derive(Clone, Copy, Debug)]
+pub enum Which<'a> {
+    /// These, or nothing.
+    Demanded(&'a [String]),
+    /// These as far as they can be, or every Ethernet-like device that is up if there are no names.
+    Usual(&'a [String]),
+}
+
+/// Attaches to devices and to `lo`. Of usual devices those that cannot be served as asked are left out or served by TC; the
+/// answer names them.
+pub fn attach(plane: &mut Plane, which: Which<'_>, mode: AttachMode) -> Result<Vec<Refusal>> {
     prepare_loopback()?;
     let all = devices::all()?;
-    let chosen: Vec<&NetDevice> = if names.is_empty() {
-        all.iter().filter(|d| d.up && d.ethernet).collect()
-    } else {
-        let find = |name: &String| all.iter().find(|d| d.name == *name).ok_or_else(|| Error::NoDevice(name.clone()));
-        names.iter().map(find).collect::<Result<_>>()?
-    };
-    for device in &chosen {
-        attach_device(plane, device, mode)?;
+    let mut refusals = Vec::new();
+    match which {
+        Which::Demanded(names) => {
+            let find =
+                |name: &String| all.iter().find(|d| d.name == *name).ok_or_else(|| Error::NoDevice(name.clone()));
+            for device in names.iter().map(find).collect::<Result<Vec<_>>>()? {
+                attach_device(plane, device, mode)?;
+            }
+        }
+        Which::Usual(names) => {
+            for name in names.iter().filter(|name| !all.iter().any(|d| d.name == **name)) {
+                refusals.push(Refusal { device: name.clone(), why: Error::NoDevice(name.clone()).line() });
+            }
+            let usual = |d: &&NetDevice| if names.is_empty() { d.up && d.ethernet } else { names.contains(&d.name) };
+            refusals.extend(all.iter().filter(usual).filter_map(|device| attach_if_possible(plane, device, mode)));
+        }
     }
     attach_loopback(plane)?;
-    write_devices(plane, &all)
+    write_devices(plane, &all)?;
+    Ok(refusals)
 }
 
 /// Attaches to what the director itself sends.
@@ -63,36 +93,118 @@ pub fn attach_loopback(plane: &mut Plane) -> Result<()> {
 }
 
 /// Attaches to devices that have come up since: the named ones, or any that are Ethernet-like. A device that an operator
-/// detached stays so.
-pub fn attach_new(plane: &mut Plane, names: &[String], mode: AttachMode) -> Result<()> {
-    let pins = fs::read_dir(plane.directory.path().join("links")).context("cannot read a directory of pins")?;
-    let pins: HashSet<OsString> = pins.map(|pin| Ok(pin?.file_name())).collect::<io::Result<_>>()?;
-    let known =
-        |index| ["ingress", "detached"].iter().any(|kind| pins.contains(OsStr::new(&format!("{kind}-{index}"))));
-    let wanted = |link: &Link| if names.is_empty() { link.ethernet } else { names.contains(&link.name) };
-    let fresh = devices::links()?.into_iter().filter(|link| link.up && wanted(link) && !known(link.index));
-    let fresh: Vec<String> = fresh.map(|link| link.name).collect();
-    if !fresh.is_empty() {
-        return attach(plane, &fresh, mode);
+/// detached stays so. Nothing about a device is an error: the answer names those that cannot be served as asked.
+pub fn attach_new(plane: &mut Plane, names: &[String], mode: AttachMode) -> Result<Vec<Refusal>> {
+    let Differences { new, left } = differences(plane, names)?;
+    for name in left {
+        let path = plane.directory.path().join("links").join(name);
+        if path.is_dir() { pins::remove(&path)? } else { unpin(&path)? }
+    }
+    let mut refusals = Vec::new();
+    if !new.is_empty() {
+        let all = devices::all()?;
+        let fresh = all.iter().filter(|d| new.contains(&d.index) && d.index != LOOPBACK);
+        refusals.extend(fresh.filter_map(|device| attach_if_possible(plane, device, mode)));
+        write_devices(plane, &all)?;
     }
     // `lo` even where there is nothing else: the director as a client, and the sign that the namespace lives.
-    if pin(&plane.directory, "detached", LOOPBACK).exists() {
-        return Ok(());
+    if !pin(&plane.directory, "detached", LOOPBACK).exists() {
+        prepare_loopback()?;
+        attach_tc(&plane.directory, LOOPBACK, "lo", "egress")?;
     }
-    prepare_loopback()?;
-    attach_tc(&plane.directory, LOOPBACK, "lo", "egress")
+    Ok(refusals)
+}
+
+/// Where devices and pins differ.
+#[derive(Debug, Default)]
+pub struct Differences {
+    /// Indices of devices that [`attach_new`] attaches to, `lo` among them.
+    pub new: Vec<u32>,
+    /// Names of pins of devices that this network namespace has no longer.
+    pub left: Vec<String>,
+}
+
+impl Differences {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.new.is_empty() && self.left.is_empty()
+    }
+}
+
+/// Compares the devices that are there with the pins.
+pub fn differences(plane: &Plane, names: &[String]) -> Result<Differences> {
+    let pins = fs::read_dir(plane.directory.path().join("links")).context("cannot read a directory of pins")?;
+    let pins = pins.map(|pin| Ok(pin?.file_name())).collect::<io::Result<HashSet<OsString>>>()?;
+    let links = devices::links()?;
+    let has = |kind, index| pins.contains(OsStr::new(&format!("{kind}-{index}")));
+    let known = |link: &Link| {
+        let hook = if link.index == LOOPBACK { "egress" } else { "ingress" };
+        // A pin without a device is of one that had the index before.
+        has("detached", link.index) || has(hook, link.index) && is_in_force(&pin(&plane.directory, hook, link.index))
+    };
+    let wanted = |link: &Link| {
+        let named = if names.is_empty() { link.ethernet } else { names.contains(&link.name) };
+        link.index == LOOPBACK || link.up && named
+    };
+    let new = links.iter().filter(|link| wanted(link) && !known(link)).map(|link| link.index).collect();
+    let indices: HashSet<u32> = links.iter().map(|link| link.index).collect();
+    let is_left = |name: &&str| {
+        let index = name.rsplit_once('-').and_then(|(_, index)| index.parse().ok());
+        index.is_some_and(|index| !indices.contains(&index))
+    };
+    let left = pins.iter().filter_map(|name| name.to_str()).filter(is_left).map(str::to_owned).collect();
+    Ok(Differences { new, left })
+}
+
+/// Whether a hook's pin is a filter's note, or a link whose device is there.
+fn is_in_force(path: &Path) -> bool {
+    path.is_dir() || is_alive(path)
 }
 
 /// Route look-ups are asked from `lo`, as the host's own; replies to the director as a client come back through it.
-fn prepare_loopback() -> Result<()> {
+pub fn prepare_loopback() -> Result<()> {
     let settings = ["ipv4/conf/lo/forwarding", "ipv4/conf/lo/accept_local", "ipv6/conf/lo/forwarding"];
     for setting in settings {
         let path = format!("/proc/sys/net/{setting}");
-        if Path::new(&path).exists() {
-            fs::write(&path, "1").with_context(|| format!("cannot write {path}"))?;
+        match fs::read_to_string(&path) {
+            Ok(value) if value.trim() != "1" => {
+                fs::write(&path, "1").with_context(|| format!("cannot write {path}"))?;
+            }
+            // Set, or a kernel without that family.
+            _ => {}
         }
     }
     Ok(())
+}
+
+/// Attaches to a device that nobody demanded, by TC where the mode asked for is refused.
+fn attach_if_possible(plane: &mut Plane, device: &NetDevice, mode: AttachMode) -> Option<Refusal> {
+    let Err(error) = attach_device(plane, device, mode) else { return None };
+    // A device that is gone is no news.
+    let gone = || devices::links().is_ok_and(|links| links.iter().all(|link| link.index != device.index));
+    let by_tc = mode != AttachMode::Tc
+        && attach_device(plane, device, AttachMode::Tc).is_ok()
+        && note_refusal(&plane.directory, device.index, &error).is_ok();
+    if !by_tc && gone() {
+        return None;
+    }
+    let why = if by_tc { format!("{}: served by tc", error.line()) } else { error.line() };
+    Some(Refusal { device: device.name.clone(), why })
+}
+
+/// Notes that the kernel refuses XDP on a device, for `status`: by a directory whose name is the error's number.
+fn note_refusal(directory: &Directory, index: u32, error: &Error) -> Result<()> {
+    let note = pin(directory, "refused", index);
+    pins::remove(&note)?;
+    let number = error.number().unwrap_or_default();
+    fs::create_dir_all(note.join(number.to_string())).context("cannot note a refusal")
+}
+
+/// Why the kernel refused XDP on a device, if it did.
+fn refusal(directory: &Directory, index: u32) -> Option<String> {
+    let number = fs::read_dir(pin(directory, "refused", index)).ok()?.next()?.ok()?.file_name();
+    let number = number.to_str()?.parse().ok()?;
+    Some(format!("XDP was asked for, and is refused: {}", io::Error::from_raw_os_error(number)))
 }
 
 fn attach_device(plane: &mut Plane, device: &NetDevice, mode: AttachMode) -> Result<()> {
@@ -108,6 +220,7 @@ fn attach_device(plane: &mut Plane, device: &NetDevice, mode: AttachMode) -> Res
         }
     }
     let _ = fs::remove_dir(pin(directory, "detached", device.index));
+    pins::remove(&pin(directory, "refused", device.index))?;
     attach_tc(directory, device.index, &device.name, "ingress")?;
     attach_tc(directory, device.index, &device.name, "egress")
 }
@@ -238,19 +351,20 @@ pub fn detach_all(directory: &Directory) -> Result<()> {
 pub fn attachments(plane: &Plane) -> Result<Vec<Attachment>> {
     let mut found = Vec::new();
     for device in devices::all()? {
+        let refusal = refusal(&plane.directory, device.index);
         let has = |kind| pin(&plane.directory, kind, device.index).exists();
         let (attached, why) = if has("xdp") {
             (Attached::Native, "the driver runs XDP".to_owned())
         } else if has("generic") {
             (Attached::Generic, "asked for".to_owned())
         } else if has("ingress") {
-            (Attached::Tc, device.why_not_xdp.clone())
+            (Attached::Tc, refusal.clone().unwrap_or(device.why_not_xdp))
         } else if has("egress") {
             (Attached::Egress, "the director as a client, and its own servers".to_owned())
         } else {
             continue;
         };
-        found.push(Attachment { device: device.name, attached, why });
+        found.push(Attachment { device: device.name, attached, refused: refusal.is_some(), why });
     }
     Ok(found)
 }

@@ -5,6 +5,7 @@
 //! which is never used again, unlike their inode number.
 
 use super::error::{Context, Result, unfit};
+use crate::director::Access;
 
 use std::fs::{self, File};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -27,13 +28,13 @@ const DRAFT: &str = "draft-";
 /// `SO_NETNS_COOKIE` (Linux 5.14).
 const SO_NETNS_COOKIE: libc::c_int = 71;
 
-/// The directory of this network namespace, locked against other commands while it is held.
+/// The directory of this network namespace, locked against other commands until [`Directory::unlock`].
 #[derive(Debug)]
 pub struct Directory {
     root: File,
     point: PathBuf,
     name: String,
-    _lock: Flock<File>,
+    lock: Option<Flock<File>>,
 }
 
 impl Directory {
@@ -50,6 +51,11 @@ impl Directory {
     /// A path beside the directory.
     pub fn sibling(&self, name: &str) -> PathBuf {
         PathBuf::from(format!("/proc/self/fd/{}/{name}", self.root.as_raw_fd()))
+    }
+
+    /// Lets other commands go on. What is open stays open, and may be changed by them.
+    pub fn unlock(&mut self) {
+        self.lock = None;
     }
 
     /// Its name.
@@ -89,7 +95,7 @@ impl Directory {
 }
 
 /// Opens the directory of the calling thread's network namespace, which may not exist yet, and waits for its lock.
-pub fn open() -> Result<Directory> {
+pub fn open(access: Access) -> Result<Directory> {
     let point = std::env::var_os(MOUNT_POINT_VARIABLE).map_or_else(|| PathBuf::from(MOUNT_POINT), PathBuf::from);
     let root = mounted(&point)?;
     let name = format!("{NAMESPACE}{}", namespace_cookie()?);
@@ -104,14 +110,18 @@ pub fn open() -> Result<Directory> {
             _ => {}
         }
     }
-    let lock = locked(File::open(&lock).context("cannot open the lock")?).context("cannot lock")?;
-    Ok(Directory { root, point, name, _lock: lock })
+    let lock = locked(File::open(&lock).context("cannot open the lock")?, access).context("cannot lock")?;
+    Ok(Directory { root, point, name, lock: Some(lock) })
 }
 
 /// Waits for the lock, whatever signals come meanwhile: a program that lvs-compat is loaded into may handle some.
-fn locked(mut file: File) -> Result<Flock<File>, Errno> {
+fn locked(mut file: File, access: Access) -> Result<Flock<File>, Errno> {
+    let how = match access {
+        Access::Read => FlockArg::LockShared,
+        Access::Change => FlockArg::LockExclusive,
+    };
     loop {
-        match Flock::lock(file, FlockArg::LockExclusive) {
+        match Flock::lock(file, how) {
             Ok(lock) => return Ok(lock),
             Err((same, Errno::EINTR)) => file = same,
             Err((_, error)) => return Err(error),

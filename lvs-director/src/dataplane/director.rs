@@ -318,6 +318,10 @@ impl Director for PlaneDirector {
         Ok(())
     }
 
+    fn unlock(&mut self) {
+        self.plane.directory.unlock();
+    }
+
     fn table_size(&self) -> Result<u32> {
         Ok(TABLE_SIZE)
     }

@@ -35,7 +35,7 @@ mod slots;
 mod syscall;
 mod watch;
 
-pub use attach::{Attachment, attach, attach_loopback, attach_new, attachments, detach};
+pub use attach::{Attachment, Refusal, Which, attach, attach_loopback, attach_new, attachments, detach};
 pub use defaults::{Defaults, DefaultsError};
 pub use defence::Defence;
 pub use devices::{NetDevice, all as devices};

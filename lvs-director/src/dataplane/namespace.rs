@@ -8,15 +8,21 @@ use super::load;
 use super::loading::Loading;
 use super::pins;
 use super::plane::Plane;
+use crate::director::Access;
 
 /// Opens this network namespace's data plane, if it is loaded.
-pub fn open() -> Result<Option<Plane>> {
-    Ok(Plane::open(bpffs::open()?)?.ok())
+pub fn open(access: Access) -> Result<Option<Plane>> {
+    if access == Access::Read
+        && let Some(plane) = Plane::open_to_read(bpffs::open(access)?)?
+    {
+        return Ok(Some(plane));
+    }
+    Ok(Plane::open(bpffs::open(Access::Change)?)?.ok())
 }
 
-/// Opens this network namespace's data plane; loads and attaches it first where it is not.
+/// Opens this network namespace's data plane for changes; loads it first where it is not.
 pub fn open_or_load(loading: Loading) -> Result<Plane> {
-    let directory = match Plane::open(bpffs::open()?)? {
+    let directory = match Plane::open(bpffs::open(Access::Change)?)? {
         Ok(plane) => return Ok(plane),
         Err(directory) => directory,
     };
@@ -28,9 +34,18 @@ pub fn open_or_load(loading: Loading) -> Result<Plane> {
     }
 }
 
-/// This network namespace's data plane, loaded and attached to whatever devices have come up.
-pub fn ready() -> Result<Plane> {
+/// This network namespace's data plane, loaded and attached to whatever devices have come up. Who only reads waits for nobody
+/// that reads, unless there is something to attach.
+pub fn ready(access: Access) -> Result<Plane> {
     let defaults = Defaults::read()?;
+    if access == Access::Read
+        && let Some(mut plane) = Plane::open_to_read(bpffs::open(access)?)?
+        && attach::differences(&plane, &defaults.devices)?.is_empty()
+    {
+        attach::prepare_loopback()?;
+        plane.know_the_host()?;
+        return Ok(plane);
+    }
     let mut plane = open_or_load(defaults.loading)?;
     attach::attach_new(&mut plane, &defaults.devices, defaults.mode)?;
     plane.know_the_host()?;
@@ -39,7 +54,7 @@ pub fn ready() -> Result<Plane> {
 
 /// Unloads this network namespace's data plane: detaches, and forgets rules and connections.
 pub fn unload() -> Result<bool> {
-    let directory = bpffs::open()?;
+    let directory = bpffs::open(Access::Change)?;
     let loaded = directory.path().exists();
     if loaded {
         attach::detach_all(&directory)?;

@@ -9,8 +9,8 @@ use super::plane::Plane;
 use super::slots;
 
 impl Plane {
-    /// Opens the pinned maps; gives the directory back if nothing is loaded in this network namespace. Forgets what a
-    /// command that was killed left staged.
+    /// Opens the pinned maps for changes; gives the directory back if nothing is loaded in this network namespace. Forgets what
+    /// a command that was killed left staged.
     pub fn open(directory: Directory) -> Result<Result<Plane, Directory>> {
         Ok(match Plane::map(directory)? {
             Ok(mut plane) => {
@@ -19,6 +19,11 @@ impl Plane {
             }
             Err(directory) => Err(directory),
         })
+    }
+
+    /// Opens the pinned maps to read them; `None` if nothing is loaded, or if a command that was killed left something staged.
+    pub fn open_to_read(directory: Directory) -> Result<Option<Plane>> {
+        Ok(Plane::map(directory)?.ok().filter(|plane| plane.settings().staged == 0))
     }
 
     /// Forgets everything staged.

@@ -13,6 +13,15 @@ use crate::rules::{
 /// What a director answers.
 pub type Result<T> = std::result::Result<T, Error>;
 
+/// What a command does with a director.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// It reads, beside others that read.
+    Read,
+    /// It changes something, alone.
+    Change,
+}
+
 /// Which parts of an entry a listing is going to show; the others may be left empty.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Wanted {
@@ -87,6 +96,9 @@ pub trait Director {
 
     /// Shows every connection and template to `visit`, in the table's order.
     fn connections(&self, visit: &mut dyn FnMut(&Connection)) -> Result<()>;
+
+    /// Lets other commands go on, where this one kept them waiting. What is asked afterwards may be mixed with their changes.
+    fn unlock(&mut self) {}
 
     /// Number of buckets of the connection table, for the first line of a listing.
     fn table_size(&self) -> Result<u32>;

@@ -19,36 +19,43 @@ pub struct Device {
     pub ethernet: bool,
     /// Whether `auto` takes XDP in its driver.
     pub native: bool,
+    /// Whether the kernel has refused XDP on it.
+    pub refused: bool,
     /// How it is attached, `None` if it is not.
     pub attached: Option<Attached>,
 }
 
 /// The devices as they are.
 pub fn current(devices: &[NetDevice], attachments: &[Attachment]) -> Vec<Device> {
-    let attached = |name: &str| attachments.iter().find(|a| a.device == name).map(|a| a.attached);
-    let device = |d: &NetDevice| Device {
-        name: d.name.clone(),
-        up: d.up,
-        ethernet: d.ethernet,
-        native: d.xdp_everywhere,
-        attached: attached(&d.name),
+    let device = |d: &NetDevice| {
+        let attachment = attachments.iter().find(|a| a.device == d.name);
+        Device {
+            name: d.name.clone(),
+            up: d.up,
+            ethernet: d.ethernet,
+            native: d.xdp_everywhere,
+            refused: attachment.is_some_and(|a| a.refused),
+            attached: attachment.map(|a| a.attached),
+        }
     };
     devices.iter().map(device).collect()
 }
 
-/// `attach`: those that are named, or the default ones. The error is a sentence.
+/// `attach`: those that are named, or the default ones, these by TC where the kernel has refused XDP. The error is a sentence.
 pub fn attach(
     devices: &mut [Device],
     names: &[String],
     mode: Option<AttachMode>,
     defaults: &Defaults,
 ) -> Result<(), String> {
-    let names = if names.is_empty() { &defaults.devices } else { names };
     check(devices, names)?;
+    let demanded = !names.is_empty();
+    let names = if demanded { names } else { &defaults.devices };
     for device in devices.iter_mut() {
         let chosen = if names.is_empty() { device.up && device.ethernet } else { names.contains(&device.name) };
         if chosen {
             device.attached = Some(match (mode.unwrap_or(defaults.mode), device.attached) {
+                (_, Some(Attached::Tc)) if device.refused && !demanded => Attached::Tc,
                 (AttachMode::Native, _) => Attached::Native,
                 (AttachMode::Generic, _) => Attached::Generic,
                 (AttachMode::Tc, _) => Attached::Tc,
@@ -134,8 +141,14 @@ mod tests {
 
     /// `lo`, a card with a driver for XDP, a veth, a WireGuard device, and a card without a cable.
     fn devices() -> Vec<Device> {
-        let device =
-            |name: &str, up, ethernet, native| Device { name: name.to_owned(), up, ethernet, native, attached: None };
+        let device = |name: &str, up, ethernet, native| Device {
+            name: name.to_owned(),
+            up,
+            ethernet,
+            native,
+            refused: false,
+            attached: None,
+        };
         vec![
             device("lo", true, false, false),
             device("eth0", true, true, true),

@@ -191,6 +191,14 @@ impl Script {
         self.settings.iter().any(|(_, setting)| matches!(setting, Setting::Attach { .. } | Setting::Detach { .. }))
     }
 
+    /// Whether a line names the device to be attached.
+    pub fn demands(&self, device: &str) -> bool {
+        self.settings.iter().any(|(_, setting)| match setting {
+            Setting::Attach { names, .. } => names.iter().any(|name| name == device),
+            _ => false,
+        })
+    }
+
     /// Makes of the devices what its lines want. The mistakes are devices that are not there.
     pub fn attach(&self, devices: &mut [Device], defaults: &Defaults) -> Vec<Mistake> {
         let mut mistakes = Vec::new();

@@ -12,8 +12,8 @@ use crate::apply::file::{Mistake, Script};
 use crate::apply::{Refused, carry_out};
 use crate::names::SystemNames;
 use crate::render;
-use lvs_director::dataplane::{self, Defaults, Loading, Plane, PlaneDirector};
-use lvs_director::director::{MemoryDirector, rules};
+use lvs_director::dataplane::{self, Defaults, Loading, Plane, PlaneDirector, Which};
+use lvs_director::director::{Access, Director, MemoryDirector, rules};
 use lvs_director::rules::AttachMode;
 use lvs_director::rules::{Attached, difference};
 
@@ -25,7 +25,8 @@ pub fn apply(file: &Path, dry_run: bool) -> Result<()> {
     let mut unloaded = devices::current(&dataplane::devices()?, &[]);
     mistakes.extend(script.attach(&mut unloaded, &defaults));
     check(&file, mistakes)?;
-    let loaded = dataplane::open()?;
+    let access = if dry_run { Access::Read } else { Access::Change };
+    let loaded = dataplane::open(access)?;
     if let Some(plane) = &loaded {
         check(&file, otherwise(&script, plane))?;
     }
@@ -52,10 +53,11 @@ pub fn apply(file: &Path, dry_run: bool) -> Result<()> {
     to.extend(devices::rules(&wanted));
     let changes = difference(&from, &to);
     if dry_run {
+        director.unlock();
         return print(&render::changes(&changes));
     }
     let mut attach = |director: &mut PlaneDirector, name: &str, attached| {
-        attach(director.plane(), name, attached).map_err(|error| error.line())
+        attach(director.plane(), name, attached, script.demands(name)).map_err(|error| error.line())
     };
     carry_out(&mut director, &changes, &mut attach).or_else(|Refused { rule, sentence }| {
         match rule.and_then(|rule| script.line(&rule)) {
@@ -121,21 +123,23 @@ fn attached(plane: &Plane) -> Result<Vec<Device>> {
     Ok(devices::current(&dataplane::devices()?, &dataplane::attachments(plane)?))
 }
 
-/// Makes a device what it is to be.
-fn attach(plane: &mut Plane, name: &str, attached: Option<Attached>) -> dataplane::Result<()> {
+/// Makes a device what it is to be: as far as it can be, unless that is demanded.
+fn attach(plane: &mut Plane, name: &str, attached: Option<Attached>, demanded: bool) -> dataplane::Result<()> {
+    let names = [name.to_owned()];
+    let which = if demanded { Which::Demanded(&names) } else { Which::Usual(&names) };
     let mode = match attached {
-        None => return dataplane::detach(plane, &[name.to_owned()]),
+        None => return dataplane::detach(plane, &names),
         Some(Attached::Egress) => return dataplane::attach_loopback(plane),
         Some(Attached::Native) => AttachMode::Native,
         Some(Attached::Generic) => AttachMode::Generic,
         Some(Attached::Tc) => AttachMode::Tc,
     };
-    dataplane::attach(plane, &[name.to_owned()], mode)
+    dataplane::attach(plane, which, mode).map(drop)
 }
 
 /// Prints everything that is configured, as a file for [`apply`].
 pub fn save() -> Result<()> {
-    let Some(plane) = dataplane::open()? else {
+    let Some(plane) = dataplane::open(Access::Read)? else {
         bail!("nothing is loaded in this network namespace");
     };
     let defaults = Defaults::read()?;
@@ -148,6 +152,6 @@ pub fn save() -> Result<()> {
         options += &format!(" --log {}", log.name());
     }
     let lines = devices::save(&attached(&plane)?, &defaults, &options);
-    let director = PlaneDirector::new(plane);
-    print(&render::full(&lines, &rules(&director)?))
+    let rules = rules(&PlaneDirector::new(plane))?;
+    print(&render::full(&lines, &rules))
 }

@@ -2,11 +2,12 @@
 
 use anyhow::{Result, bail};
 
-use lvs_director::dataplane::Defaults;
-use lvs_director::dataplane::{self};
+use lvs_director::dataplane::{self, Defaults, Which};
+use lvs_director::director::Access;
 
-/// Attaches to devices, loading the data plane first where it is not.
-pub fn attach(with: &Defaults) -> Result<()> {
+/// Attaches to the devices that are demanded, or to the usual ones, loading the data plane first where it is not. What cannot be
+/// attached is an error if it was demanded, and else a line on standard error.
+pub fn attach(demanded: &[String], with: &Defaults) -> Result<()> {
     let mut plane = dataplane::open_or_load(with.loading)?;
     let log = dataplane::log_level(&plane.directory);
     if log < with.loading.log {
@@ -15,12 +16,16 @@ pub fn attach(with: &Defaults) -> Result<()> {
             log.name()
         );
     }
-    Ok(dataplane::attach(&mut plane, &with.devices, with.mode)?)
+    let which = if demanded.is_empty() { Which::Usual(&with.devices) } else { Which::Demanded(demanded) };
+    let refusals = dataplane::attach(&mut plane, which, with.mode)?;
+    drop(plane);
+    refusals.iter().for_each(|refusal| eprintln!("lvsadm: {}: {}", refusal.device, refusal.why));
+    Ok(())
 }
 
 /// Detaches from devices; rules and connections stay.
 pub fn detach(devices: &[String]) -> Result<()> {
-    match dataplane::open()? {
+    match dataplane::open(Access::Change)? {
         Some(mut plane) => Ok(dataplane::detach(&mut plane, devices)?),
         None => bail!("nothing is loaded in this network namespace"),
     }
@@ -28,7 +33,7 @@ pub fn detach(devices: &[String]) -> Result<()> {
 
 /// Follows the log.
 pub fn log() -> Result<()> {
-    match dataplane::open()? {
+    match dataplane::open(Access::Change)? {
         Some(plane) => Ok(dataplane::follow(plane)?),
         None => bail!("nothing is loaded in this network namespace: `lvsadm attach --log info` loads it with a log"),
     }

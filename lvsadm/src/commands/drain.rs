@@ -17,7 +17,7 @@ use crate::grammar::subcommands::DrainArgs;
 use crate::names::SystemNames;
 use crate::render::Labels;
 use lvs_director::dataplane::{self, PlaneDirector};
-use lvs_director::director::{self, Director, Operation, Wanted};
+use lvs_director::director::{self, Access, Director, Operation, Wanted};
 use lvs_director::rules::{Destination, DestinationEntry, DestinationKey, ServiceKey};
 
 /// Between looks at what is left.
@@ -83,7 +83,7 @@ pub fn drain(arguments: &DrainArgs) -> Result<ExitCode> {
 impl Server {
     /// The director. Its lock is held no longer than it is looked at.
     fn director() -> Result<PlaneDirector> {
-        match dataplane::open()? {
+        match dataplane::open(Access::Change)? {
             Some(plane) => Ok(PlaneDirector::new(plane)),
             None => bail!("nothing is loaded in this network namespace"),
         }

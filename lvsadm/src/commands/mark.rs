@@ -5,7 +5,7 @@ use anyhow::{Result, bail};
 use crate::grammar::subcommands::MarkAction;
 use crate::render;
 use lvs_director::dataplane::{self, PlaneDirector};
-use lvs_director::director::Director;
+use lvs_director::director::{Access, Director};
 use lvs_director::rules::MarkChange;
 
 /// Changes the rules, or shows them.
@@ -20,9 +20,9 @@ pub fn mark(action: &MarkAction) -> Result<()> {
 /// Makes a change.
 fn make(change: MarkChange) -> Result<()> {
     let mut director = match change {
-        MarkChange::Add(_) => super::open::open()?,
+        MarkChange::Add(_) => super::open::open(Access::Change)?,
         // Nothing is loaded only to be empty.
-        MarkChange::Delete(_) | MarkChange::Flush => match dataplane::open()? {
+        MarkChange::Delete(_) | MarkChange::Flush => match dataplane::open(Access::Change)? {
             Some(plane) => PlaneDirector::new(plane),
             None if change == MarkChange::Flush => return Ok(()),
             None => bail!("there is no rule about that traffic"),
@@ -45,7 +45,7 @@ fn make(change: MarkChange) -> Result<()> {
 
 /// Prints the rules.
 fn list(render: fn(&[lvs_director::rules::Mark]) -> String) -> Result<()> {
-    let marks = match dataplane::open()? {
+    let marks = match dataplane::open(Access::Read)? {
         Some(plane) => PlaneDirector::new(plane).marks()?,
         None => Vec::new(),
     };

@@ -8,11 +8,11 @@ use anyhow::{Context, Result, bail};
 
 use crate::render::{self, Metrics};
 use lvs_director::dataplane::{self, Defence, PlaneDirector};
-use lvs_director::director::{Director, Wanted};
+use lvs_director::director::{Access, Director, Wanted};
 
 /// Writes metrics to standard output, or to a file that is replaced when the new one is whole.
 pub fn metrics(output: Option<&Path>) -> Result<()> {
-    let Some(plane) = dataplane::open()? else {
+    let Some(plane) = dataplane::open(Access::Read)? else {
         bail!("nothing is loaded in this network namespace: there is nothing to count");
     };
     let exits: Vec<_> = plane.exits()?.into_iter().map(|(exit, _, packets)| (exit, packets)).collect();

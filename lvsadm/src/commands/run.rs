@@ -13,14 +13,11 @@ pub fn run(sub: Sub) -> ExitCode {
     let result = match sub {
         Sub::Attach { devices, mode, conns, log, verbose } => {
             Defaults::read().map_err(Into::into).and_then(|mut with| {
-                if !devices.is_empty() {
-                    with.devices = devices;
-                }
                 with.mode = mode.unwrap_or(with.mode);
                 with.loading.sizes.connections = conns.unwrap_or(with.loading.sizes.connections);
                 with.loading.log = log.unwrap_or(with.loading.log);
                 with.loading.verifier_log |= verbose;
-                attach::attach(&with)
+                attach::attach(&devices, &with)
             })
         }
         Sub::Apply { file, dry_run } => apply::apply(&file, dry_run),

@@ -8,8 +8,8 @@ use anyhow::{Result, bail};
 use serde::Serialize;
 
 use crate::render;
-use lvs_director::dataplane::Defaults;
-use lvs_director::dataplane::{self, Defence};
+use lvs_director::dataplane::{self, Defaults, Defence, Refusal};
+use lvs_director::director::Access;
 
 #[derive(Serialize)]
 struct Status {
@@ -52,16 +52,21 @@ struct Strategies {
 
 /// Shows the status.
 pub fn status(json: bool) -> Result<()> {
-    let Some(plane) = dataplane::open()? else {
+    let Some(mut plane) = dataplane::open(Access::Change)? else {
         bail!("nothing is loaded in this network namespace: `lvsadm attach` or a first rule loads it");
     };
+    let defaults = Defaults::read()?;
+    let refusals = dataplane::attach_new(&mut plane, &defaults.devices, defaults.mode)?;
     let devices = dataplane::attachments(&plane)?;
+    let left_out = |refusal: &Refusal| devices.iter().all(|attached| attached.device != refusal.device);
+    let left_out: Vec<Refusal> = refusals.into_iter().filter(left_out).collect();
     let Defence { held, room, modes, drop_rate, taken_out } = Defence::of(&plane);
     let status = Status {
         pins: plane.directory.place(),
         devices: devices
             .into_iter()
             .map(|d| Device { device: d.device, mode: d.attached.name(), why: d.why })
+            .chain(left_out.into_iter().map(|d| Device { device: d.device, mode: "none", why: d.why }))
             .collect(),
         packets: plane.exits()?.into_iter().map(|(exit, meaning, packets)| Exit { exit, packets, meaning }).collect(),
         tables: {
@@ -71,6 +76,7 @@ pub fn status(json: bool) -> Result<()> {
         connections: held.iter().map(|(family, held)| (family.name(), *held)).collect(),
         defence: Strategies { modes: modes.into(), drop_rate, entries_dropped: taken_out },
     };
+    drop(plane);
     if json {
         return super::output::print(&render::json::line(&status));
     }

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use lvs_director::director::Access;
 use lvs_director::rules::{Destination, DestinationKey, OwnEdits, Service, ServiceKey, Timeouts};
 
 /// A service with the names of its scheduler and engine. They may not exist: the director says so after it looked up the
@@ -70,6 +71,17 @@ pub enum Command {
     Help,
     /// `-v`
     Version,
+}
+
+impl Command {
+    /// What it does with the director.
+    pub fn access(&self) -> Access {
+        match self {
+            Command::List { .. } | Command::ListLocals { .. } | Command::Save { .. } => Access::Read,
+            Command::Help | Command::Version | Command::Daemon => Access::Read,
+            _ => Access::Change,
+        }
+    }
 }
 
 /// What `-L` is to show.

@@ -28,6 +28,7 @@ use super::state_file;
 use lvs_director::dataplane::Defaults;
 use lvs_director::dataplane::bpffs::{self, Directory};
 use lvs_director::dataplane::{self, link};
+use lvs_director::director::Access;
 use lvs_director::objects;
 
 /// The object's programs. Those that answer come first, so that nothing is kept that nobody asks for.
@@ -63,7 +64,7 @@ impl fmt::Display for Toa {
 impl Toa {
     /// Attaches the programs, in place of those that an earlier call attached. If it fails, everything is as before.
     pub fn apply(&self) -> Result<()> {
-        let directory = bpffs::open()?;
+        let directory = bpffs::open(Access::Change)?;
         collect(&directory)?;
         let pins = pins(&directory);
         let is_new = !pins.exists();
@@ -117,7 +118,7 @@ impl Toa {
 
     /// Whether all programs are attached.
     pub fn holds(&self) -> Result<bool> {
-        let directory = bpffs::open()?;
+        let directory = bpffs::open(Access::Change)?;
         let Ok(cgroups) = self.open() else { return Ok(false) };
         let is_attached = |cgroup: &Cgroup, program| {
             let pin = pins(&directory).join(pin_name(program, cgroup));
@@ -134,12 +135,12 @@ impl Toa {
 
 /// Detaches everything. Servers get to know the director's address again, of every connection.
 pub fn detach() -> Result<()> {
-    remove(&pins(&bpffs::open()?))
+    remove(&pins(&bpffs::open(Access::Change)?))
 }
 
 /// How many connections came to what, with the names of it.
 pub fn counts() -> Result<Vec<(&'static str, u64)>> {
-    let data = MapData::from_pin(pins(&bpffs::open()?).join("COUNTS")).context("cannot open map COUNTS")?;
+    let data = MapData::from_pin(pins(&bpffs::open(Access::Read)?).join("COUNTS")).context("cannot open map COUNTS")?;
     let map = PerCpuArray::<_, u64>::try_from(Map::from_map_data(data)?).context("cannot open map COUNTS")?;
     let count = |(name, index)| {
         let each = map.get(&index, 0).context("cannot read map COUNTS")?;

@@ -19,6 +19,7 @@ mod fullnat_forged;
 mod fullnat_host;
 mod fullnat_ports;
 mod fullnat_toa;
+mod host_life;
 mod interfaces;
 mod ldirectord;
 mod lifecycle;
