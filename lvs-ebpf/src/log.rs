@@ -17,7 +17,13 @@ use lvs_common::{
     wire::{Ethernet, Ipv4, Ipv6, ethertype},
 };
 
-use crate::{kernel::cpu, maps::LINES, packet::access::Packet, stats, values::parsed::L3};
+use crate::{
+    kernel::{cpu, scratch},
+    maps::LINES,
+    packet::access::Packet,
+    stats,
+    values::parsed::L3,
+};
 
 /// The level of a number.
 #[inline(always)]
@@ -53,9 +59,7 @@ pub fn opened<P: Packet>(packet: P, dest: DestId, next: u32) {
 /// Has a line written; returns only if it cannot.
 #[inline(always)]
 fn write<P: Packet>(packet: P, line: LogLine) {
-    if let Some(place) = LINES.get_ptr_mut(cpu::number()) {
-        // SAFETY: this CPU's own element.
-        unsafe { place.write(line) };
+    if scratch::lend(&LINES, |place| *place = line).is_some() {
         packet.tail_call(Program::Log.slot(true));
     }
 }
@@ -65,8 +69,7 @@ fn write<P: Packet>(packet: P, line: LogLine) {
 pub fn run<P: Packet>(packet: P) -> i32 {
     let Some(line) = LINES.get(cpu::number()) else { return P::PASS };
     let line = *line;
-    // SAFETY: checked by `at`.
-    match packet.at::<Ethernet>(0).map_or(Be16::ZERO, |h| unsafe { (*h).ethertype }) {
+    match packet.read::<Ethernet>(0).map_or(Be16::ZERO, |h| h.ethertype) {
         ethertype::IPV4 => write4(packet, &line),
         ethertype::IPV6 => write6(packet, &line),
         _ => {}
@@ -81,15 +84,12 @@ pub fn run<P: Packet>(packet: P) -> i32 {
 /// Source and destination port, if the packet reaches so far.
 #[inline(always)]
 fn ports<P: Packet>(packet: P, at: usize) -> [u16; 2] {
-    // SAFETY: checked by `at`.
-    packet.at::<[Be16; 2]>(at).map_or([0; 2], |ports| unsafe { *ports }.map(Be16::get))
+    packet.read::<[Be16; 2]>(at).map_or([0; 2], |ports| ports.map(Be16::get))
 }
 
 #[inline(always)]
 fn write4<P: Packet>(packet: P, line: &LogLine) {
-    let Some(h) = packet.at::<Ipv4>(L3) else { return };
-    // SAFETY: checked by `at`.
-    let (protocol, from, to) = unsafe { ((*h).protocol, (*h).source, (*h).destination) };
+    let Some(h) = packet.read::<Ipv4>(L3) else { return };
     let [from_port, to_port] = ports(packet, L3 + u32::HEADER);
     log!(
         packet,
@@ -98,10 +98,10 @@ fn write4<P: Packet>(packet: P, line: &LogLine) {
         line.event,
         packet.device(),
         line.dest.get(),
-        protocol,
-        u32::from_be(from),
+        h.protocol,
+        u32::from_be(h.source),
         from_port,
-        u32::from_be(to),
+        u32::from_be(h.destination),
         to_port
     );
 }
@@ -109,15 +109,13 @@ fn write4<P: Packet>(packet: P, line: &LogLine) {
 /// An IPv6 address as its bytes.
 #[inline(always)]
 fn octets(address: [u32; 4]) -> [u8; 16] {
-    // SAFETY: sixteen bytes either way, any of which are a value.
-    unsafe { core::mem::transmute::<[u32; 4], [u8; 16]>(address) }
+    let [a, b, c, d] = address.map(u32::to_ne_bytes);
+    [a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3], c[0], c[1], c[2], c[3], d[0], d[1], d[2], d[3]]
 }
 
 #[inline(always)]
 fn write6<P: Packet>(packet: P, line: &LogLine) {
-    let Some(h) = packet.at::<Ipv6>(L3) else { return };
-    // SAFETY: checked by `at`.
-    let (protocol, from, to) = unsafe { ((*h).next_header, octets((*h).source), octets((*h).destination)) };
+    let Some(h) = packet.read::<Ipv6>(L3) else { return };
     let [from_port, to_port] = ports(packet, L3 + <[u32; 4]>::HEADER);
     log!(
         packet,
@@ -126,10 +124,10 @@ fn write6<P: Packet>(packet: P, line: &LogLine) {
         line.event,
         packet.device(),
         line.dest.get(),
-        protocol,
-        from,
+        h.next_header,
+        octets(h.source),
         from_port,
-        to,
+        octets(h.destination),
         to_port
     );
 }

@@ -40,14 +40,7 @@ pub fn address_difference<A: IpAddress>(old: A, new: A) -> u64 {
 pub fn possible<P: Packet, A>(packet: P, p: &Parsed<A>, port_changes: bool) -> bool {
     match p.carried {
         // Leaves with a checksum, as from IPVS: there is none to update.
-        protocol::UDP => {
-            P::SUMS_PAYLOAD
-                || match packet.at::<u16>(p.l4() + UDP_CHECK) {
-                    // SAFETY: checked by `at`.
-                    Some(check) => unsafe { *check != 0 },
-                    None => false,
-                }
-        }
+        protocol::UDP => P::SUMS_PAYLOAD || packet.read::<u16>(p.l4() + UDP_CHECK).is_some_and(|check| check != 0),
         protocol::SCTP => P::SUMS_PAYLOAD || !port_changes,
         _ => true,
     }
@@ -97,9 +90,9 @@ pub fn apply<P: Packet, A: IpAddress>(
             Side::Source => p.l4(),
             Side::Destination => p.l4() + 2,
         };
-        let Some(field) = packet.at::<Be16>(offset) else { return false };
-        // SAFETY: checked by `at`.
-        unsafe { *field = port }
+        if !packet.write(offset, port) {
+            return false;
+        }
     }
     replace_address(packet, side, address, addresses, lower_ttl)
 }
@@ -107,8 +100,7 @@ pub fn apply<P: Packet, A: IpAddress>(
 /// Whether a UDP packet has no checksum.
 #[inline(always)]
 pub fn is_unsummed<P: Packet>(packet: P, l4: usize) -> bool {
-    // SAFETY: checked by `at`.
-    packet.at::<u16>(l4 + UDP_CHECK).is_some_and(|check| unsafe { *check == 0 })
+    packet.read::<u16>(l4 + UDP_CHECK) == Some(0)
 }
 
 /// Writes the new address and the TTL into the network header.
@@ -122,50 +114,58 @@ pub fn replace_address<P: Packet, A: IpAddress>(
 ) -> bool {
     let Address(words) = address.widen();
     if A::IS_V4 {
-        let Some(h) = packet.at::<Ipv4>(L3) else { return false };
-        // SAFETY: checked by `at`.
-        unsafe {
-            let mut change = change;
-            match side {
-                Side::Source => (*h).source = words[0],
-                Side::Destination => (*h).destination = words[0],
-            }
-            if lower_ttl {
-                let ttl = (*h).ttl;
-                change += checksum::difference(ttl as u32, ttl.wrapping_sub(1) as u32);
-                (*h).ttl = ttl.wrapping_sub(1);
-            }
-            (*h).check = checksum::update((*h).check, change);
-        }
+        packet.update::<Ipv4>(
+            L3,
+            #[inline(always)]
+            |h| {
+                let mut change = change;
+                match side {
+                    Side::Source => h.source = words[0],
+                    Side::Destination => h.destination = words[0],
+                }
+                if lower_ttl {
+                    let ttl = h.ttl;
+                    change += checksum::difference(ttl as u32, ttl.wrapping_sub(1) as u32);
+                    h.ttl = ttl.wrapping_sub(1);
+                }
+                h.check = checksum::update(h.check, change);
+            },
+        )
     } else {
-        let Some(h) = packet.at::<Ipv6>(L3) else { return false };
-        // SAFETY: checked by `at`.
-        unsafe {
-            match side {
-                Side::Source => (*h).source = words,
-                Side::Destination => (*h).destination = words,
-            }
-            if lower_ttl {
-                (*h).hop_limit = (*h).hop_limit.wrapping_sub(1);
-            }
-        }
+        packet.update::<Ipv6>(
+            L3,
+            #[inline(always)]
+            |h| {
+                match side {
+                    Side::Source => h.source = words,
+                    Side::Destination => h.destination = words,
+                }
+                if lower_ttl {
+                    h.hop_limit = h.hop_limit.wrapping_sub(1);
+                }
+            },
+        )
     }
-    true
 }
 
 /// Updates SCTP's CRC32c for changed ports.
 #[inline(always)]
 pub fn update_sctp<P: Packet, A>(packet: P, p: &Parsed<A>, source: Be16, destination: Be16) -> bool {
-    let Some(h) = packet.at::<Sctp>(p.l4()) else { return false };
-    let header = (p.l4() - L3) as u32;
-    // SAFETY: checked by `at`.
-    unsafe {
-        let old = u32::from_le_bytes(*(&raw const (*h).source).cast::<[u8; 4]>());
-        let ([a, b], [c, d]) = (source.word().to_ne_bytes(), destination.word().to_ne_bytes());
-        let new = u32::from_le_bytes([a, b, c, d]);
-        let after = p.length.wrapping_sub(header).wrapping_sub(4);
-        let change = crate::packet::checksum::crc32c_difference(old, new, after);
-        (*h).check = (u32::from_le((*h).check) ^ change).to_le();
-    }
-    true
+    let after = p.length.wrapping_sub((p.l4() - L3) as u32).wrapping_sub(4);
+    packet.update::<Sctp>(
+        p.l4(),
+        #[inline(always)]
+        |h| {
+            let (old, new) = (ports_word(h.source, h.destination), ports_word(source, destination));
+            let change = crate::packet::checksum::crc32c_difference(old, new, after);
+            h.check = (u32::from_le(h.check) ^ change).to_le();
+        },
+    )
+}
+
+/// Two ports as the word that a CRC32c takes.
+#[inline(always)]
+fn ports_word(source: Be16, destination: Be16) -> u32 {
+    let ([a, b], [c, d]) = (source.word().to_ne_bytes(), destination.word().to_ne_bytes());
+    u32::from_le_bytes([a, b, c, d])
 }

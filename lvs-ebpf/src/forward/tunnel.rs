@@ -95,9 +95,10 @@ pub fn apply<P: Packet, A: IpAddress>(packet: P, p: &Parsed<A>, outer: &Outer<'_
     if !packet.encapsulate(overhead, outer.v6, l4, !whole) {
         return false;
     }
-    let Some(ethernet) = packet.at::<Ethernet>(0) else { return false };
-    // SAFETY: checked by `at`.
-    unsafe { (*ethernet).ethertype = if outer.v6 { ethertype::IPV6 } else { ethertype::IPV4 } }
+    let kind = if outer.v6 { ethertype::IPV6 } else { ethertype::IPV4 };
+    if !packet.update::<Ethernet>(0, |h| h.ethertype = kind) {
+        return false;
+    }
     let ip = if outer.v6 { 40 } else { 20 };
     let length = p.length.wrapping_add(overhead as u32);
     let written =
@@ -115,55 +116,54 @@ pub fn apply<P: Packet, A: IpAddress>(packet: P, p: &Parsed<A>, outer: &Outer<'_
 
 #[inline(always)]
 fn write_v4<P: Packet, A>(packet: P, p: &Parsed<A>, outer: &Outer<'_>, l4: u8, length: u32) -> bool {
-    let Some(h) = packet.at::<Ipv4>(L3) else { return false };
-    let tos = outer_tos(p.tos);
-    let ttl = p.ttl.wrapping_sub(1);
-    let length = Be16::new(length as u16);
-    // RFC 6864: an identification is for packets that may be fragmented.
-    let (fragment, id) =
-        if outer.df { (fragment::DF, Be16::ZERO) } else { (Be16::ZERO, Be16::from_word(random::word() as u16 | 1)) };
-    // SAFETY: checked by `at`.
-    unsafe {
-        *h = Ipv4 {
-            version_ihl: 0x45,
-            tos,
-            length,
-            id,
-            fragment,
-            ttl,
-            protocol: l4,
-            check: 0,
-            source: outer.source.0[0],
-            destination: outer.destination.0[0],
-        }
-        .sealed();
-    }
-    true
+    packet.update::<Ipv4>(
+        L3,
+        #[inline(always)]
+        |h| {
+            // RFC 6864: an identification is for packets that may be fragmented.
+            let (fragment, id) = if outer.df {
+                (fragment::DF, Be16::ZERO)
+            } else {
+                (Be16::ZERO, Be16::from_word(random::word() as u16 | 1))
+            };
+            *h = Ipv4 {
+                version_ihl: 0x45,
+                tos: outer_tos(p.tos),
+                length: Be16::new(length as u16),
+                id,
+                fragment,
+                ttl: p.ttl.wrapping_sub(1),
+                protocol: l4,
+                check: 0,
+                source: outer.source.0[0],
+                destination: outer.destination.0[0],
+            }
+            .sealed();
+        },
+    )
 }
 
 #[inline(always)]
 fn write_v6<P: Packet, A>(packet: P, p: &Parsed<A>, outer: &Outer<'_>, l4: u8, length: u32) -> bool {
-    let Some(h) = packet.at::<Ipv6>(L3) else { return false };
-    // SAFETY: checked by `at`.
-    unsafe {
-        *h = Ipv6 {
-            version: Be32::new(6 << 28 | (outer_tos(p.tos) as u32) << 20),
-            payload_length: Be16::new(length.wrapping_sub(40) as u16),
-            next_header: l4,
-            hop_limit: p.ttl.wrapping_sub(1),
-            source: outer.source.0,
-            destination: outer.destination.0,
-        };
-    }
-    true
+    packet.update::<Ipv6>(
+        L3,
+        #[inline(always)]
+        |h| {
+            *h = Ipv6 {
+                version: Be32::new(6 << 28 | (outer_tos(p.tos) as u32) << 20),
+                payload_length: Be16::new(length.wrapping_sub(40) as u16),
+                next_header: l4,
+                hop_limit: p.ttl.wrapping_sub(1),
+                source: outer.source.0,
+                destination: outer.destination.0,
+            };
+        },
+    )
 }
 
 #[inline(always)]
 fn write_udp<P: Packet>(packet: P, at: usize, source: Be16, port: Be16, length: u32) -> bool {
-    let Some(h) = packet.at::<Udp>(at) else { return false };
-    // SAFETY: checked by `at`.
-    unsafe { *h = Udp { source, destination: port, length: Be16::new(length as u16), check: 0 } }
-    true
+    packet.write(at, Udp { source, destination: port, length: Be16::new(length as u16), check: 0 })
 }
 
 /// GUE variant 0 (draft-ietf-intarea-gue): version, header length 0, inner protocol, no flags.
@@ -176,30 +176,23 @@ fn write_gue<P: Packet, A: IpAddress>(
     length: u32,
     v4: bool,
 ) -> bool {
-    if !write_udp(packet, at, flow_port(p), outer.port, length) {
+    let inner = if v4 { protocol::IPIP } else { protocol::IPV6 };
+    if !write_udp(packet, at, flow_port(p), outer.port, length)
+        || !packet.write(at + 8, u32::from_ne_bytes([0, inner, 0, 0]))
+    {
         return false;
     }
-    let Some(h) = packet.at::<u32>(at + 8) else { return false };
-    let inner = if v4 { protocol::IPIP } else { protocol::IPV6 };
-    // SAFETY: checked by `at`; two bytes aligned at least, which the BPF target does not mind.
-    unsafe { h.write_unaligned(u32::from_ne_bytes([0, inner, 0, 0])) }
     !outer.summed() || crate::packet::checksum::fill_outer_udp(packet, (outer.source, outer.destination), at, length)
 }
 
 #[inline(always)]
 fn write_gre<P: Packet>(packet: P, outer: &Outer<'_>, at: usize, length: u32, v4: bool) -> bool {
-    let Some(h) = packet.at::<[Be16; 2]>(at) else { return false };
     let kind = if v4 { ethertype::IPV4 } else { ethertype::IPV6 };
     let flags = if outer.summed() { GRE_CSUM } else { Be16::ZERO };
-    // SAFETY: checked by `at`.
-    unsafe { *h = [flags, kind] }
-    if !outer.summed() {
-        return true;
+    if !packet.write(at, [flags, kind]) {
+        return false;
     }
-    let Some(h) = packet.at::<[u16; 2]>(at + 4) else { return false };
-    // SAFETY: checked by `at`.
-    unsafe { *h = [0, 0] }
-    crate::packet::checksum::fill_gre(packet, at, length)
+    !outer.summed() || packet.write(at + 4, [0u16; 2]) && crate::packet::checksum::fill_gre(packet, at, length)
 }
 
 /// VXLAN: an Ethernet frame of no particular addresses inside.
@@ -212,21 +205,14 @@ fn write_vxlan<P: Packet, A: IpAddress>(
     length: u32,
     v4: bool,
 ) -> bool {
-    if !write_udp(packet, at, flow_port(p), outer.port, length) {
-        return false;
-    }
-    let Some(h) = packet.at::<[u16; 4]>(at + 8) else { return false };
-    // SAFETY: checked by `at`.
-    unsafe { *h = [VXLAN_FLAGS.word() as u16, (VXLAN_FLAGS.word() >> 16) as u16, 0, 0] }
-    let Some(h) = packet.at::<Ethernet>(at + 16) else { return false };
-    // SAFETY: checked by `at`.
-    unsafe {
-        // Locally administered addresses: the far end takes the inner packet for its own by its IP address.
-        *h = Ethernet {
-            destination: [0x02, 0, 0, 0, 0, 1],
-            source: [0x02, 0, 0, 0, 0, 2],
-            ethertype: if v4 { ethertype::IPV4 } else { ethertype::IPV6 },
-        };
-    }
-    true
+    let vxlan = [VXLAN_FLAGS.word() as u16, (VXLAN_FLAGS.word() >> 16) as u16, 0, 0];
+    // Locally administered addresses: the far end takes the inner packet for its own by its IP address.
+    let ethernet = Ethernet {
+        destination: [0x02, 0, 0, 0, 0, 1],
+        source: [0x02, 0, 0, 0, 0, 2],
+        ethertype: if v4 { ethertype::IPV4 } else { ethertype::IPV6 },
+    };
+    write_udp(packet, at, flow_port(p), outer.port, length)
+        && packet.write(at + 8, vxlan)
+        && packet.write(at + 16, ethernet)
 }

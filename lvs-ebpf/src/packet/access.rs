@@ -65,8 +65,14 @@ pub trait Packet: Copy {
     fn in_tc(self) -> Result<TcPacket, i32>;
     /// The context that the kernel's helpers take.
     fn context(self) -> *mut c_void;
+    /// Where the packet's linear part begins and ends, read anew. See "volatile context pointers" in docs/develop/verifier.md.
+    fn bounds(self) -> (usize, usize);
     /// A pointer to the `T` at `offset`, if the packet's linear part reaches so far. Helpers that change the packet invalidate it.
-    fn at<T>(self, offset: usize) -> Option<*mut T>;
+    #[inline(always)]
+    fn at<T>(self, offset: usize) -> Option<*mut T> {
+        let (start, end) = self.bounds();
+        if start + offset + size_of::<T>() > end { None } else { Some((start + offset) as *mut T) }
+    }
     /// Device the packet came in on; 0 if the director itself made it.
     fn device(self) -> u32;
     /// Whether the frame is addressed to this host.
@@ -106,14 +112,26 @@ pub trait Packet: Copy {
         self.at::<T>(offset).map(|place| unsafe { *place })
     }
 
-    /// Looks at the `T` at `offset`; `false` if the packet's linear part does not reach so far. For fields of a small structure in
-    /// the fast path: LLVM puts eight bytes that are read as a value together from their fields, and takes them apart again.
+    /// What `look` makes of the `T` at `offset`; `None` if the packet's linear part does not reach so far. For fields of a small
+    /// structure in the fast path: LLVM puts eight bytes that are read as a value together from their fields, and takes them apart
+    /// again.
+    #[inline(always)]
+    fn look<T: Wire, R>(self, offset: usize, look: impl FnOnce(&T) -> R) -> Option<R> {
+        // SAFETY: `at` has checked the bounds, any bytes are a `T`, and the packet is this program's alone.
+        self.at::<T>(offset).map(|place| look(unsafe { &*place }))
+    }
+
+    /// Whether the packet's linear part is at least `length` bytes long.
+    #[inline(always)]
+    fn holds(self, length: usize) -> bool {
+        let (start, end) = self.bounds();
+        start + length <= end
+    }
+
+    /// Looks at the `T` at `offset`; `false` if the packet's linear part does not reach so far.
     #[inline(always)]
     fn view<T: Wire>(self, offset: usize, look: impl FnOnce(&T)) -> bool {
-        let Some(place) = self.at::<T>(offset) else { return false };
-        // SAFETY: `at` has checked the bounds, any bytes are a `T`, and the packet is this program's alone.
-        look(unsafe { &*place });
-        true
+        self.look(offset, look).is_some()
     }
 
     /// Writes `value` at `offset`; `false` if the packet's linear part does not reach so far.

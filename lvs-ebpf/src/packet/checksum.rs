@@ -94,15 +94,10 @@ pub fn pseudo(source: [u32; 4], destination: [u32; 4], protocol: u8, length: u32
 #[inline(always)]
 pub fn fill_udp<P: Packet, A: IpAddress>(packet: P, p: &Parsed<A>, change: u64) -> bool {
     let Ok(packet) = packet.in_tc() else { return false };
-    let Some(h) = packet.at::<Udp>(p.l4()) else { return false };
-    // SAFETY: checked by `at`.
-    let length = unsafe { (*h).length.get() } as u32;
+    let Some(length) = packet.look(p.l4(), |h: &Udp| h.length.get() as u32) else { return false };
     let Some(payload) = sum(packet, p.l4() as u32, (p.l4() as u32).wrapping_add(length)) else { return false };
     let all = payload + pseudo(p.source.widen().0, p.destination.widen().0, protocol::UDP, length) + change;
-    let Some(h) = packet.at::<Udp>(p.l4()) else { return false };
-    // SAFETY: checked by `at`.
-    unsafe { (*h).check = nonzero(!checksum::fold(all)) }
-    true
+    packet.update::<Udp>(p.l4(), |h| h.check = nonzero(!checksum::fold(all)))
 }
 
 /// A UDP checksum of 0 is sent as its other form (RFC 768).
@@ -121,10 +116,7 @@ pub fn fill_outer_udp<P: Packet>(packet: P, ends: (&Address, &Address), at: usiz
     }
     let Some(payload) = sum(packet, at as u32, (at as u32).wrapping_add(length)) else { return false };
     let all = payload + pseudo(ends.0.0, ends.1.0, protocol::UDP, length);
-    let Some(h) = packet.at::<Udp>(at) else { return false };
-    // SAFETY: checked by `at`.
-    unsafe { (*h).check = nonzero(!checksum::fold(all)) }
-    true
+    packet.update::<Udp>(at, |h| h.check = nonzero(!checksum::fold(all)))
 }
 
 /// Fills in the checksum of a GRE header at `at`, which covers the `length` bytes from there (RFC 2784).
@@ -135,10 +127,7 @@ pub fn fill_gre<P: Packet>(packet: P, at: usize, length: u32) -> bool {
         return true;
     }
     let Some(payload) = sum(packet, at as u32, (at as u32).wrapping_add(length)) else { return false };
-    let Some(h) = packet.at::<[u16; 2]>(at + 4) else { return false };
-    // SAFETY: checked by `at`.
-    unsafe { (*h)[0] = !checksum::fold(payload) }
-    true
+    packet.write(at + 4, !checksum::fold(payload))
 }
 
 /// [`checksum::crc32c_difference`] with its steps in a loop of the kernel's, which the verifier follows once.

@@ -150,7 +150,7 @@ fn parsed4(h: &Ipv4, protocol: u8, l4: usize) -> Parsed<u32> {
 impl Family for u32 {
     #[inline(always)]
     fn network(packet: TcPacket, at: usize, quoted: bool) -> Result<Parsed<u32>, Stray> {
-        if packet.at::<[u8; L3 + 40]>(0).is_none() && !packet.pull(LINEAR) {
+        if !packet.holds(L3 + 40) && !packet.pull(LINEAR) {
             packet.pull(L3 + 28);
         }
         let Some(h) = packet.read::<Ipv4>(at) else { return Err(Stray::NotOurs) };
@@ -167,16 +167,21 @@ impl Family for u32 {
 
     #[inline(always)]
     fn network_fast(packet: XdpPacket) -> Result<Parsed<u32>, Stray> {
-        let Some(h) = packet.at::<Ipv4>(L3) else { return Err(Stray::NotOurs) };
-        // SAFETY: checked by `at`.
-        let h = unsafe { &*h };
-        if h.version_ihl != 0x45 {
-            return Err(Stray::Complicated);
-        }
-        if !(h.fragment & (fragment::MF | fragment::OFFSET)).is_zero() {
-            return Err(Stray::Fragment);
-        }
-        Ok(parsed4(h, read_again(&h.protocol), L3 + 20))
+        packet
+            .look(
+                L3,
+                #[inline(always)]
+                |h: &Ipv4| {
+                    if h.version_ihl != 0x45 {
+                        return Err(Stray::Complicated);
+                    }
+                    if !(h.fragment & (fragment::MF | fragment::OFFSET)).is_zero() {
+                        return Err(Stray::Fragment);
+                    }
+                    Ok(parsed4(h, read_again(&h.protocol), L3 + 20))
+                },
+            )
+            .unwrap_or(Err(Stray::NotOurs))
     }
 }
 
@@ -206,7 +211,7 @@ fn parsed6(h: &Ipv6, protocol: u8, l4: usize) -> Result<Parsed<[u32; 4]>, Stray>
 impl Family for [u32; 4] {
     #[inline(always)]
     fn network(packet: TcPacket, at: usize, quoted: bool) -> Result<Parsed<[u32; 4]>, Stray> {
-        if packet.at::<[u8; L3 + 60]>(0).is_none() && !packet.pull(LINEAR) {
+        if !packet.holds(L3 + 60) && !packet.pull(LINEAR) {
             packet.pull(L3 + 48);
         }
         let Some(h) = packet.read::<Ipv6>(at) else { return Err(Stray::NotOurs) };
@@ -217,17 +222,22 @@ impl Family for [u32; 4] {
 
     #[inline(always)]
     fn network_fast(packet: XdpPacket) -> Result<Parsed<[u32; 4]>, Stray> {
-        let Some(h) = packet.at::<Ipv6>(L3) else { return Err(Stray::NotOurs) };
-        // SAFETY: checked by `at`.
-        let h = unsafe { &*h };
-        let parsed = parsed6(h, read_again(&h.next_header), L3 + 40)?;
-        if matches!(
-            parsed.carried,
-            protocol::HOP_BY_HOP | protocol::ROUTING | protocol::FRAGMENT | protocol::DESTINATION
-        ) {
-            return Err(Stray::Complicated);
-        }
-        Ok(parsed)
+        packet
+            .look(
+                L3,
+                #[inline(always)]
+                |h: &Ipv6| {
+                    let parsed = parsed6(h, read_again(&h.next_header), L3 + 40)?;
+                    if matches!(
+                        parsed.carried,
+                        protocol::HOP_BY_HOP | protocol::ROUTING | protocol::FRAGMENT | protocol::DESTINATION
+                    ) {
+                        return Err(Stray::Complicated);
+                    }
+                    Ok(parsed)
+                },
+            )
+            .unwrap_or(Err(Stray::NotOurs))
     }
 }
 

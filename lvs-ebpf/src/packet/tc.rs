@@ -94,8 +94,10 @@ impl TcPacket {
     pub fn change_family(self, v6: bool) -> bool {
         let to = if v6 { ethertype::IPV6 } else { ethertype::IPV4 };
         // SAFETY: a helper call with a valid context.
-        let changed = unsafe { bpf_skb_change_proto(self.0, to.word(), 0) } == 0;
-        changed && self.update::<Ethernet>(0, |h| h.ethertype = to)
+        if unsafe { bpf_skb_change_proto(self.0, to.word(), 0) } != 0 {
+            return false;
+        }
+        self.update::<Ethernet>(0, |h| h.ethertype = to)
     }
 
     /// Makes the first `length` bytes linear.
@@ -213,17 +215,14 @@ impl Packet for TcPacket {
     }
 
     #[inline(always)]
-    fn at<T>(self, offset: usize) -> Option<*mut T> {
+    fn bounds(self) -> (usize, usize) {
         // SAFETY: as above.
-        // Read anew each time: the compiler must not take one check for another that is equal only in sum, for the
-        // verifier knows pointers and not sums.
-        let (start, end) = unsafe {
+        unsafe {
             (
                 (&raw const (*self.0).data).read_volatile() as usize,
                 (&raw const (*self.0).data_end).read_volatile() as usize,
             )
-        };
-        if start + offset + size_of::<T>() > end { None } else { Some((start + offset) as *mut T) }
+        }
     }
 
     #[inline(always)]

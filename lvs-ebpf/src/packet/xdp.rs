@@ -30,17 +30,14 @@ impl Packet for XdpPacket {
     }
 
     #[inline(always)]
-    fn at<T>(self, offset: usize) -> Option<*mut T> {
+    fn bounds(self) -> (usize, usize) {
         // SAFETY: the context is valid for the program's whole run.
-        // Read anew each time: the compiler must not take one check for another that is equal only in sum, for the
-        // verifier knows pointers and not sums.
-        let (start, end) = unsafe {
+        unsafe {
             (
                 (&raw const (*self.0).data).read_volatile() as usize,
                 (&raw const (*self.0).data_end).read_volatile() as usize,
             )
-        };
-        if start + offset + size_of::<T>() > end { None } else { Some((start + offset) as *mut T) }
+        }
     }
 
     #[inline(always)]
@@ -51,9 +48,9 @@ impl Packet for XdpPacket {
 
     #[inline(always)]
     fn for_this_host(self) -> bool {
-        let (Some(device), Some(ethernet)) = (device(self.device()), self.at::<Ethernet>(0)) else { return false };
-        // SAFETY: checked by `at`.
-        let mac = unsafe { (*ethernet).destination };
+        let (Some(device), Some(mac)) = (device(self.device()), self.look(0, |h: &Ethernet| h.destination)) else {
+            return false;
+        };
         let words = |m: [u8; 6]| (u32::from_ne_bytes([m[0], m[1], m[2], m[3]]), u16::from_ne_bytes([m[4], m[5]]));
         words(device.mac) == words(mac)
     }
@@ -70,17 +67,14 @@ impl Packet for XdpPacket {
 
     #[inline(always)]
     fn update_l4(self, offset: usize, addresses: u64, ports: u64, udp: bool) -> bool {
-        let Some(check) = self.at::<u16>(offset) else { return false };
-        // SAFETY: checked by `at`.
-        unsafe {
-            let old = check.read();
-            check.write(if udp {
-                checksum::update_udp(old, addresses + ports)
-            } else {
-                checksum::update(old, addresses + ports)
-            });
-        }
-        true
+        self.update::<u16>(
+            offset,
+            #[inline(always)]
+            |check| {
+                let change = addresses + ports;
+                *check = if udp { checksum::update_udp(*check, change) } else { checksum::update(*check, change) };
+            },
+        )
     }
 
     #[inline(always)]

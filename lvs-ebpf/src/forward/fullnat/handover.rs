@@ -3,15 +3,19 @@
 use crate::table::entry::Entry;
 use lvs_common::abi::{IpAddress, Settings};
 
-use crate::{config, kernel::cpu, maps::MATCHES, packet::handover, table, values::parsed::Parsed};
+use crate::{
+    config,
+    kernel::{cpu, scratch},
+    maps::MATCHES,
+    packet::handover,
+    table,
+    values::parsed::Parsed,
+};
 
 /// Stores the entry of the packet's connection.
 #[inline(always)]
 pub fn store(at: u32) -> bool {
-    let Some(place) = MATCHES.get_ptr_mut(cpu::number()) else { return false };
-    // SAFETY: this CPU's own element.
-    unsafe { place.write(at) };
-    true
+    scratch::lend(&MATCHES, |place| *place = at).is_some()
 }
 
 /// The entry that was stored.

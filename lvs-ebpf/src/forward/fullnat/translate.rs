@@ -54,10 +54,8 @@ pub fn apply<P: Packet, A: IpAddress>(packet: P, p: &Parsed<A>, ends: &Ends<A>, 
     if !done {
         return false;
     }
-    if p.has_ports() {
-        let Some(fields) = packet.at::<[Be16; 2]>(p.l4()) else { return false };
-        // SAFETY: checked by `at`.
-        unsafe { *fields = [source_port, destination_port] }
+    if p.has_ports() && !packet.write(p.l4(), [source_port, destination_port]) {
+        return false;
     }
     replace(packet, source, destination, addresses, lower_ttl)
 }
@@ -67,29 +65,32 @@ pub fn apply<P: Packet, A: IpAddress>(packet: P, p: &Parsed<A>, ends: &Ends<A>, 
 fn replace<P: Packet, A: IpAddress>(packet: P, source: A, destination: A, change: u64, lower_ttl: bool) -> bool {
     let (source, destination) = (source.widen().0, destination.widen().0);
     if A::IS_V4 {
-        let Some(h) = packet.at::<Ipv4>(L3) else { return false };
-        // SAFETY: checked by `at`.
-        unsafe {
-            let (old, mut change) = ((*h).ttl, change);
-            if lower_ttl {
-                let new = old.wrapping_sub(1);
-                change += checksum::difference(old as u32, new as u32);
-                (*h).ttl = new;
-            }
-            (*h).source = source[0];
-            (*h).destination = destination[0];
-            (*h).check = checksum::update((*h).check, change);
-        }
+        packet.update::<Ipv4>(
+            L3,
+            #[inline(always)]
+            |h| {
+                let (old, mut change) = (h.ttl, change);
+                if lower_ttl {
+                    let new = old.wrapping_sub(1);
+                    change += checksum::difference(old as u32, new as u32);
+                    h.ttl = new;
+                }
+                h.source = source[0];
+                h.destination = destination[0];
+                h.check = checksum::update(h.check, change);
+            },
+        )
     } else {
-        let Some(h) = packet.at::<Ipv6>(L3) else { return false };
-        // SAFETY: checked by `at`.
-        unsafe {
-            (*h).source = source;
-            (*h).destination = destination;
-            if lower_ttl {
-                (*h).hop_limit = (*h).hop_limit.wrapping_sub(1);
-            }
-        }
+        packet.update::<Ipv6>(
+            L3,
+            #[inline(always)]
+            |h| {
+                h.source = source;
+                h.destination = destination;
+                if lower_ttl {
+                    h.hop_limit = h.hop_limit.wrapping_sub(1);
+                }
+            },
+        )
     }
-    true
 }
