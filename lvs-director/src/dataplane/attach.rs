@@ -9,7 +9,7 @@ use std::path::Path;
 use aya::programs::links::FdLink;
 use aya::programs::tc::{NlOptions, SchedClassifierLink, TcAttachOptions};
 use aya::programs::xdp::XdpMode;
-use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType, TcError, TcHandle, Xdp};
+use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType, TcError, TcHandle, Xdp, loaded_programs};
 use aya_obj::programs::XdpAttachType;
 use lvs_common::abi::{DEVICE_SLOTS, Device, device_flags};
 use lvs_common::programs::entry;
@@ -207,12 +207,29 @@ fn refusal(directory: &Directory, index: u32) -> Option<String> {
     Some(format!("XDP was asked for, and is refused: {}", io::Error::from_raw_os_error(number)))
 }
 
+/// What holds the device's place for XDP, if that is not ours.
+fn foreign_xdp(directory: &Directory, device: &NetDevice) -> Option<String> {
+    let ours = ["xdp", "generic"].iter().any(|kind| is_alive(&pin(directory, kind, device.index)));
+    if ours || device.xdp_program == 0 {
+        return None;
+    }
+    let named = loaded_programs().flatten().find(|program| program.id() == device.xdp_program);
+    let name = named.and_then(|program| program.name_as_str().map(|name| format!(" ({name})"))).unwrap_or_default();
+    Some(format!("XDP program {}{name} of somebody else runs here", device.xdp_program))
+}
+
 fn attach_device(plane: &mut Plane, device: &NetDevice, mode: AttachMode) -> Result<()> {
     let directory = &plane.directory;
+    let foreign = foreign_xdp(directory, device);
+    if let (AttachMode::Native | AttachMode::Generic, Some(foreign)) = (mode, &foreign) {
+        return Err(Error::XdpTaken { device: device.name.clone(), by: foreign.clone() });
+    }
     match mode {
         AttachMode::Native => attach_xdp(directory, device, "xdp", XdpMode::Driver)?,
         AttachMode::Generic => attach_xdp(directory, device, "generic", XdpMode::Skb)?,
-        AttachMode::Auto if device.xdp_everywhere => attach_xdp(directory, device, "xdp", XdpMode::Driver)?,
+        AttachMode::Auto if device.xdp_everywhere && foreign.is_none() => {
+            attach_xdp(directory, device, "xdp", XdpMode::Driver)?
+        }
         AttachMode::Auto => {}
         AttachMode::Tc => {
             unpin(&pin(directory, "xdp", device.index))?;
@@ -358,7 +375,8 @@ pub fn attachments(plane: &Plane) -> Result<Vec<Attachment>> {
         } else if has("generic") {
             (Attached::Generic, "asked for".to_owned())
         } else if has("ingress") {
-            (Attached::Tc, refusal.clone().unwrap_or(device.why_not_xdp))
+            let foreign = foreign_xdp(&plane.directory, &device);
+            (Attached::Tc, foreign.or(refusal.clone()).unwrap_or(device.why_not_xdp))
         } else if has("egress") {
             (Attached::Egress, "the director as a client, and its own servers".to_owned())
         } else {

@@ -9,6 +9,8 @@ use crate::netlink::{self, Message, ROUTE};
 
 /// Bytes of `struct ifinfomsg`.
 const LINK_HEADER: usize = 16;
+/// `IFLA_XDP_PROG_ID`.
+const XDP_PROGRAM: u16 = 4;
 
 /// As much of a device as every command looks at.
 #[derive(Clone, Debug)]
@@ -23,6 +25,8 @@ pub struct Link {
     pub up: bool,
     /// Whether it carries Ethernet frames.
     pub ethernet: bool,
+    /// Number of the XDP program that runs on it, 0 for none.
+    pub xdp_program: u32,
 }
 
 /// A device.
@@ -44,6 +48,8 @@ pub struct NetDevice {
     pub xdp_everywhere: bool,
     /// Why not, if not.
     pub why_not_xdp: String,
+    /// Number of the XDP program that runs on it, 0 for none.
+    pub xdp_program: u32,
 }
 
 /// Every device, by one request: to ask what their drivers can do takes many.
@@ -67,7 +73,14 @@ fn link(message: &Message) -> Option<Link> {
         mac: mac.unwrap_or_default(),
         up: header.flags.contains(LinkFlags::Up),
         ethernet: header.link_layer_type == LinkLayerType::Ether,
+        xdp_program: message.attribute(LINK_HEADER, libc::IFLA_XDP).and_then(xdp_program).unwrap_or(0),
     })
+}
+
+/// The program's number from the attribute about XDP, which is attributes in turn.
+fn xdp_program(xdp: &[u8]) -> Option<u32> {
+    let inner = Message { kind: 0, body: xdp.to_vec() };
+    Some(u32::from_ne_bytes(inner.attribute(0, XDP_PROGRAM)?.try_into().ok()?))
 }
 
 /// All devices, in the order of their indices.
@@ -86,6 +99,7 @@ pub fn all() -> Result<Vec<NetDevice>> {
             ethernet: link.ethernet,
             xdp_everywhere,
             why_not_xdp,
+            xdp_program: link.xdp_program,
         }
     };
     Ok(links.into_iter().map(device).collect())

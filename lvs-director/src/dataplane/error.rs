@@ -42,6 +42,14 @@ pub enum Error {
     /// There is no device of that name.
     #[error("there is no device {0}: see `ip link`")]
     NoDevice(String),
+    /// A device's place for XDP is another program's.
+    #[error("cannot attach XDP to {device}: {by}; detach it, or use --mode tc")]
+    XdpTaken {
+        /// The device's name.
+        device: String,
+        /// The other program.
+        by: String,
+    },
     /// The program was built without the eBPF objects.
     #[error("this lvsadm was built without its data plane: build it with `cargo xtask build`")]
     NotBuilt,
@@ -85,8 +93,11 @@ impl Error {
 
     /// The kernel's number for it, if a system call failed.
     pub fn number(&self) -> Option<i32> {
-        let (Error::Step { cause, .. } | Error::Cause(cause)) = self else { return None };
-        cause.number()
+        match self {
+            Error::Step { cause, .. } | Error::Cause(cause) => cause.number(),
+            Error::XdpTaken { .. } => Some(libc::EBUSY),
+            _ => None,
+        }
     }
 }
 

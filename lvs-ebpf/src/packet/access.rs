@@ -54,7 +54,8 @@ pub struct XdpPacket(pub *mut xdp_md);
 ///
 /// XDP serves what is simple and leaves everything else to TC, *unchanged and uncounted*; TC sees it then, and serves it all.
 pub trait Packet: Copy {
-    /// The verdict that leaves the packet to the stack (in XDP: to TC).
+    /// The verdict that leaves the packet to whoever comes next: in XDP the stack, with TC first; in TC the device's other
+    /// programs and filters, then the stack.
     const PASS: i32;
     /// The verdict that drops it.
     const DROP: i32;

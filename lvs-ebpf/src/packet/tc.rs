@@ -4,8 +4,8 @@ use crate::packet::access::TcPacket;
 use aya_ebpf::{
     bindings::{
         BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L3_IPV6, BPF_F_ADJ_ROOM_ENCAP_L4_GRE,
-        BPF_F_ADJ_ROOM_ENCAP_L4_UDP, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM, TC_ACT_OK,
-        TC_ACT_SHOT, bpf_fib_lookup,
+        BPF_F_ADJ_ROOM_ENCAP_L4_UDP, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM, TC_ACT_SHOT,
+        TC_ACT_UNSPEC, bpf_fib_lookup,
     },
     helpers::generated::{
         bpf_check_mtu, bpf_clone_redirect, bpf_fib_lookup as fib_lookup, bpf_l4_csum_replace, bpf_skb_adjust_room,
@@ -200,7 +200,8 @@ impl TcPacket {
 }
 
 impl Packet for TcPacket {
-    const PASS: i32 = TC_ACT_OK;
+    /// Goes on with the device's next program or filter (`TCX_NEXT`, the same number): the chain is not ours to end.
+    const PASS: i32 = TC_ACT_UNSPEC;
     const DROP: i32 = TC_ACT_SHOT;
     const SUMS_PAYLOAD: bool = true;
 

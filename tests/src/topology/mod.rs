@@ -9,6 +9,7 @@ mod cluster;
 mod control_group;
 mod namespace;
 mod nginx;
+mod observer;
 mod packet;
 mod probe;
 mod relay;
@@ -22,6 +23,7 @@ pub use cluster::{Arms, CLIENT, CLIENT6, Cluster, Layout, Site, TRUNK, VIP, VIP6
 pub use control_group::ControlGroup;
 pub use namespace::{Namespace, is_root, lvs_compat_path, lvsadm_path};
 pub use nginx::Nginx;
+pub use observer::{Observer, Place};
 pub use packet::PacketSocket;
 pub use probe::Fate;
 pub use relay::{Addresses, FromClient, Handling, Relay, Side};

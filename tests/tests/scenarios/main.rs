@@ -2,6 +2,7 @@
 //! beside each other: most of their time goes into waiting and into the verifier.
 
 mod apply;
+mod chain;
 mod commands;
 mod compat;
 mod defence;
