@@ -126,7 +126,7 @@ mod tests {
         {
             let Some((word, seconds)) = kept(protocol, flags, &timeouts) else { continue };
             let state = (word & conn_flags::STATE) as u8;
-            let event = if protocol == TCP { tcp::event(flags) } else { sctp::event(flags, None) };
+            let event = if protocol == TCP { tcp::event(flags) } else { sctp::event(flags) };
             for direction in [Direction::Input, Direction::Output, Direction::InputOnly] {
                 assert_eq!(next(protocol, direction, event, state, false), state);
                 assert_eq!(next(protocol, direction, event, state, true), state);

@@ -89,6 +89,9 @@ pub mod chunk {
     pub const COOKIE_ECHO: u8 = 10;
     pub const COOKIE_ACK: u8 = 11;
     pub const SHUTDOWN_COMPLETE: u8 = 14;
+    /// Not the RFC's (IANA has reserved the number): a COOKIE-ECHO or COOKIE-ACK with an ABORT after it. See
+    /// [`first`](super::first).
+    pub const COOKIE_ABORT: u8 = 255;
 
     /// Whether a packet that begins with such a chunk moves data.
     #[inline(always)]
@@ -97,21 +100,37 @@ pub mod chunk {
     }
 }
 
-/// Whether [`event`] depends on the chunk behind a first one of this type.
+/// Bytes of a chunk's header: type, flags, length.
+pub const CHUNK_HEADER: usize = 4;
+
+/// How far after a first chunk's beginning the second one begins, if the second one matters: after a cookie. `length` is that of
+/// the first chunk, header included.
 #[inline(always)]
-pub const fn looks_further(first: u8) -> bool {
-    matches!(first, chunk::COOKIE_ECHO | chunk::COOKIE_ACK)
+pub const fn second_chunk(first: u8, length: u16) -> Option<usize> {
+    let is_cookie = first == chunk::COOKIE_ECHO || first == chunk::COOKIE_ACK;
+    if !is_cookie || (length as usize) < CHUNK_HEADER {
+        return None;
+    }
+    // Chunks are padded to words.
+    Some((length as usize + 3) & !3)
 }
 
-/// The event of a packet: that of its first chunk's type, but an ABORT bundled behind a cookie chunk counts as an
-/// abort. `second` is the second chunk's type if there is one; it matters only when [`looks_further`].
+/// What a packet's chunks are, for [`event`]: the type of the first one, or [`chunk::COOKIE_ABORT`]. `second` is the second
+/// chunk's type, where [`second_chunk`] asks for it.
 #[inline(always)]
-pub const fn event(first: u8, second: Option<u8>) -> u8 {
-    let chunk = match second {
-        Some(chunk::ABORT) if looks_further(first) => chunk::ABORT,
-        _ => first,
-    };
-    match chunk {
+pub const fn first(first: u8, second: Option<u8>) -> u8 {
+    match (first, second) {
+        (chunk::COOKIE_ECHO | chunk::COOKIE_ACK, Some(chunk::ABORT)) => chunk::COOKIE_ABORT,
+        // Of all types without an event of their own, one is as good as another.
+        (chunk::COOKIE_ABORT, _) => chunk::COOKIE_ABORT - 1,
+        (first, _) => first,
+    }
+}
+
+/// The event of a packet: that of its first chunk's type, but an ABORT bundled after a cookie chunk counts as an abort.
+#[inline(always)]
+pub const fn event(first: u8) -> u8 {
+    match first {
         chunk::INIT => EVENT_INIT,
         chunk::INIT_ACK => EVENT_INIT_ACK,
         chunk::COOKIE_ECHO => EVENT_COOKIE_ECHO,
@@ -120,7 +139,7 @@ pub const fn event(first: u8, second: Option<u8>) -> u8 {
         chunk::SHUTDOWN_ACK => EVENT_SHUTDOWN_ACK,
         chunk::SHUTDOWN_COMPLETE => EVENT_SHUTDOWN_COMPLETE,
         chunk::ERROR => EVENT_ERROR,
-        chunk::ABORT => EVENT_ABORT,
+        chunk::ABORT | chunk::COOKIE_ABORT => EVENT_ABORT,
         _ => EVENT_DATA,
     }
 }
@@ -210,7 +229,8 @@ mod tests {
     use Direction::{Input, InputOnly, Output};
 
     #[test]
-    fn an_abort_behind_a_cookie_is_an_abort() {
+    fn an_abort_after_a_cookie_is_an_abort() {
+        let event = |chunk, second| event(first(chunk, second));
         assert_eq!(event(10, Some(6)), EVENT_ABORT);
         assert_eq!(event(11, Some(6)), EVENT_ABORT);
         assert_eq!(event(0, Some(6)), EVENT_DATA);
@@ -218,7 +238,17 @@ mod tests {
         assert_eq!(event(11, None), EVENT_COOKIE_ACK);
         assert_eq!(event(3, None), EVENT_DATA);
         assert_eq!(event(0xc0, None), EVENT_DATA);
+        assert_eq!(event(0xff, None), EVENT_DATA);
         assert_eq!(event(14, None), EVENT_SHUTDOWN_COMPLETE);
+    }
+
+    #[test]
+    fn a_second_chunk_begins_at_a_word() {
+        assert_eq!(
+            [3, 4, 5, 8, 65535].map(|length| second_chunk(10, length)),
+            [None, Some(4), Some(8), Some(8), Some(65536)]
+        );
+        assert_eq!((second_chunk(11, 4), second_chunk(1, 20), second_chunk(0, 4)), (Some(4), None, None));
     }
 
     /// Plays `packets` from NONE and returns the states passed.

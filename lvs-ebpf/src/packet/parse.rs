@@ -3,6 +3,7 @@
 use lvs_common::byte_order::Be16;
 use lvs_common::{
     abi::IpAddress,
+    state::sctp,
     wire::{Ipv4, Ipv6, Ipv6Fragment, Sctp, Tcp, Udp, fragment, protocol},
 };
 
@@ -101,14 +102,24 @@ fn transport<P: Packet, A>(packet: P, carried: u8, parsed: &mut Parsed<A>, short
             }
         }
         protocol::SCTP => {
+            let mut length = Be16::ZERO;
             let is_there = packet.view::<Sctp>(parsed.l4, |h| {
                 parsed.source_port = h.source;
                 parsed.destination_port = h.destination;
                 parsed.flags = h.chunk_type;
+                length = h.chunk_length;
             });
             if !is_there {
                 return Err(short);
             }
+            let further = sctp::second_chunk(parsed.flags, length.get());
+            // XDP leaves cookies to TC, which can read what is far inside the packet.
+            let second = match (further, packet.in_tc()) {
+                (Some(further), Ok(packet)) => second_chunk(packet, parsed.l4, further, parsed.length),
+                (Some(_), Err(_)) => return Err(short),
+                (None, _) => None,
+            };
+            parsed.flags = sctp::first(parsed.flags, second);
         }
         protocol::AH | protocol::ESP => {
             parsed.protocol = protocol::UDP;
@@ -119,6 +130,18 @@ fn transport<P: Packet, A>(packet: P, carried: u8, parsed: &mut Parsed<A>, short
         _ => return Err(Stray::NotOurs),
     }
     Ok(())
+}
+
+/// The type of the second chunk of an SCTP packet of `length` bytes, which begins `further` bytes after the first one.
+#[inline(always)]
+fn second_chunk(packet: TcPacket, l4: usize, further: usize, length: u32) -> Option<u8> {
+    let at = l4 + size_of::<Sctp>() - sctp::CHUNK_HEADER + further;
+    // A frame may be longer than the packet in it.
+    if at + sctp::CHUNK_HEADER > L3 + length as usize {
+        return None;
+    }
+    let mut header = [0; sctp::CHUNK_HEADER];
+    if packet.load_bytes(at as u32, &mut header, sctp::CHUNK_HEADER as u32) { Some(header[0]) } else { None }
 }
 
 /// The byte, loaded once more. See "path explosion" in docs/develop/verifier.md.

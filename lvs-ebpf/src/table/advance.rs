@@ -119,7 +119,7 @@ fn step<A: IpAddress>(c: Entry<A>, dest: *mut Destination, settings: &Settings, 
     let direction = if how.is_reply() { Direction::Output } else { Direction::from_client(old) };
     let event = match protocol {
         protocol::TCP => tcp::event(how.flags()),
-        protocol::SCTP => sctp::event(how.flags(), None),
+        protocol::SCTP => sctp::event(how.flags()),
         _ => 0,
     };
     let number = (old & conn_flags::STATE) as u8;

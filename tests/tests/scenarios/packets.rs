@@ -177,3 +177,39 @@ fn a_vlans_frames_are_left_to_its_device() {
         assert_eq!(frame[34..36], (port + 1).to_be_bytes(), "{tier}");
     }
 }
+
+/// After a cookie there may be an ABORT in the same packet, which ends the association.
+#[test]
+fn an_abort_after_a_cookie_closes() {
+    let testbed = Testbed::new().unwrap();
+    let director = &testbed.director;
+    director.lvsadm("attach --mode native").unwrap();
+    for v6 in [false, true] {
+        let service = SocketAddr::new(fixtures::vip(v6), 7000);
+        director.lvsadm(&format!("-A --sctp-service {service} -s rr")).unwrap();
+        director
+            .lvsadm(&format!("-a --sctp-service {service} -r {} -m", SocketAddr::new(SERVER.of(v6), 7000)))
+            .unwrap();
+        let cookie = [&[10, 0, 0, 9, 1, 2, 3, 4, 5, 0, 0, 0][..], &[3, 0, 0, 4]].concat();
+        let aborted = [&[10, 0, 0, 9, 1, 2, 3, 4, 5, 0, 0, 0][..], &[6, 0, 0, 4]].concat();
+        for (port, chunks, state) in [(4000, cookie, "INIT"), (4001, aborted, "CLOSED")] {
+            let client = SocketAddr::new(CLIENTS.of(v6), port);
+            let send = |transport: Vec<u8>| {
+                let packet = frame::ip(client.ip(), service.ip(), 0, 64, 132, &transport);
+                let frame = frame::ethernet(testbed.front.mac, CLIENT_MAC, &packet);
+                testbed.with_programs(|programs| {
+                    // XDP leaves cookies to TC.
+                    programs.run_xdp(testbed.front, &frame)?;
+                    programs.run_tc(testbed.front, &frame)
+                })
+            };
+            send(frame::sctp(client, service)).unwrap();
+            send(frame::sctp_chunks(client, service, &chunks)).unwrap();
+            let connections = director.connections().unwrap();
+            let found = connections.iter().find(|c| c["client"]["port"] == port && c["protocol"] == "sctp");
+            let is_right = |c: &serde_json::Value| c["state"] == state;
+            assert!(found.is_some_and(is_right), "{state} is not there: {connections:?}");
+        }
+        director.lvsadm("-C").unwrap();
+    }
+}
