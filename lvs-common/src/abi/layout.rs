@@ -87,7 +87,7 @@ layouts! {
     maps:
     Settings {
         epoch, now, now_ns, flags, dests_used, services_used, staged, idle_dests, resets, serial, marks, drop_rate, held,
-        taken_out, timeouts, sysctls,
+        taken_out, removal, timeouts, sysctls,
     }
     Timeouts { tcp, sctp, udp, pad }
     Watch { virt, reply }

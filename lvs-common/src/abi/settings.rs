@@ -50,6 +50,9 @@ pub struct Settings {
     pub held: [u32; 2],
     /// Connections and templates that `drop_entry` has taken out; the sweep's.
     pub taken_out: u32,
+    /// With `expire_nodest_conn`: the epoch that last removed a destination. Once it is in force, the sweep takes the connections
+    /// and templates of removed destinations out, and sets it to 0 when it has seen all of the table.
+    pub removal: u64,
     /// Global timeouts.
     pub timeouts: Timeouts,
     /// Sysctls.
@@ -99,7 +102,7 @@ pub struct Watch {
 }
 
 const _: () = assert!(size_of::<Timeouts>() == 136);
-const _: () = assert!(size_of::<Settings>() == 344);
+const _: () = assert!(size_of::<Settings>() == 352);
 
 /// IPVS's timeouts.
 impl Default for Timeouts {

@@ -102,8 +102,9 @@ settings! {
     drop_packet = 0, 0..=3, Same
         "Drops some of the new connections: 0: never; 1, 2: while room is scarce, the more the scarcer; 3: one in am_droprate."
     expire_nodest_conn = 0, 0..=1, Same
-        "1: Connections of a destination that was deleted are scheduled anew with their next packet, and with a new request where \
-         its weight is 0; 0: their packets are dropped until it is added again."
+        "1: Connections and templates of a destination that is deleted are removed within two seconds; a packet that comes before \
+         is scheduled anew, and so is a new request where the weight is 0. 0: Packets are dropped until the destination is added \
+         again."
     expire_quiescent_template = 0, 0..=1, Same
         "1: Clients that persistence ties to a destination of weight 0 are scheduled anew."
     expire_udp_conn = 0, 0..=1, Own

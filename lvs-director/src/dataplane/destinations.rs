@@ -126,7 +126,11 @@ impl Plane {
         self.change_dest(id, |config| config.flags = 0);
         let now = field!(self.settings, 0, now_ns);
         self.idle.set(id, Idle::at(now, slots::key(&slots::key_of(self, id))));
+        let settings = self.settings();
         self.set(|s| s.idle_dests += 1);
+        if settings.sysctls.expire_nodest_conn != 0 {
+            put!(self.settings, 0, removal, settings.epoch + 1);
+        }
     }
 }
 

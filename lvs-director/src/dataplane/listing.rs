@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use lvs_common::abi::{
     Bucket, Connection as Entry, Counters, DestId, Destination as Slot, EngineKey, EntryKind, IpAddress,
-    Rates as Averages, ServiceId, WAYS, conn_flags, dest_slot,
+    Rates as Averages, ServiceId, WAYS, conn_flags, dest_flags, dest_slot,
 };
 use lvs_common::byte_order::Be16;
 use lvs_common::{estimator, state};
@@ -85,9 +85,30 @@ impl Plane {
 
     /// Shows every connection and template to `visit`.
     pub fn each_connection(&self, visit: &mut dyn FnMut(&Connection)) {
-        let clock = Clock::of(self);
-        each(&self.buckets4, &self.conns4, |at, c| visit(&self.row(at, c, &clock)));
-        each(&self.buckets6, &self.conns6, |at, c| visit(&self.row(at, c, &clock)));
+        let (clock, hides) = (Clock::of(self), self.is_removing());
+        each(&self.buckets4, &self.conns4, |at, c| {
+            if !(hides && self.is_left(c)) {
+                visit(&self.row(at, c, &clock));
+            }
+        });
+        each(&self.buckets6, &self.conns6, |at, c| {
+            if !(hides && self.is_left(c)) {
+                visit(&self.row(at, c, &clock));
+            }
+        });
+    }
+
+    /// Whether the sweep is taking the connections of removed destinations out: they are shown no more.
+    fn is_removing(&self) -> bool {
+        let settings = self.settings();
+        settings.removal != 0 && settings.removal <= settings.epoch
+    }
+
+    /// Whether a connection is of a destination that was removed.
+    fn is_left<A>(&self, c: &Entry<A>) -> bool {
+        c.dest.is_some()
+            && c.dest.get() < self.dests.count()
+            && self.dest_config(c.dest).flags & dest_flags::AVAILABLE == 0
     }
 
     fn row<A: IpAddress>(&self, at: u32, c: &Entry<A>, clock: &Clock) -> Connection {

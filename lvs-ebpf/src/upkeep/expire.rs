@@ -10,12 +10,12 @@ use aya_ebpf::{
     helpers::generated::{bpf_ktime_get_ns, bpf_loop, bpf_timer_init, bpf_timer_set_callback, bpf_timer_start},
 };
 use lvs_common::{
-    abi::{Bucket, EntryKind, WAYS, conn_flags},
+    abi::{Bucket, Connection, EntryKind, Settings, WAYS, conn_flags},
     table,
 };
 
 use crate::{
-    config,
+    config::{self, destination::DestRef},
     kernel::{atomics, clock, params},
     maps::{CLOCK, SETTINGS},
     table::{alias, find, release, reset_queue},
@@ -68,8 +68,9 @@ extern "C" fn tick(_map: *mut c_void, _key: *mut u32, clock: *mut Clock) -> i64 
     unsafe {
         let slice = (*clock).slice;
         let held = &raw mut (*clock).held;
-        (*held)[0] = (*held)[0].wrapping_add(sweep::<u32>(slice, params::buckets4(), now));
-        (*held)[1] = (*held)[1].wrapping_add(sweep::<[u32; 4]>(slice, params::buckets6(), now));
+        let thorough = is_thorough(settings, clock);
+        (*held)[0] = (*held)[0].wrapping_add(sweep::<u32>(slice, params::buckets4(), now, thorough));
+        (*held)[1] = (*held)[1].wrapping_add(sweep::<[u32; 4]>(slice, params::buckets6(), now, thorough));
         if slice % SLICES == SLICES - 1 {
             defend::each_second(settings, *held);
             *held = [0; 2];
@@ -84,19 +85,65 @@ extern "C" fn tick(_map: *mut c_void, _key: *mut u32, clock: *mut Clock) -> i64 
     0
 }
 
+/// Slices for which the sweep looks at every entry after a removal of destinations: all of the table, and half of it again for
+/// what another CPU's packets were doing meanwhile.
+const THOROUGH: u32 = SLICES as u32 / 2 * 3;
+
+/// Whether this slice of the sweep takes the connections of removed destinations out (`expire_nodest_conn`).
+#[inline(always)]
+fn is_thorough(settings: *mut Settings, clock: *mut Clock) -> bool {
+    // SAFETY: elements of maps; the timer alone writes the clock.
+    let (removal, epoch, clock) =
+        unsafe { ((&raw const (*settings).removal).read_volatile(), (*settings).epoch, &mut *clock) };
+    if removal == 0 || removal > epoch {
+        return false;
+    }
+    if clock.removal != removal {
+        clock.removal = removal;
+        clock.thorough = THOROUGH;
+    }
+    if clock.thorough == 0 {
+        // If a command removes others at this moment, the sweep begins anew.
+        // SAFETY: as above.
+        let _ = atomics::compare_exchange64(unsafe { &raw mut (*settings).removal }, removal, 0);
+        clock.removal = 0;
+        return false;
+    }
+    clock.thorough = clock.thorough.wrapping_sub(1);
+    true
+}
+
 struct Sweep {
     from: u32,
     /// Entries met.
     held: u32,
     now: u64,
+    /// Whether the connections of removed destinations are taken out.
+    thorough: bool,
+}
+
+/// Whether an entry is of a destination that was removed.
+#[inline(always)]
+fn is_left<A>(c: &Connection<A>, epoch: u64) -> bool {
+    DestRef::get(c.dest, epoch).is_some_and(|dest| !dest.available())
+}
+
+/// Takes template `at` out if its destination was removed and it controls no connection any more.
+#[inline(always)]
+fn remove_left<A: Family>(at: u32, epoch: u64) {
+    let Some(template) = store::entry::<A>(at) else { return };
+    let is_over = |c: &Connection<A>| c.kind == EntryKind::TEMPLATE && c.controlled == 0 && is_left(c, epoch);
+    if is_over(&template) {
+        release::remove(at, template, epoch, is_over);
+    }
 }
 
 /// Visits the buckets of one slice: how many entries there are in them.
 #[inline(always)]
-fn sweep<A: Family>(slice: u64, buckets: u32, now: u64) -> u32 {
+fn sweep<A: Family>(slice: u64, buckets: u32, now: u64, thorough: bool) -> u32 {
     let share = |n: u64| ((buckets as u64 * n) / SLICES) as u32;
     let n = slice & (SLICES - 1);
-    let mut s = Sweep { from: share(n), held: 0, now };
+    let mut s = Sweep { from: share(n), held: 0, now, thorough };
     // SAFETY: the callback gets the structure it expects.
     unsafe { bpf_loop(share(n + 1).wrapping_sub(s.from), visit::<A> as *mut c_void, (&raw mut s).cast(), 0) };
     s.held
@@ -111,8 +158,8 @@ extern "C" fn visit<A: Family>(index: u64, context: *mut c_void) -> i64 {
     let (used, due) =
         unsafe { ((&raw const (*bucket).used).read_volatile(), (&raw const (*bucket).due).read_volatile()) };
     s.held = s.held.wrapping_add(used);
-    if used != 0 && due <= s.now {
-        clean::<A>(index, bucket, s.now);
+    if used != 0 && (due <= s.now || s.thorough) {
+        clean::<A>(index, bucket, s);
     }
     0
 }
@@ -123,16 +170,17 @@ struct Cleaning {
     epoch: u64,
     /// The earliest expiry of what stays.
     due: u64,
+    thorough: bool,
 }
 
 /// Takes out what has expired in a bucket and notes when to come again.
 #[inline(always)]
-fn clean<A: Family>(index: u32, bucket: *mut Bucket, now: u64) {
+fn clean<A: Family>(index: u32, bucket: *mut Bucket, s: &Sweep) {
     // Whoever inserts or shortens a timeout from now on lowers it again.
     // SAFETY: a bucket of the map.
     atomics::exchange64(unsafe { &raw mut (*bucket).due }, u64::MAX);
     let epoch = config::settings().map_or(0, |s| s.epoch);
-    let mut c = Cleaning { bucket: index, now, epoch, due: u64::MAX };
+    let mut c = Cleaning { bucket: index, now: s.now, epoch, due: u64::MAX, thorough: s.thorough };
     // SAFETY: the callback gets the structure it expects.
     unsafe { bpf_loop(WAYS, check::<A> as *mut c_void, (&raw mut c).cast(), 0) };
     store::lower_due(bucket, c.due);
@@ -154,6 +202,15 @@ extern "C" fn check<A: Family>(way: u64, context: *mut c_void) -> i64 {
     if EntryKind::is_alias(c.kind) {
         alias::collect(at, c.get());
         return 0;
+    }
+    if s.thorough && is_left(&c, s.epoch) {
+        let (epoch, control) = (s.epoch, c.control);
+        if release::remove(at, connection, epoch, |c| c.controlled == 0 && is_left(c, epoch)) {
+            if let Some(template) = control.get() {
+                remove_left::<A>(template, epoch);
+            }
+            return 0;
+        }
     }
     let now = s.now;
     if find::expired(&c, now) {

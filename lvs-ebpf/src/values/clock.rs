@@ -16,6 +16,8 @@ pub struct Clock {
     pub held: [u32; 2],
     /// What `drop_entry` met.
     pub met: Met,
-    /// Always 0.
-    pub pad: u32,
+    /// Slices of the sweep that still look at every entry, not only at those whose time has come.
+    pub thorough: u32,
+    /// The removal of destinations that they are for: see `Settings::removal`.
+    pub removal: u64,
 }

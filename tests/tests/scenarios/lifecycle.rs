@@ -1,5 +1,6 @@
 //! What becomes of real connections when their real server is full, removed or quiesced, and when their ports are used again.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use anyhow::{Context, Result, ensure};
@@ -130,6 +131,36 @@ fn connections_of_a_removed_server_wait_for_it_or_move() {
         ensure!(datagrams.ask()? != dns, "UDP does not move");
         Ok(())
     });
+}
+
+/// With `expire_nodest_conn`, nobody has to send a packet: connections leave the table, and templates after them.
+#[test]
+fn connections_and_templates_of_a_removed_server_go_by_themselves() {
+    let (cluster, _servers) = cluster().unwrap();
+    let director = &cluster.director;
+    each_tier(&cluster, || {
+        director.lvsadm(&format!("-E {DNS} -s rr -p 300"))?;
+        let mut names = BTreeSet::new();
+        let clients = (0..6).map(|_| Datagrams::open(&cluster.client, SocketAddr::new(VIP, 53), Origin::default()));
+        let clients = clients.collect::<Result<Vec<_>>>()?;
+        for client in &clients {
+            names.insert(client.ask()?);
+        }
+        ensure!(names.len() == 1, "persistence has spread a client over {names:?}");
+        let name = names.pop_first().context("no answer")?;
+        eventually("all are counted", || held(director) == clients.len() as u64 + 1);
+        director.lvsadm("sysctl expire_nodest_conn=1")?;
+        director.lvsadm(&format!("-d {DNS} {}", server(&name, DNS)))?;
+        ensure!(director.connections()?.is_empty(), "they are listed still");
+        eventually("the table is empty", || held(director) == 0);
+        ensure!(director.connections()?.is_empty(), "they are listed again");
+        Ok(())
+    });
+}
+
+/// How many entries the sweep has counted in the table of IPv4.
+fn held(director: &Namespace) -> u64 {
+    director.json("status --json").unwrap()["connections"]["inet"].as_u64().unwrap()
 }
 
 #[test]
