@@ -2,9 +2,11 @@
 //! delivery, TTL, path MTU and the longest fragment whether the packet leaves whole, leaves in fragments, is answered with an
 //! ICMP error, or is dropped.
 
+use aya_ebpf::bindings::__sk_buff;
 use lvs_common::{
     abi::{Address, IpAddress, NextHop},
     exit::Exit,
+    wire::{Tcp, Udp, protocol},
 };
 
 use crate::{
@@ -15,13 +17,13 @@ use crate::{
     exits,
     packet::{access::Packet, access::TcPacket, access::XdpPacket, control_block},
     values::{
-        parsed::{L3, Parsed},
+        parsed::{L3, OFFSETS, Parsed},
         route::Route,
     },
 };
 
-/// Bytes of a TCP header, which bounds the headers of a segment.
-const TCP_HEADER: u32 = 20;
+/// `gso_size` of an SCTP packet whose pieces have lengths of their own (`GSO_BY_FRAGS`).
+const BY_FRAGS: u32 = 0xffff;
 
 /// Where a packet goes, and what becomes of it if it cannot.
 pub struct Passage<'a> {
@@ -118,35 +120,56 @@ pub fn fit<A: IpAddress>(
     limits: Limits,
     route: &Route,
 ) -> Result<Way, i32> {
-    let (mtu, largest) = (route.hop.mtu as u32, control_block::largest(packet));
-    // A packet put together from fragments leaves in fragments no longer than those.
-    let fits = match largest {
-        0 => segment_length(packet, p) <= limits.room,
-        largest => largest <= limits.room,
+    let mtu = route.hop.mtu as u32;
+    let came = match control_block::largest(packet) {
+        0 => longest(packet, p, &limits),
+        largest => largest,
     };
-    if !fits && !limits.may_fragment {
+    if came > limits.room && !limits.may_fragment {
         return Err(match passage.refusal {
             Some(sender) => refuse::too_big::<A>(packet, limits.reported, sender),
             None => exits::drop(packet, Exit::DropTooBig),
         });
     }
-    let is_whole = match largest {
-        0 => fits,
-        largest => p.length.wrapping_add(mtu.wrapping_sub(limits.room)) <= largest,
+    // A packet put together from fragments leaves in fragments no longer than those. Read again: see "spilled Options" in
+    // docs/develop/verifier.md.
+    let (length, most) = match control_block::largest(packet) {
+        0 => (came, mtu),
+        largest => (p.length, if largest > mtu { mtu } else { largest }),
     };
-    if is_whole {
-        return Ok(Way::Whole);
-    }
-    Ok(Way::Fragments(if largest == 0 || largest > mtu { mtu } else { largest }))
+    let added = mtu.wrapping_sub(limits.room);
+    Ok(if length.wrapping_add(added) <= most { Way::Whole } else { Way::Fragments(most) })
 }
 
 /// Bytes of the IP packet, or of the longest of the segments that GSO will cut it into.
 #[inline(always)]
-fn segment_length<A>(packet: TcPacket, p: &Parsed<A>) -> u32 {
-    match packet.segment() {
-        0 => p.length,
-        segment => segment.wrapping_add((p.l4() - L3) as u32 + TCP_HEADER),
+fn longest<A>(packet: TcPacket, p: &Parsed<A>, limits: &Limits) -> u32 {
+    if packet.segment() == 0 {
+        return p.length;
     }
+    let room = if limits.may_fragment { limits.room } else { u32::MAX };
+    longest_segment(packet.0, p.l4() as u32, p.carried as u32, room)
+}
+
+/// [`longest`] of a packet for GSO, whose TCP segments are made shorter if they take more than `room`. Pointers into the packet
+/// are void after it. A global function: see "spilled Options" in docs/develop/verifier.md.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn longest_segment(context: *mut __sk_buff, l4: u32, carried: u32, room: u32) -> u32 {
+    let (packet, l4) = (TcPacket(context), l4 as usize & OFFSETS);
+    let segment = packet.segment();
+    let network = segment.wrapping_add(l4.wrapping_sub(L3) as u32);
+    if segment == BY_FRAGS {
+        // The pieces are listed one by one, and fitted the sender's device.
+        return 0;
+    }
+    if carried != protocol::TCP as u32 {
+        return network.wrapping_add(size_of::<Udp>() as u32);
+    }
+    let Some(h) = packet.read::<Tcp>(l4) else { return network };
+    let length = network.wrapping_add((h.offset >> 4) as u32 * 4);
+    // A stream stays the same in shorter segments, which fragments of each are not better than.
+    if length > room && packet.shorten_segments(length.wrapping_sub(room)) { room } else { length }
 }
 
 /// The gate in XDP: the next hop, or `None` for a packet that TC has to deal with.

@@ -151,6 +151,12 @@ fn read_again(byte: &u8) -> u8 {
     unsafe { (&raw const *byte).read_volatile() }
 }
 
+/// Bytes of an IP packet whose header does not say: one of BIG TCP, which is to be cut into segments.
+#[inline(always)]
+fn big_length(packet: TcPacket) -> u32 {
+    if packet.segment() == 0 { 0 } else { packet.length().wrapping_sub(L3 as u32) }
+}
+
 /// What both tiers take of an IPv4 header; `protocol` and `l4` are theirs to fill in.
 #[inline(always)]
 fn parsed4(h: &Ipv4, protocol: u8, l4: usize) -> Parsed<u32> {
@@ -185,7 +191,11 @@ impl Family for u32 {
         if !(h.fragment & part).is_zero() {
             return Err(Stray::Fragment);
         }
-        Ok(parsed4(&h, 0, at + header))
+        let mut parsed = parsed4(&h, 0, at + header);
+        if h.length.is_zero() && at == L3 {
+            parsed.length = big_length(packet);
+        }
+        Ok(parsed)
     }
 
     #[inline(always)]
@@ -239,6 +249,9 @@ impl Family for [u32; 4] {
         }
         let Some(h) = packet.read::<Ipv6>(at) else { return Err(Stray::NotOurs) };
         let mut parsed = parsed6(&h, 0, at + 40)?;
+        if h.payload_length.is_zero() && at == L3 {
+            parsed.length = big_length(packet);
+        }
         extensions(packet, &mut parsed, quoted)?;
         Ok(parsed)
     }

@@ -4,8 +4,8 @@ use crate::packet::access::TcPacket;
 use aya_ebpf::{
     bindings::{
         BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L3_IPV6, BPF_F_ADJ_ROOM_ENCAP_L4_GRE,
-        BPF_F_ADJ_ROOM_ENCAP_L4_UDP, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM, TC_ACT_SHOT,
-        TC_ACT_UNSPEC, bpf_fib_lookup,
+        BPF_F_ADJ_ROOM_ENCAP_L4_UDP, BPF_F_ADJ_ROOM_FIXED_GSO, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR,
+        BPF_F_RECOMPUTE_CSUM, TC_ACT_SHOT, TC_ACT_UNSPEC, bpf_fib_lookup,
     },
     helpers::generated::{
         bpf_check_mtu, bpf_clone_redirect, bpf_fib_lookup as fib_lookup, bpf_l4_csum_replace, bpf_skb_adjust_room,
@@ -108,6 +108,19 @@ impl TcPacket {
         length <= self.length() && unsafe { bpf_skb_pull_data(self.0, length) == 0 }
     }
 
+    /// Has a TCP packet be cut into segments that are `by` bytes shorter. Pointers into the packet are void after it.
+    #[inline(always)]
+    pub fn shorten_segments(self, by: u32) -> bool {
+        // The helper moves 4,095 bytes at most; a jumbo frame's segment is shortened in two steps. Bytes that are put in come
+        // out of each segment's size; bytes that are taken out again do not count where sizes are fixed.
+        let half = by.div_ceil(2) as i32;
+        let shorten = || {
+            self.adjust_room(half, Room::AfterEthernet)
+                && self.adjust_room_with(-half, Room::AfterEthernet, BPF_F_ADJ_ROOM_FIXED_GSO)
+        };
+        shorten() && shorten()
+    }
+
     /// Makes the frame `length` bytes long: cuts it, or appends zeroes.
     #[inline(always)]
     pub fn change_tail(self, length: u32) -> bool {
@@ -118,8 +131,13 @@ impl TcPacket {
     /// Adds `difference` bytes after a header, or removes them if it is negative.
     #[inline(always)]
     pub fn adjust_room(self, difference: i32, room: Room) -> bool {
+        self.adjust_room_with(difference, room, 0)
+    }
+
+    #[inline(always)]
+    fn adjust_room_with(self, difference: i32, room: Room, flags: u32) -> bool {
         // SAFETY: a helper call with a valid context.
-        unsafe { bpf_skb_adjust_room(self.0, difference, room as u32, 0) == 0 }
+        unsafe { bpf_skb_adjust_room(self.0, difference, room as u32, flags as u64) == 0 }
     }
 
     /// Sends a copy of the packet out of a device, or with [`INGRESS`](crate::kernel::redirect::INGRESS) into it.
@@ -270,9 +288,9 @@ impl Packet for TcPacket {
             protocol::GRE => BPF_F_ADJ_ROOM_ENCAP_L4_GRE,
             _ => 0,
         };
-        let flags = if plain { 0 } else { (l3 | l4) as u64 };
-        // SAFETY: as above.
-        unsafe { bpf_skb_adjust_room(self.0, length as i32, Room::AfterEthernet as u32, flags) == 0 }
+        // The segments to be cut fit with the tunnel's headers, and datagrams have to stay what they are.
+        let flags = BPF_F_ADJ_ROOM_FIXED_GSO | if plain { 0 } else { l3 | l4 };
+        self.adjust_room_with(length as i32, Room::AfterEthernet, flags)
     }
 
     #[inline(always)]

@@ -40,6 +40,7 @@ mod real_server;
 mod recorded_commands;
 mod resets;
 mod rosters;
+mod segments;
 mod socket_options;
 mod timeouts;
 mod toa;
