@@ -4,6 +4,7 @@ use std::env;
 use std::io;
 use std::process::ExitCode;
 
+mod agent;
 pub mod apply;
 mod change;
 pub mod commands;

@@ -95,13 +95,13 @@ pub fn attach_loopback(plane: &mut Plane) -> Result<()> {
 /// Attaches to devices that have come up since: the named ones, or any that are Ethernet-like. A device that an operator
 /// detached stays so. Nothing about a device is an error: the answer names those that cannot be served as asked.
 pub fn attach_new(plane: &mut Plane, names: &[String], mode: AttachMode) -> Result<Vec<Refusal>> {
-    let Differences { new, left } = differences(plane, names)?;
+    let Differences { new, left, renamed } = differences(plane, names)?;
     for name in left {
         let path = plane.directory.path().join("links").join(name);
         if path.is_dir() { pins::remove(&path)? } else { unpin(&path)? }
     }
     let mut refusals = Vec::new();
-    if !new.is_empty() {
+    if !new.is_empty() || renamed {
         let all = devices::all()?;
         let fresh = all.iter().filter(|d| new.contains(&d.index) && d.index != LOOPBACK);
         refusals.extend(fresh.filter_map(|device| attach_if_possible(plane, device, mode)));
@@ -122,12 +122,14 @@ pub struct Differences {
     pub new: Vec<u32>,
     /// Names of pins of devices that this network namespace has no longer.
     pub left: Vec<String>,
+    /// Whether a device has another MAC address than the data plane knows.
+    pub renamed: bool,
 }
 
 impl Differences {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.new.is_empty() && self.left.is_empty()
+        self.new.is_empty() && self.left.is_empty() && !self.renamed
     }
 }
 
@@ -153,7 +155,11 @@ pub fn differences(plane: &Plane, names: &[String]) -> Result<Differences> {
         index.is_some_and(|index| !indices.contains(&index))
     };
     let left = pins.iter().filter_map(|name| name.to_str()).filter(is_left).map(str::to_owned).collect();
-    Ok(Differences { new, left })
+    let renamed = links.iter().any(|link| {
+        let noted = plane.device(link.index % DEVICE_SLOTS);
+        noted.ifindex == link.index && noted.mac != link.mac
+    });
+    Ok(Differences { new, left, renamed })
 }
 
 /// Whether a hook's pin is a filter's note, or a link whose device is there.

@@ -96,7 +96,7 @@ impl Directory {
 
 /// Opens the directory of the calling thread's network namespace, which may not exist yet, and waits for its lock.
 pub fn open(access: Access) -> Result<Directory> {
-    let point = std::env::var_os(MOUNT_POINT_VARIABLE).map_or_else(|| PathBuf::from(MOUNT_POINT), PathBuf::from);
+    let point = mount_point();
     let root = mounted(&point)?;
     let name = format!("{NAMESPACE}{}", namespace_cookie()?);
     // The lock is a directory of its own: the other one is made and removed under it.
@@ -114,6 +114,18 @@ pub fn open(access: Access) -> Result<Directory> {
     Ok(Directory { root, point, name, lock: Some(lock) })
 }
 
+/// Takes a lock of the calling thread's network namespace beside that of its directory, if nobody has it.
+pub fn claim(what: &str) -> Result<Option<Flock<File>>> {
+    let root = mounted(&mount_point())?;
+    let path = format!("/proc/self/fd/{}/locks/{what}-{}", root.as_raw_fd(), namespace_cookie()?);
+    fs::create_dir_all(&path).context("cannot write to the BPF file system")?;
+    match Flock::lock(File::open(&path).context("cannot open a lock")?, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Ok(Some(lock)),
+        Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+        Err((_, error)) => Err(error).context("cannot lock"),
+    }
+}
+
 /// Waits for the lock, whatever signals come meanwhile: a program that lvs-compat is loaded into may handle some.
 fn locked(mut file: File, access: Access) -> Result<Flock<File>, Errno> {
     let how = match access {
@@ -127,6 +139,11 @@ fn locked(mut file: File, access: Access) -> Result<Flock<File>, Errno> {
             Err((_, error)) => return Err(error),
         }
     }
+}
+
+/// Where the file system is mounted.
+fn mount_point() -> PathBuf {
+    std::env::var_os(MOUNT_POINT_VARIABLE).map_or_else(|| PathBuf::from(MOUNT_POINT), PathBuf::from)
 }
 
 /// The mounted file system's root directory.

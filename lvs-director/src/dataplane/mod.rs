@@ -34,6 +34,7 @@ mod sizes;
 mod slots;
 mod syscall;
 mod watch;
+mod watching;
 
 pub use attach::{Attachment, Refusal, Which, attach, attach_loopback, attach_new, attachments, detach};
 pub use defaults::{Defaults, DefaultsError};
@@ -44,8 +45,9 @@ pub use error::{Cause, Error, Result};
 pub use load::verify;
 pub use loading::Loading;
 pub use log::follow;
-pub use namespace::{open, open_or_load, ready, unload};
+pub use namespace::{look_around, open, open_or_load, ready, unload};
 pub use pins::{log_level, remove as remove_pins};
 pub use plane::Plane;
 pub use refusal::refused;
 pub use sizes::Sizes;
+pub use watching::Watching;

@@ -1,6 +1,6 @@
 //! The data plane of the calling thread's network namespace: opening, loading and unloading it as a whole.
 
-use super::attach;
+use super::attach::{self, Refusal};
 use super::bpffs::{self, Directory};
 use super::defaults::Defaults;
 use super::error::{Result, unfit};
@@ -39,17 +39,40 @@ pub fn open_or_load(loading: Loading) -> Result<Plane> {
 pub fn ready(access: Access) -> Result<Plane> {
     let defaults = Defaults::read()?;
     if access == Access::Read
-        && let Some(mut plane) = Plane::open_to_read(bpffs::open(access)?)?
-        && attach::differences(&plane, &defaults.devices)?.is_empty()
+        && let Some(plane) = unchanged(&defaults)?
     {
-        attach::prepare_loopback()?;
-        plane.know_the_host()?;
         return Ok(plane);
     }
     let mut plane = open_or_load(defaults.loading)?;
-    attach::attach_new(&mut plane, &defaults.devices, defaults.mode)?;
-    plane.know_the_host()?;
+    adapt(&mut plane, &defaults)?;
     Ok(plane)
+}
+
+/// Makes this network namespace's data plane, if it is loaded, fit the devices, addresses and switches that the host has now. The
+/// answer names devices that cannot be served as asked.
+pub fn look_around(defaults: &Defaults) -> Result<Vec<Refusal>> {
+    if unchanged(defaults)?.is_some() {
+        return Ok(Vec::new());
+    }
+    open(Access::Change)?.map_or_else(|| Ok(Vec::new()), |mut plane| adapt(&mut plane, defaults))
+}
+
+/// Opens the data plane to read it, if it fits the host's devices.
+fn unchanged(defaults: &Defaults) -> Result<Option<Plane>> {
+    let Some(mut plane) = Plane::open_to_read(bpffs::open(Access::Read)?)? else { return Ok(None) };
+    if !attach::differences(&plane, &defaults.devices)?.is_empty() {
+        return Ok(None);
+    }
+    attach::prepare_loopback()?;
+    plane.know_the_host()?;
+    Ok(Some(plane))
+}
+
+/// Makes a data plane fit the host.
+fn adapt(plane: &mut Plane, defaults: &Defaults) -> Result<Vec<Refusal>> {
+    let refusals = attach::attach_new(plane, &defaults.devices, defaults.mode)?;
+    plane.know_the_host()?;
+    Ok(refusals)
 }
 
 /// Unloads this network namespace's data plane: detaches, and forgets rules and connections.

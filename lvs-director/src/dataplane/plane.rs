@@ -250,6 +250,11 @@ impl Plane {
         self.devices.set(slot, device);
     }
 
+    /// The device in a slot.
+    pub fn device(&self, slot: u32) -> Device {
+        self.devices.get(slot)
+    }
+
     /// What a persistence engine keyed a template with, if there was room to remember it.
     pub fn engine_data(&self, key: EngineKey) -> Option<EngineData> {
         let engines = self.engines.get_or_init(|| hash(&self.directory.path(), "ENGINES").ok());

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 use super::{apply, attach, drain, mark, metrics, status, sysctl};
+use crate::agent;
 use crate::grammar::subcommands::Sub;
 use lvs_director::dataplane::Defaults;
 
@@ -31,6 +32,7 @@ pub fn run(sub: Sub) -> ExitCode {
         Sub::Mark { action } => mark::mark(&action),
         Sub::Unload => attach::unload(),
         Sub::Log => attach::log(),
+        Sub::Agent => agent::run(),
         Sub::RealServer(arguments) => crate::real_server::run(&arguments),
         Sub::Sysctl { explain: true, settings, .. } => sysctl::explain(&settings),
         Sub::Sysctl { reset, settings, .. } => sysctl::sysctl(reset, &settings),

@@ -8,12 +8,13 @@ use anyhow::{Result, bail};
 use serde::Serialize;
 
 use crate::render;
-use lvs_director::dataplane::{self, Defaults, Defence, Refusal};
+use lvs_director::dataplane::{self, Defaults, Defence, Refusal, Watching};
 use lvs_director::director::Access;
 
 #[derive(Serialize)]
 struct Status {
     pins: PathBuf,
+    agent: bool,
     devices: Vec<Device>,
     packets: Vec<Exit>,
     tables: Tables,
@@ -63,6 +64,7 @@ pub fn status(json: bool) -> Result<()> {
     let Defence { held, room, modes, drop_rate, taken_out } = Defence::of(&plane);
     let status = Status {
         pins: plane.directory.place(),
+        agent: Watching::is_under_way()?,
         devices: devices
             .into_iter()
             .map(|d| Device { device: d.device, mode: d.attached.name(), why: d.why })
@@ -90,6 +92,10 @@ fn text(status: &Status) -> String {
         let _ = writeln!(text, "{:<16} {:<8} {}", d.device, d.mode, d.why);
     }
     let _ = writeln!(text, "pinned in {}", status.pins.display());
+    text += match status.agent {
+        true => "agent: it serves devices from the moment they come up\n",
+        false => "agent: none runs, devices are served from the first command on after they come up\n",
+    };
     let t = &status.tables;
     let _ = writeln!(
         text,

@@ -87,6 +87,13 @@ pub enum Sub {
     Unload,
     /// Follow the data plane's log
     Log,
+    /// Serve devices from the moment they come up, and mend what changes on this host: runs until it is stopped
+    ///
+    /// Every command attaches the data plane to devices that have come up, forgets those that are gone, and sets the switches that
+    /// the data plane needs. The agent does it whenever the kernel tells of a change, so that nobody has to type a command. Packets
+    /// and connections do not need it: stopped or killed, it is missed only by devices that come later. One runs in each network
+    /// namespace; lvsadm-agent.service is the one of the host.
+    Agent,
     /// Make this host a real server for direct routing, tunnels or FullNAT
     RealServer(crate::real_server::RealServerArgs),
     /// Take a real server out of service: no new connections, and wait until those that it has are over

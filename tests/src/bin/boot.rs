@@ -160,7 +160,9 @@ fn first_boot(cluster: &Cluster, root: &Path) -> Result<()> {
     step("booting with ipvsadm's rules");
     let service = SocketAddr::new(VIP, 80);
     let host = Host::boot(&cluster.director, root)?;
-    host.is_active(&["lvsadm.service", "ipvsadm.service", "run-lvs-bpf.mount"])?;
+    host.is_active(&["lvsadm.service", "ipvsadm.service", "lvsadm-agent.service", "run-lvs-bpf.mount"])?;
+    let status = host.run("lvsadm status")?;
+    ensure!(status.contains("agent: it serves devices"), "the agent watches nothing: {status}");
     let help = host.run("ipvsadm -h")?;
     ensure!(help.starts_with("ipvsadm v1.31 2019/12/24") && help.contains("  ipvsadm -C\n"), "ipvsadm -h says {help}");
     host.lists(&["192.168.122.101:80"])?;
@@ -197,7 +199,10 @@ fn first_boot(cluster: &Cluster, root: &Path) -> Result<()> {
     host.run("lvsadm -e -t 10.10.10.10:80 -r 192.168.122.102:80 -m -w 5 -x 1000 -y 500")?;
     host.run("systemctl stop lvsadm.service")?;
     host.lists(&[])?;
-    println!("{}", host.run("systemd-analyze security --no-pager lvsadm.service")?.lines().last().unwrap_or_default());
+    for unit in ["lvsadm.service", "lvsadm-agent.service"] {
+        let rating = host.run(&format!("systemd-analyze security --no-pager {unit}"))?;
+        println!("{unit}: {}", rating.lines().last().unwrap_or_default());
+    }
     host.power_off()
 }
 

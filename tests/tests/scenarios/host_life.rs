@@ -5,7 +5,10 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 
-use tests::topology::{Namespace, lvsadm_path};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tests::eventually;
+use tests::topology::{Client, Namespace, Offloads, Server, connect, lvsadm_path};
 
 /// A command that is under way until the value goes.
 struct Running(Child);
@@ -139,4 +142,76 @@ fn native_is_taken_where_it_can_be_and_status_tells_why_not_elsewhere() {
     director.lvsadm(&format!("apply {}", file.display())).unwrap_err();
     assert_eq!(director.lvsadm("-Sn").unwrap(), "-A -t 192.0.2.10:80 -s wrr\n");
     fs::remove_file(file).unwrap();
+}
+
+/// An agent in a namespace, until the value goes.
+fn agent(director: &Namespace) -> Running {
+    let agent = Running::new(director.command(lvsadm_path()).arg("agent"));
+    eventually("the agent watches", || director.json("status --json").is_ok_and(|status| status["agent"] == true));
+    agent
+}
+
+/// A client's namespace behind a device `c0` of the director's, made anew.
+fn client_behind(director: &Namespace, label: &str) -> Namespace {
+    let client = Namespace::new(label).unwrap();
+    connect((director, "c0"), (&client, "eth0"), Offloads::On).unwrap();
+    director.ip(&["addr add 198.51.100.254/24 dev c0"]).unwrap();
+    client.ip(&["addr add 198.51.100.1/24 dev eth0", "route add default via 198.51.100.254"]).unwrap();
+    client
+}
+
+#[test]
+fn an_agent_serves_devices_that_come_later() {
+    let (director, real) = (Namespace::new("director").unwrap(), Namespace::new("rs1").unwrap());
+    director.sysctl(&["net/ipv4/ip_forward=1"]).unwrap();
+    connect((&director, "eth1"), (&real, "eth0"), Offloads::On).unwrap();
+    director.ip(&["addr add 192.0.2.254/24 dev eth1", "addr add 203.0.113.10/32 dev lo"]).unwrap();
+    real.ip(&["addr add 192.0.2.1/24 dev eth0", "route add default via 192.0.2.254"]).unwrap();
+    let _server = Server::http(&real, 80, "rs1").unwrap();
+    director.lvsadm("-A -t 203.0.113.10:80 -s rr").unwrap();
+    director.lvsadm("-a -t 203.0.113.10:80 -r 192.0.2.1 -m").unwrap();
+    let watching = agent(&director);
+    let vip = "203.0.113.10:80".parse().unwrap();
+    let served = |client: &Namespace| Client(client).get(vip, "/").is_ok_and(|answer| answer.starts_with("rs1 "));
+    let client = client_behind(&director, "client1");
+    eventually("a new device is served", || served(&client));
+    // Its MAC address changes, as a bond's does.
+    let mac = "02:00:00:00:00:77";
+    director.ip(&["link set c0 down", &format!("link set c0 address {mac}"), "link set c0 up"]).unwrap();
+    client.ip(&["neigh flush all"]).unwrap();
+    eventually("a new MAC address is served", || served(&client));
+    // Another program resets every forwarding switch; a device is made anew.
+    director.sysctl(&["net/ipv4/ip_forward=0", "net/ipv4/ip_forward=1", "net/ipv4/conf/lo/forwarding=0"]).unwrap();
+    let switch = || director.run("cat /proc/sys/net/ipv4/conf/lo/forwarding").is_ok_and(|value| value.trim() == "1");
+    eventually("the switch is set again", switch);
+    director.ip(&["link del c0"]).unwrap();
+    let client = client_behind(&director, "client2");
+    eventually("a device made anew is served", || served(&client));
+    // A second one has nothing to do, and says so.
+    let second = director.lvsadm("agent").unwrap_err().to_string();
+    assert!(second.contains("another agent runs in this network namespace"), "{second}");
+    // Nobody needs it for what is served.
+    drop(watching);
+    assert!(served(&client));
+    let status = director.json("status --json").unwrap();
+    assert_eq!(status["agent"], false);
+}
+
+#[test]
+fn an_agent_waits_for_a_data_plane_and_ends_when_told_to() {
+    let director = Namespace::new("director").unwrap();
+    let mut watching = Running::new(director.command(lvsadm_path()).arg("agent"));
+    director.lvsadm("-A -t 192.0.2.10:80 -s rr").unwrap();
+    eventually("the agent watches", || director.json("status --json").is_ok_and(|status| status["agent"] == true));
+    director.ip(&["link add v0 type veth peer name v1", "link set v0 up", "link set v1 up"]).unwrap();
+    // No command looks around here: the pins alone tell.
+    let pins = director.json("status --json").unwrap()["pins"].as_str().unwrap().to_owned();
+    eventually("both are attached", || {
+        let index = |name| director.run(&format!("cat /sys/class/net/{name}/ifindex")).unwrap().trim().to_owned();
+        ["v0", "v1"].iter().all(|name| fs::exists(format!("{pins}/links/ingress-{}", index(name))).unwrap())
+    });
+    director.lvsadm("unload").unwrap();
+    director.ip(&["link set v0 down", "link set v0 up"]).unwrap();
+    kill(Pid::from_raw(watching.0.id() as i32), Signal::SIGTERM).unwrap();
+    assert!(watching.0.wait().unwrap().success());
 }

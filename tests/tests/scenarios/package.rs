@@ -71,9 +71,14 @@ fn host() -> Namespace {
 #[test]
 fn systemd_finds_no_fault_in_the_units() {
     let (packages, host) = (Unpacked::new("units"), host());
-    for unit in
-        ["lvsadm.service", "ipvsadm.service", "lvsadm-real-server.service", "run-lvs-bpf.mount", "keepalived.service"]
-    {
+    for unit in [
+        "lvsadm.service",
+        "ipvsadm.service",
+        "lvsadm-agent.service",
+        "lvsadm-real-server.service",
+        "run-lvs-bpf.mount",
+        "keepalived.service",
+    ] {
         let output = packages.run(&host, &format!("systemd-analyze verify --man=no {unit}"));
         // It looks at the units around as well, whose faults are their own.
         let said = String::from_utf8_lossy(&output.stderr);

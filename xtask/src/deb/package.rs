@@ -84,6 +84,7 @@ fn pack_lvsadm(folder: &Path, manual: &Path, machine: &Machine, package: &Path) 
     tree.conffile("/etc/default/lvsadm-real-server", packaging!("lvsadm/default-real-server"))?;
     let units = "/usr/lib/systemd/system";
     tree.file(&format!("{units}/lvsadm.service"), packaging!("lvsadm/lvsadm.service"))?;
+    tree.file(&format!("{units}/lvsadm-agent.service"), packaging!("lvsadm/lvsadm-agent.service"))?;
     tree.file(&format!("{units}/lvsadm-real-server.service"), packaging!("lvsadm/lvsadm-real-server.service"))?;
     tree.file(&format!("{units}/run-lvs-bpf.mount"), packaging!("lvsadm/run-lvs-bpf.mount"))?;
     let keepalived = packaging!("lvsadm/keepalived.conf").replace("@LIBDIR@", &library);
