@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind};
 use std::{env, fs};
 
 use super::loading::Loading;
-use super::sizes::Sizes;
+use super::sizes::{MOST_DESTINATIONS, MOST_SERVICES, Sizes};
 use crate::rules::{AttachMode, LogLevel};
 
 /// Lines of the form `KEY=VALUE`, as a shell reads them; the environment goes before it.
@@ -16,9 +16,9 @@ pub enum DefaultsError {
     /// The file cannot be read.
     #[error("cannot read {FILE}")]
     File(#[source] io::Error),
-    /// `LVS_CONNS`.
-    #[error("LVS_CONNS is a number from 1 on, not `{0}'")]
-    Connections(String),
+    /// `LVS_CONNS`, `LVS_SERVICES`, `LVS_DESTINATIONS`.
+    #[error("{0} is a number from {1} to {2}, not `{3}'")]
+    Size(&'static str, u32, u32, String),
     /// `LVS_MODE`.
     #[error("LVS_MODE is auto, native, generic or tc, not `{0}'")]
     Mode(String),
@@ -34,7 +34,7 @@ pub struct Defaults {
     pub devices: Vec<String>,
     /// `LVS_MODE`: how to attach to them.
     pub mode: AttachMode,
-    /// `LVS_CONNS`: most connections at a time. `LVS_LOG`: from which level on the data plane writes a log.
+    /// `LVS_CONNS`, `LVS_SERVICES`, `LVS_DESTINATIONS`: most of these at a time. `LVS_LOG`: from which level on the data plane writes a log.
     /// `LVS_VERIFIER_LOG=1`: the verifier's log of a program that is refused.
     pub loading: Loading,
 }
@@ -51,10 +51,15 @@ impl Defaults {
 
     fn of(variable: impl Fn(&str) -> Option<String>) -> Result<Self, DefaultsError> {
         let mut sizes = Sizes::of_host();
-        if let Some(text) = variable("LVS_CONNS") {
-            let number = text.parse().ok().filter(|number| *number > 0);
-            sizes.connections = number.ok_or(DefaultsError::Connections(text))?;
-        }
+        let size = |name, most, usual: &mut u32| {
+            let Some(text) = variable(name) else { return Ok(()) };
+            let number = text.parse().ok().filter(|number| (1..=most).contains(number));
+            *usual = number.ok_or(DefaultsError::Size(name, 1, most, text))?;
+            Ok(())
+        };
+        size("LVS_CONNS", u32::MAX, &mut sizes.connections)?;
+        size("LVS_SERVICES", MOST_SERVICES, &mut sizes.services)?;
+        size("LVS_DESTINATIONS", MOST_DESTINATIONS, &mut sizes.destinations)?;
         let mode = variable("LVS_MODE")
             .map_or(Ok(AttachMode::Auto), |text| AttachMode::by_name(&text).ok_or(DefaultsError::Mode(text)))?;
         let devices = variable("LVS_DEVICES").unwrap_or_default().split_whitespace().map(str::to_owned).collect();
@@ -104,6 +109,9 @@ mod tests {
     fn what_makes_no_sense_is_named() {
         assert!(of("LVS_MODE=fast").unwrap_err().to_string().contains("LVS_MODE"));
         assert!(of("LVS_LOG=much").unwrap_err().to_string().contains("LVS_LOG"));
-        assert!(of("LVS_CONNS=0").unwrap_err().to_string().contains("LVS_CONNS"));
+        let sentence = |file| of(file).unwrap_err().to_string();
+        assert_eq!(sentence("LVS_CONNS=0"), "LVS_CONNS is a number from 1 to 4294967295, not `0'");
+        assert_eq!(sentence("LVS_SERVICES=65537"), "LVS_SERVICES is a number from 1 to 65536, not `65537'");
+        assert_eq!(sentence("LVS_DESTINATIONS=many"), "LVS_DESTINATIONS is a number from 1 to 131072, not `many'");
     }
 }

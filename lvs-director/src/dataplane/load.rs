@@ -22,7 +22,7 @@ use super::loading::Loading;
 use super::pins::{self, SIGN_OF_LIFE, remove};
 use super::pod::Pod;
 use super::refusal::refused;
-use super::sizes::{buckets, roster_places};
+use super::sizes::{buckets, localities, roster_places};
 use crate::objects::DIRECTOR;
 
 /// Programs that later calls need, and so are pinned: those that are attached to devices, the one whose log is followed, and
@@ -96,6 +96,7 @@ fn create(loading: &Loading) -> Result<Ebpf> {
         .map_max_entries("CONNS4", entries)
         .map_max_entries("CONNS6", entries)
         .map_max_entries("VERIFIED", sizes.connections.max(LEAST_VERIFIED))
+        .map_max_entries("LOCALITY", localities(sizes.connections))
         .map_max_entries("PORTS", sizes.connections.max(LEAST_PORTS))
         .map_max_entries("SERVICES", sizes.services)
         .map_max_entries("SERVICE_RATES", sizes.services)

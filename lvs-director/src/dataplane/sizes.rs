@@ -1,9 +1,19 @@
 //! How much the tables hold, and how many elements their maps have for that.
 
+use std::path::Path;
+
 use lvs_common::abi::WAYS;
 
 /// Connections a bucket holds on average when the table is full: beyond, single buckets overflow.
 const FILL: u32 = WAYS * 3 / 4;
+
+/// Services and destinations that there can be at most.
+pub const MOST_SERVICES: u32 = 1 << 16;
+/// See [`MOST_SERVICES`].
+pub const MOST_DESTINATIONS: u32 = 1 << 17;
+
+/// Addresses that lblc and lblcr remember at most, and at least.
+const LOCALITIES: (u32, u32) = (1 << 13, 1 << 16);
 
 /// How much the tables hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,13 +27,31 @@ pub struct Sizes {
 }
 
 impl Sizes {
-    /// What suits this host: connections take a 128th of its memory at most.
+    /// What suits the host in the initial network namespace, and little in any other.
     pub fn of_host() -> Self {
+        if is_initial() { Self::large() } else { Self::SMALL }
+    }
+
+    /// For a container: some 30 MB.
+    pub const SMALL: Sizes = Sizes { connections: 1 << 14, services: 1 << 12, destinations: 1 << 14 };
+
+    /// As much as is reasonable: connections take a 128th of the memory at most.
+    fn large() -> Self {
         // SAFETY: plain queries.
         let memory = unsafe { libc::sysconf(libc::_SC_PHYS_PAGES) as u64 * libc::sysconf(libc::_SC_PAGESIZE) as u64 };
         let connections = (memory / 128 / 430).clamp(1 << 14, 1 << 20) as u32;
-        Sizes { connections, services: 65_536, destinations: 131_072 }
+        Sizes { connections, services: MOST_SERVICES, destinations: MOST_DESTINATIONS }
     }
+}
+
+/// Whether this is the initial network namespace: no other has this switch.
+fn is_initial() -> bool {
+    Path::new("/proc/sys/net/core/netdev_budget").exists()
+}
+
+/// Addresses that lblc and lblcr remember beside so many connections.
+pub fn localities(connections: u32) -> u32 {
+    connections.clamp(LOCALITIES.0, LOCALITIES.1)
 }
 
 /// Buckets of a connection table.
@@ -45,10 +73,9 @@ mod tests {
 
     #[test]
     fn there_are_places_for_two_rosters_of_every_destination() {
-        const DESTINATIONS: u32 = 131_072;
         for servers in SHORT + 1..2000 {
-            let parts = DESTINATIONS / servers * roster::parts(servers as usize) as u32;
-            assert!(2 * parts < roster_places(DESTINATIONS), "{servers} servers");
+            let parts = MOST_DESTINATIONS / servers * roster::parts(servers as usize) as u32;
+            assert!(2 * parts < roster_places(MOST_DESTINATIONS), "{servers} servers");
         }
     }
 }
