@@ -1,6 +1,9 @@
 //! The watch filter: which addresses the data plane has to do with at all.
 
-use crate::{kernel::atomics, maps::WATCH};
+use crate::{
+    kernel::shared::{element, field},
+    maps::WATCH,
+};
 use lvs_common::{
     abi::{IpAddress, Settings, settings_flags},
     watch,
@@ -22,17 +25,11 @@ pub fn watched<A: IpAddress>(source: A, destination: A, settings: &Settings) -> 
 /// to, which no rule names.
 #[inline(always)]
 pub fn watch<A: IpAddress>(destination: A) {
-    let Some(filter) = WATCH.get_ptr_mut(0) else { return };
+    let Some(filter) = element(&WATCH, 0) else { return };
     let (word, bit) = watch::bit(destination);
-    // SAFETY: words of the map's element; `bit` keeps the index in bounds.
-    let words = unsafe {
-        let (virt, reply) = (&raw mut (*filter).virt, &raw mut (*filter).reply);
-        [virt.cast::<u64>().add(word & 1023), reply.cast::<u64>().add(word & 1023)]
-    };
-    for word in words {
-        // SAFETY: as above.
-        if unsafe { word.read_volatile() } & bit == 0 {
-            atomics::fetch_or64(word, bit);
+    for word in [field!(filter.virt).at(word), field!(filter.reply).at(word)] {
+        if word.load() & bit == 0 {
+            word.fetch_or(bit);
         }
     }
 }

@@ -147,13 +147,10 @@ fn fullnat_program<A: IpAddress>(packet: TcPacket, at: u32, program: Program) ->
 pub fn one_packet<A: Family>(packet: TcPacket) -> i32 {
     let (Some(p), Some(settings)) = (handover::load::<A>(), config::settings()) else { return TcPacket::PASS };
     let Some(draft) = draft::place::<A>() else { return TcPacket::PASS };
-    // SAFETY: this CPU's own draft.
-    let Some(dest) = DestRef::get(unsafe { (*draft).dest }, settings.epoch) else {
+    let Some(dest) = DestRef::get(draft.dest, settings.epoch) else {
         return exits::drop(packet, Exit::DropNoDestination);
     };
-    // SAFETY: an element of the map of drafts.
-    let connection = unsafe { Entry::new(draft) };
-    request(packet, p, settings, u32::MAX, connection, &dest, clock::jiffies())
+    request(packet, p, settings, u32::MAX, draft, &dest, clock::jiffies())
 }
 
 /// Forwards a client's packet of a live connection to its available destination.
@@ -204,7 +201,7 @@ fn send<A: Family, const IS_TUNNEL: bool>(
     let cache = dest.hop();
     // Without path MTU discovery tunnels may be fragmented. An IPv6 packet says nothing about fragments of an IPv4 one.
     let df = p.df && !(IS_TUNNEL && settings.sysctls.pmtu_disc == 0);
-    let outer = || Outer::new(dest.config, family, source, to, df && A::IS_V4);
+    let outer = || Outer::new(dest.config(), family, source, to, df && A::IS_V4);
     let overhead = if IS_TUNNEL { outer().overhead() } else { 0 };
     // Errors about packets that are not translated count as the connection's own, as they do for IPVS.
     let counts_for = if forward == Mode::MASQ { DestId::NONE } else { dest.id };

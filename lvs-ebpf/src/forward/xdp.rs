@@ -108,7 +108,7 @@ fn request<A: Family>(
     let cache = dest.hop();
     let forward = connection.mode();
     let df = p.df && A::IS_V4 && settings.sysctls.pmtu_disc != 0;
-    let outer = || Outer::new(dest.config, family, source, to, df);
+    let outer = || Outer::new(dest.config(), family, source, to, df);
     let (possible, overhead) = match forward {
         Mode::MASQ => (nat::possible(packet, p, c.real_port != p.destination_port), 0),
         Mode::ROUTE => (true, 0),

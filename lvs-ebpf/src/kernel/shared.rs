@@ -2,7 +2,8 @@
 
 use core::marker::PhantomData;
 
-use aya_ebpf::btf_maps::Array;
+use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap};
+use lvs_common::abi::IpAddress;
 
 use crate::kernel::atomics;
 
@@ -21,7 +22,6 @@ impl<T> Clone for Shared<T> {
 
 impl<T> Copy for Shared<T> {}
 
-#[allow(dead_code, reason = "its users follow")]
 impl<T> Shared<T> {
     /// # Safety
     /// `place` points to an aligned `T` within an element of a map.
@@ -35,9 +35,26 @@ impl<T> Shared<T> {
     pub fn as_ptr(self) -> *mut T {
         self.0
     }
+
+    /// Looks at the value in place: for a structure that nobody changes while it is looked at, or of whose words an old value is
+    /// as good as a new one.
+    #[inline(always)]
+    pub fn get<'a>(self) -> &'a T {
+        // SAFETY: `new` got a pointer that stays valid, and any bytes of a map's element are a value of it.
+        unsafe { &*self.0 }
+    }
 }
 
-#[allow(dead_code, reason = "its users follow")]
+impl<T, const N: usize> Shared<[T; N]> {
+    /// Element `index` of an array; beyond the last comes the first again.
+    #[inline(always)]
+    pub fn at(self, index: usize) -> Shared<T> {
+        const { assert!(N.is_power_of_two()) };
+        // SAFETY: an element of the array, within the mask.
+        unsafe { Shared::new(self.0.cast::<T>().add(index & (N - 1))) }
+    }
+}
+
 impl<T: Copy> Shared<T> {
     /// Loads the value.
     #[inline(always)]
@@ -96,22 +113,68 @@ atomic!(u32, fetch_add32, fetch_or32, fetch_and32, exchange32, compare_exchange3
 atomic!(u64, fetch_add64, fetch_or64, fetch_and64, exchange64, compare_exchange64);
 
 /// A field of a [`Shared`] structure, as a [`Shared`] of its own: `field!(bucket.lock)`, `field!(settings.sysctls.drop_entry)`.
-#[allow(unused_macros, reason = "its users follow")]
 macro_rules! field {
-    ($whole:ident . $($field:ident).+) => {{
+    ($whole:ident . $($field:tt).+) => {{
         let whole = $crate::kernel::shared::Shared::as_ptr($whole);
         // SAFETY: a field of a structure in a map's element lies in the same element.
         unsafe { $crate::kernel::shared::Shared::new(&raw mut (*whole).$($field).+) }
     }};
 }
 
-#[allow(unused_imports, reason = "its users follow")]
 pub(crate) use field;
 
 /// Element `index` of an array that other CPUs use as well.
-#[allow(dead_code, reason = "its users follow")]
 #[inline(always)]
 pub fn element<T, const N: usize, const FLAGS: usize>(map: &Array<T, N, FLAGS>, index: u32) -> Option<Shared<T>> {
     // SAFETY: an element of the map, aligned by its type.
     map.get_ptr_mut(index).map(|place| unsafe { Shared::new(place) })
+}
+
+/// A map with keys.
+pub trait Keyed<K, V> {
+    /// A pointer to the value of `key`.
+    fn find(&self, key: &K) -> Option<*mut V>;
+}
+
+impl<K, V, const N: usize, const FLAGS: usize> Keyed<K, V> for HashMap<K, V, N, FLAGS> {
+    #[inline(always)]
+    fn find(&self, key: &K) -> Option<*mut V> {
+        self.get_ptr_mut(key)
+    }
+}
+
+impl<K, V, const N: usize, const FLAGS: usize> Keyed<K, V> for LruHashMap<K, V, N, FLAGS> {
+    #[inline(always)]
+    fn find(&self, key: &K) -> Option<*mut V> {
+        self.get_ptr_mut(key)
+    }
+}
+
+/// The value of `key` in a map. If the map gives its place to another key meanwhile, it is that key's.
+#[inline(always)]
+pub fn value<K, V>(map: &impl Keyed<K, V>, key: &K) -> Option<Shared<V>> {
+    // SAFETY: a value of the map, aligned by its type. Its memory is not given back before the program ends.
+    map.find(key).map(|place| unsafe { Shared::new(place) })
+}
+
+/// Values of which each family has an array of its own.
+pub trait PerFamily {
+    /// The value of the family with addresses `A`.
+    type Of<A: IpAddress>;
+}
+
+/// Element `index` of the array of family `A`.
+#[inline(always)]
+pub fn element_of<A: IpAddress, V: PerFamily, const N: usize, const FLAGS: usize>(
+    four: &Array<V::Of<u32>, N, FLAGS>,
+    six: &Array<V::Of<[u32; 4]>, N, FLAGS>,
+    index: u32,
+) -> Option<Shared<V::Of<A>>> {
+    let place = if A::IS_V4 {
+        four.get_ptr_mut(index).map(<*mut V::Of<u32>>::cast)
+    } else {
+        six.get_ptr_mut(index).map(<*mut V::Of<[u32; 4]>>::cast)
+    };
+    // SAFETY: an element of the map, and a cast to the same type: `A` is `u32` for IPv4, else `[u32; 4]`.
+    place.map(|place| unsafe { Shared::new(place) })
 }

@@ -97,7 +97,7 @@ fn tell<A: Family>(packet: TcPacket, waiting: &PendingReset, is_partial: bool) {
     let Some(numbers) = Numbers::of(c.engine) else { return };
     if c.last_seen != waiting.seen {
         // It lives: it may expire another time.
-        atomics::fetch_and32(connection.state_word(), !conn_flags::RESETTING);
+        connection.state_word().fetch_and(!conn_flags::RESETTING);
         return;
     }
     let (client, virt) = ((c.client, c.client_port), (c.virt, c.virt_port));

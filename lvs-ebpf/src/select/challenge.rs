@@ -4,20 +4,24 @@
 //! request and sends it back, and looks at what comes as an answer.
 
 use crate::packet::handover;
-use aya_ebpf::{bindings::xdp_action, helpers::generated::bpf_redirect};
+use aya_ebpf::bindings::xdp_action;
 use lvs_common::programs::Program;
 use lvs_common::{
     abi::{IpAddress, Settings, WAYS, device_flags, service_flags},
     challenge::{self, Flow, Verified},
     exit::Exit,
     hash::SipKey,
-    wire::{Ethernet, Ipv4, Ipv6, Tcp, protocol, tcp_flags},
+    wire::{Ethernet, Tcp, protocol, tcp_flags},
 };
 
 use crate::{
     config::{device::device, service::ServiceRef},
     exits,
-    kernel::{atomics, clock, params},
+    kernel::{
+        clock, params,
+        redirect::redirect,
+        shared::{Shared, field, value},
+    },
     maps::VERIFIED,
     packet::offsets::TCP_CHECK,
     packet::{access::Packet, own_segment, parse::Family},
@@ -64,18 +68,15 @@ fn second(now: u64) -> u64 {
 /// Whether a source has answered a challenge not long ago, and makes no more requests than one source should.
 #[inline(always)]
 fn is_verified<A: IpAddress>(source: A, settings: &Settings, second: u64) -> bool {
-    let Some(source) = VERIFIED.get_ptr_mut(&challenge::source(source)) else { return false };
-    // SAFETY: an element of the map, of which single words are read and written.
-    let known = unsafe { source.read_volatile() };
-    if !known.is_valid(second) {
+    let Some(source) = value(&VERIFIED, &challenge::source(source)) else { return false };
+    if !source.load().is_valid(second) {
         return false;
     }
     let rate = settings.sysctls.synproxy_source_rate;
     if rate == 0 {
         return true;
     }
-    // SAFETY: as above.
-    take_one(unsafe { &raw mut (*source).requests }, second, rate)
+    take_one(field!(source.requests), second, rate)
 }
 
 /// Whether a service lets a request of an unverified source in all the same.
@@ -86,17 +87,15 @@ fn lets_in<A: IpAddress>(service: &ServiceRef, settings: &Settings, second: u64)
         false => (settings.held[1], params::buckets6()),
     };
     challenge::has_room(held, buckets.wrapping_mul(WAYS / 4 * 3))
-        // SAFETY: an element of the map.
-        && take_one(unsafe { &raw mut (*service.it).requests }, second, settings.sysctls.synproxy_rate)
+        && take_one(service.requests(), second, settings.sysctls.synproxy_rate)
 }
 
 /// Takes one of the `rate` requests that `word` has for this second. There is none where another CPU's came between.
 #[inline(always)]
-fn take_one(word: *mut u32, second: u64, rate: u32) -> bool {
-    // SAFETY: the caller's word of a map.
-    let old = unsafe { word.read_volatile() };
+fn take_one(word: Shared<u32>, second: u64, rate: u32) -> bool {
+    let old = word.load();
     match challenge::spend(old, second, rate) {
-        Some(new) => atomics::compare_exchange32(word, old, new).is_ok(),
+        Some(new) => word.compare_exchange(old, new).is_ok(),
         None => false,
     }
 }
@@ -105,9 +104,8 @@ fn take_one(word: *mut u32, second: u64, rate: u32) -> bool {
 #[inline(always)]
 pub fn run<P: Packet, A: Family>(packet: P) -> i32 {
     let Some(p) = handover::load::<A>() else { return P::PASS };
-    let Some(h) = packet.at::<Tcp>(p.l4()) else { return P::PASS };
-    // SAFETY: checked by `at`.
-    let sequence = unsafe { (*h).sequence }.get();
+    let Some(h) = packet.read::<Tcp>(p.l4()) else { return P::PASS };
+    let sequence = h.sequence.get();
     let flow = Flow {
         source: p.source,
         destination: p.destination,
@@ -144,9 +142,8 @@ fn has<P: Packet>(packet: P, flag: u16) -> bool {
 #[inline(always)]
 fn verify<A: IpAddress>(source: A, second: u64) {
     let key = challenge::source(source);
-    match VERIFIED.get_ptr_mut(&key) {
-        // SAFETY: an element of the map, of which one word is written.
-        Some(known) => unsafe { (&raw mut (*known).second).write_volatile(second as u32) },
+    match value(&VERIFIED, &key) {
+        Some(known) => field!(known.second).store(second as u32),
         // A source that finds no place is challenged again.
         None => drop(VERIFIED.insert(&key, &Verified { second: second as u32, requests: 0 }, 0)),
     }
@@ -163,25 +160,18 @@ fn turn_back<P: Packet, A: Family>(packet: P, p: &Parsed<A>, number: u32) -> boo
         return false;
     }
     let (source, destination) = (p.destination.widen().0, p.source.widen().0);
-    let Some(ethernet) = packet.at::<Ethernet>(0) else { return false };
-    let Some(h) = packet.at::<Tcp>(bare) else { return false };
-    // SAFETY: checked by `at`.
-    unsafe {
-        *h = tcp;
-        let (client, director) = ((*ethernet).source, (*ethernet).destination);
-        (*ethernet).destination = client;
-        (*ethernet).source = director;
-    }
-    if A::IS_V4 {
-        let Some(h) = packet.at::<Ipv4>(L3) else { return false };
-        // SAFETY: as above.
-        unsafe { *h = own_segment::ipv4(source[0], destination[0]) }
-    } else {
-        let Some(h) = packet.at::<Ipv6>(L3) else { return false };
-        // SAFETY: as above.
-        unsafe { *h = own_segment::ipv6(source, destination) }
-    }
-    true
+    let is_turned = packet.write(bare, tcp)
+        && packet.update::<Ethernet>(0, |h| {
+            let (client, director) = (h.source, h.destination);
+            h.destination = client;
+            h.source = director;
+        });
+    is_turned
+        && if A::IS_V4 {
+            packet.write(L3, own_segment::ipv4(source[0], destination[0]))
+        } else {
+            packet.write(L3, own_segment::ipv6(source, destination))
+        }
 }
 
 /// Sends a packet back to where it came from: there is no need to look for a way there.
@@ -190,6 +180,5 @@ fn send_back<P: Packet>(packet: P) -> i32 {
     if packet.in_tc().is_err() && !has(packet, device_flags::NO_TX) {
         return xdp_action::XDP_TX as i32;
     }
-    // SAFETY: a helper call.
-    unsafe { bpf_redirect(packet.device(), 0) as i32 }
+    redirect(packet.device(), 0)
 }

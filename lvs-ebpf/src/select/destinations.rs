@@ -1,9 +1,5 @@
 //! The destinations of a service as the schedulers see them.
 
-use core::{ffi::c_void, mem::MaybeUninit};
-
-use crate::values::locality_key::LocalityKey;
-use aya_ebpf::helpers::generated::bpf_loop;
 use lvs_common::{
     abi::{Address, DestId, Destination, ServiceId},
     sched::{
@@ -15,9 +11,17 @@ use lvs_common::{
 
 use crate::{
     config::destination::DestRef,
-    kernel::cpu,
+    kernel::{
+        cpu,
+        global::global_fn,
+        loops::{Turn, repeat},
+        shared::{Shared, element, field, value},
+    },
     maps::{DESTS, LOCALITY, ROSTERS, SCRATCH, TABLES},
-    values::scratch::{PAYLOAD, Scratch},
+    values::{
+        locality_key::LocalityKey,
+        scratch::{PAYLOAD, Scratch},
+    },
 };
 
 /// The list of a service's configuration at one epoch. Without padding, which Linux 6.1 takes for bytes of the stack that a
@@ -64,14 +68,7 @@ impl Destinations for List {
 
     #[inline(always)]
     fn walk<W: Walk>(&self, steps: u32, walk: W) -> W {
-        let Some(place) = place::<W>() else { return walk };
-        let mut turn = Turn { list: self, walk: place };
-        // SAFETY: this CPU's own place; the callback is this program's own and gets the structure it expects.
-        unsafe {
-            place.write(walk);
-            bpf_loop(steps, step::<W> as *mut c_void, (&raw mut turn).cast(), 0);
-            place.read()
-        }
+        in_scratch(walk, |walk| repeat(steps, &mut |_| walk.step(self)))
     }
 
     #[inline(always)]
@@ -79,15 +76,8 @@ impl Destinations for List {
         if self.roster == 0 {
             return OneByOne::show(self, visit);
         }
-        let Some(place) = place::<V>() else { return visit };
-        let mut reading = Reading { part: self.roster, visit: place };
         // A roster has no more parts than the list has destinations.
-        // SAFETY: as in `walk`.
-        unsafe {
-            place.write(visit);
-            bpf_loop(self.count, read::<V> as *mut c_void, (&raw mut reading).cast(), 0);
-            place.read()
-        }
+        in_scratch(visit, |visit| repeat(self.count, &mut Reading { part: self.roster, visit }))
     }
 
     #[inline(always)]
@@ -101,69 +91,56 @@ impl Destinations for List {
     }
 }
 
-/// [`sched::best`]; of global linkage, so that the verifier follows it once, for any list, and not again behind each way that
-/// leads to it. Of the pointer it then only knows that it may be null.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn best_of(list: *const List, scheduler: u32) -> u32 {
-    // SAFETY: null or the caller's.
-    unsafe { list.as_ref() }.map_or(0, |list| sched::best(list, scheduler as u8).get())
+global_fn! {
+    /// [`sched::best`].
+    fn best_of(list: &List, scheduler: u32) -> u32 = best_of_list => best
 }
 
-/// [`lblc::has_idle`], likewise.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn has_idle(list: *const List) -> u32 {
-    // SAFETY: as above.
-    unsafe { list.as_ref() }.map_or(0, |list| lblc::has_idle(list) as u32)
+fn best(list: &List, scheduler: u32) -> u32 {
+    sched::best(list, scheduler as u8).get()
+}
+
+global_fn! {
+    /// [`lblc::has_idle`].
+    fn has_idle(list: &List) -> u32 = list_has_idle => find_idle
+}
+
+fn find_idle(list: &List) -> u32 {
+    lblc::has_idle(list) as u32
 }
 
 /// A destination's connections, and whether it is overloaded.
 #[inline(always)]
-fn load(dest: *const Destination) -> (u64, bool) {
-    // SAFETY: an element of the map; both are read as wholes.
+fn load(dest: Shared<Destination>) -> (u64, bool) {
+    (field!(dest.connections).load(), field!(dest.overloaded).load() != 0)
+}
+
+/// Has `state` in this CPU's memory while `work` changes it: what has become of it. See "loop state" in
+/// docs/develop/verifier.md.
+#[inline(always)]
+fn in_scratch<T>(state: T, work: impl FnOnce(&mut T)) -> T {
+    const { assert!(size_of::<T>() <= PAYLOAD && align_of::<T>() <= 8) };
+    let Some(place) = SCRATCH.get_ptr_mut(cpu::number()).map(<*mut Scratch>::cast::<T>) else { return state };
+    // SAFETY: this CPU's own element, which is large enough. Schedulers run one loop at a time, and nothing else in it.
     unsafe {
-        let (connections, overloaded) = (&raw const (*dest).connections, &raw const (*dest).overloaded);
-        (connections.read_volatile(), overloaded.read_volatile() != 0)
+        place.write(state);
+        work(&mut *place);
+        place.read()
     }
 }
 
-/// Where the turns of a loop keep what they change, one loop at a time: an element of a map, of whose bytes the verifier knows
-/// nothing. Of the stack's it does, and follows a turn once more for each combination of what it knows.
-#[inline(always)]
-fn place<T>() -> Option<*mut T> {
-    const { assert!(size_of::<T>() <= PAYLOAD && align_of::<T>() <= 8) };
-    SCRATCH.get_ptr_mut(cpu::number()).map(<*mut Scratch>::cast)
-}
-
-struct Reading<V> {
+/// A loop over the parts of a roster.
+struct Reading<'a, V> {
     part: u32,
-    visit: *mut V,
+    visit: &'a mut V,
 }
 
-/// Reads one part of a roster: the callback of `bpf_loop`.
-extern "C" fn read<V: Visit>(_: u64, reading: *mut c_void) -> i64 {
-    // SAFETY: `show` passed it, with this CPU's own place.
-    let (at, visit) = unsafe {
-        let reading = &mut *reading.cast::<Reading<V>>();
-        (&mut reading.part, &mut *reading.visit)
-    };
-    let Some(part) = ROSTERS.get(*at) else { return 1 };
-    *at = part.next;
-    roster::show(part, |id| DESTS.get_ptr(id.get()).map(load), visit) as i64
-}
-
-struct Turn<'a, W> {
-    list: &'a List,
-    walk: *mut W,
-}
-
-/// One turn of a walk: the callback of `bpf_loop`.
-extern "C" fn step<W: Walk>(_: u64, turn: *mut c_void) -> i64 {
-    // SAFETY: `walk` passed it, with this CPU's own place.
-    unsafe {
-        let turn = &mut *turn.cast::<Turn<'_, W>>();
-        (*turn.walk).step(turn.list) as i64
+impl<V: Visit> Turn for Reading<'_, V> {
+    #[inline(always)]
+    fn turn(&mut self, _: u32) -> bool {
+        let Some(part) = ROSTERS.get(self.part) else { return true };
+        self.part = part.next;
+        roster::show(part, |id| element(&DESTS, id.get()).map(load), self.visit)
     }
 }
 
@@ -188,22 +165,14 @@ pub struct Memory {
 impl Locality for Memory {
     #[inline(always)]
     fn fresh(&self, address: &Address, now: u64) -> Option<Entry> {
-        let entry = LOCALITY.get_ptr_mut(LocalityKey { address: *address, service: self.service })?;
-        let mut copy = MaybeUninit::<Entry>::uninit();
-        let (from, to) = (entry.cast::<u64>(), copy.as_mut_ptr().cast::<u64>());
-        // SAFETY: an element of the map, and a copy of it. By words, as the compiler would have a function copy it. Should the
-        // map give the element to another address at the same moment, that is as good as used.
-        unsafe {
-            let used = &raw mut (*entry).used;
-            if !is_fresh(used.read_volatile(), self.lifetime, now) {
-                return None;
-            }
-            used.write_volatile(now);
-            for word in 0..size_of::<Entry>() / 8 {
-                to.add(word).write_volatile(from.add(word).read());
-            }
-            Some(copy.assume_init())
+        // Should the map give the element to another address at the same moment, that is as good as used.
+        let entry = value(&LOCALITY, &LocalityKey { address: *address, service: self.service })?;
+        let used = field!(entry.used);
+        if !is_fresh(used.load(), self.lifetime, now) {
+            return None;
         }
+        used.store(now);
+        Some(entry.load())
     }
 
     #[inline(always)]

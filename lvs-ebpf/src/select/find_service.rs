@@ -1,4 +1,4 @@
-//! Third stage: the virtual service of a packet without a connection.
+//! The virtual service of a packet without a connection.
 
 use crate::config::service::ServiceRef;
 use lvs_common::byte_order::Be16;
@@ -8,6 +8,7 @@ use lvs_common::{
 };
 
 use crate::{
+    kernel::shared::value,
     maps::{FWMARKS, SERVICE4, SERVICE6},
     values::parsed::Parsed,
 };
@@ -22,17 +23,12 @@ const UNPRIVILEGED: u16 = 1024;
 /// The service on exactly this address, port and protocol.
 #[inline(always)]
 fn exact<A: IpAddress>(address: A, port: Be16, protocol: u8, epoch: u64) -> Option<ServiceRef> {
-    // SAFETY: the value is a plain number, copied at once.
-    let id = unsafe {
-        if A::IS_V4 {
-            let key = ServiceKey { address: address.widen().0[0], port, protocol, pad: 0 };
-            SERVICE4.get(key).copied()
-        } else {
-            let key = ServiceKey { address: address.widen().0, port, protocol, pad: 0 };
-            SERVICE6.get(key).copied()
-        }
-    }?;
-    ServiceRef::get(id, epoch)
+    let id = if A::IS_V4 {
+        value(&SERVICE4, &ServiceKey { address: address.widen().0[0], port, protocol, pad: 0 })
+    } else {
+        value(&SERVICE6, &ServiceKey { address: address.widen().0, port, protocol, pad: 0 })
+    };
+    ServiceRef::get(id?.load(), epoch)
 }
 
 /// Finds the service of a packet with `mark` in IPVS's order: mark, exact port, FTP's data ports, any port.
@@ -40,9 +36,8 @@ fn exact<A: IpAddress>(address: A, port: Be16, protocol: u8, epoch: u64) -> Opti
 pub fn find<A: IpAddress>(p: &Parsed<A>, mark: u32, settings: &Settings) -> Option<ServiceRef> {
     let epoch = settings.epoch;
     if mark != 0 && settings.flags & settings_flags::FWMARK != 0 {
-        // SAFETY: as in `exact`.
-        let id = unsafe { FWMARKS.get(FwmarkKey { mark, family: A::FAMILY as u32 }).copied() };
-        if let Some(found) = id.and_then(|id| ServiceRef::get(id, epoch)) {
+        let id = value(&FWMARKS, &FwmarkKey { mark, family: A::FAMILY as u32 });
+        if let Some(found) = id.and_then(|id| ServiceRef::get(id.load(), epoch)) {
             return Some(found);
         }
     }

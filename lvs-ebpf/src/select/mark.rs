@@ -1,15 +1,18 @@
 //! A packet's firewall mark: that of the first classification rule that is about it, else the one it carries (TC only).
 
-use core::ffi::c_void;
-
-use aya_ebpf::helpers::generated::bpf_loop;
 use lvs_common::{
     abi::{IpAddress, MARK_RULES, Settings},
     marks::Subject,
 };
 
-use crate::{maps::MARKS, packet::access::Packet, values::parsed::Parsed};
+use crate::{
+    kernel::loops::{Turn, repeat},
+    maps::MARKS,
+    packet::access::Packet,
+    values::parsed::Parsed,
+};
 
+/// A loop over the rules in force.
 struct Search {
     subject: Subject,
     /// Where the list in force begins.
@@ -36,17 +39,17 @@ pub fn of<P: Packet, A: IpAddress>(packet: P, p: &Parsed<A>, settings: &Settings
         begin: copy as u32 * MARK_RULES,
         found: 0,
     };
-    // SAFETY: the callback gets the structure it expects.
-    unsafe { bpf_loop(count, ask as *mut c_void, (&raw mut search).cast(), 0) };
+    repeat(count, &mut search);
     if search.found != 0 { search.found } else { packet.mark() }
 }
 
-extern "C" fn ask(index: u64, context: *mut c_void) -> i64 {
-    // SAFETY: `of` passed it.
-    let search = unsafe { &mut *context.cast::<Search>() };
-    let Some(rule) = MARKS.get(search.begin.wrapping_add(index as u32)) else { return 1 };
-    if rule.matches(&search.subject) {
-        search.found = rule.mark;
+impl Turn for Search {
+    #[inline(always)]
+    fn turn(&mut self, index: u32) -> bool {
+        let Some(rule) = MARKS.get(self.begin.wrapping_add(index)) else { return true };
+        if rule.matches(&self.subject) {
+            self.found = rule.mark;
+        }
+        self.found != 0
     }
-    (search.found != 0) as i64
 }

@@ -3,7 +3,7 @@
 use lvs_common::abi::DestId;
 use lvs_common::abi::EntryRef;
 use lvs_common::{
-    abi::{Address, Connection, IpAddress, Mode, Settings, service_flags},
+    abi::{Address, IpAddress, Mode, Settings, service_flags},
     exit::Exit,
     programs::Program,
 };
@@ -25,7 +25,7 @@ use crate::{
         request, template,
     },
     stats,
-    table::{binding, draft},
+    table::{binding, draft, entry::Entry},
     values::{parsed::Parsed, request::Request},
 };
 
@@ -64,13 +64,14 @@ fn open<P: Packet, A: Family>(packet: P, p: &Parsed<A>, settings: &Settings, r: 
             return exits::drop(packet, Exit::DropBusy);
         }
     }
-    let Some(draft) = draft::place::<A>() else { return exits::drop(packet, Exit::DropInternal) };
     if let Some(template) = r.template.get()
         && !template::leads_to::<A>(template, dest.id)
     {
         r.template = EntryRef::NONE;
     }
-    draft::write(draft, p, &service, Some(&dest), r.template, now);
+    let Some(draft) = draft::write(p, &service, Some(&dest), r.template, now) else {
+        return exits::drop(packet, Exit::DropInternal);
+    };
     if dest.config().forward == Mode::FULLNAT {
         return jump::<A, _>(packet, Program::ClaimPort);
     }
@@ -87,7 +88,7 @@ fn open<P: Packet, A: Family>(packet: P, p: &Parsed<A>, settings: &Settings, r: 
 fn insert<P: Packet, A: IpAddress>(
     packet: P,
     p: &Parsed<A>,
-    draft: *mut Connection<A>,
+    draft: Entry<A>,
     service: &ServiceRef,
     dest: &DestRef,
     r: &Request,
@@ -178,8 +179,9 @@ fn is_multicast<A: IpAddress>(address: A) -> bool {
 /// Makes a connection without a real server.
 #[inline(always)]
 fn open_bypass<A: IpAddress>(packet: TcPacket, p: &Parsed<A>, service: &ServiceRef, now: u64) -> i32 {
-    let Some(draft) = draft::place::<A>() else { return exits::drop(packet, Exit::DropInternal) };
-    draft::write(draft, p, service, None, EntryRef::NONE, now);
+    let Some(draft) = draft::write(p, service, None, EntryRef::NONE, now) else {
+        return exits::drop(packet, Exit::DropInternal);
+    };
     match draft::insert(p, draft, now) {
         Ok(_) => {
             watch::watch(p.destination);

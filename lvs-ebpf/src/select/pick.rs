@@ -1,12 +1,11 @@
 //! The program `Pick`: the service's scheduler picks a destination.
 
-use aya_ebpf::helpers::generated::bpf_get_prandom_u32;
 use lvs_common::{abi::Settings, exit::Exit, programs::Program, sched};
 
 use crate::{
     config::{self, service::ServiceRef},
     exits,
-    kernel::atomics,
+    kernel::random,
     packet::access::Packet,
     programs::jump,
     select::{
@@ -47,11 +46,9 @@ pub fn run<P: Packet>(packet: P) -> i32 {
 #[inline(always)]
 fn pick<P: Packet>(packet: P, r: &mut Request, settings: &Settings) -> Picked {
     let Some(service) = ServiceRef::get(r.service, r.epoch) else { return Picked::Done };
-    // SAFETY: an element of the map.
-    let (config, word) = unsafe { (&*service.config, (&raw mut (*service.config).sched_state)) };
+    let (config, word) = (service.config(), service.scheduler_state());
     if sched::is_random(config.scheduler) {
-        // SAFETY: a helper without arguments.
-        r.key.random = unsafe { [bpf_get_prandom_u32(), bpf_get_prandom_u32()] };
+        r.key.random = [random::word(), random::word()];
     }
     let list = List {
         head: config.head,
@@ -62,14 +59,13 @@ fn pick<P: Packet>(packet: P, r: &mut Request, settings: &Settings) -> Picked {
     };
     let lifetime = sched::memory(config.scheduler, &settings.sysctls);
     let memory = Memory { service: service.id, lifetime: lifetime as u64 };
-    // SAFETY: as above.
-    let state = unsafe { word.read_volatile() };
+    let state = word.load();
     let pick = sched::pick(&list, Slots(config.table), &memory, config, &r.key, state);
     // In XDP a pick that finds nobody leaves the scheduler's state alone: TC asks again.
     if pick.dest.is_none() && packet.in_tc().is_err() {
         return Picked::Done;
     }
-    if pick.state != state && atomics::compare_exchange64(word, state, pick.state).is_err() {
+    if pick.state != state && word.compare_exchange(state, pick.state).is_err() {
         return Picked::LostRace;
     }
     r.dest = pick.dest;

@@ -16,7 +16,7 @@ use crate::{
     config,
     egress::refuse::{self, Sender},
     exits,
-    kernel::{atomics, clock, params},
+    kernel::{clock, params, shared::element},
     maps::ARRIVALS,
     packet::{
         access::Packet,
@@ -133,8 +133,8 @@ fn is_kept_out(settings: &Settings) -> bool {
     if settings.drop_rate == 0 {
         return false;
     }
-    let Some(arrivals) = ARRIVALS.get_ptr_mut(0) else { return false };
-    defence::is_dropped(atomics::fetch_add64(arrivals, 1) as u32, settings.drop_rate)
+    let Some(arrivals) = element(&ARRIVALS, 0) else { return false };
+    defence::is_dropped(arrivals.fetch_add(1) as u32, settings.drop_rate)
 }
 
 /// A packet of no service: left to the stack, or answered if it is a real server's reply of no connection (`nat_icmp_send`).

@@ -1,7 +1,5 @@
 //! Persistence templates in the connection table.
 
-use crate::table::draft;
-use crate::table::store;
 use lvs_common::abi::IpAddress;
 use lvs_common::byte_order::Be16;
 use lvs_common::{
@@ -12,8 +10,8 @@ use lvs_common::{
 
 use crate::{
     config::{destination::DestRef, service},
-    kernel::{atomics, params},
-    table::{binding, draft::copy, find, release, store::Table},
+    kernel::params,
+    table::{binding, draft, find, release, store},
     values::parsed::Parsed,
 };
 
@@ -78,9 +76,8 @@ pub fn find<A: IpAddress>(
     if dest.available() && !quiescent {
         return Some((at, dest.id));
     }
-    let state = template.state_word();
     // Another CPU that changes it at the same time sets the same flag.
-    let _ = atomics::compare_exchange32(state, c.state, c.state | conn_flags::INVALID);
+    let _ = template.state_word().compare_exchange(c.state, c.state | conn_flags::INVALID);
     None
 }
 
@@ -97,8 +94,7 @@ pub fn make<A: IpAddress>(
     let key = Key::of(p, service, engine);
     let (address, family, port) = (*dest.address(), dest.family(), dest.port());
     let timeout = service.config().persist_timeout.wrapping_mul(params::hz());
-    let draft = draft::place::<A>()?;
-    let begin = Draft {
+    let draft = draft::begin(Draft {
         client: key.client,
         virt: A::narrow(key.virt.virt),
         client_port: Be16::ZERO,
@@ -115,14 +111,9 @@ pub fn make<A: IpAddress>(
         real: if family == A::FAMILY { A::narrow(address) } else { A::default() },
         real_port: if key.own_port { port } else { Be16::ZERO },
         engine,
-    };
-    // SAFETY: this CPU's own draft.
-    unsafe { Connection::begin(draft, begin) };
-    let due = now.wrapping_add(timeout as u64);
-    // SAFETY: an entry of the table that nobody else can find yet.
-    let fill = |c: *mut Connection<A>| unsafe { copy(draft, c) };
-    match table::insert(&Table, key.hash(), due, |c| key.matches(c), fill) {
-        Ok((at, _)) => {
+    })?;
+    match draft::put(draft, key.hash(), now.wrapping_add(timeout as u64), |c| key.matches(c)) {
+        Ok(at) => {
             binding::bind(dest, true);
             Some((at, dest.id))
         }
@@ -143,7 +134,7 @@ pub fn leads_to<A: IpAddress>(at: u32, dest: DestId) -> bool {
 #[inline(always)]
 pub fn tie<A: IpAddress>(at: u32, now: u64) {
     if let Some(template) = store::entry::<A>(at) {
-        atomics::fetch_add32(template.controlled_word(), 1);
+        template.controlled_word().fetch_add(1);
         template.touch(now);
     }
 }

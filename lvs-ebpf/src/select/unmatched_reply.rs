@@ -1,11 +1,9 @@
 //! Packets of real servers that belong to no connection: with `nat_icmp_send`, the server is told that nobody waits for
 //! them. TC only.
 
-use core::ffi::c_void;
 use lvs_common::abi::IpAddress;
 use lvs_common::byte_order::Be16;
 
-use aya_ebpf::helpers::generated::bpf_loop;
 use lvs_common::{
     abi::{Address, DestId, Mode, Settings},
     state::sctp,
@@ -15,12 +13,15 @@ use lvs_common::{
 use crate::{
     config::{destination::DestRef, service},
     egress::route,
-    kernel::clock,
+    kernel::{
+        clock,
+        loops::{Turn, repeat},
+    },
     packet::{access::Packet, access::TcPacket},
     values::parsed::Parsed,
 };
 
-/// The address and port that a destination is looked for by.
+/// A loop over the destinations: the address and port that one is looked for by.
 struct Search {
     address: Address,
     port: Be16,
@@ -47,8 +48,7 @@ pub fn sender<A: IpAddress>(packet: TcPacket, p: &Parsed<A>, settings: &Settings
         epoch: settings.epoch,
         found: DestId::NONE,
     };
-    // SAFETY: the callback gets the structure it expects.
-    unsafe { bpf_loop(settings.dests_used, compare as *mut c_void, (&raw mut search).cast(), 0) };
+    repeat(settings.dests_used, &mut search);
     if search.found.is_none() {
         return DestId::NONE;
     }
@@ -71,26 +71,24 @@ fn aborts<A>(p: &Parsed<A>) -> bool {
     }
 }
 
-extern "C" fn compare(id: u64, context: *mut c_void) -> i64 {
-    // SAFETY: `sender` passed it.
-    let s = unsafe { &mut *context.cast::<Search>() };
-    // Slot 0 is no destination.
-    let Some(dest) = DestRef::get(DestId::new(id as u32), s.epoch) else { return 0 };
-    // SAFETY: an element of the map.
-    let it = unsafe { &*dest.it };
-    if it.port != s.port || it.family != s.family || it.address != s.address {
-        return 0;
+impl Turn for Search {
+    #[inline(always)]
+    fn turn(&mut self, id: u32) -> bool {
+        // Slot 0 is no destination.
+        let Some(dest) = DestRef::get(DestId::new(id), self.epoch) else { return false };
+        if dest.port() != self.port || dest.family() != self.family || *dest.address() != self.address {
+            return false;
+        }
+        if !dest.available() || dest.config().forward != Mode::MASQ {
+            return false;
+        }
+        let Some(service) = service::ServiceRef::get(dest.service(), self.epoch) else { return false };
+        let served = service.protocol();
+        // A mark's service has none.
+        if served != 0 && served != self.protocol {
+            return false;
+        }
+        self.found = dest.id;
+        true
     }
-    if !dest.available() || dest.config().forward != Mode::MASQ {
-        return 0;
-    }
-    let Some(service) = service::ServiceRef::get(it.service, s.epoch) else { return 0 };
-    // SAFETY: an element of the map.
-    let served = unsafe { (*service.it).protocol };
-    // A mark's service has none.
-    if served != 0 && served != s.protocol {
-        return 0;
-    }
-    s.found = dest.id;
-    1
 }

@@ -1,24 +1,25 @@
 //! What a packet does to its connection: state, accounting at the destination, timeout, time of the last packet.
 //!
-//! Nearly all packets change no more than the time, which is seen at once. For the others there is one function of global
-//! linkage for each family: the verifier follows it once for a program, with any arguments, and not again behind each way
-//! that leads to it. A call is too dear for every packet (10 ns where returns are made safe from speculation).
+//! Nearly all packets change no more than the time, which is seen at once. For the others there is one global function for each
+//! family. A call is too dear for every packet: see "global functions" in docs/develop/verifier.md.
 
 use crate::table::entry::Entry;
-use core::ptr::null_mut;
 use lvs_common::abi::IpAddress;
 
 use lvs_common::{
-    abi::{Connection, Destination, Settings, conn_flags, dest_flags},
+    abi::{Destination, Settings, conn_flags, dest_flags},
     defence,
     state::{self, Direction, sctp, tcp},
     wire::protocol,
 };
 
-use crate::kernel::global::global_fn;
+use crate::kernel::{
+    global::global_fn,
+    params,
+    shared::{Shared, field},
+};
 use crate::{
     config::{destination::DestRef, service},
-    kernel::{atomics, params},
     table::store::{self},
     values::parsed::Parsed,
 };
@@ -26,26 +27,12 @@ use crate::{
 global_fn! {
     /// Advances a connection; `how` is [`How`] as a number. Nothing is accounted without a destination.
     fn advance_by<A>(
-        c: *mut Connection<A>,
-        dest: *mut Destination,
-        settings: *const Settings,
+        c: Entry<A>,
+        dest: Option<Shared<Destination>>,
+        settings: &Settings,
         how: u64,
         now: u64,
-    ) -> u32 = advance4, advance6 => checked_step
-}
-
-fn checked_step<A: IpAddress>(
-    c: *mut Connection<A>,
-    dest: *mut Destination,
-    settings: *const Settings,
-    how: u64,
-    now: u64,
-) -> u32 {
-    if !c.is_null() && !settings.is_null() {
-        // SAFETY: an element of the map.
-        step(unsafe { Entry::new(c) }, dest, unsafe { &*settings }, How(how), now);
-    }
-    0
+    ) -> u32 = advance4, advance6 => step
 }
 
 /// A packet and its connection, as one word: there are five arguments at most.
@@ -87,8 +74,7 @@ pub fn advance<A: IpAddress>(
     now: u64,
 ) {
     if !keeps(c, dest, p, reply, settings) {
-        let dest = dest.map_or(null_mut(), |dest| dest.it);
-        advance_by(c.as_ptr(), dest, settings, How::new(at, p, reply).0, now);
+        advance_by(c, dest.map(|dest| dest.it), settings, How::new(at, p, reply).0, now);
         return;
     }
     c.touch(now);
@@ -110,10 +96,10 @@ fn keeps<A>(c: Entry<A>, dest: Option<&DestRef>, p: &Parsed<A>, reply: bool, set
 }
 
 #[inline(always)]
-fn step<A: IpAddress>(c: Entry<A>, dest: *mut Destination, settings: &Settings, how: How, now: u64) {
-    let old = c.state;
+fn step<A: IpAddress>(c: Entry<A>, dest: Option<Shared<Destination>>, settings: &Settings, how: u64, now: u64) -> u32 {
+    let (how, old) = (How(how), c.state);
     if old & conn_flags::DEAD != 0 {
-        return;
+        return 0;
     }
     let protocol = c.protocol;
     let direction = if how.is_reply() { Direction::Output } else { Direction::from_client(old) };
@@ -139,8 +125,8 @@ fn step<A: IpAddress>(c: Entry<A>, dest: *mut Destination, settings: &Settings, 
     }
     let own = own_timeouts(dest, settings.epoch);
     let timeout = state::timeout(protocol, next, &settings.timeouts, own).wrapping_mul(params::hz());
-    // If it fails, somebody else's change came first: it was one packet's and so is this.
-    if new != old && atomics::compare_exchange32(c.state_word(), old, new).is_ok() {
+    // A lost race is harmless: another CPU advanced the state by a packet of the same connection.
+    if new != old && c.state_word().compare_exchange(old, new).is_ok() {
         if assures {
             assure::<A>(c.control.index());
         }
@@ -154,41 +140,37 @@ fn step<A: IpAddress>(c: Entry<A>, dest: *mut Destination, settings: &Settings, 
         }
     }
     c.touch(now);
+    0
 }
 
 /// Tells a template that one of its connections was established.
 #[inline(always)]
 fn assure<A: IpAddress>(at: u32) {
     if let Some(template) = store::entry::<A>(at) {
-        atomics::fetch_or32(template.state_word(), conn_flags::ASSURED);
+        template.state_word().fetch_or(conn_flags::ASSURED);
     }
 }
 
 /// The timeouts of a destination's service, if it has its own.
 #[inline(always)]
-fn own_timeouts(dest: *mut Destination, epoch: u64) -> [u32; 3] {
-    if dest.is_null() {
+fn own_timeouts(dest: Option<Shared<Destination>>, epoch: u64) -> [u32; 3] {
+    let Some(dest) = dest else { return [0; 3] };
+    if DestRef::in_force(dest, epoch).get().flags & dest_flags::OWN_TIMEOUTS == 0 {
         return [0; 3];
     }
-    // SAFETY: an element of the map.
-    if unsafe { (*DestRef::in_force(dest, epoch)).flags } & dest_flags::OWN_TIMEOUTS == 0 {
-        return [0; 3];
-    }
-    // SAFETY: as above.
-    service::ServiceRef::get(unsafe { (*dest).service }, epoch).map_or([0; 3], |service| service.config().timeouts)
+    service::ServiceRef::get(dest.get().service, epoch).map_or([0; 3], |service| service.config().timeouts)
 }
 
 /// Moves a connection between active and inactive at its destination.
 #[inline(always)]
-fn account(dest: *mut Destination, old: u32, new: u32) {
+fn account(dest: Option<Shared<Destination>>, old: u32, new: u32) {
     const ONE_ACTIVE: u64 = (1 << 32) - 1;
     let change = match (old & conn_flags::INACTIVE != 0, new & conn_flags::INACTIVE != 0) {
         (true, false) => ONE_ACTIVE,
         (false, true) => ONE_ACTIVE.wrapping_neg(),
         _ => return,
     };
-    if !dest.is_null() {
-        // SAFETY: an element of the map.
-        atomics::fetch_add64(unsafe { &raw mut (*dest).connections }, change);
+    if let Some(dest) = dest {
+        field!(dest.connections).fetch_add(change);
     }
 }

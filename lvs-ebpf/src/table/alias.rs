@@ -4,7 +4,6 @@
 use crate::kernel::global::global_fn;
 use crate::maps::LOCALS;
 use crate::table::draft;
-use crate::table::draft::copy;
 use crate::table::entry::Entry;
 use lvs_common::abi::Address;
 use lvs_common::abi::DestId;
@@ -119,21 +118,17 @@ fn alias<A: IpAddress>(
 /// Puts the alias of connection `at` into the table; the draft is written over. A function of its own: its room on the
 /// stack is a call's.
 #[inline(never)]
-pub fn add<A: IpAddress>(draft: *mut Connection<A>, at: u32) -> Result<(), Exit> {
-    // SAFETY: this CPU's own draft.
-    unsafe {
-        let ends = (((*draft).local, (*draft).local_port), ((*draft).real, (*draft).real_port));
-        let alias = alias(EntryKind::ALIAS, ends, (*draft).protocol, (*draft).last_seen, at);
-        Connection::begin(draft, alias);
-    }
-    put::<A, A>(draft, at)
+pub fn add<A: IpAddress>(draft: Entry<A>, at: u32) -> Result<(), Exit> {
+    let ends = ((draft.local, draft.local_port), (draft.real, draft.real_port));
+    put::<A, A>(alias(EntryKind::ALIAS, ends, draft.protocol, draft.last_seen, at), at)
 }
 
-/// Puts an alias into the table of its family, and has connection `at` of its client's family know it.
+/// Puts an alias into the table of its family, by way of this CPU's draft of that family, and has connection `at` of its client's family know it.
 #[inline(always)]
-pub fn put<A: IpAddress, B: IpAddress>(alias: *const Connection<B>, at: u32) -> Result<(), Exit> {
-    // SAFETY: this CPU's own draft. It is read where it is compared: what is on the stack counts twice, here and in the loop.
-    let a = unsafe { &*alias };
+fn put<A: IpAddress, B: IpAddress>(alias: Draft<B>, at: u32) -> Result<(), Exit> {
+    let Some(draft) = draft::begin(alias) else { return Err(Exit::DropInternal) };
+    // The draft is read where it is compared: what is on the stack counts twice, here and in the loop.
+    let a = draft.get();
     let same = |c: &Connection<B>| {
         c.kind == a.kind
             && c.client == a.client
@@ -142,10 +137,8 @@ pub fn put<A: IpAddress, B: IpAddress>(alias: *const Connection<B>, at: u32) -> 
             && c.virt_port == a.virt_port
             && c.protocol == a.protocol
     };
-    // SAFETY: an entry of the table that nobody else can find yet.
-    let fill = |c: *mut Connection<B>| unsafe { copy(alias, c) };
     let hash = find::hash(a.client, a.client_port, a.protocol);
-    let (alias, _) = table::insert(&Table, hash, u64::MAX, same, fill).map_err(draft::refusal)?;
+    let alias = draft::put(draft, hash, u64::MAX, same).map_err(draft::refusal)?;
     if let Some(connection) = store::entry::<A>(at) {
         connection.set_alias(EntryRef::to(alias));
     }
@@ -165,20 +158,11 @@ pub fn connection_of<A, B: IpAddress>(at: u32, alias: &Connection<A>) -> Option<
 /// Puts the alias of connection `at`, which has just been made of the draft, into the other family's table. Not inlined: see
 /// "stack" in docs/develop/verifier.md.
 #[inline(never)]
-pub fn add_between<A: IpAddress, B: IpAddress>(
-    draft: *const Connection<A>,
-    at: u32,
-    real: &Address,
-) -> Result<(), Exit> {
-    // SAFETY: this CPU's own draft.
-    let d = unsafe { &*draft };
-    let (Some(local), Some(other)) = (LOCALS.get(d.local_id), draft::place::<B>()) else {
-        return Err(Exit::DropInternal);
-    };
+pub fn add_between<A: IpAddress, B: IpAddress>(draft: Entry<A>, at: u32, real: &Address) -> Result<(), Exit> {
+    let d = draft.get();
+    let Some(local) = LOCALS.get(d.local_id) else { return Err(Exit::DropInternal) };
     let ends = ((B::narrow(local.address), d.local_port), (B::narrow(*real), d.real_port));
-    // SAFETY: this CPU's own draft of the other family, which no packet at hand needs.
-    unsafe { Connection::begin(other, alias(EntryKind::CROSSED, ends, d.protocol, d.last_seen, at)) };
-    put::<A, B>(other, at)
+    put::<A, B>(alias(EntryKind::CROSSED, ends, d.protocol, d.last_seen, at), at)
 }
 
 #[inline(always)]

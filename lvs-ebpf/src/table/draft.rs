@@ -2,18 +2,20 @@
 
 use crate::{
     config::{destination::DestRef, service::ServiceRef},
-    kernel::{cpu, params},
+    kernel::{cpu, params, shared::element_of},
     maps::{DRAFTS4, DRAFTS6},
-    table::{find, store::Table},
+    table::{
+        entry::Entry,
+        find,
+        store::{self, Connections, Table},
+    },
     values::parsed::Parsed,
 };
-use lvs_common::abi::DestId;
-use lvs_common::abi::EntryRef;
 use lvs_common::{
-    abi::{Connection, Draft, EntryKind, IpAddress, Mode, conn_flags},
+    abi::{Connection, DestId, Draft, EntryKind, EntryRef, IpAddress, Mode, conn_flags},
     exit::Exit,
     persist,
-    table::{self, InsertError},
+    table::{self, Hash, InsertError},
 };
 
 /// Seconds a connection lives until its first packet's state says otherwise.
@@ -21,13 +23,17 @@ const INITIAL_TIMEOUT: u32 = 3;
 
 /// This CPU's place for a connection that is not in the table yet. The connection of one-packet scheduling never gets there.
 #[inline(always)]
-pub fn place<A: IpAddress>() -> Option<*mut Connection<A>> {
-    // The casts are to the same type.
-    if A::IS_V4 {
-        DRAFTS4.get_ptr_mut(cpu::number()).map(<*mut Connection<u32>>::cast)
-    } else {
-        DRAFTS6.get_ptr_mut(cpu::number()).map(<*mut Connection<[u32; 4]>>::cast)
-    }
+pub fn place<A: IpAddress>() -> Option<Entry<A>> {
+    element_of::<A, Connections, _, _>(&DRAFTS4, &DRAFTS6, cpu::number()).map(Entry::from)
+}
+
+/// Makes this CPU's place what a connection, template or alias begins as.
+#[inline(always)]
+pub fn begin<A: IpAddress>(draft: Draft<A>) -> Option<Entry<A>> {
+    let place = place::<A>()?;
+    // SAFETY: this CPU's own draft, which nobody else reads or writes.
+    unsafe { Connection::begin(place.as_ptr(), draft) };
+    Some(place)
 }
 
 /// Whether replies pass the director.
@@ -39,13 +45,12 @@ fn is_translated(mode: Mode) -> bool {
 /// Writes the connection that a packet opens; one without a destination is bypassed.
 #[inline(always)]
 pub fn write<A: IpAddress>(
-    draft: *mut Connection<A>,
     p: &Parsed<A>,
     service: &ServiceRef,
     dest: Option<&DestRef>,
     template: EntryRef,
     now: u64,
-) {
+) -> Option<Entry<A>> {
     let (id, mode, real, port) = match dest {
         Some(dest) => {
             let (address, family, port) = (*dest.address(), dest.family(), dest.port());
@@ -54,7 +59,7 @@ pub fn write<A: IpAddress>(
         }
         None => (DestId::NONE, Mode::BYPASS, p.destination, p.destination_port),
     };
-    let begin = Draft {
+    begin(Draft {
         client: p.source,
         virt: p.destination,
         client_port: p.source_port,
@@ -71,33 +76,37 @@ pub fn write<A: IpAddress>(
         real,
         real_port: persist::real_port(service.config(), service.port(), service.fwmark(), p.destination_port, port),
         engine: 0,
-    };
-    // SAFETY: this CPU's own draft.
-    unsafe { Connection::begin(draft, begin) }
+    })
 }
 
-/// Copies a connection, as words: LLVM's BPF back end cannot expand a copy whose alignment exceeds eight.
+/// Copies a draft to an entry that nobody can find yet. As words: LLVM's BPF back end cannot expand a copy whose alignment exceeds
+/// eight.
 #[inline(always)]
-pub unsafe fn copy<A>(from: *const Connection<A>, to: *mut Connection<A>) {
-    let (from, to) = (from.cast::<u64>(), to.cast::<u64>());
+pub fn copy<A>(draft: Entry<A>, to: Entry<A>) {
+    let (from, to) = (draft.as_ptr().cast::<u64>(), to.as_ptr().cast::<u64>());
     for i in 0..size_of::<Connection<A>>() / 8 {
-        // SAFETY: the caller's connections, which are whole words long.
+        // SAFETY: two connections in maps, which are whole words long.
         unsafe { to.add(i).write_volatile(from.add(i).read()) }
     }
 }
 
 /// Puts a drafted connection into the table: its entry.
 #[inline(always)]
-pub fn insert<A: IpAddress>(p: &Parsed<A>, draft: *mut Connection<A>, now: u64) -> Result<u32, InsertError> {
-    table::insert(
-        &Table,
-        find::hash(p.source, p.source_port, p.protocol),
-        now.wrapping_add(INITIAL_TIMEOUT.wrapping_mul(params::hz()) as u64),
-        |c| find::is_of_client(c, p),
-        // SAFETY: an entry of the table that nobody else can find yet.
-        |c| unsafe { copy(draft, c) },
-    )
-    .map(|(at, _)| at)
+pub fn insert<A: IpAddress>(p: &Parsed<A>, draft: Entry<A>, now: u64) -> Result<u32, InsertError> {
+    let due = now.wrapping_add(INITIAL_TIMEOUT.wrapping_mul(params::hz()) as u64);
+    put(draft, find::hash(p.source, p.source_port, p.protocol), due, |c| find::is_of_client(c, p))
+}
+
+/// Puts a draft into the table, unless an entry is there that `is_same`: its index.
+#[inline(always)]
+pub fn put<A: IpAddress>(
+    draft: Entry<A>,
+    hash: Hash,
+    due: u64,
+    is_same: impl Fn(&Connection<A>) -> bool,
+) -> Result<u32, InsertError> {
+    let fill = |to| copy(draft, store::of_table(to).into());
+    table::insert(&Table, hash, due, is_same, fill).map(|(at, _)| at)
 }
 
 /// Why a packet is dropped whose connection was not put in.

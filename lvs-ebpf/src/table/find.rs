@@ -1,4 +1,4 @@
-//! Second stage: the connection a packet belongs to, and what the packet does to it.
+//! The connection that a packet belongs to.
 
 use crate::config::destination::DestRef;
 use crate::table::entry::Entry;
@@ -81,7 +81,7 @@ pub fn moves_on<A>(c: &Connection<A>, dest: &DestRef, settings: &Settings) -> bo
         && (!dest.available() || dest.config().weight == 0 && c.control.is_none())
 }
 
-/// Whether a connection is such a one.
+/// Whether a connection leads to no real server, but to its own destination.
 #[inline(always)]
 pub fn is_bypass<A>(c: &Connection<A>) -> bool {
     c.forward == Mode::BYPASS
@@ -103,6 +103,5 @@ pub fn resolve<A: IpAddress>(at: u32, c: Entry<A>) -> Option<(u32, Entry<A>)> {
 #[inline(always)]
 pub fn look_up<A: IpAddress>(hash: Hash, is_it: impl Fn(&Connection<A>) -> bool) -> Option<Found<A>> {
     let (at, connection) = table::find(&Table, hash, is_it)?;
-    // SAFETY: the table's connections are elements of a map.
-    Some((at, unsafe { Entry::new(connection) }))
+    Some((at, store::of_table(connection).into()))
 }

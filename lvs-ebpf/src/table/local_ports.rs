@@ -1,6 +1,6 @@
 //! Local addresses and their ports: each connection has one of its own toward its real server.
 
-use aya_ebpf::{bindings::BPF_NOEXIST, helpers::generated::bpf_get_prandom_u32};
+use aya_ebpf::bindings::BPF_NOEXIST;
 use lvs_common::byte_order::Be16;
 use lvs_common::{
     abi::{
@@ -14,7 +14,11 @@ use lvs_common::{
 
 use crate::{
     config::service::ServiceRef,
-    kernel::{atomics, loops::KernelLoop},
+    kernel::{
+        loops::KernelLoop,
+        random,
+        shared::{Shared, element, field, value},
+    },
     maps::{DESTS, EMPTY_PORTS, LOCALS, PORTS, TABLES},
 };
 
@@ -35,11 +39,11 @@ pub struct Claimed {
 
 /// Local address `id`.
 #[inline(always)]
-fn local(id: u32) -> Option<*mut LocalAddress> {
+fn local(id: u32) -> Option<Shared<LocalAddress>> {
     if id == 0 {
         return None;
     }
-    LOCALS.get_ptr_mut(id)
+    element(&LOCALS, id)
 }
 
 /// A slot of a pool's table. The index goes through the stack: as a constant it would be in a section of mergeable
@@ -102,11 +106,10 @@ impl Search {
         let Some(address) = local(id) else { return false };
         self.key.local = id;
         self.key.chunk = (self.random.wrapping_add(n) % CHUNKS) as u8;
-        match take(&self.key, address, self.give, self.random >> 8) {
+        match take(&self.key, address.get(), self.give, self.random >> 8) {
             Some(port) => self.found = Some((id, port)),
             None if n % CHUNKS == CHUNKS - 1 => {
-                // SAFETY: an element of the map.
-                atomics::fetch_add64(unsafe { &raw mut (*address).conflicts }, 1);
+                field!(address.conflicts).fetch_add(1);
             }
             None => {}
         }
@@ -122,10 +125,8 @@ pub fn claim(wanted: &Wanted<'_>) -> Result<Claimed, Exit> {
     let Some(pool) = pool(service.config(), v4, settings.epoch) else { return Err(Exit::DropNoLocal) };
     let mut search = Search {
         pool,
-        // SAFETY: an element of the map.
-        turn: atomics::fetch_add32(unsafe { &raw mut (*service.it).local_turn }, 1),
-        // SAFETY: a helper without arguments.
-        random: unsafe { bpf_get_prandom_u32() },
+        turn: service.local_turn().fetch_add(1),
+        random: random::word(),
         give: Range { first: settings.sysctls.lport_min as u16, last: settings.sysctls.lport_max as u16 },
         key: PortKey { real, local: 0, real_port, protocol, chunk: 0 },
         found: None,
@@ -133,60 +134,50 @@ pub fn claim(wanted: &Wanted<'_>) -> Result<Claimed, Exit> {
     KernelLoop.each(TRIES * CHUNKS, &mut |n| search.turn(n));
     let Some((id, port)) = search.found else { return Err(Exit::DropNoPort) };
     let Some(address) = local(id) else { return Err(Exit::DropNoPort) };
-    // SAFETY: an element of the map.
-    let address = unsafe {
-        atomics::fetch_add32(&raw mut (*address).conns, 1);
-        (*address).address
-    };
-    Ok(Claimed { id, address, port: Be16::new(port) })
+    field!(address.conns).fetch_add(1);
+    Ok(Claimed { id, address: address.get().address, port: Be16::new(port) })
 }
 
 /// Takes a free port of a chunk, host order.
 #[inline(always)]
-fn take(key: &PortKey, local: *const LocalAddress, give: Range, random: u32) -> Option<u16> {
-    // SAFETY: an element of the map.
-    let local = unsafe { &*local };
+fn take(key: &PortKey, local: &LocalAddress, give: Range, random: u32) -> Option<u16> {
     let most = ports::available(key.chunk as u32, local, give);
     if most == 0 {
         return None;
     }
-    let chunk = match PORTS.get_ptr_mut(key) {
+    let chunk = match value(&PORTS, key) {
         Some(chunk) => chunk,
         None => begin(key)?,
     };
-    // SAFETY: an element of the map.
-    if unsafe { (&raw const (*chunk).taken).read_volatile() } >= most {
+    if field!(chunk.taken).load() >= most {
         return None;
     }
     let mut found = None;
     KernelLoop.each(CHUNK_WORDS, &mut |n| {
         let at = random.wrapping_add(n) % CHUNK_WORDS;
-        // SAFETY: a word of the element.
-        let word = unsafe { (&raw mut (*chunk).bits).cast::<u64>().add(at as usize) };
-        // SAFETY: as above.
-        let before = unsafe { word.read_volatile() };
+        let word = field!(chunk.bits).at(at as usize);
+        let before = word.load();
         let unusable = before | ports::reserved(key.chunk as u32 * CHUNK_WORDS + at, local, give);
         if unusable == u64::MAX {
             return false;
         }
         let bit = ports::lowest_free(unusable) & 63;
-        if atomics::compare_exchange64(word, before, before | 1 << bit).is_ok() {
+        if word.compare_exchange(before, before | 1 << bit).is_ok() {
             found = Some(at * 64 + bit);
         }
         // Where another CPU was faster, there is another word.
         found.is_some()
     });
     let at = found?;
-    // SAFETY: as above.
-    atomics::fetch_add32(unsafe { &raw mut (*chunk).taken }, 1);
+    field!(chunk.taken).fetch_add(1);
     Some((key.chunk as u32 * CHUNK_PORTS + at) as u16)
 }
 
 /// Makes a chunk. Another CPU may make the same one at the same time: either is good.
 #[inline(always)]
-fn begin(key: &PortKey) -> Option<*mut Ports> {
+fn begin(key: &PortKey) -> Option<Shared<Ports>> {
     let _ = PORTS.insert(key, EMPTY_PORTS.get(0)?, BPF_NOEXIST as u64);
-    PORTS.get_ptr_mut(key)
+    value(&PORTS, key)
 }
 
 /// Gives back the port that a connection holds. A function of its own, as connections are taken out in many places.
@@ -204,16 +195,12 @@ pub fn give_back<A: IpAddress>(c: &Connection<A>) {
 pub fn release(id: u32, port: Be16, real: Address, real_port: Be16, protocol: u8) {
     let port = port.get() as u32;
     let key = PortKey { real, local: id, real_port, protocol, chunk: (port / CHUNK_PORTS) as u8 };
-    if let Some(chunk) = PORTS.get_ptr_mut(&key) {
+    if let Some(chunk) = value(&PORTS, &key) {
         let at = port % CHUNK_PORTS;
-        // SAFETY: a word of the element.
-        let word = unsafe { (&raw mut (*chunk).bits).cast::<u64>().add((at / 64 % CHUNK_WORDS) as usize) };
-        atomics::fetch_and64(word, !(1 << (at % 64)));
-        // SAFETY: as above.
-        atomics::fetch_add32(unsafe { &raw mut (*chunk).taken }, u32::MAX);
+        field!(chunk.bits).at((at / 64) as usize).fetch_and(!(1 << (at % 64)));
+        field!(chunk.taken).fetch_add(u32::MAX);
     }
     if let Some(address) = local(id) {
-        // SAFETY: an element of the map.
-        atomics::fetch_add32(unsafe { &raw mut (*address).conns }, u32::MAX);
+        field!(address.conns).fetch_add(u32::MAX);
     }
 }

@@ -10,28 +10,19 @@ use lvs_common::abi::{Connection, EngineKey, EntryKind, conn_flags};
 
 use crate::{
     config::destination::DestRef,
-    kernel::atomics,
     maps::ENGINES,
     table::{alias, store::Table},
 };
 
 global_fn! {
     /// Releases what connection `at` held. It is being removed from the table, under its bucket's lock.
-    fn release_entry<A>(at: u32, c: *mut Connection<A>, epoch: u64) -> u32 = release4, release6 => checked_release
-}
-
-fn checked_release<A: IpAddress>(at: u32, c: *mut Connection<A>, epoch: u64) -> u32 {
-    if !c.is_null() {
-        // SAFETY: an element of the map.
-        release(at, unsafe { Entry::new(c) }, epoch);
-    }
-    0
+    fn release_entry<A>(at: u32, c: Entry<A>, epoch: u64) -> u32 = release4, release6 => release
 }
 
 #[inline(always)]
-fn release<A: IpAddress>(at: u32, c: Entry<A>, epoch: u64) {
+fn release<A: IpAddress>(at: u32, c: Entry<A>, epoch: u64) -> u32 {
     // From here on no packet that still holds the entry can move its count.
-    let (state, entry) = (atomics::exchange32(c.state_word(), conn_flags::DEAD), c.get());
+    let (state, entry) = (c.state_word().exchange(conn_flags::DEAD), c.get());
     let is_template = entry.kind == EntryKind::TEMPLATE;
     // While the destination is bound, its slot has the real server's address.
     if entry.local_id != 0 {
@@ -47,8 +38,9 @@ fn release<A: IpAddress>(at: u32, c: Entry<A>, epoch: u64) {
     if let Some(control) = entry.control.get()
         && let Some(template) = store::entry::<A>(control)
     {
-        atomics::fetch_add32(template.controlled_word(), u32::MAX);
+        template.controlled_word().fetch_add(u32::MAX);
     }
+    0
 }
 
 /// Takes a connection out of the table and gives back everything it held. `at` is its entry; nothing happens if it is
@@ -56,11 +48,11 @@ fn release<A: IpAddress>(at: u32, c: Entry<A>, epoch: u64) {
 #[inline(always)]
 pub fn remove<A: IpAddress>(at: u32, c: Entry<A>, epoch: u64, dead: impl Fn(&Connection<A>) -> bool) -> bool {
     let h = find::hash_of(c.get());
-    // All of it under the bucket's lock: behind it the entry may be another connection's.
+    // All of it under the bucket's lock: after that, the entry may be another connection's.
     lvs_common::table::remove(&Table, at, h, |entry| {
         let gone = dead(entry);
         if gone {
-            release_entry::<A>(at, c.as_ptr(), epoch);
+            release_entry::<A>(at, c, epoch);
         }
         gone
     })

@@ -6,7 +6,10 @@ use crate::packet::{access::Packet, control_block};
 use crate::table::entry::Entry;
 use crate::values::parsed::L3;
 use crate::{
-    kernel::{atomics, params},
+    kernel::{
+        params,
+        shared::{element, field},
+    },
     maps::{RESETS4, RESETS6, SETTINGS},
     values::{parsed::Parsed, pending_reset::PendingReset},
 };
@@ -38,10 +41,9 @@ pub fn pop<A: IpAddress>() -> Option<PendingReset> {
 /// Whether connection `at`, which has expired at `now`, is kept until its ends are told.
 #[inline(always)]
 pub fn keep_for_reset<A: IpAddress>(at: u32, c: Entry<A>, now: u64) -> bool {
-    let Some(settings) = SETTINGS.get_ptr_mut(0) else { return false };
+    let Some(settings) = element(&SETTINGS, 0) else { return false };
     let old = c.state;
-    // SAFETY: an element of the map.
-    let wanted = unsafe { (*settings).sysctls.conn_expire_tcp_rst } != 0
+    let wanted = settings.get().sysctls.conn_expire_tcp_rst != 0
         && c.kind == EntryKind::CONNECTION
         && c.protocol == protocol::TCP
         && old & (conn_flags::STATE | conn_flags::RESETTING | conn_flags::DEAD) == tcp::ESTABLISHED as u32
@@ -52,12 +54,11 @@ pub fn keep_for_reset<A: IpAddress>(at: u32, c: Entry<A>, now: u64) -> bool {
     if !wanted || !push::<A>(&PendingReset { at, pad: 0, seen: now }) {
         return false;
     }
-    if atomics::compare_exchange32(c.state_word(), old, old | conn_flags::RESETTING).is_ok() {
+    if c.state_word().compare_exchange(old, old | conn_flags::RESETTING).is_ok() {
         c.touch(now);
         c.set_timeout(PATIENCE.wrapping_mul(params::hz()));
     }
-    // SAFETY: as above.
-    atomics::fetch_or32(unsafe { &raw mut (*settings).resets }, bit::<A>());
+    field!(settings.resets).fetch_or(bit::<A>());
     true
 }
 

@@ -3,10 +3,10 @@
 use crate::table::entry::Entry;
 use crate::{
     kernel::{
-        atomics,
         global::global_fn,
         loops::{self, KernelLoop, Turn},
         params,
+        shared::{PerFamily, Shared, element, element_of, field},
     },
     maps::{BUCKETS4, BUCKETS6, CONNS4, CONNS6},
 };
@@ -27,22 +27,17 @@ pub struct Table;
 
 impl Table {
     #[inline(always)]
-    fn try_lock(bucket: *mut Bucket) -> bool {
-        // SAFETY: a bucket of the map.
-        if atomics::exchange32(unsafe { &raw mut (*bucket).lock }, 1) == 0 {
-            return true;
-        }
-        wait(bucket) != 0
+    fn try_lock(bucket: Shared<Bucket>) -> bool {
+        field!(bucket.lock).exchange(1) == 0 || wait(bucket) != 0
     }
 }
 
-/// Tries to take a bucket's lock for a while. Of global linkage, as [`advance`](crate::table::advance)'s are.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn wait(bucket: *mut Bucket) -> u32 {
-    if bucket.is_null() {
-        return 0;
-    }
+global_fn! {
+    /// Tries to take a bucket's lock for a while: 1 if it was taken.
+    fn wait(bucket: Shared<Bucket>) -> u32 = wait_for_lock => take_lock
+}
+
+fn take_lock(bucket: Shared<Bucket>) -> u32 {
     let mut waiting = Waiting { bucket, taken: false };
     loops::repeat(LOCK_TRIES, &mut waiting);
     waiting.taken as u32
@@ -50,15 +45,15 @@ extern "C" fn wait(bucket: *mut Bucket) -> u32 {
 
 /// A CPU that waits for a bucket's lock.
 struct Waiting {
-    bucket: *mut Bucket,
+    bucket: Shared<Bucket>,
     taken: bool,
 }
 
 impl Turn for Waiting {
     #[inline(always)]
     fn turn(&mut self, _: u32) -> bool {
-        // SAFETY: a bucket of the map.
-        self.taken = atomics::exchange32(unsafe { &raw mut (*self.bucket).lock }, 1) == 0;
+        let bucket = self.bucket;
+        self.taken = field!(bucket.lock).exchange(1) == 0;
         self.taken
     }
 }
@@ -77,33 +72,33 @@ impl<A: IpAddress> Store<A> for Table {
     }
     #[inline(always)]
     fn bucket(&self, index: u32) -> Option<*mut Bucket> {
-        bucket::<A>(index)
+        bucket::<A>(index).map(Shared::as_ptr)
     }
     #[inline(always)]
     fn connection(&self, index: u32) -> Option<*mut Connection<A>> {
-        connection::<A>(index)
+        connection::<A>(index).map(Shared::as_ptr)
     }
     #[inline(always)]
     fn lock(&self, bucket: *mut Bucket) -> bool {
-        Table::try_lock(bucket)
+        Table::try_lock(of_table(bucket))
     }
     #[inline(always)]
     fn unlock(&self, bucket: *mut Bucket) {
-        // SAFETY: a bucket of the map.
-        atomics::exchange32(unsafe { &raw mut (*bucket).lock }, 0);
+        let bucket = of_table(bucket);
+        field!(bucket.lock).exchange(0);
     }
     #[inline(always)]
     fn add(&self, counter: *mut u32, amount: u32) {
-        atomics::fetch_add32(counter, amount);
+        of_table(counter).fetch_add(amount);
     }
     #[inline(always)]
     fn sooner(&self, bucket: *mut Bucket, due: u64) {
-        lower_due(bucket, due);
+        lower_due(of_table(bucket), due);
     }
     #[inline(always)]
     fn barrier(&self, bucket: *mut Bucket) {
-        // SAFETY: a bucket of the map.
-        atomics::fetch_add32(unsafe { &raw mut (*bucket).lock }, 0);
+        let bucket = of_table(bucket);
+        field!(bucket.lock).fetch_add(0);
     }
     #[inline(always)]
     fn roomy(&self, hash: Hash) -> Option<u32> {
@@ -135,32 +130,52 @@ fn add_overflow<A: IpAddress>(hash: u64, probe: u32, amount: u32) -> u32 {
     0
 }
 
+/// What the code that both sides share was given by [`Table`], and hands back: a bucket, a word of one, or an entry.
+#[inline(always)]
+pub fn of_table<T>(place: *mut T) -> Shared<T> {
+    // SAFETY: `lvs_common::table` makes no pointers but of those that `Store` gives it, which lie in elements of maps.
+    unsafe { Shared::new(place) }
+}
+
 /// Bucket `index` of a family's table.
 #[inline(always)]
-pub fn bucket<A: IpAddress>(index: u32) -> Option<*mut Bucket> {
-    if A::IS_V4 { BUCKETS4.get_ptr_mut(index) } else { BUCKETS6.get_ptr_mut(index) }
+pub fn bucket<A: IpAddress>(index: u32) -> Option<Shared<Bucket>> {
+    if A::IS_V4 { element(&BUCKETS4, index) } else { element(&BUCKETS6, index) }
 }
 
 /// Entry `index` of a family's table.
 #[inline(always)]
 pub fn entry<A: IpAddress>(index: u32) -> Option<Entry<A>> {
-    // SAFETY: an element of the map.
-    connection(index).map(|connection| unsafe { Entry::new(connection) })
+    connection(index).map(Entry::from)
+}
+
+/// The entry of a way of a bucket, and its index; `None` if the way is free.
+#[inline(always)]
+pub fn occupied<A: IpAddress>(index: u32, way: u32) -> Option<(u32, Entry<A>)> {
+    let bucket = bucket::<A>(index)?;
+    // SAFETY: a bucket of the table.
+    if unsafe { table::tag_at(bucket.as_ptr(), way) } == 0 {
+        return None;
+    }
+    let at = table::entry(index, way);
+    Some((at, entry::<A>(at)?))
 }
 
 #[inline(always)]
-fn connection<A: IpAddress>(index: u32) -> Option<*mut Connection<A>> {
-    // The casts are to the same type.
-    if A::IS_V4 {
-        CONNS4.get_ptr_mut(index).map(<*mut Connection<u32>>::cast)
-    } else {
-        CONNS6.get_ptr_mut(index).map(<*mut Connection<[u32; 4]>>::cast)
-    }
+fn connection<A: IpAddress>(index: u32) -> Option<Shared<Connection<A>>> {
+    element_of::<A, Connections, _, _>(&CONNS4, &CONNS6, index)
+}
+
+/// Connections of each family.
+pub struct Connections;
+
+impl PerFamily for Connections {
+    type Of<A: IpAddress> = Connection<A>;
 }
 
 /// Has a bucket swept at `due` at the latest.
 #[inline(always)]
-pub fn lower_due(bucket: *mut Bucket, due: u64) {
+pub fn lower_due(bucket: Shared<Bucket>, due: u64) {
     if !try_lower_due(bucket, due) {
         keep_lowering(bucket, due);
     }
@@ -168,21 +183,19 @@ pub fn lower_due(bucket: *mut Bucket, due: u64) {
 
 /// Lowers a bucket's time to `due` if it is later, unless another CPU changes it at this moment.
 #[inline(always)]
-fn try_lower_due(bucket: *mut Bucket, due: u64) -> bool {
-    // SAFETY: a bucket of the map.
-    let field = unsafe { &raw mut (*bucket).due };
-    // SAFETY: as above.
-    let old = unsafe { field.read_volatile() };
-    old <= due || atomics::compare_exchange64(field, old, due).is_ok()
+fn try_lower_due(bucket: Shared<Bucket>, due: u64) -> bool {
+    let field = field!(bucket.due);
+    let old = field.load();
+    old <= due || field.compare_exchange(old, due).is_ok()
 }
 
-/// Tries that a number of times. Of global linkage, as [`advance`](crate::table::advance)'s are.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn keep_lowering(bucket: *mut Bucket, due: u64) -> u32 {
-    if !bucket.is_null() {
-        let _ = (0..DUE_TRIES).any(|_| try_lower_due(bucket, due));
-    }
+global_fn! {
+    /// Tries that a number of times.
+    fn keep_lowering(bucket: Shared<Bucket>, due: u64) -> u32 = lower_bucket_due => lower_or_give_up
+}
+
+fn lower_or_give_up(bucket: Shared<Bucket>, due: u64) -> u32 {
+    let _ = (0..DUE_TRIES).any(|_| try_lower_due(bucket, due));
     0
 }
 

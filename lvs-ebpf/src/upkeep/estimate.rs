@@ -1,16 +1,17 @@
 //! The estimator: every two seconds, in slices, rates of destinations, services and the total.
 
-use core::ffi::c_void;
-
-use aya_ebpf::helpers::generated::bpf_loop;
 use lvs_common::{
-    abi::{Counters, DestId, Rates, ServiceId},
+    abi::{Counters, DestId, ServiceId},
     estimator,
 };
 
 use crate::{
     config,
-    kernel::params,
+    kernel::{
+        loops::repeat,
+        params,
+        shared::{element, field},
+    },
     maps::{COUNTERS, DEST_RATES, DESTS, SERVICE_RATES},
     values::clock::SLICES,
 };
@@ -19,10 +20,6 @@ use crate::{
 const CYCLE: u64 = SLICES * estimator::PERIOD;
 /// The entry of `SERVICE_RATES` that stands for the total: no service has number 0.
 const TOTAL: ServiceId = ServiceId::NONE;
-
-struct Range {
-    from: u32,
-}
 
 /// The part of `count` entries that slice number `slice` visits.
 #[inline(always)]
@@ -40,13 +37,9 @@ pub fn slice(slice: u64) {
         return;
     }
     let (from, to) = share(settings.dests_used, slice);
-    let mut range = Range { from };
-    // SAFETY: the callbacks get the structure they expect.
-    unsafe { bpf_loop(to.wrapping_sub(from), destination as *mut c_void, (&raw mut range).cast(), 0) };
+    repeat(to.wrapping_sub(from), &mut move |index| !destination(from.wrapping_add(index)));
     let (from, to) = share(settings.services_used, slice);
-    let mut range = Range { from };
-    // SAFETY: as above.
-    unsafe { bpf_loop(to.wrapping_sub(from), service as *mut c_void, (&raw mut range).cast(), 0) };
+    repeat(to.wrapping_sub(from), &mut move |index| !service(from.wrapping_add(index)));
 }
 
 /// What a destination has counted on all CPUs.
@@ -61,45 +54,39 @@ fn sum(id: DestId) -> Counters {
     total
 }
 
-extern "C" fn destination(index: u64, context: *mut c_void) -> i64 {
-    // SAFETY: `slice` passed it.
-    let range = unsafe { &*context.cast::<Range>() };
-    let id = range.from.wrapping_add(index as u32);
-    let (Some(dest), Some(rates)) = (DESTS.get(id), DEST_RATES.get_ptr_mut(id)) else { return 1 };
+/// Brings a destination's rates up to date, which the timer alone writes; whether there is such a destination.
+#[inline(always)]
+fn destination(id: u32) -> bool {
+    let (Some(dest), Some(rates)) = (DESTS.get(id), element(&DEST_RATES, id)) else { return false };
     let (service, now) = (dest.service, sum(DestId::new(id)));
-    // SAFETY: the timer alone writes rates.
-    let delta = unsafe {
-        let delta = now.since((*rates).last);
-        (*rates).last = now;
-        estimator::tick(&mut (*rates).average, &delta);
-        delta
-    };
+    let (last, average) = (field!(rates.last), field!(rates.average));
+    let (delta, mut averages) = (now.since(last.load()), average.load());
+    last.store(now);
+    estimator::tick(&mut averages, &delta);
+    average.store(averages);
     if service != TOTAL {
         pass_on(service, &delta);
     }
     pass_on(TOTAL, &delta);
-    0
+    true
 }
 
 /// Adds what a destination counted to its service's (or the total's) account for the tick to come.
 #[inline(always)]
 fn pass_on(service: ServiceId, delta: &Counters) {
-    let Some(rates) = SERVICE_RATES.get_ptr_mut(service.get()) else { return };
-    // SAFETY: the timer alone writes rates.
-    unsafe { (*rates).last = (*rates).last.plus(*delta) };
+    let Some(rates) = element(&SERVICE_RATES, service.get()) else { return };
+    let last = field!(rates.last);
+    last.store(last.load().plus(*delta));
 }
 
-extern "C" fn service(index: u64, context: *mut c_void) -> i64 {
-    // SAFETY: `slice` passed it.
-    let range = unsafe { &*context.cast::<Range>() };
-    let id = range.from.wrapping_add(index as u32);
-    let Some(rates) = SERVICE_RATES.get_ptr_mut(id) else { return 1 };
-    let rates: *mut Rates = rates;
-    // SAFETY: as above.
-    unsafe {
-        let delta = (*rates).last;
-        (*rates).last = Counters::default();
-        estimator::tick(&mut (*rates).average, &delta);
-    }
-    0
+/// Brings a service's rates up to date; whether there is such a service.
+#[inline(always)]
+fn service(id: u32) -> bool {
+    let Some(rates) = element(&SERVICE_RATES, id) else { return false };
+    let (last, average) = (field!(rates.last), field!(rates.average));
+    let (delta, mut averages) = (last.load(), average.load());
+    last.store(Counters::default());
+    estimator::tick(&mut averages, &delta);
+    average.store(averages);
+    true
 }

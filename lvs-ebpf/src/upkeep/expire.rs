@@ -1,31 +1,28 @@
 //! The sweep: a timer visits a slice of the connection tables, the estimator's counters and the clock at a time.
 
-use crate::packet::parse::Family;
-use crate::table::store;
-use crate::values::clock::SLICES;
-use core::ffi::c_void;
+use core::{ffi::c_void, marker::PhantomData};
 
-use aya_ebpf::{
-    bindings::bpf_timer,
-    helpers::generated::{bpf_ktime_get_ns, bpf_loop, bpf_timer_init, bpf_timer_set_callback, bpf_timer_start},
-};
-use lvs_common::{
-    abi::{Bucket, Connection, EntryKind, Settings, WAYS, conn_flags},
-    table,
-};
+use aya_ebpf::helpers::generated::{bpf_timer_init, bpf_timer_set_callback, bpf_timer_start};
+use lvs_common::abi::{Bucket, Connection, EntryKind, Settings, WAYS, conn_flags};
 
 use crate::{
     config::{self, destination::DestRef},
-    kernel::{atomics, clock, params},
+    kernel::{
+        clock,
+        loops::{Turn, repeat},
+        params,
+        shared::{Shared, element, field},
+    },
     maps::{CLOCK, SETTINGS},
-    table::{alias, find, release, reset_queue},
+    packet::parse::Family,
+    table::{alias, entry::Entry, find, release, reset_queue, store},
     upkeep::{defend, estimate},
-    values::clock::Clock,
+    values::clock::{Clock, SLICES},
 };
 
 /// Between slices, ns.
 const INTERVAL: u64 = 1_000_000_000 / SLICES;
-/// Seconds a connection that controls others is kept on, as IPVS does; they stay its timeout.
+/// Seconds that a connection which controls others lives on, as in IPVS; they become its timeout.
 const CONTROL_EXTENSION: u32 = 60;
 /// `CLOCK_MONOTONIC`.
 const CLOCK_MONOTONIC: u64 = 1;
@@ -33,55 +30,62 @@ const CLOCK_MONOTONIC: u64 = 1;
 /// Starts the timer; once, when `lvsadm` runs it.
 #[inline(always)]
 pub fn start() -> i32 {
-    let Some(clock) = CLOCK.get_ptr_mut(0) else { return 1 };
-    // SAFETY: an element of the map; the callback has the signature the kernel calls.
-    unsafe {
-        let timer: *mut bpf_timer = &raw mut (*clock).timer;
+    let Some(clock) = element(&CLOCK, 0) else { return 1 };
+    let timer = field!(clock.timer).as_ptr();
+    // SAFETY: the timer is in an element of the map that is given with it, and the callback is of the kind that the kernel calls.
+    let is_ready = unsafe {
         // A second start finds the timer initialised.
         bpf_timer_init(timer, (&raw const CLOCK).cast_mut().cast(), CLOCK_MONOTONIC);
-        if bpf_timer_set_callback(timer, tick as *mut c_void) != 0 {
-            return 2;
-        }
-        tell_time(clock::jiffies());
-        bpf_timer_start(timer, INTERVAL, 0) as i32
+        bpf_timer_set_callback(timer, tick as *mut c_void) == 0
+    };
+    if !is_ready {
+        return 2;
     }
+    tell_time(clock::jiffies());
+    start_timer(clock)
 }
 
-/// Leaves the time for `lvsadm`, which cannot read jiffies itself.
+/// Has the timer tick after the interval.
+#[inline(always)]
+fn start_timer(clock: Shared<Clock>) -> i32 {
+    let timer = field!(clock.timer).as_ptr();
+    // SAFETY: a timer in an element of a map; one that is not initialised is an error.
+    unsafe { bpf_timer_start(timer, INTERVAL, 0) as i32 }
+}
+
+/// Leaves the time for `lvsadm`, which cannot read jiffies itself. The timer alone writes it, once it runs.
 #[inline(always)]
 fn tell_time(now: u64) {
-    if let Some(settings) = SETTINGS.get_ptr_mut(0) {
-        // SAFETY: the timer alone writes these, once it runs.
-        unsafe {
-            (*settings).now = now;
-            (*settings).now_ns = bpf_ktime_get_ns();
-        }
+    if let Some(settings) = element(&SETTINGS, 0) {
+        field!(settings.now).store(now);
+        field!(settings.now_ns).store(clock::nanoseconds());
     }
 }
 
 /// The timer's callback.
 extern "C" fn tick(_map: *mut c_void, _key: *mut u32, clock: *mut Clock) -> i64 {
+    // SAFETY: the kernel passes the element of `CLOCK` that the timer is in.
+    let clock = unsafe { Shared::new(clock) };
     let now = clock::jiffies();
     tell_time(now);
-    let Some(settings) = SETTINGS.get_ptr_mut(0) else { return 0 };
-    // SAFETY: elements of maps; the timer alone writes these.
-    unsafe {
-        let slice = (*clock).slice;
-        let held = &raw mut (*clock).held;
-        let thorough = is_thorough(settings, clock);
-        (*held)[0] = (*held)[0].wrapping_add(sweep::<u32>(slice, params::buckets4(), now, thorough));
-        (*held)[1] = (*held)[1].wrapping_add(sweep::<[u32; 4]>(slice, params::buckets6(), now, thorough));
-        if slice % SLICES == SLICES - 1 {
-            defend::each_second(settings, *held);
-            *held = [0; 2];
-        }
-        let met = &raw mut (*clock).met;
-        defend::thin::<u32>(settings, met, params::buckets4(), now);
-        defend::thin::<[u32; 4]>(settings, met, params::buckets6(), now);
-        estimate::slice(slice);
-        (*clock).slice = slice.wrapping_add(1);
-        bpf_timer_start(&raw mut (*clock).timer, INTERVAL, 0);
+    let Some(settings) = element(&SETTINGS, 0) else { return 0 };
+    let slice = field!(clock.slice).load();
+    let held = field!(clock.held);
+    let [mut v4, mut v6] = held.load();
+    let thorough = is_thorough(settings, clock);
+    v4 = v4.wrapping_add(sweep::<u32>(slice, params::buckets4(), now, thorough));
+    v6 = v6.wrapping_add(sweep::<[u32; 4]>(slice, params::buckets6(), now, thorough));
+    if slice % SLICES == SLICES - 1 {
+        defend::each_second(settings, [v4, v6]);
+        (v4, v6) = (0, 0);
     }
+    held.store([v4, v6]);
+    let met = field!(clock.met);
+    defend::thin::<u32>(settings, met, params::buckets4(), now);
+    defend::thin::<[u32; 4]>(settings, met, params::buckets6(), now);
+    estimate::slice(slice);
+    field!(clock.slice).store(slice.wrapping_add(1));
+    start_timer(clock);
     0
 }
 
@@ -89,37 +93,28 @@ extern "C" fn tick(_map: *mut c_void, _key: *mut u32, clock: *mut Clock) -> i64 
 /// what another CPU's packets were doing meanwhile.
 const THOROUGH: u32 = SLICES as u32 / 2 * 3;
 
-/// Whether this slice of the sweep takes the connections of removed destinations out (`expire_nodest_conn`).
+/// Whether this slice of the sweep removes the connections of removed destinations (`expire_nodest_conn`). The timer alone writes
+/// the clock.
 #[inline(always)]
-fn is_thorough(settings: *mut Settings, clock: *mut Clock) -> bool {
-    // SAFETY: elements of maps; the timer alone writes the clock.
-    let (removal, epoch, clock) =
-        unsafe { ((&raw const (*settings).removal).read_volatile(), (*settings).epoch, &mut *clock) };
-    if removal == 0 || removal > epoch {
+fn is_thorough(settings: Shared<Settings>, clock: Shared<Clock>) -> bool {
+    let removal = field!(settings.removal).load();
+    if removal == 0 || removal > settings.get().epoch {
         return false;
     }
-    if clock.removal != removal {
-        clock.removal = removal;
-        clock.thorough = THOROUGH;
+    let (served, slices) = (field!(clock.removal), field!(clock.thorough));
+    if served.load() != removal {
+        served.store(removal);
+        slices.store(THOROUGH);
     }
-    if clock.thorough == 0 {
+    let left = slices.load();
+    if left == 0 {
         // If a command removes others at this moment, the sweep begins anew.
-        // SAFETY: as above.
-        let _ = atomics::compare_exchange64(unsafe { &raw mut (*settings).removal }, removal, 0);
-        clock.removal = 0;
+        let _ = field!(settings.removal).compare_exchange(removal, 0);
+        served.store(0);
         return false;
     }
-    clock.thorough = clock.thorough.wrapping_sub(1);
+    slices.store(left.wrapping_sub(1));
     true
-}
-
-struct Sweep {
-    from: u32,
-    /// Entries met.
-    held: u32,
-    now: u64,
-    /// Whether the connections of removed destinations are taken out.
-    thorough: bool,
 }
 
 /// Whether an entry is of a destination that was removed.
@@ -128,7 +123,7 @@ fn is_left<A>(c: &Connection<A>, epoch: u64) -> bool {
     DestRef::get(c.dest, epoch).is_some_and(|dest| !dest.available())
 }
 
-/// Takes template `at` out if its destination was removed and it controls no connection any more.
+/// Removes template `at` if its destination was removed and it controls no connection any more.
 #[inline(always)]
 fn remove_left<A: Family>(at: u32, epoch: u64) {
     let Some(template) = store::entry::<A>(at) else { return };
@@ -143,90 +138,101 @@ fn remove_left<A: Family>(at: u32, epoch: u64) {
 fn sweep<A: Family>(slice: u64, buckets: u32, now: u64, thorough: bool) -> u32 {
     let share = |n: u64| ((buckets as u64 * n) / SLICES) as u32;
     let n = slice & (SLICES - 1);
-    let mut s = Sweep { from: share(n), held: 0, now, thorough };
-    // SAFETY: the callback gets the structure it expects.
-    unsafe { bpf_loop(share(n + 1).wrapping_sub(s.from), visit::<A> as *mut c_void, (&raw mut s).cast(), 0) };
+    let mut s = Sweep::<A> { from: share(n), held: 0, now, thorough, family: PhantomData };
+    repeat(share(n + 1).wrapping_sub(s.from), &mut s);
     s.held
 }
 
-extern "C" fn visit<A: Family>(index: u64, context: *mut c_void) -> i64 {
-    // SAFETY: `sweep` passed it.
-    let s = unsafe { &mut *context.cast::<Sweep>() };
-    let index = s.from.wrapping_add(index as u32);
-    let Some(bucket) = store::bucket::<A>(index) else { return 1 };
-    // SAFETY: a bucket of the map.
-    let (used, due) =
-        unsafe { ((&raw const (*bucket).used).read_volatile(), (&raw const (*bucket).due).read_volatile()) };
-    s.held = s.held.wrapping_add(used);
-    if used != 0 && (due <= s.now || s.thorough) {
-        clean::<A>(index, bucket, s);
-    }
-    0
+/// A loop over the buckets of a slice.
+struct Sweep<A> {
+    from: u32,
+    /// Entries met.
+    held: u32,
+    now: u64,
+    /// Whether the connections of removed destinations are removed.
+    thorough: bool,
+    family: PhantomData<A>,
 }
 
-struct Cleaning {
+impl<A: Family> Turn for Sweep<A> {
+    #[inline(always)]
+    fn turn(&mut self, index: u32) -> bool {
+        let index = self.from.wrapping_add(index);
+        let Some(bucket) = store::bucket::<A>(index) else { return true };
+        let (used, due) = (field!(bucket.used).load(), field!(bucket.due).load());
+        self.held = self.held.wrapping_add(used);
+        if used != 0 && (due <= self.now || self.thorough) {
+            clean(index, bucket, self);
+        }
+        false
+    }
+}
+
+/// Removes what has expired in a bucket, and sets when to come again.
+#[inline(always)]
+fn clean<A: Family>(index: u32, bucket: Shared<Bucket>, sweep: &Sweep<A>) {
+    // Whoever inserts or shortens a timeout from now on lowers it again.
+    field!(bucket.due).exchange(u64::MAX);
+    let epoch = config::settings().map_or(0, |s| s.epoch);
+    let Sweep { now, thorough, family, .. } = *sweep;
+    let mut cleaning = Cleaning::<A> { bucket: index, now, epoch, due: u64::MAX, thorough, family };
+    repeat(WAYS, &mut cleaning);
+    store::lower_due(bucket, cleaning.due);
+}
+
+/// A loop over the entries of a bucket.
+struct Cleaning<A> {
     bucket: u32,
     now: u64,
     epoch: u64,
     /// The earliest expiry of what stays.
     due: u64,
     thorough: bool,
+    family: PhantomData<A>,
 }
 
-/// Takes out what has expired in a bucket and notes when to come again.
-#[inline(always)]
-fn clean<A: Family>(index: u32, bucket: *mut Bucket, s: &Sweep) {
-    // Whoever inserts or shortens a timeout from now on lowers it again.
-    // SAFETY: a bucket of the map.
-    atomics::exchange64(unsafe { &raw mut (*bucket).due }, u64::MAX);
-    let epoch = config::settings().map_or(0, |s| s.epoch);
-    let mut c = Cleaning { bucket: index, now: s.now, epoch, due: u64::MAX, thorough: s.thorough };
-    // SAFETY: the callback gets the structure it expects.
-    unsafe { bpf_loop(WAYS, check::<A> as *mut c_void, (&raw mut c).cast(), 0) };
-    store::lower_due(bucket, c.due);
+impl<A: Family> Turn for Cleaning<A> {
+    #[inline(always)]
+    fn turn(&mut self, way: u32) -> bool {
+        if let Some((at, connection)) = store::occupied::<A>(self.bucket, way) {
+            self.check(at, connection);
+        }
+        false
+    }
 }
 
-extern "C" fn check<A: Family>(way: u64, context: *mut c_void) -> i64 {
-    // SAFETY: `clean` passed it.
-    let s = unsafe { &mut *context.cast::<Cleaning>() };
-    let way = way as u32;
-    let (Some(bucket), at) = (store::bucket::<A>(s.bucket), table::entry(s.bucket, way)) else {
-        return 1;
-    };
-    // SAFETY: a bucket of the map.
-    if unsafe { table::tag_at(bucket, way) } == 0 {
-        return 0;
-    }
-    let Some(connection) = store::entry::<A>(at) else { return 1 };
-    let c = connection;
-    if EntryKind::is_alias(c.kind) {
-        alias::collect(at, c.get());
-        return 0;
-    }
-    if s.thorough && is_left(&c, s.epoch) {
-        let (epoch, control) = (s.epoch, c.control);
-        if release::remove(at, connection, epoch, |c| c.controlled == 0 && is_left(c, epoch)) {
-            if let Some(template) = control.get() {
-                remove_left::<A>(template, epoch);
-            }
-            return 0;
+impl<A: Family> Cleaning<A> {
+    /// Removes an entry that has expired, or remembers when it will.
+    #[inline(always)]
+    fn check(&mut self, at: u32, c: Entry<A>) {
+        if EntryKind::is_alias(c.kind) {
+            alias::collect(at, c.get());
+            return;
         }
-    }
-    let now = s.now;
-    if find::expired(&c, now) {
-        if c.controlled != 0 {
-            c.set_timeout(CONTROL_EXTENSION.wrapping_mul(params::hz()));
-            c.touch(now);
-        } else if !reset_queue::keep_for_reset(at, c, now) {
-            let gone = release::remove(at, connection, s.epoch, |c| find::expired(c, now) && c.controlled == 0);
-            if gone || c.state & conn_flags::DEAD != 0 {
-                return 0;
+        if self.thorough && is_left(&c, self.epoch) {
+            let (epoch, control) = (self.epoch, c.control);
+            if release::remove(at, c, epoch, |c| c.controlled == 0 && is_left(c, epoch)) {
+                if let Some(template) = control.get() {
+                    remove_left::<A>(template, epoch);
+                }
+                return;
             }
         }
+        let now = self.now;
+        if find::expired(&c, now) {
+            if c.controlled != 0 {
+                c.set_timeout(CONTROL_EXTENSION.wrapping_mul(params::hz()));
+                c.touch(now);
+            } else if !reset_queue::keep_for_reset(at, c, now) {
+                let is_gone = release::remove(at, c, self.epoch, |c| find::expired(c, now) && c.controlled == 0);
+                if is_gone || c.state & conn_flags::DEAD != 0 {
+                    return;
+                }
+            }
+        }
+        let due = c.last_seen.wrapping_add(c.timeout as u64).wrapping_add(1);
+        if due < self.due {
+            self.due = due;
+        }
     }
-    let due = c.last_seen.wrapping_add(c.timeout as u64).wrapping_add(1);
-    if due < s.due {
-        s.due = due;
-    }
-    0
 }

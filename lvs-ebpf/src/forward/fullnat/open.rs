@@ -1,7 +1,7 @@
 //! Making a FullNAT connection: a local address and port, the connection, and the alias that replies find it by.
 
 use lvs_common::{
-    abi::{AF_INET, Connection, Mode},
+    abi::{AF_INET, Mode},
     exit::Exit,
     programs::Program,
     wire::tcp_flags,
@@ -18,6 +18,7 @@ use crate::{
     select::{open, request},
     table::{
         alias, binding, draft,
+        entry::Entry,
         local_ports::{self, Wanted},
         release, store,
     },
@@ -46,24 +47,18 @@ pub fn claim<P: Packet, A: Family>(packet: P) -> i32 {
             return exits::drop(packet, Exit::DropNoRoute);
         }
         // The director's own server answers through the director, whatever its client's address is.
-        // SAFETY: this CPU's own draft.
-        unsafe { (*draft).forward = Mode::MASQ };
+        draft.set_mode(Mode::MASQ);
         return jump::<A, _>(packet, Program::OpenFullNat);
     }
-    // SAFETY: this CPU's own draft.
-    let (real_port, protocol) = unsafe { ((*draft).real_port, (*draft).protocol) };
+    let (real_port, protocol) = (draft.real_port, draft.protocol);
     let wanted = Wanted { service: &service, settings, v4: family == AF_INET, protocol, real_port, real: *real };
     let claimed = match local_ports::claim(&wanted) {
         Ok(claimed) => claimed,
         Err(exit) => return exits::drop(packet, exit),
     };
-    // SAFETY: this CPU's own draft.
-    unsafe {
-        (*draft).local = if is_crossed { A::default() } else { A::narrow(claimed.address) };
-        (*draft).local_port = claimed.port;
-        (*draft).local_id = claimed.id;
-        (*draft).first = first_sequence(packet, p);
-    }
+    let local = if is_crossed { A::default() } else { A::narrow(claimed.address) };
+    draft.set_local(claimed.id, local, claimed.port);
+    draft.set_first_sequence(first_sequence(packet, p));
     jump::<A, _>(packet, Program::OpenFullNat)
 }
 
@@ -86,17 +81,14 @@ pub fn insert<P: Packet, A: Family>(packet: P) -> i32 {
 }
 
 #[inline(always)]
-fn insert_requested<P: Packet, A: Family>(packet: P, p: &Parsed<A>, draft: *mut Connection<A>, r: &Request) -> i32 {
+fn insert_requested<P: Packet, A: Family>(packet: P, p: &Parsed<A>, draft: Entry<A>, r: &Request) -> i32 {
     let Some((service, dest)) = requested(r) else { return P::PASS };
     let now = clock::jiffies();
-    // SAFETY: this CPU's own draft, and an element of a map.
-    let (local, is_crossed, real) = unsafe { ((*draft).local_id, (*draft).is_crossed(), &(*dest.it).address) };
+    let (local, is_crossed, real) = (draft.local_id, draft.is_crossed(), dest.address());
     let at = match draft::insert(p, draft, now) {
         Ok(at) => at,
         Err(error) => {
-            // SAFETY: as above.
-            let d = unsafe { &*draft };
-            local_ports::release(local, d.local_port, *real, d.real_port, d.protocol);
+            local_ports::release(local, draft.local_port, *real, draft.real_port, draft.protocol);
             return exits::drop(packet, draft::refusal(error));
         }
     };

@@ -161,19 +161,16 @@ fn lower_mtu<A: Family>(packet: TcPacket, r: &IcmpError<A>, less: u32) -> bool {
 
 global_fn! {
     /// [`replace`]; `how` is 1 for the source, and 2 more to lower the TTL.
-    fn replace_by<A>(skb: *mut __sk_buff, how: u32, address: *const A, port: u32) -> u32
-        = replace_in_error4, replace_in_error6 => checked_replace
+    fn replace_by<A>(skb: *mut __sk_buff, how: u32, address: &A, port: u32) -> u32
+        = replace_in_error4, replace_in_error6 => replace_in_error
 }
 
-fn checked_replace<A: IpAddress>(skb: *mut __sk_buff, how: u32, address: *const A, port: u32) -> u32 {
+fn replace_in_error<A: IpAddress>(skb: *mut __sk_buff, how: u32, address: &A, port: u32) -> u32 {
     let Some(report) = read::place::<A>() else { return 0 };
-    if address.is_null() {
-        return 0;
-    }
     let side = if how & 1 != 0 { Side::Source } else { Side::Destination };
-    // SAFETY: this CPU's own element, and an element of a map.
-    let (report, address) = unsafe { (&*report, *address) };
-    replace_in(TcPacket(skb), report, side, address, Be16::from_word(port as u16), how & 2 != 0) as u32
+    // SAFETY: this CPU's own element.
+    let report = unsafe { &*report };
+    replace_in(TcPacket(skb), report, side, *address, Be16::from_word(port as u16), how & 2 != 0) as u32
 }
 
 /// Replaces address and port of one side of the error, and in the packet it quotes those of the other side. The quoted
