@@ -48,6 +48,12 @@ exits! {
     DropTooBig "drop-too-big" "dropped: too big for the next hop, and not to be fragmented",
     DropNoRoute "drop-no-route" "dropped: no route to the real server or client",
     DropMalformed "drop-malformed" "dropped: headers that contradict themselves",
+    DropFragmentMalformed "drop-fragment-malformed" "dropped: a fragment without payload, of an odd length, or beyond 65,535 bytes",
+    DropFragmentOverlap "drop-fragment-overlap" "dropped: a fragment of a packet whose fragments overlap",
+    DropFragmentMany "drop-fragment-many" "dropped: a fragment of a packet in more than 128 fragments, or one of more than 16 KiB",
+    DropFragmentLong "drop-fragment-long" "dropped: a fragment of a packet that must be joined to be served, and is longer than 15,872 bytes",
+    DropFragmentAged "drop-fragment-aged" "dropped: a fragment whose packet did not become complete, and that gave way to newer ones",
+    DropFragmentAlone "drop-fragment-alone" "dropped: a later fragment of a packet whose first one was not forwarded",
     DropUntranslatable "drop-untranslatable" "dropped: IP options, extension headers or an ICMP error that the other family has not",
     DropInternal "drop-internal" "dropped: a helper of the kernel failed",
     DropTailCall "drop-tail-call" "dropped: the kernel refused the tail call to the next program",
@@ -74,6 +80,11 @@ impl Exit {
             | Exit::DropTtl
             | Exit::DropTooBig
             | Exit::DropMalformed
+            | Exit::DropFragmentMalformed
+            | Exit::DropFragmentOverlap
+            | Exit::DropFragmentMany
+            | Exit::DropFragmentLong
+            | Exit::DropFragmentAlone
             | Exit::DropUntranslatable => 2,
             Exit::IcmpSent => 3,
             Exit::NotFirst | Exit::Local | Exit::Reply | Exit::Bypass | Exit::IcmpForwarded | Exit::Verified => 4,
@@ -87,6 +98,7 @@ impl Exit {
             | Exit::Tunnel
             | Exit::Challenged
             | Exit::Held
+            | Exit::DropFragmentAged
             | Exit::Fragmented
             | Exit::NotOurs => 5,
         }

@@ -13,7 +13,7 @@
 //!
 //! What stands in a packet:
 //! [`wire`] (headers) · [`byte_order`] (numbers of a packet) · [`checksum`] · [`icmp`] (errors and their quotes) · [`sip`] (Call-ID) · [`toa`] and [`uoa`] (options
-//! that carry the client's address) · [`reassembly`] (fragments).
+//! that carry the client's address) · [`fragments`].
 //!
 //! What is decided:
 //! [`sched`] (schedulers, a file each) · [`state`] (TCP, SCTP and UDP states) · [`table`] (the connection table) ·
@@ -32,6 +32,7 @@ pub mod cross;
 pub mod defence;
 pub mod estimator;
 pub mod exit;
+pub mod fragments;
 pub mod fullnat;
 pub mod hash;
 pub mod icmp;
@@ -39,7 +40,6 @@ pub mod marks;
 pub mod persist;
 pub mod ports;
 pub mod programs;
-pub mod reassembly;
 pub mod reset;
 pub mod sched;
 pub mod sip;

@@ -123,10 +123,25 @@ macro_rules! for_each_program {
                 tc [lvs_reject4 = rare::reject::run::<V4>, lvs_reject6 = rare::reject::run::<V6>],
                 to [],
             }
-            Assemble "keeps a fragment, or puts its packet together" {
+            Assemble "keeps a fragment until all have come, leaves it to the stack, or forwards it" {
                 xdp [],
-                tc [lvs_fragment4 = rare::fragment::assemble::run::<V4>, lvs_fragment6 = rare::fragment::assemble::run::<V6>],
+                tc [lvs_fragment4 = rare::fragment::serve::run::<V4>, lvs_fragment6 = rare::fragment::serve::run::<V6>],
+                to [Join, Release, SendFragment, Serve],
+            }
+            Join "joins the fragments of a packet" {
+                xdp [],
+                tc [lvs_join4 = rare::fragment::join::run::<V4>, lvs_join6 = rare::fragment::join::run::<V6>],
                 to [Receive],
+            }
+            Release "has the fragments that wait come in again" {
+                xdp [],
+                tc [lvs_release4 = rare::fragment::release::run::<V4>, lvs_release6 = rare::fragment::release::run::<V6>],
+                to [],
+            }
+            SendFragment "sends a finished fragment to a neighbour that was not known" {
+                xdp [],
+                tc [lvs_send_fragment4 = rare::fragment::finish::run::<V4>, lvs_send_fragment6 = rare::fragment::finish::run::<V6>],
+                to [],
             }
             Split "sends a packet in fragments" {
                 xdp [],

@@ -16,10 +16,10 @@ use lvs_common::abi::{
     Watch,
 };
 
-use lvs_common::{challenge::Verified, sched::locality::Entry};
+use lvs_common::{challenge::Verified, fragments, sched::locality::Entry};
 
 use crate::values::{
-    datagram::{Datagram, SLOTS},
+    fragment::{Cell, Datagram, Held, Key},
     icmp_error::IcmpError,
     log_line::LogLine,
     parsed::Parsed,
@@ -101,9 +101,18 @@ pub static LOCALITY: LruHashMap<LocalityKey, Entry, 65536> = LruHashMap::new();
 #[btf_map]
 pub static ENGINES: HashMap<EngineKey, EngineData, 65536, ON_DEMAND> = HashMap::new();
 
-/// Packets whose fragments are still coming.
+/// Packets whose fragments are still coming, by addresses, protocol and identification.
 #[btf_map]
-pub static DATAGRAMS: Array<Datagram, { SLOTS as usize }> = Array::new();
+pub static DATAGRAMS: LruHashMap<Key, Datagram, { fragments::DATAGRAMS as usize }> = LruHashMap::new();
+/// Which fragments wait in `CELLS`, by the number of the cell.
+#[btf_map]
+pub static HELD: Array<Held, { fragments::CELLS as usize }, MMAP> = Array::new();
+/// The bytes of fragments that wait for others.
+#[btf_map]
+pub static CELLS: Array<Cell, { fragments::CELLS as usize }> = Array::new();
+/// The next cell of each ring.
+#[btf_map]
+pub static RINGS: Array<u32, { fragments::RINGS as usize }> = Array::new();
 
 /// Packets by [`Exit`](lvs_common::exit::Exit).
 #[btf_map]

@@ -48,6 +48,24 @@ pub fn packet_out(dest: DestId, bytes: u32) {
     }
 }
 
+/// Counts `bytes` more of a packet from a client to `dest` whose first fragment has been counted.
+#[inline(always)]
+pub fn rest_in(dest: DestId, bytes: u32) {
+    if let Some(c) = counters(dest) {
+        // SAFETY: as above.
+        unsafe { (*c).in_bytes += bytes as u64 }
+    }
+}
+
+/// The same for a reply from `dest`.
+#[inline(always)]
+pub fn rest_out(dest: DestId, bytes: u32) {
+    if let Some(c) = counters(dest) {
+        // SAFETY: as above.
+        unsafe { (*c).out_bytes += bytes as u64 }
+    }
+}
+
 /// Counts a connection that was scheduled to `dest`.
 #[inline(always)]
 pub fn connection(dest: DestId) {

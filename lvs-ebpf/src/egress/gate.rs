@@ -131,9 +131,9 @@ pub fn fit<A: IpAddress>(
             None => exits::drop(packet, Exit::DropTooBig),
         });
     }
-    // A packet put together from fragments leaves in fragments no longer than those. Read again: see "spilled Options" in
+    // A packet joined from fragments leaves in fragments no longer than those. Read again: see "spilled Options" in
     // docs/develop/verifier.md.
-    let (length, most) = match control_block::largest(packet) {
+    let (length, most) = match control_block::joined(packet) {
         0 => (came, mtu),
         largest => (p.length, if largest > mtu { mtu } else { largest }),
     };

@@ -40,8 +40,10 @@ pub fn run<A: Family>(packet: TcPacket) -> i32 {
                 Ok(way) => way,
                 Err(verdict) => return verdict,
             };
-            advance(at, connection, None, (p, false), settings, now);
-            connection.count_request();
+            if !p.is_later_fragment() {
+                advance(at, connection, None, (p, false), settings, now);
+                connection.count_request();
+            }
             if !ttl::lower_ttl::<_, A>(packet) {
                 return exits::drop(packet, Exit::DropInternal);
             }

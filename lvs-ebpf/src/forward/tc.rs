@@ -5,7 +5,7 @@ use crate::table::entry::Entry;
 use lvs_common::abi::DestId;
 use lvs_common::byte_order::Be16;
 use lvs_common::{
-    abi::{Connection, IpAddress, Mode, Settings, settings_flags},
+    abi::{AF_INET, Connection, IpAddress, Mode, Settings, settings_flags},
     exit::Exit,
     programs::Program,
     wire::{Ethernet, ethertype},
@@ -17,7 +17,7 @@ use crate::{
         gate::{self, Limits, Passage, Way},
         refuse::Sender,
         route, send,
-        split::split,
+        split::{split, split_tunnelled},
     },
     exits,
     forward::{
@@ -169,6 +169,10 @@ fn request<A: Family>(
         Mode::LOCAL => exits::pass(packet, Exit::Local),
         Mode::TUNNEL => {
             control_block::set_destination(packet, dest.id);
+            if control_block::has(packet, Flag::Fragment) {
+                // It has been counted as a part of a packet, and is wrapped as it is.
+                handover::set_length::<A>(control_block::largest(packet));
+            }
             jump::<A, _>(packet, Program::Tunnel)
         }
         _ => send::<A, false>(packet, p, settings, Some(connection.get()), dest, now),
@@ -229,7 +233,10 @@ fn send<A: Family, const IS_TUNNEL: bool>(
                 return exits::drop(packet, Exit::DropInternal);
             }
             match way {
-                Way::Fragments(most) => split(packet, dest.id, most),
+                Way::Fragments(most) => {
+                    let is_v6_in_v6 = IS_TUNNEL && !A::IS_V4 && family != AF_INET;
+                    split_tunnelled(packet, dest.id, most, if is_v6_in_v6 { overhead } else { 0 })
+                }
                 _ => exits::leave(packet, mode::exit(forward), send::send_tc(packet, route)),
             }
         },
@@ -263,7 +270,7 @@ pub fn reply<A: Family>(packet: TcPacket) -> i32 {
                     Err(verdict) => return verdict,
                 }
             }
-            account::account_reply(p, settings, at, connection, &dest, now);
+            account::account_reply(packet, p, settings, at, connection, &dest, now);
             if !nat::apply(packet, p, Side::Source, c.virt, c.virt_port, way != Way::Local) {
                 return exits::drop(packet, Exit::DropInternal);
             }
@@ -297,7 +304,7 @@ fn untranslated_reply<A: Family>(
         // From an address of the director's own: the stack takes it for a martian.
         return exits::pass(packet, Exit::NotOurs);
     }
-    account::account_reply(p, settings, at, connection, dest, now);
+    account::account_reply(packet, p, settings, at, connection, dest, now);
     if is_reset && let Some(verdict) = send_as_addressed(packet, p, now) {
         return exits::leave(packet, Exit::Reply, verdict);
     }

@@ -148,7 +148,7 @@ fn reply<A: Family>(
     let cache = connection.reply_hop();
     let passage = Passage { cache, family: A::FAMILY, to: &p.destination.widen(), refusal: None };
     let Some(hop) = gate::pass_fast(packet, p, &passage, 0, now) else { return XdpPacket::PASS };
-    account::account_reply(p, settings, at, connection, &dest, now);
+    account::account_reply(packet, p, settings, at, connection, &dest, now);
     if !nat::apply(packet, p, Side::Source, c.virt, c.virt_port, true) {
         return exits::drop(packet, Exit::DropInternal);
     }

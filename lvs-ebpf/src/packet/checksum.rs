@@ -15,7 +15,10 @@ use lvs_common::{
 use crate::{
     kernel::cpu,
     maps::SCRATCH,
-    packet::access::{Packet, TcPacket},
+    packet::{
+        access::{Packet, TcPacket},
+        control_block::{self, Flag},
+    },
     values::parsed::Parsed,
 };
 
@@ -94,6 +97,10 @@ pub fn pseudo(source: [u32; 4], destination: [u32; 4], protocol: u8, length: u32
 #[inline(always)]
 pub fn fill_udp<P: Packet, A: IpAddress>(packet: P, p: &Parsed<A>, change: u64) -> bool {
     let Ok(packet) = packet.in_tc() else { return false };
+    if control_block::has(packet, Flag::Fragment) {
+        // The others would have to be summed: it stays without.
+        return true;
+    }
     let Some(length) = packet.look(p.l4(), |h: &Udp| h.length.get() as u32) else { return false };
     let Some(payload) = sum(packet, p.l4() as u32, (p.l4() as u32).wrapping_add(length)) else { return false };
     let all = payload + pseudo(p.source.widen().0, p.destination.widen().0, protocol::UDP, length) + change;

@@ -5,7 +5,7 @@
 //! |---|---|---|---|---|
 //! | 0 | – | ICMP type and code | longest fragment | destination |
 //! | 1 | destination (`Tunnel`) | ICMP's second word | destination | first bucket |
-//! | 2 | – | destination to answer from | – | number of buckets |
+//! | 2 | – | destination to answer from | headers in front of what came in fragments | number of buckets |
 //! | 3 | – | destination to count for | – | – |
 //! | 4 | flags; upper half: longest fragment that came | the same | the same | – |
 //!
@@ -32,6 +32,10 @@ pub enum Flag {
     OptionsDone = 8,
     /// The packet has carried resets of expired connections.
     CarriedResets = 16,
+    /// The packet is a fragment that is forwarded by itself; [`largest`] is its length.
+    Fragment = 32,
+    /// The fragment is not the first one.
+    LaterFragment = 64,
 }
 
 /// Forgets what an earlier packet or program left.
@@ -71,6 +75,16 @@ pub fn set_largest(packet: TcPacket, largest: u32) {
 #[inline(always)]
 pub fn largest<P: Packet>(packet: P) -> u32 {
     packet.control(FLAGS) >> LARGEST_SHIFT
+}
+
+/// The length of the longest fragment that the packet was joined from; 0 if it was not, a fragment that is forwarded by itself
+/// included.
+#[inline(always)]
+pub fn joined<P: Packet>(packet: P) -> u32 {
+    match packet.control(FLAGS) {
+        flags if flags & Flag::Fragment as u32 != 0 => 0,
+        flags => flags >> LARGEST_SHIFT,
+    }
 }
 
 /// Passes a destination to the program `Tunnel`.
@@ -118,18 +132,29 @@ pub fn icmp_answer(packet: TcPacket) -> IcmpAnswer {
     }
 }
 
-/// Passes to the program `Split` the length of the longest fragment there may be, bytes of IP packet, and the destination; 0 for
-/// a packet that goes where its header says.
-#[inline(always)]
-pub fn set_split(packet: TcPacket, most: u32, dest: DestId) {
-    packet.set_control(0, most);
-    packet.set_control(1, dest.get());
+/// How the program `Split` is to cut a packet.
+#[derive(Clone, Copy)]
+pub struct Cutting {
+    /// The length of the longest fragment there may be, bytes of IP packet.
+    pub most: u32,
+    /// The destination; 0 for a packet that goes where its header says.
+    pub dest: DestId,
+    /// Bytes of headers in front of a packet that came in fragments of IPv6, if a tunnel over IPv6 has added some.
+    pub lead: u32,
 }
 
-/// What was passed to `Split`: the longest fragment and the destination.
+/// Passes to the program `Split` how it is to cut.
 #[inline(always)]
-pub fn split(packet: TcPacket) -> (u32, DestId) {
-    (packet.control(0), DestId::new(packet.control(1)))
+pub fn set_cutting(packet: TcPacket, cutting: Cutting) {
+    packet.set_control(0, cutting.most);
+    packet.set_control(1, cutting.dest.get());
+    packet.set_control(2, cutting.lead);
+}
+
+/// What was passed to `Split`.
+#[inline(always)]
+pub fn cutting(packet: TcPacket) -> Cutting {
+    Cutting { most: packet.control(0), dest: DestId::new(packet.control(1)), lead: packet.control(2) }
 }
 
 /// What `lvsadm` passes to `lvs_drain`: the destination, the first bucket of each family's table, and how many.

@@ -29,6 +29,15 @@ pub fn store<A: IpAddress>(parsed: &Parsed<A>) -> bool {
     true
 }
 
+/// Changes the length of what was stored, bytes of IP packet.
+#[inline(always)]
+pub fn set_length<A: IpAddress>(length: u32) {
+    if let Some(place) = place::<A>() {
+        // SAFETY: this CPU's own element, as above.
+        unsafe { (*place).length = length }
+    }
+}
+
 /// What the program before this one stored.
 #[inline(always)]
 pub fn load<A: IpAddress>() -> Option<&'static Parsed<A>> {

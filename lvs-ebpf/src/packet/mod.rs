@@ -1,6 +1,7 @@
 pub mod access;
 pub mod checksum;
 pub mod control_block;
+pub mod fragment;
 pub mod handover;
 pub mod offsets;
 pub mod own_segment;

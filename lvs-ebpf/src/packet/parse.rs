@@ -45,6 +45,15 @@ pub trait Family: IpAddress {
         Ok(parsed)
     }
 
+    /// Parses the first fragment of a packet, if it has the whole transport header.
+    #[inline(always)]
+    fn first_fragment(packet: TcPacket) -> Result<Parsed<Self>, Stray> {
+        let mut parsed = Self::network(packet, L3, true)?;
+        parsed.protocol = parsed.carried;
+        transport(packet, parsed.carried, &mut parsed, Stray::NotOurs)?;
+        Ok(parsed)
+    }
+
     /// Parses a packet in XDP.
     #[inline(always)]
     fn parse_fast(packet: XdpPacket) -> Result<Parsed<Self>, Stray> {

@@ -27,6 +27,9 @@ const PACKET_HOST: u32 = 0;
 /// A packet's `tc_index`, which stays with it, once the director has served it. Nobody else is likely to use the number.
 const SERVED: u32 = 0x4c56;
 
+/// The same of one that a program has finished, and that only lacks the neighbour it goes to.
+const FINISHED: u32 = 0x4c57;
+
 /// After which header [`TcPacket::adjust_room`] adds or removes bytes.
 #[derive(Clone, Copy)]
 #[repr(u32)]
@@ -86,6 +89,34 @@ impl TcPacket {
     pub fn set_served(self) {
         // SAFETY: as above; a field that may be written.
         unsafe { (*self.0).tc_index = SERVED }
+    }
+
+    /// Whether a program has finished the packet, so that it only lacks the neighbour it goes to.
+    #[inline(always)]
+    pub fn is_finished(self) -> bool {
+        // SAFETY: as above.
+        unsafe { (*self.0).tc_index == FINISHED }
+    }
+
+    /// Notes that it is finished.
+    #[inline(always)]
+    pub fn set_finished(self) {
+        // SAFETY: as above; a field that may be written.
+        unsafe { (*self.0).tc_index = FINISHED }
+    }
+
+    /// The device at which the program runs.
+    #[inline(always)]
+    pub fn place(self) -> u32 {
+        // SAFETY: as above.
+        unsafe { (*self.0).ifindex }
+    }
+
+    /// Makes the packet one other than that which came in; a sum over it that a device has told is forgotten.
+    #[inline(always)]
+    pub fn renew(self) -> bool {
+        // The kernel forgets it when a packet grows.
+        self.change_tail(self.length().wrapping_add(1))
     }
 
     /// Makes the packet one of the other family, with room for a network header in place of the old one, and of its

@@ -73,6 +73,9 @@ fn ask<P: Packet, A: Family>(packet: P, p: &Parsed<A>, settings: &Settings, now:
         return Err(unserved(packet, p, settings));
     };
     let opens = may_open(p, settings);
+    if P::SUMS_PAYLOAD && p.is_later_fragment() {
+        return Err(exits::drop(packet, Exit::DropFragmentAlone));
+    }
     if challenge::concerns(p, &service)
         && let Some(instead) = challenge::instead(packet, p, &service, settings, opens, now)
     {

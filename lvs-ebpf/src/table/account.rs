@@ -30,6 +30,10 @@ pub fn account_request<P: Packet, A: IpAddress>(
 ) where
     Table: Store<A>,
 {
+    // XDP sees no fragments.
+    if P::SUMS_PAYLOAD && p.is_later_fragment() {
+        return stats::rest_in(dest.id, p.length);
+    }
     advance(at, connection, Some(dest), (p, false), settings, now);
     connection.count_request();
     stats::packet_in(dest.id, p.length);
@@ -38,7 +42,8 @@ pub fn account_request<P: Packet, A: IpAddress>(
 
 /// State, times and counts of a real server's packet.
 #[inline(always)]
-pub fn account_reply<A: IpAddress>(
+pub fn account_reply<P: Packet, A: IpAddress>(
+    _: P,
     p: &Parsed<A>,
     settings: &Settings,
     at: u32,
@@ -48,6 +53,12 @@ pub fn account_reply<A: IpAddress>(
 ) where
     Table: Store<A>,
 {
+    if P::SUMS_PAYLOAD && p.is_later_fragment() {
+        if dest.available() {
+            stats::rest_out(dest.id, p.length);
+        }
+        return;
+    }
     advance(at, connection, Some(dest), (p, true), settings, now);
     if dest.available() {
         stats::packet_out(dest.id, p.length);

@@ -5,6 +5,7 @@ pub mod binding;
 pub mod draft;
 pub mod entry;
 pub mod find;
+pub mod fragments;
 pub mod local_ports;
 pub mod release;
 pub mod reset_queue;

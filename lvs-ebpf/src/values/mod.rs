@@ -1,5 +1,5 @@
 pub mod clock;
-pub mod datagram;
+pub mod fragment;
 pub mod icmp_error;
 pub mod locality_key;
 pub mod log_line;

@@ -23,7 +23,7 @@ pub struct Parsed<A> {
     pub destination_port: Be16,
     /// Protocol of the connection: that of the packet, but UDP for AH and ESP.
     pub protocol: u8,
-    /// Protocol of the packet.
+    /// Protocol of the packet; [`protocol::FRAGMENT`] for a fragment other than the first one.
     pub carried: u8,
     /// TCP flags; the first chunk's type for SCTP.
     pub flags: u8,
@@ -90,6 +90,12 @@ impl<A> Parsed<A> {
             length: self.length.wrapping_sub((self.l4() - L3) as u32).wrapping_add(B::HEADER as u32),
             l4: L3 + B::HEADER,
         }
+    }
+
+    /// Whether it is a fragment other than the first one, which has no transport header.
+    #[inline(always)]
+    pub fn is_later_fragment(&self) -> bool {
+        self.carried == protocol::FRAGMENT
     }
 
     /// Whether the packet has ports of its own to rewrite.

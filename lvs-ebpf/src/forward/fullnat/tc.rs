@@ -104,7 +104,7 @@ pub fn reply<A: Family>(packet: TcPacket) -> i32 {
                 Ok(way) => way,
                 Err(verdict) => return verdict,
             };
-            account::account_reply(p, settings, at, connection, &dest, now);
+            account::account_reply(packet, p, settings, at, connection, &dest, now);
             if !translate::apply(packet, p, &Ends::to_client(c), way != Way::Local) {
                 return exits::drop(packet, Exit::DropInternal);
             }

@@ -64,7 +64,7 @@ pub fn reply<A: Family>(packet: XdpPacket) -> i32 {
     let cache = connection.reply_hop();
     let passage = Passage { cache, family: A::FAMILY, to: &c.client.widen(), refusal: None };
     let Some(hop) = gate::pass_fast(packet, p, &passage, 0, now) else { return XdpPacket::PASS };
-    account::account_reply(p, settings, at, connection, &dest, now);
+    account::account_reply(packet, p, settings, at, connection, &dest, now);
     if !translate::apply(packet, p, &Ends::to_client(c), true) {
         return exits::drop(packet, Exit::DropInternal);
     }

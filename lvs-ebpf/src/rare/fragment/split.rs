@@ -1,31 +1,25 @@
 //! A packet leaves in fragments.
 
-use core::ffi::c_void;
-use lvs_common::byte_order::{Be16, Be32};
-
-use aya_ebpf::helpers::generated::{
-    bpf_clone_redirect, bpf_get_prandom_u32, bpf_loop, bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_store_bytes,
-};
 use lvs_common::{
     abi::{AF_INET, AF_INET6, Address, hop_flags},
+    byte_order::{Be16, Be32},
     checksum,
     exit::Exit,
+    fragments::Cut,
     wire::{Ethernet, Ipv4, Ipv6, Ipv6Fragment, ethertype, fragment, protocol},
 };
 
-use crate::packet::control_block;
-use crate::values::route::Route;
 use crate::{
     config::{self, destination::DestRef},
     egress::{route, send},
     exits,
-    kernel::{clock, cpu},
+    kernel::{clock, loops::repeat, random, redirect::INGRESS, scratch},
     maps::SCRATCH,
-    packet::{access::Packet, access::TcPacket},
-    values::{
-        parsed::L3,
-        scratch::{PAYLOAD, Scratch},
+    packet::{
+        access::{Packet, TcPacket},
+        control_block::{self, Cutting},
     },
+    values::{parsed::L3, route::Route, scratch::PAYLOAD},
 };
 
 /// Most fragments of a packet.
@@ -33,134 +27,66 @@ const FRAGMENTS: u32 = 256;
 /// IPv6's header and fragment header.
 const HEADERS6: u32 = 48;
 
-struct Cutting {
-    packet: TcPacket,
-    scratch: *mut Scratch,
-    ifindex: u32,
-    /// Bytes of headers that each fragment has.
-    header: u32,
-    /// Bytes of payload a fragment takes.
-    step: u32,
-    end: u32,
-    v6: bool,
-    /// IPv6: protocol of the payload and the fragments' identification.
-    next: u8,
-    id: Be32,
-    failed: bool,
-}
-
-extern "C" fn cut(index: u64, context: *mut c_void) -> i64 {
-    // SAFETY: `run` passed it.
-    let c = unsafe { &mut *context.cast::<Cutting>() };
-    // Counted by the loop itself and not by the structure: the verifier would follow each value that that takes.
-    let at = (index as u32).wrapping_mul(c.step);
-    if at >= c.end {
-        return 1;
-    }
-    c.failed = !piece(c, at);
-    c.failed as i64
-}
-
-/// Sends one fragment.
-#[inline(always)]
-fn piece(c: &Cutting, at: u32) -> bool {
-    let left = c.end.wrapping_sub(at);
-    let more = left > c.step;
-    let at = at & (PAYLOAD as u32 - 1);
-    // From 1 to PAYLOAD, in a form that the verifier reads so.
-    let length = ((if more { c.step } else { left }).wrapping_sub(1) & (PAYLOAD as u32 - 1)) + 1;
-    // SAFETY: offset and length are masked to half the scratch each; helper calls with a valid context.
-    unsafe {
-        let from = (&raw const (*c.scratch).payload).cast::<u8>().add(at as usize);
-        let skb = c.packet.0;
-        if bpf_skb_change_tail(skb, L3 as u32 + c.header + length, 0) != 0
-            || bpf_skb_store_bytes(skb, L3 as u32 + c.header, from.cast(), length, 0) != 0
-        {
-            return false;
-        }
-    }
-    let headed = if c.v6 { head6(c, at, length, more) } else { head4(c, at, length, more) };
-    // SAFETY: a helper call with a valid context.
-    headed && unsafe { bpf_clone_redirect(c.packet.0, c.ifindex, 0) == 0 }
-}
-
-/// Makes the IPv4 header that of the fragment at `at`.
-#[inline(always)]
-fn head4(c: &Cutting, at: u32, length: u32, more: bool) -> bool {
-    let Some(h) = c.packet.at::<Ipv4>(L3) else { return false };
-    let total = Be16::new((c.header + length) as u16);
-    let field = Be16::new((at / 8) as u16 & 0x1fff) | if more { fragment::MF } else { Be16::ZERO };
-    // SAFETY: checked by `at`.
-    unsafe {
-        let change = checksum::difference((*h).length, total) + checksum::difference((*h).fragment, field);
-        (*h).length = total;
-        (*h).fragment = field;
-        (*h).check = checksum::update((*h).check, change);
-    }
-    true
-}
-
-/// Makes the IPv6 headers those of the fragment at `at`.
-#[inline(always)]
-fn head6(c: &Cutting, at: u32, length: u32, more: bool) -> bool {
-    let Some(h) = c.packet.at::<Ipv6>(L3) else { return false };
-    // SAFETY: checked by `at`.
-    unsafe {
-        (*h).payload_length = Be16::new((length + 8) as u16);
-        (*h).next_header = protocol::FRAGMENT;
-    }
-    let Some(f) = c.packet.at::<Ipv6Fragment>(L3 + 40) else { return false };
-    let offset = Be16::new((at & 0xfff8) as u16 | more as u16);
-    // SAFETY: checked by `at`.
-    unsafe { *f = Ipv6Fragment { next_header: c.next, reserved: 0, offset, id: c.id } }
-    true
-}
-
-/// What is cut: bytes of headers and of payload, protocol of the payload (IPv6), destination of the header.
+/// What is cut.
 struct Whole {
     v6: bool,
+    /// Bytes of the network header, and of the payload.
     header: u32,
     length: u32,
+    /// IPv6: protocol of the payload.
     next: u8,
+    /// IPv4: the packet is a fragment itself: the units of eight bytes that it begins at, and whether others follow it.
+    offset: u16,
+    more: bool,
+    /// Destination of the header.
     to: Address,
 }
 
-/// Reads the packet's header.
-#[inline(always)]
-fn read(packet: TcPacket) -> Option<Whole> {
-    let ethernet = packet.at::<Ethernet>(0)?;
-    // SAFETY: checked by `at`.
-    if unsafe { (*ethernet).ethertype } == ethertype::IPV6 {
-        let h = packet.at::<Ipv6>(L3)?;
-        // SAFETY: checked by `at`.
-        let (length, next, to) =
-            unsafe { ((*h).payload_length.get() as u32, (*h).next_header, Address((*h).destination)) };
-        return Some(Whole { v6: true, header: 40, length, next, to });
+impl Whole {
+    /// Reads the packet's header.
+    #[inline(always)]
+    fn read(packet: TcPacket) -> Option<Whole> {
+        if packet.read::<Ethernet>(0)?.ethertype == ethertype::IPV6 {
+            let h = packet.read::<Ipv6>(L3)?;
+            let (length, to) = (h.payload_length.get() as u32, Address(h.destination));
+            return Some(Whole { v6: true, header: 40, length, next: h.next_header, offset: 0, more: false, to });
+        }
+        let h = packet.read::<Ipv4>(L3)?;
+        let header = (h.version_ihl & 15) as u32 * 4;
+        Some(Whole {
+            v6: false,
+            header,
+            length: (h.length.get() as u32).wrapping_sub(header),
+            next: 0,
+            offset: (h.fragment & fragment::OFFSET).get(),
+            more: !(h.fragment & fragment::MF).is_zero(),
+            to: Address([h.destination, 0, 0, 0]),
+        })
     }
-    let h = packet.at::<Ipv4>(L3)?;
-    // SAFETY: checked by `at`.
-    let (ihl, total, to) =
-        unsafe { ((*h).version_ihl & 15, (*h).length.get() as u32, Address([(*h).destination, 0, 0, 0])) };
-    let header = ihl as u32 * 4;
-    Some(Whole { v6: false, header, length: total.wrapping_sub(header), next: 0, to })
+
+    /// Bytes of headers that each fragment has.
+    #[inline(always)]
+    fn headers(&self) -> u32 {
+        if self.v6 { HEADERS6 } else { self.header }
+    }
 }
 
 /// The program that cuts.
 #[inline(always)]
 pub fn run(packet: TcPacket) -> i32 {
-    let (most, dest) = control_block::split(packet);
+    let cutting = control_block::cutting(packet);
     let Some(settings) = config::settings() else { return TcPacket::DROP };
-    let Some(whole) = read(packet) else { return exits::drop(packet, Exit::DropMalformed) };
+    let Some(whole) = Whole::read(packet) else { return exits::drop(packet, Exit::DropMalformed) };
     route::with(
         packet,
         #[inline(always)]
-        |route| fragment(packet, &whole, most, DestRef::get(dest, settings.epoch), route),
+        |route| fragment(packet, &whole, cutting, DestRef::get(cutting.dest, settings.epoch), route),
     )
 }
 
 /// Cuts the packet and sends the fragments.
 #[inline(always)]
-fn fragment(packet: TcPacket, whole: &Whole, most: u32, dest: Option<DestRef>, route: &mut Route) -> i32 {
+fn fragment(packet: TcPacket, whole: &Whole, cutting: Cutting, dest: Option<DestRef>, route: &mut Route) -> i32 {
     let now = clock::jiffies();
     let found = match dest {
         Some(dest) => route::route(packet, dest.family(), dest.address(), now, route),
@@ -169,49 +95,92 @@ fn fragment(packet: TcPacket, whole: &Whole, most: u32, dest: Option<DestRef>, r
     if !found || route.local {
         return exits::drop(packet, Exit::DropNoRoute);
     }
-    let headers = if whole.v6 { HEADERS6 } else { whole.header };
-    let Some(scratch) = SCRATCH.get_ptr_mut(cpu::number()) else { return exits::drop(packet, Exit::DropInternal) };
-    if headers < 20 || whole.length == 0 || whole.length >= PAYLOAD as u32 || most < headers + 8 {
+    let headers = whole.headers();
+    if headers < 20 || whole.length == 0 || whole.length >= PAYLOAD as u32 || cutting.most < headers + 8 {
         return exits::drop(packet, Exit::DropTooBig);
     }
-    let length = (whole.length.wrapping_sub(1) & (PAYLOAD as u32 - 1)) + 1;
-    // SAFETY: a helper call with a valid context and a buffer longer than said.
-    let loaded = unsafe {
-        let buffer = (&raw mut (*scratch).payload).cast();
-        bpf_skb_load_bytes(packet.0.cast(), L3 as u32 + whole.header, buffer, length) == 0
+    let cut = match cutting.lead {
+        0 => Cut::evenly(cutting.most, headers),
+        lead => Cut::tunnelled6(control_block::largest(packet), lead, route.hop.mtu as u32, headers),
     };
-    if !loaded {
-        return exits::drop(packet, Exit::DropInternal);
+    let is_known = route.hop.flags & hop_flags::NEIGHBOUR != 0;
+    let is_addressed = !is_known
+        || packet.update::<Ethernet>(0, |h| {
+            h.destination = route.hop.destination;
+            h.source = route.hop.source;
+        });
+    let sent = is_addressed && send_all(packet, whole, cut, is_known.then_some(route.hop.ifindex));
+    if is_known || !sent || cut.first < whole.length {
+        return exits::drop(packet, if sent { Exit::Fragmented } else { Exit::DropInternal });
     }
-    let step = (most - headers) & !7 & 0xffff;
-    if route.hop.flags & hop_flags::NEIGHBOUR == 0 {
-        // Nobody answers for the next hop yet. A piece of the packet asks the kernel to find out; the rest is lost.
-        // SAFETY: a helper call with a valid context.
-        if unsafe { bpf_skb_change_tail(packet.0, L3 as u32 + whole.header + step, 0) } != 0 {
-            return exits::drop(packet, Exit::DropNoRoute);
-        }
-        return exits::leave(packet, Exit::DropNoRoute, send::send_tc(packet, route));
+    // The only one, which stands in the packet.
+    exits::leave(packet, Exit::Fragmented, send::send_tc(packet, route))
+}
+
+/// Sends every fragment out of a device. Without one, the neighbour is not known yet: the fragments come in again, finished, and
+/// the kernel's neighbour output keeps each until the neighbour answers. Only the whole packet as one fragment is left to be sent.
+#[inline(always)]
+fn send_all(packet: TcPacket, whole: &Whole, cut: Cut, device: Option<u32>) -> bool {
+    if device.is_none() {
+        packet.set_finished();
     }
-    let Some(ethernet) = packet.at::<Ethernet>(0) else { return TcPacket::DROP };
-    // SAFETY: checked by `at`.
-    unsafe {
-        (*ethernet).destination = route.hop.destination;
-        (*ethernet).source = route.hop.source;
-    }
-    let mut c = Cutting {
-        packet,
-        scratch,
-        ifindex: route.hop.ifindex,
-        header: headers,
-        step,
-        end: length,
-        v6: whole.v6,
-        next: whole.next,
-        // SAFETY: a helper without arguments.
-        id: Be32::from_word(unsafe { bpf_get_prandom_u32() }),
-        failed: false,
-    };
-    // SAFETY: the callback gets the structure it expects.
-    unsafe { bpf_loop(FRAGMENTS, cut as *mut c_void, (&raw mut c).cast(), 0) };
-    exits::drop(packet, if c.failed { Exit::DropInternal } else { Exit::Fragmented })
+    let sent = scratch::lend(
+        &SCRATCH,
+        #[inline(always)]
+        |scratch| {
+            if !packet.load_bytes_at::<PAYLOAD, _>(L3 as u32 + whole.header, &mut scratch.payload, 0, whole.length) {
+                return false;
+            }
+            let (mut done, id) = (true, Be32::from_word(random::word()));
+            repeat(FRAGMENTS, &mut |index| {
+                let at = cut.begin(index);
+                if at >= whole.length {
+                    return true;
+                }
+                let most = if index == 0 { cut.first } else { cut.step };
+                let left = whole.length.wrapping_sub(at);
+                let (length, is_last) = if left > most { (most, false) } else { (left, true) };
+                let headers = whole.headers();
+                done = packet.change_tail(L3 as u32 + headers + length)
+                    && packet.store_bytes_at::<PAYLOAD, _>(L3 as u32 + headers, &scratch.payload, at, length)
+                    && if whole.v6 {
+                        head6(packet, whole, at, length, is_last, id)
+                    } else {
+                        head4(packet, whole, at, length, is_last)
+                    }
+                    && match device {
+                        Some(device) => packet.clone_redirect(device, 0),
+                        None => index == 0 && is_last || packet.clone_redirect(packet.place(), INGRESS),
+                    };
+                !done
+            });
+            done
+        },
+    );
+    sent == Some(true)
+}
+
+/// Makes the IPv4 header that of the fragment at `at`.
+#[inline(always)]
+fn head4(packet: TcPacket, whole: &Whole, at: u32, length: u32, is_last: bool) -> bool {
+    let total = Be16::new((whole.header + length) as u16);
+    let offset = Be16::new(((at / 8) as u16).wrapping_add(whole.offset) & 0x1fff);
+    let field = offset | if is_last && !whole.more { Be16::ZERO } else { fragment::MF };
+    packet.update::<Ipv4>(L3, |h| {
+        let change = checksum::difference(h.length, total) + checksum::difference(h.fragment, field);
+        h.length = total;
+        h.fragment = field;
+        h.check = checksum::update(h.check, change);
+    })
+}
+
+/// Makes the IPv6 headers those of the fragment at `at`.
+#[inline(always)]
+fn head6(packet: TcPacket, whole: &Whole, at: u32, length: u32, is_last: bool, id: Be32) -> bool {
+    let offset = Be16::new((at & 0xfff8) as u16 | !is_last as u16);
+    let header = Ipv6Fragment { next_header: whole.next, reserved: 0, offset, id };
+    packet.update::<Ipv6>(L3, |h| {
+        h.payload_length = Be16::new((length + 8) as u16);
+        h.next_header = protocol::FRAGMENT;
+    }) && packet.write(L3 + 40, header)
 }
