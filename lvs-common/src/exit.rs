@@ -34,6 +34,10 @@ exits! {
     Fragmented "fragmented" "forwarded in fragments",
     NotOurs "not-ours" "passed to the stack: of no service and no connection",
     NotFirst "not-first" "passed to the stack: for a service, but not the first packet of a connection",
+    Transit "transit" "passed to the stack: for a service's address, which the host routes on: see the setting transit",
+    DropMartian "drop-martian" "dropped: would open a connection, and comes from an address that no client has: loopback, multicast, the host's own",
+    DropReversePath "drop-rp-filter" "dropped: would open a connection, and its device's rp_filter refuses its source",
+    DropLoopback "drop-loopback" "dropped: would put a loopback address on a wire",
     DropNoDestination "drop-no-destination" "dropped: the connection's destination was deleted",
     DropNoServer "drop-no-server" "dropped: the service has no usable destination",
     DropTableFull "drop-table-full" "dropped: the connection table has no room for a new connection",
@@ -77,6 +81,9 @@ impl Exit {
             | Exit::DropUnverified
             | Exit::DropEngine
             | Exit::DropForged
+            | Exit::DropMartian
+            | Exit::DropReversePath
+            | Exit::DropLoopback
             | Exit::DropTtl
             | Exit::DropTooBig
             | Exit::DropMalformed
@@ -87,7 +94,13 @@ impl Exit {
             | Exit::DropFragmentAlone
             | Exit::DropUntranslatable => 2,
             Exit::IcmpSent => 3,
-            Exit::NotFirst | Exit::Local | Exit::Reply | Exit::Bypass | Exit::IcmpForwarded | Exit::Verified => 4,
+            Exit::NotFirst
+            | Exit::Transit
+            | Exit::Local
+            | Exit::Reply
+            | Exit::Bypass
+            | Exit::IcmpForwarded
+            | Exit::Verified => 4,
             Exit::Nat
             | Exit::NatReply
             | Exit::FullNat

@@ -23,6 +23,17 @@ pub mod device_flags {
     /// Sends frames back only when they are redirected to it: a veth whose far end has no XDP program leaves what
     /// `XDP_TX` sends in a ring that nobody is told of.
     pub const NO_TX: u16 = 2;
+    /// IPv4: a new client's source must be reached by this device (`rp_filter` 1).
+    pub const STRICT_SOURCES: u16 = 4;
+    /// IPv4: a new client's source must be reached by some device (`rp_filter` 2).
+    pub const ROUTED_SOURCES: u16 = 8;
+    /// Sources may be the host's own addresses (`accept_local`).
+    pub const OWN_SOURCES: u16 = 16;
+    /// IPv4's loopback addresses may come in (`route_localnet`).
+    pub const ROUTES_LOOPBACK: u16 = 32;
+
+    /// What the host's settings demand of sources.
+    pub const SOURCES: u16 = STRICT_SOURCES | ROUTED_SOURCES | OWN_SOURCES | ROUTES_LOOPBACK;
 }
 
 const _: () = assert!(size_of::<Device>() == 16);

@@ -146,6 +146,9 @@ settings! {
     toa = 1, 0..=2, Own
         "By a TCP option, FullNAT tells real servers who the client is: 0: no; 1: with the end of the handshake and the first data; \
          2: with the request for the connection, too."
+    transit = 0, 0..=1, Own
+        "0: As for IPVS, packets for a service's address that the host routes on are left alone: a backup may have the rules and not \
+         the address; 1: they are balanced, too. Services by mark take all packets that have the mark."
     uoa = 0, 0..=255, Own
         "By an option of IPv4 (DPVS's UOA), FullNAT tells real servers of UDP who the client is, with the first so many packets of a \
          connection; 0: no."

@@ -324,7 +324,7 @@ fn write_devices(plane: &mut Plane, all: &[NetDevice]) -> Result<()> {
         };
         plane.put_device(device.index % DEVICE_SLOTS, entry);
     }
-    Ok(())
+    plane.know_sources()
 }
 
 /// Detaches from the named devices, or from all.

@@ -32,6 +32,7 @@ mod rosters;
 mod services;
 mod sizes;
 mod slots;
+mod sources;
 mod syscall;
 mod watch;
 mod watching;

@@ -64,6 +64,7 @@ fn unchanged(defaults: &Defaults) -> Result<Option<Plane>> {
         return Ok(None);
     }
     attach::prepare_loopback()?;
+    plane.know_sources()?;
     plane.know_the_host()?;
     Ok(Some(plane))
 }
@@ -71,6 +72,7 @@ fn unchanged(defaults: &Defaults) -> Result<Option<Plane>> {
 /// Makes a data plane fit the host.
 fn adapt(plane: &mut Plane, defaults: &Defaults) -> Result<Vec<Refusal>> {
     let refusals = attach::attach_new(plane, &defaults.devices, defaults.mode)?;
+    plane.know_sources()?;
     plane.know_the_host()?;
     Ok(refusals)
 }

@@ -48,7 +48,7 @@ pub struct Plane {
     pub(super) service6: HashMap<MapData, Pod<ServiceKey<[u32; 4]>>, Pod<ServiceId>>,
     pub(super) fwmarks: HashMap<MapData, Pod<FwmarkKey>, Pod<ServiceId>>,
     pub(super) locals: Mapped<LocalAddress>,
-    devices: Mapped<Device>,
+    pub(super) devices: Mapped<Device>,
     pub(super) rosters: Mapped<RosterPart>,
     tables: MapData,
     /// Services whose scheduler's table has to be built before the next switch.

@@ -1,3 +1,4 @@
+pub mod fib;
 pub mod gate;
 pub mod refuse;
 pub mod route;

@@ -180,7 +180,7 @@ fn find<P: Packet>(packet: P, route: &mut Route, cache: *mut NextHop, now: u64) 
 
 /// Zeroes integers, by words: of more than a few bytes the compiler makes a call, of whose loop the verifier follows each turn.
 #[inline(always)]
-fn clear<T>(integers: &mut T) {
+pub fn clear<T>(integers: &mut T) {
     const { assert!(size_of::<T>().is_multiple_of(4) && align_of::<T>() >= 4) };
     let words = (&raw mut *integers).cast::<u32>();
     for word in 0..size_of::<T>() / 4 {

@@ -36,6 +36,8 @@ pub enum Flag {
     Fragment = 32,
     /// The fragment is not the first one.
     LaterFragment = 64,
+    /// What was parsed is the packet that an ICMP error quotes.
+    Quoted = 128,
 }
 
 /// Forgets what an earlier packet or program left.

@@ -1,3 +1,4 @@
+pub mod admit;
 pub mod challenge;
 pub mod destinations;
 pub mod engine;

@@ -20,7 +20,7 @@ use crate::{
     packet::{access::Packet, access::TcPacket, handover, parse::Family},
     programs::jump,
     select::{
-        engine,
+        admit, engine,
         find_service::{FTP, is_one_packet},
         request, template,
     },
@@ -49,6 +49,9 @@ fn open<P: Packet, A: Family>(packet: P, p: &Parsed<A>, settings: &Settings, r: 
             Err(verdict) => verdict,
         };
     };
+    if admit::leaves_loopback(packet, p, &dest) {
+        return exits::drop(packet, Exit::DropLoopback);
+    }
     if r.template.is_none() && service.config().flags & service_flags::PERSISTENT != 0 {
         let Some((at, leads_to)) = template::make(p, &service, r.engine.hash, &dest, now) else {
             return exits::drop(packet, Exit::DropTableFull);

@@ -27,7 +27,7 @@ use crate::{
     },
     programs::jump,
     select::{
-        challenge, engine,
+        admit, challenge, engine,
         existing::{self, Verdict},
         find_service::{self, FTP_DATA, is_one_packet},
         mark, request, template, unmatched_reply,
@@ -73,7 +73,13 @@ fn ask<P: Packet, A: Family>(packet: P, p: &Parsed<A>, settings: &Settings, now:
         return Err(unserved(packet, p, settings));
     };
     let opens = may_open(p, settings);
-    if P::SUMS_PAYLOAD && p.is_later_fragment() {
+    let is_later = P::SUMS_PAYLOAD && p.is_later_fragment();
+    if (opens || is_later)
+        && let Some(verdict) = admit::refusal(packet, p, &service, settings)
+    {
+        return Err(verdict);
+    }
+    if is_later {
         return Err(exits::drop(packet, Exit::DropFragmentAlone));
     }
     if challenge::concerns(p, &service)

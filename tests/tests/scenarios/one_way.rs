@@ -25,6 +25,8 @@ fn a_clients_fin_is_another_event_once_replies_were_seen() -> Result<()> {
     let testbed = Testbed::new()?;
     let routers = [false, true].map(|v6| format!("route add default via {}", CLIENTS.of(v6)));
     testbed.director.ip(&routers)?;
+    // The address is not the director's own, so it would route on what is for it.
+    testbed.director.lvsadm("sysctl transit=1")?;
     testbed.director.lvsadm("attach --mode native")?;
     for v6 in [false, true] {
         let service = SocketAddr::new(virt(v6), 80);

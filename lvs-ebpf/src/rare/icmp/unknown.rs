@@ -2,7 +2,11 @@
 
 use crate::{
     exits,
-    packet::{access::TcPacket, handover},
+    packet::{
+        access::TcPacket,
+        control_block::{self, Flag},
+        handover,
+    },
     programs::jump,
     values::icmp_error::IcmpError,
 };
@@ -29,5 +33,6 @@ pub fn run<A: IpAddress>(packet: TcPacket, report: &IcmpError<A>, settings: &Set
     if !handover::store(&first) {
         return exits::pass(packet, Exit::NotOurs);
     }
+    control_block::set(packet, Flag::Quoted);
     jump::<A, _>(packet, Program::Schedule)
 }

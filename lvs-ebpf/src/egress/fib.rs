@@ -1,0 +1,73 @@
+//! Questions to the kernel's routing that are about no packet's way out: is an address reached by a device, or the host's own?
+
+use aya_ebpf::bindings::bpf_fib_lookup;
+use lvs_common::{
+    abi::{Address, IpAddress},
+    admission::{self, Way},
+};
+
+use crate::{
+    egress::route::{LOOPBACK, clear, copy},
+    kernel::{cpu, loops, random},
+    maps::FIBS,
+    packet::access::Packet,
+};
+
+/// How often the answer of a route with several ways is asked for: the kernel chooses by a hash of the addresses.
+const SAMPLES: u32 = 16;
+
+/// Where `to` is, for a packet from `from` that comes in on `device` ([`LOOPBACK`]: for one of the host's own), and the device that it
+/// would leave by.
+#[inline(always)]
+pub fn ask<P: Packet, A: IpAddress>(packet: P, device: u32, from: &Address, to: &Address) -> (Way, u32) {
+    let Some(params) = FIBS.get_ptr_mut(cpu::number()) else { return (Way::Unknown, 0) };
+    // SAFETY: this CPU's own element, of which a program takes one reference at a time.
+    let params: &mut bpf_fib_lookup = unsafe { &mut *params };
+    clear(params);
+    params.family = A::FAMILY;
+    params.ifindex = device;
+    if A::IS_V4 {
+        params.__bindgen_anon_3.ipv4_src = from.0[0];
+        params.__bindgen_anon_4.ipv4_dst = to.0[0];
+    } else {
+        params.__bindgen_anon_3.ipv6_src = copy(from).0;
+        params.__bindgen_anon_4.ipv6_dst = copy(to).0;
+    }
+    let way = Way::of(packet.fib(params, 0));
+    (way, params.ifindex)
+}
+
+/// Whether the host routes on, or refuses by a route, what comes in for an address: asked for the packet's own device, or, where that
+/// does not forward, as the host itself would.
+#[inline(always)]
+pub fn is_transit<P: Packet, A: IpAddress>(packet: P, from: &Address, to: &Address) -> bool {
+    let (way, _) = ask::<P, A>(packet, packet.device(), from, to);
+    match way {
+        Way::Unknown => ask::<P, A>(packet, LOOPBACK, from, to).0.is_transit(),
+        way => way.is_transit(),
+    }
+}
+
+/// Whether an address that is [`Way::Here`] is the host's own, or a broadcast address: addresses next to it have a route. (An
+/// address of a host that has no route to anything near it is taken for a stranger's without a route.)
+#[inline(always)]
+pub fn is_own<P: Packet, A: IpAddress>(packet: P, address: &Address) -> bool {
+    let routed = |nth| {
+        let near = admission::near::<A>(address, nth);
+        ask::<P, A>(packet, LOOPBACK, &Address::default(), &near).0 == Way::Out
+    };
+    routed(0) || routed(1)
+}
+
+/// Whether a route with several ways leads to `to` by `device`, too.
+#[inline(always)]
+pub fn leads_by<P: Packet, A: IpAddress>(packet: P, device: u32, to: &Address) -> bool {
+    let mut is_found = false;
+    loops::repeat(SAMPLES, &mut |_| {
+        let from = Address([random::word(), 0, 0, 0]);
+        let (way, by) = ask::<P, A>(packet, LOOPBACK, &from, to);
+        is_found = way == Way::Out && by == device;
+        is_found
+    });
+    is_found
+}
