@@ -44,6 +44,8 @@ exits! {
     DropBusy "drop-busy" "dropped: a bucket of the connection table stayed locked",
     DropDefence "drop-defence" "dropped: a new connection that drop_packet keeps out",
     DropUnverified "drop-unverified" "dropped: would open a connection, is no plain request, and its source is not verified",
+    DropBlocked "drop-blocked" "dropped: would belong to no connection, and its source is blocked (lvsadm block)",
+    DropNotAllowed "drop-not-allowed" "dropped: would belong to no connection, and its source is not allowed (lvsadm allow)",
     DropEngine "drop-engine" "dropped: without the Call-ID that the service's persistence engine looks at",
     DropForged "drop-forged" "dropped: a client's datagram with the option that tells real servers its client (uoa)",
     DropNoLocal "drop-no-local-address" "dropped: FullNAT without a local address: lvsadm --add-laddr",
@@ -79,6 +81,8 @@ impl Exit {
             | Exit::DropNoServer
             | Exit::DropDefence
             | Exit::DropUnverified
+            | Exit::DropBlocked
+            | Exit::DropNotAllowed
             | Exit::DropEngine
             | Exit::DropForged
             | Exit::DropMartian

@@ -17,7 +17,7 @@
 //!
 //! What is decided:
 //! [`sched`] (schedulers, a file each) · [`state`] (TCP, SCTP and UDP states) · [`table`] (the connection table) ·
-//! [`admission`] (which packets may open a connection) · [`persist`] (templates) · [`marks`] (which service) · [`watch`] and [`hash`] · [`fullnat`], [`ports`] and [`cross`]
+//! [`access`] (who may come in) · [`admission`] (which packets may open a connection) · [`persist`] (templates) · [`marks`] (which service) · [`watch`] and [`hash`] · [`fullnat`], [`ports`] and [`cross`]
 //! (FullNAT, its local ports, IPv4 to IPv6) · [`challenge`] and [`defence`] (floods and scarce room) · [`reset`] (expired
 //! connections) · [`estimator`] (rates).
 //!
@@ -25,6 +25,7 @@
 #![cfg_attr(not(test), no_std)]
 
 pub mod abi;
+pub mod access;
 pub mod admission;
 pub mod byte_order;
 pub mod challenge;

@@ -252,6 +252,8 @@ pub mod entry {
     pub const START: &str = "lvs_start";
     /// Run by `lvsadm drain --reset`: removes the connections of a destination.
     pub const DRAIN: &str = "lvs_drain";
+    /// Run by `lvsadm` after a list of clients has changed: removes the connections of clients that may not come in any more.
+    pub const EXPEL: &str = "lvs_expel";
     /// Attached to the network namespace, to notice its end: lets every socket look-up pass.
     pub const ALIVE: &str = "lvs_alive";
 }

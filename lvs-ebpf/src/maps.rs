@@ -7,13 +7,13 @@ use crate::values::scratch::Scratch;
 use aya_ebpf::btf_maps::Queue;
 use aya_ebpf::{
     bindings::bpf_fib_lookup,
-    btf_maps::{Array, ArrayOfMaps, HashMap, LruHashMap, PerCpuArray, ProgramArray},
+    btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray},
     macros::btf_map,
 };
 use lvs_common::abi::{
     Bucket, Connection, Counters, DEVICE_SLOTS, Destination, Device, EngineData, EngineKey, FwmarkKey, LOCAL_ADDRESSES,
-    LocalAddress, MARK_RULES, MarkRule, PortKey, Ports, Rates, RosterPart, Service, ServiceId, ServiceKey, Settings,
-    Watch,
+    ListEntry, ListKey4, ListKey6, LocalAddress, MARK_RULES, MarkRule, PortKey, Ports, Rates, RosterPart, Service,
+    ServiceId, ServiceKey, Settings, Watch,
 };
 
 use lvs_common::{challenge::Verified, fragments, sched::locality::Entry};
@@ -84,6 +84,13 @@ pub static FWMARKS: HashMap<FwmarkKey, ServiceId, 1, ON_DEMAND> = HashMap::new()
 /// Classification rules: see [`MarkLists`](lvs_common::abi::MarkLists).
 #[btf_map]
 pub static MARKS: Array<MarkRule, { 2 * MARK_RULES as usize }, MMAP> = Array::new();
+/// Clients over IPv4 that may not come in, or only may: see [`lvs_common::access`].
+#[btf_map]
+pub static LISTS4: LpmTrie<ListKey4, ListEntry, 1> = LpmTrie::new();
+/// Clients over IPv6.
+#[btf_map]
+pub static LISTS6: LpmTrie<ListKey6, ListEntry, 1> = LpmTrie::new();
+
 /// Bucket tables of dh, sh and mh, by [`ServiceConfig::table`](lvs_common::abi::ServiceConfig).
 #[btf_map]
 pub static TABLES: ArrayOfMaps<Array<u32, 1, { INNER | MMAP }>, 2> = ArrayOfMaps::new();

@@ -9,8 +9,8 @@ use common::TestNames;
 use common::tables::{configured, filled, related};
 use lvs_director::director::{Director, Error, MemoryDirector, Result, Wanted, rules};
 use lvs_director::rules::{
-    Attached, Change, Connection, Destination, DestinationKey, LocalEntry, Mark, Rule, RuleKey, Service, ServiceEntry,
-    ServiceKey, Timeouts, difference,
+    AccessChange, AccessEntry, AccessKind, Attached, Change, Connection, Destination, DestinationKey, LocalEntry, Mark,
+    Rule, RuleKey, Service, ServiceEntry, ServiceKey, Timeouts, difference,
 };
 use lvsadm::apply::file::Script;
 use lvsadm::apply::{Refused, carry_out};
@@ -161,6 +161,12 @@ impl Director for Refusing {
     fn set_locals(&mut self, service: Option<&ServiceKey>, addresses: &[IpAddr]) -> Result<()> {
         self.next()?.set_locals(service, addresses)
     }
+    fn access(&self, kind: AccessKind, service: Option<&ServiceKey>) -> Result<Vec<AccessEntry>> {
+        self.inner.access(kind, service)
+    }
+    fn edit_access(&mut self, kind: AccessKind, service: Option<&ServiceKey>, change: &AccessChange) -> Result<()> {
+        self.next()?.edit_access(kind, service, change)
+    }
     fn connections(&self, visit: &mut dyn FnMut(&Connection)) -> Result<()> {
         self.inner.connections(visit)
     }
@@ -287,7 +293,7 @@ fn every_mistake_is_told_with_its_line() {
             "x:5: Service not defined: `-a -t 192.0.2.11:80 -r 10.0.0.1'",
             "x:6: drop_entry takes a number from 0 to 3, not `9': `sysctl drop_entry=9'",
             "x:7: `sysctl drop_entry' sets nothing: it takes NAME=VALUE here: `sysctl drop_entry'",
-            "x:8: it configures nothing: a rules file takes sysctl, mark add, mark del, mark flush, attach and detach: `status'",
+            "x:8: it configures nothing: a rules file takes sysctl, mark add, mark del, mark flush, block, allow, attach and detach: `status'",
             "x:9: invalid value 'fast' for '--mode <MODE>': `attach --mode fast'",
             &format!("x:10: {nothing}: `-L'"),
             "x:11: unrecognized subcommand 'nonsense': `nonsense'",
@@ -350,4 +356,45 @@ fn a_device_that_cannot_be_attached_undoes_everything() {
     let rule = Some(RuleKey::Device("eth1".to_owned()));
     assert_eq!(refused, Err(Refused { rule, sentence: "busy".to_owned() }));
     assert_eq!((saved(&director), devices), (before, was));
+}
+
+#[test]
+fn lists_of_clients_stay_unless_they_are_flushed() {
+    let mut director = MemoryDirector::default();
+    let first = steps(
+        &director,
+        "-A -t 192.0.2.10:80 -s rr\nblock 198.51.100.7 198.51.100.0/24 --for 10m\nallow -t 192.0.2.10:80 2001:db8::/32",
+    );
+    go(&mut director, &first).unwrap();
+    // What a program put there in between stays, as what is not named does; of a service that goes, it goes.
+    let banned = AccessChange::Add(vec![lvs_director::rules::AccessRule {
+        prefix: lvs_director::rules::client("203.0.113.9").unwrap(),
+        seconds: None,
+    }]);
+    director.edit_access(AccessKind::Block, None, &banned).unwrap();
+    assert_eq!(steps(&director, "-A -t 192.0.2.10:80 -s rr"), []);
+    let other = steps(&director, "block --delete 198.51.100.0/24\nblock 198.51.100.7 --for 90\nallow 10.0.0.0/8");
+    assert_eq!(
+        render::changes(&other),
+        "- block 198.51.100.0/24 --for 10m\n- -A -t 192.0.2.10:80 -s rr\n- allow -t 192.0.2.10:80 2001:db8::/32\n\
+         - block 198.51.100.7 --for 10m\n+ block 198.51.100.7 --for 1m30s\n+ allow 10.0.0.0/8\n"
+    );
+    go(&mut director, &other).unwrap();
+    assert_eq!(
+        render::changes(&steps(&director, "block --flush --all\nblock 203.0.113.9")),
+        "- block 198.51.100.7 --for 1m30s\n"
+    );
+    let mistakes = "block\nblock nowhere\nallow -t 192.0.2.10:80 ::1\nblock --file x";
+    let told: Vec<String> = Script::read(mistakes, &mut TestNames).1.iter().map(|m| m.text(Path::new("x"))).collect();
+    assert_eq!(
+        told,
+        [
+            "x:1: it configures nothing: a rules file takes sysctl, mark add, mark del, mark flush, block, allow, attach and \
+             detach: `block'",
+            "x:2: invalid value 'nowhere' for '[ADDRESS[/LENGTH]]...': `nowhere' is no address, nor one with /LENGTH after it: \
+             `block nowhere'",
+            "x:3: Service not defined: `allow -t 192.0.2.10:80 ::1'",
+            "x:4: a rules file has the clients in it, and takes no other file: `block --file x'",
+        ]
+    );
 }

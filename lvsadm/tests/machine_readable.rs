@@ -10,8 +10,8 @@ use jsonschema::Validator;
 use lvs_common::abi::Counters;
 use lvs_director::dataplane::Defence;
 use lvs_director::director::{Director, MemoryDirector, Wanted};
-use lvs_director::rules::{Connection, Family, PersistenceEngine, Protocol, Rates};
-use lvsadm::render::{self, Metrics};
+use lvs_director::rules::{AccessKind, Connection, Family, PersistenceEngine, Protocol, Rates};
+use lvsadm::render::{self, AccessLists, Metrics};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -82,6 +82,15 @@ proptest! {
         let listed: Value = serde_json::from_str(&render::json::marks(&marks)).unwrap();
         prop_assert!(validator("marks").is_valid(&listed), "{}", listed);
         prop_assert_eq!(listed.as_array().unwrap().len(), marks.len());
+        for kind in AccessKind::ALL {
+            let services = std::iter::once(None).chain(director.entries.iter().map(|entry| Some(entry.service.key)));
+            let lists: AccessLists =
+                services.map(|service| (service, director.access(kind, service.as_ref()).unwrap())).collect();
+            let listed: Value = serde_json::from_str(&render::json::access(kind, &lists)).unwrap();
+            prop_assert!(validator("lists").is_valid(&listed), "{}", listed);
+            let filled = lists.iter().filter(|(_, clients)| !clients.is_empty()).count();
+            prop_assert_eq!(listed.as_array().unwrap().len(), filled);
+        }
     }
 
     #[test]

@@ -34,7 +34,7 @@ macro_rules! chapters {
 }
 
 chapters! {
-    "install" "first-service" "real-servers" "fullnat-and-toa" "marks" "floods" "operations" "rules-files"
+    "install" "first-service" "real-servers" "fullnat-and-toa" "marks" "access" "floods" "operations" "rules-files"
     "keepalived-and-ldirectord" "monitoring" "from-ipvsadm"
 }
 

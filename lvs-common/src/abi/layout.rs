@@ -6,6 +6,7 @@
 
 use core::mem::offset_of;
 
+use super::access::{ListEntry, ListKey4, ListKey6};
 use super::address::Address;
 use super::connection::{Bucket, Connection, EngineData, EngineKey};
 use super::destination::{DestConfig, Destination};
@@ -87,7 +88,7 @@ layouts! {
     maps:
     Settings {
         epoch, now, now_ns, flags, dests_used, services_used, staged, idle_dests, resets, serial, marks, drop_rate, held,
-        taken_out, removal, timeouts, sysctls,
+        taken_out, removal, lists, pad, timeouts, sysctls,
     }
     Timeouts { tcp, sctp, udp, pad }
     Watch { virt, reply }
@@ -95,6 +96,9 @@ layouts! {
     MarkRule {
         destination, source, mark, first_port, last_port, destination_bits, source_bits, protocol, family, pad,
     }
+    ListKey4 { list, address }
+    ListKey6 { list, pad, address }
+    ListEntry { until, packets, length, pad }
     ServiceKey<u32> { address, port, protocol, pad }
     ServiceKey<[u32; 4]> { address, port, protocol, pad }
     FwmarkKey { mark, family }
@@ -103,7 +107,7 @@ layouts! {
     }
     ServiceConfig {
         flags, scheduler, pe, pad, persist_timeout, netmask, head, dest_count, weight_max, weight_gcd, table, locals, roster,
-        timeouts, sched_state,
+        blocked, allowed, timeouts, sched_state,
     }
     Destination {
         switch, connections, persistent, overloaded, config, address, source, service, port, family, slot, service_serial,

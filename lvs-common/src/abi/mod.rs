@@ -3,6 +3,7 @@
 //! Both sides are built from this source, so the layout is C's (`repr(C)`) with explicit padding, and every size
 //! is asserted. [`LAYOUT_VERSION`] follows from the types: pinned maps of another layout are never opened.
 
+mod access;
 mod address;
 pub mod bench;
 mod connection;
@@ -23,6 +24,7 @@ mod switch;
 pub mod sysctls;
 pub mod tunnel;
 
+pub use access::*;
 pub use address::*;
 pub use connection::*;
 pub use destination::*;

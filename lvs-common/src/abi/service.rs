@@ -104,6 +104,10 @@ pub struct ServiceConfig {
     pub locals: u32,
     /// First part of its roster in `ROSTERS`, for a scheduler that looks at every destination of a long list; 0 is none.
     pub roster: u32,
+    /// Number of its list of clients that may not come in, 0 if it has no entries; of service 0, that for all services.
+    pub blocked: u32,
+    /// Number of its list of the only clients that may come in, 0 if it has no entries; of service 0, that for all services.
+    pub allowed: u32,
     /// The service's own timeouts in seconds for TCP established, TCP FIN-WAIT and UDP; 0 is the global one.
     pub timeouts: [u32; 3],
     /// The scheduler's word of state, changed by packets (rr, wrr): see `sched`.
@@ -140,5 +144,5 @@ pub struct Service {
     pub base: Counters,
 }
 
-const _: () = assert!(size_of::<ServiceConfig>() == 64);
-const _: () = assert!(size_of::<Service>() == 256);
+const _: () = assert!(size_of::<ServiceConfig>() == 72);
+const _: () = assert!(size_of::<Service>() == 272);

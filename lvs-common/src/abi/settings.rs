@@ -53,6 +53,10 @@ pub struct Settings {
     /// With `expire_nodest_conn`: the epoch that last removed a destination. Once it is in force, the sweep takes the connections
     /// and templates of removed destinations out, and sets it to 0 when it has seen all of the table.
     pub removal: u64,
+    /// Number of the newest list of clients; only `lvsadm` reads it.
+    pub lists: u32,
+    /// Always 0.
+    pub pad: u32,
     /// Global timeouts.
     pub timeouts: Timeouts,
     /// Sysctls.
@@ -102,7 +106,7 @@ pub struct Watch {
 }
 
 const _: () = assert!(size_of::<Timeouts>() == 136);
-const _: () = assert!(size_of::<Settings>() == 352);
+const _: () = assert!(size_of::<Settings>() == 360);
 
 /// IPVS's timeouts.
 impl Default for Timeouts {

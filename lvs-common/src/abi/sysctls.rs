@@ -95,7 +95,8 @@ settings! {
         "What a request for a connection does to one of the same ports: 0: belongs to it; 1: takes its place if it is closed; 2, 3: \
          and if a server behind direct routing or a tunnel is closing it. IPVS may drop the first such request; here none is."
     conntrack = 0, 0..=1, Other
-        "Kept, but of no effect: the data plane knows its connections itself, and the kernel tracks none of them."
+        "Kept, but of no effect: the data plane knows its connections itself, and the kernel tracks none of them. Where netfilter \
+         masqueraded IPVS's packets (-m ipvs), FullNAT does it here: --add-laddr for the addresses, --fullnat in place of -m."
     drop_entry = 0, 0..=3, Same
         "Takes out, once a second, connections that are of least use: 0: never; 1: while room is scarce, which it is not; 2: the \
          same, and it is; 3: always. 1 and 2 change by themselves."

@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind};
 use std::{env, fs};
 
 use super::loading::Loading;
-use super::sizes::{MOST_DESTINATIONS, MOST_SERVICES, Sizes};
+use super::sizes::{MOST_DESTINATIONS, MOST_LISTED, MOST_SERVICES, Sizes};
 use crate::rules::{AttachMode, LogLevel};
 
 /// Lines of the form `KEY=VALUE`, as a shell reads them; the environment goes before it.
@@ -16,7 +16,7 @@ pub enum DefaultsError {
     /// The file cannot be read.
     #[error("cannot read {FILE}")]
     File(#[source] io::Error),
-    /// `LVS_CONNS`, `LVS_SERVICES`, `LVS_DESTINATIONS`.
+    /// `LVS_CONNS`, `LVS_SERVICES`, `LVS_DESTINATIONS`, `LVS_LISTS`.
     #[error("{0} is a number from {1} to {2}, not `{3}'")]
     Size(&'static str, u32, u32, String),
     /// `LVS_MODE`.
@@ -34,7 +34,8 @@ pub struct Defaults {
     pub devices: Vec<String>,
     /// `LVS_MODE`: how to attach to them.
     pub mode: AttachMode,
-    /// `LVS_CONNS`, `LVS_SERVICES`, `LVS_DESTINATIONS`: most of these at a time. `LVS_LOG`: from which level on the data plane writes a log.
+    /// `LVS_CONNS`, `LVS_SERVICES`, `LVS_DESTINATIONS`: most of these at a time. `LVS_LISTS`: most entries of lists of clients, for
+    /// each family. `LVS_LOG`: from which level on the data plane writes a log.
     /// `LVS_VERIFIER_LOG=1`: the verifier's log of a program that is refused.
     pub loading: Loading,
 }
@@ -60,6 +61,7 @@ impl Defaults {
         size("LVS_CONNS", u32::MAX, &mut sizes.connections)?;
         size("LVS_SERVICES", MOST_SERVICES, &mut sizes.services)?;
         size("LVS_DESTINATIONS", MOST_DESTINATIONS, &mut sizes.destinations)?;
+        size("LVS_LISTS", MOST_LISTED, &mut sizes.lists)?;
         let mode = variable("LVS_MODE")
             .map_or(Ok(AttachMode::Auto), |text| AttachMode::by_name(&text).ok_or(DefaultsError::Mode(text)))?;
         let devices = variable("LVS_DEVICES").unwrap_or_default().split_whitespace().map(str::to_owned).collect();
@@ -113,5 +115,6 @@ mod tests {
         assert_eq!(sentence("LVS_CONNS=0"), "LVS_CONNS is a number from 1 to 4294967295, not `0'");
         assert_eq!(sentence("LVS_SERVICES=65537"), "LVS_SERVICES is a number from 1 to 65536, not `65537'");
         assert_eq!(sentence("LVS_DESTINATIONS=many"), "LVS_DESTINATIONS is a number from 1 to 131072, not `many'");
+        assert_eq!(sentence("LVS_LISTS=0"), "LVS_LISTS is a number from 1 to 2147483647, not `0'");
     }
 }

@@ -1,5 +1,7 @@
 //! The director made of the data plane's maps.
 
+use std::cell::OnceCell;
+use std::collections::HashMap;
 use std::net::IpAddr;
 
 use lvs_common::abi::{Counters, MARK_RULES, MarkRule, ServiceId, Sysctls, service_flags};
@@ -7,6 +9,7 @@ use lvs_common::sched::change::Change;
 use lvs_common::state::tcp;
 
 use super::convert;
+use super::lists::Rows;
 use super::locals::DEFAULT;
 use super::mapped::put;
 use super::plane::Plane;
@@ -14,7 +17,8 @@ use super::services::check_count;
 use super::slots::Slots;
 use crate::director::{Director, Error, Result, Wanted, check};
 use crate::rules::{
-    Connection, Destination, DestinationKey, LocalEntry, Mark, Service, ServiceEntry, ServiceKey, Timeouts,
+    AccessChange, AccessEntry, AccessKind, AccessList, AccessRule, Connection, Destination, DestinationKey, LocalEntry,
+    Mark, Service, ServiceEntry, ServiceKey, Timeouts,
 };
 
 /// Buckets that ipvsadm's first line tells: IPVS's default, which scripts may know; the real table is `lvsadm status`'s.
@@ -37,6 +41,10 @@ pub struct PlaneDirector {
     marked: bool,
     /// Whether pools of local addresses were changed since.
     pooled: bool,
+    /// Whether lists of clients were changed since.
+    listed: bool,
+    /// Lists of clients, once they were read.
+    rows: OnceCell<Rows>,
 }
 
 impl PlaneDirector {
@@ -50,6 +58,8 @@ impl PlaneDirector {
             deleted: false,
             marked: false,
             pooled: false,
+            listed: false,
+            rows: OnceCell::new(),
         }
     }
 
@@ -89,6 +99,7 @@ impl PlaneDirector {
     /// Stages the deletion of a service and its destinations.
     fn remove(&mut self, key: &ServiceKey, id: ServiceId) -> Result<()> {
         self.gone.push(id);
+        self.listed |= self.plane.has_lists(id);
         self.change(|plane, slots| {
             for dest in plane.list(id) {
                 slots.discard(*key, convert::dest_key(&plane.dests.get(dest)), dest);
@@ -111,6 +122,9 @@ impl PlaneDirector {
         for id in &gone {
             self.plane.forget_service(*id).map_err(Error::from)?;
         }
+        if std::mem::take(&mut self.listed) {
+            self.settle_lists()?;
+        }
         let deleted = std::mem::take(&mut self.deleted) || !gone.is_empty();
         if std::mem::take(&mut self.pooled) || !gone.is_empty() {
             self.plane.settle_locals().map_err(Error::from)?;
@@ -122,6 +136,36 @@ impl PlaneDirector {
             self.prune();
         }
         Ok(())
+    }
+
+    /// What follows from lists that have come into force: old ones are forgotten, and the connections of clients who are not let
+    /// in any more end.
+    fn settle_lists(&mut self) -> Result<()> {
+        // A packet that began before is through by then: no connection comes after its look into a list.
+        self.plane.wait_for_packets();
+        self.rows.take();
+        self.plane.collect_lists(self.rows()?)?;
+        self.rows.take();
+        self.plane.expel()?;
+        Ok(())
+    }
+
+    /// All lists, read once.
+    fn rows(&self) -> Result<&Rows> {
+        match self.rows.get() {
+            Some(rows) => Ok(rows),
+            None => {
+                let rows = self.plane.list_rows()?;
+                Ok(self.rows.get_or_init(|| rows))
+            }
+        }
+    }
+
+    /// Stages another list.
+    fn write_list(&mut self, kind: AccessKind, id: ServiceId, entries: &[AccessEntry]) -> Result<()> {
+        self.rows.take();
+        self.listed = true;
+        self.change(|plane, _| plane.write_list(kind, id, entries))
     }
 
     /// Clears what packets need not look at any more. That takes a look through all slots, and a bit too many is no
@@ -159,7 +203,7 @@ impl Director for PlaneDirector {
             (after.head, after.dest_count) = (before.head, before.dest_count);
             (after.table, after.sched_state, after.locals) = (before.table, before.sched_state, before.locals);
             (after.weight_gcd, after.weight_max) = (before.weight_gcd, before.weight_max);
-            after.roster = before.roster;
+            (after.roster, after.blocked, after.allowed) = (before.roster, before.blocked, before.allowed);
             check_count(after.scheduler, after.dest_count)?;
             plane.change_service(id, |config| *config = after);
             let flags = convert::dest_flags(&after);
@@ -313,6 +357,44 @@ impl Director for PlaneDirector {
         self.change(|plane, slots| plane.write_pool(id, addresses, slots))
     }
 
+    fn access(&self, kind: AccessKind, service: Option<&ServiceKey>) -> Result<Vec<AccessEntry>> {
+        let id = service.map_or(Ok(DEFAULT), |service| self.find(service))?;
+        if !self.plane.has_lists(id) {
+            return Ok(Vec::new());
+        }
+        Ok(self.plane.list_entries(self.rows()?, kind, id)?)
+    }
+
+    fn edit_access(&mut self, kind: AccessKind, service: Option<&ServiceKey>, change: &AccessChange) -> Result<()> {
+        let id = service.map_or(Ok(DEFAULT), |service| self.find(service))?;
+        match change {
+            AccessChange::Add(rules) if !self.grouping && self.plane.has_list(kind, id) => {
+                self.rows.take();
+                self.plane.add_to_list(kind, id, rules)?;
+                self.plane.wait_for_packets();
+                return self.plane.expel().map(drop).map_err(Error::from);
+            }
+            AccessChange::Delete(prefixes) if !self.grouping => {
+                self.rows()?;
+                let rows = self.rows.take().unwrap_or_default();
+                if self.plane.take_from_list(kind, id, prefixes, &rows)? {
+                    return Ok(());
+                }
+                return self.write_list(kind, id, &[]);
+            }
+            _ => {}
+        }
+        let entries = self.access(kind, service)?;
+        let mut list: AccessList = entries.iter().map(|entry| (entry.rule.prefix, entry.rule.seconds)).collect();
+        change.apply(&mut list);
+        let packets: HashMap<_, _> = entries.iter().map(|entry| (entry.rule.prefix, entry.packets)).collect();
+        let entry = |(prefix, seconds)| AccessEntry {
+            rule: AccessRule { prefix, seconds },
+            packets: packets.get(&prefix).copied().unwrap_or_default(),
+        };
+        self.write_list(kind, id, &list.into_iter().map(entry).collect::<Vec<_>>())
+    }
+
     fn connections(&self, visit: &mut dyn FnMut(&Connection)) -> Result<()> {
         self.plane.each_connection(visit);
         Ok(())
@@ -339,7 +421,14 @@ impl Director for PlaneDirector {
     fn abort(&mut self) -> Result<()> {
         self.gone.clear();
         (self.deleted, self.marked, self.pooled) = (false, false, false);
+        let listed = std::mem::take(&mut self.listed);
+        self.rows.take();
         (self.slots, self.grouping) = (Slots::default(), false);
-        self.plane.abandon().map_err(Error::from)
+        self.plane.abandon()?;
+        if listed {
+            // What was written of lists is on none.
+            self.plane.collect_lists(&self.plane.list_rows()?)?;
+        }
+        Ok(())
     }
 }

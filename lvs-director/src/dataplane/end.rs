@@ -1,4 +1,4 @@
-//! Ending connections.
+//! Ending connections: of a destination, and of clients that may not come in.
 
 use aya::programs::{SchedClassifier, TestRun, TestRunOptions};
 use lvs_common::abi::DestId;
@@ -19,7 +19,17 @@ impl Plane {
     /// Ends a destination's connections, and its templates as soon as no connection needs them: how many. Their next packets
     /// belong to no connection.
     pub fn end_connections(&self, dest: DestId) -> Result<u32> {
-        let program = SchedClassifier::from_pin(self.directory.path().join(entry::DRAIN))
+        self.sweep(entry::DRAIN, dest)
+    }
+
+    /// Ends the connections of clients that may not come in (any more): how many.
+    pub fn expel(&self) -> Result<u32> {
+        self.sweep(entry::EXPEL, DestId::NONE)
+    }
+
+    /// Runs a program that ends connections over the whole table.
+    fn sweep(&self, program: &str, dest: DestId) -> Result<u32> {
+        let program = SchedClassifier::from_pin(self.directory.path().join(program))
             .context("the data plane was loaded by another version of lvsadm")?;
         let buckets = self.buckets4.count().max(self.buckets6.count());
         let frame = [0u8; 64];

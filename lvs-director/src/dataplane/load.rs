@@ -22,12 +22,12 @@ use super::loading::Loading;
 use super::pins::{self, SIGN_OF_LIFE, remove};
 use super::pod::Pod;
 use super::refusal::refused;
-use super::sizes::{buckets, localities, roster_places};
+use super::sizes::{buckets, list_elements, localities, roster_places};
 use crate::objects::DIRECTOR;
 
 /// Programs that later calls need, and so are pinned: those that are attached to devices, the one whose log is followed, and
-/// the one that ends connections.
-const PINNED: [&str; 5] = [entry::XDP, entry::INGRESS, entry::EGRESS, entry::LOG, entry::DRAIN];
+/// those that end connections.
+const PINNED: [&str; 6] = [entry::XDP, entry::INGRESS, entry::EGRESS, entry::LOG, entry::DRAIN, entry::EXPEL];
 
 /// `BPF_F_MMAPABLE`
 const MMAPABLE: u32 = 1 << 10;
@@ -98,6 +98,8 @@ fn create(loading: &Loading) -> Result<Ebpf> {
         .map_max_entries("VERIFIED", sizes.connections.max(LEAST_VERIFIED))
         .map_max_entries("LOCALITY", localities(sizes.connections))
         .map_max_entries("PORTS", sizes.connections.max(LEAST_PORTS))
+        .map_max_entries("LISTS4", list_elements(sizes.lists))
+        .map_max_entries("LISTS6", list_elements(sizes.lists))
         .map_max_entries("SERVICES", sizes.services)
         .map_max_entries("SERVICE_RATES", sizes.services)
         .map_max_entries("SERVICE4", sizes.services)

@@ -16,6 +16,7 @@ mod kernel;
 mod layout;
 pub mod link;
 mod listing;
+mod lists;
 mod load;
 mod loading;
 mod locals;

@@ -240,6 +240,11 @@ impl Plane {
         Ok((0..table.count()).map(|at| table.get(at).0).collect())
     }
 
+    /// Opens a map that few commands need.
+    pub(super) fn open_map(&self, name: &str) -> Result<MapData> {
+        MapData::from_pin(self.directory.path().join(name)).with_context(|| format!("cannot open map {name}"))
+    }
+
     /// Opens a hash map that few commands need.
     pub(super) fn open_hash<K: aya::Pod, V: aya::Pod>(&self, name: &str) -> Result<HashMap<MapData, K, V>> {
         hash(&self.directory.path(), name)

@@ -1,6 +1,8 @@
 //! The map ABI's types as aya takes them.
 
-use lvs_common::abi::{EngineData, EngineKey, FwmarkKey, PortKey, Ports, ServiceId, ServiceKey, Settings};
+use lvs_common::abi::{
+    EngineData, EngineKey, FwmarkKey, ListEntry, ListKey4, ListKey6, PortKey, Ports, ServiceId, ServiceKey, Settings,
+};
 
 /// A type of the ABI, any bytes of which are a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -25,3 +27,9 @@ unsafe impl aya::Pod for Pod<PortKey> {}
 unsafe impl aya::Pod for Pod<Ports> {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Pod<EngineData> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Pod<ListKey4> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Pod<ListKey6> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Pod<ListEntry> {}

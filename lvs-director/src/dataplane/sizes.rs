@@ -15,6 +15,12 @@ pub const MOST_DESTINATIONS: u32 = 1 << 17;
 /// Addresses that lblc and lblcr remember at most, and at least.
 const LOCALITIES: (u32, u32) = (1 << 13, 1 << 16);
 
+/// Entries of lists that there can be at most: see [`list_elements`].
+pub const MOST_LISTED: u32 = u32::MAX / 2;
+
+/// Entries of lists, unless somebody wants more: memory is taken when they come.
+const LISTS: u32 = 65_536;
+
 /// How much the tables hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sizes {
@@ -24,6 +30,8 @@ pub struct Sizes {
     pub services: u32,
     /// Destinations of all services together.
     pub destinations: u32,
+    /// Entries of lists of clients, for each family.
+    pub lists: u32,
 }
 
 impl Sizes {
@@ -33,14 +41,14 @@ impl Sizes {
     }
 
     /// For a container: some 30 MB.
-    pub const SMALL: Sizes = Sizes { connections: 1 << 14, services: 1 << 12, destinations: 1 << 14 };
+    pub const SMALL: Sizes = Sizes { connections: 1 << 14, services: 1 << 12, destinations: 1 << 14, lists: LISTS };
 
     /// As much as is reasonable: connections take a 128th of the memory at most.
     fn large() -> Self {
         // SAFETY: plain queries.
         let memory = unsafe { libc::sysconf(libc::_SC_PHYS_PAGES) as u64 * libc::sysconf(libc::_SC_PAGESIZE) as u64 };
         let connections = (memory / 128 / 430).clamp(1 << 14, 1 << 20) as u32;
-        Sizes { connections, services: MOST_SERVICES, destinations: MOST_DESTINATIONS }
+        Sizes { connections, services: MOST_SERVICES, destinations: MOST_DESTINATIONS, lists: LISTS }
     }
 }
 
@@ -57,6 +65,11 @@ pub fn localities(connections: u32) -> u32 {
 /// Buckets of a connection table.
 pub fn buckets(connections: u32) -> u32 {
     connections.div_ceil(FILL).max(1)
+}
+
+/// Elements of a map of so many entries of lists: while a list is replaced, both the old one and the new one are there.
+pub const fn list_elements(lists: u32) -> u32 {
+    lists * 2
 }
 
 /// Places for parts of the rosters of so many destinations. A destination is on two at most: one that is in force, and the

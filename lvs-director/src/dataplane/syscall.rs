@@ -3,10 +3,17 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
+use aya::Pod;
 use aya::maps::MapData;
 
 const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
+const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
 const BPF_MAP_UPDATE_BATCH: libc::c_long = 26;
+const BPF_MAP_DELETE_BATCH: libc::c_long = 27;
+/// Waits for all programs that run: `synchronize_rcu`.
+const MEMBARRIER_CMD_GLOBAL: libc::c_long = 1;
+/// Elements that are read by one system call.
+const AT_ONCE: usize = 4096;
 
 /// Runs a command.
 ///
@@ -32,8 +39,16 @@ struct Batch {
     flags: u64,
 }
 
-/// Stores elements of a map whose keys and values are words, all by one system call (Linux 5.6).
-pub fn update(map: &MapData, keys: &[u32], values: &[u32]) -> io::Result<()> {
+/// Whether a map's keys and values are of the sizes of these types.
+fn check<K, V>(map: &MapData) -> io::Result<()> {
+    let info = map.info().map_err(io::Error::other)?;
+    let fits = info.key_size() as usize == size_of::<K>() && info.value_size() as usize == size_of::<V>();
+    if fits { Ok(()) } else { Err(io::Error::other("the map's keys or values are of another size")) }
+}
+
+/// Stores elements of a map, all by one system call (Linux 5.6; 5.13 for tries).
+pub fn update<K: Pod, V: Pod>(map: &MapData, keys: &[K], values: &[V]) -> io::Result<()> {
+    check::<K, V>(map)?;
     let mut batch = Batch {
         keys: keys.as_ptr() as u64,
         values: values.as_ptr() as u64,
@@ -44,8 +59,63 @@ pub fn update(map: &MapData, keys: &[u32], values: &[u32]) -> io::Result<()> {
     if batch.count == 0 {
         return Ok(());
     }
-    // SAFETY: as many keys and values of four bytes as said, which outlive the call.
+    // SAFETY: as many keys and values of the map's sizes as said, which outlive the call.
     unsafe { bpf(BPF_MAP_UPDATE_BATCH, &mut batch) }.map(drop)
+}
+
+/// Deletes elements of a map, all by one system call.
+pub fn delete<K: Pod>(map: &MapData, keys: &[K]) -> io::Result<()> {
+    if map.info().map_err(io::Error::other)?.key_size() as usize != size_of::<K>() {
+        return Err(io::Error::other("the map's keys are of another size"));
+    }
+    let mut batch = Batch {
+        keys: keys.as_ptr() as u64,
+        count: keys.len() as u32,
+        map: map.fd().as_fd().as_raw_fd() as u32,
+        ..Batch::default()
+    };
+    if batch.count == 0 {
+        return Ok(());
+    }
+    // SAFETY: as many keys of the map's size as said, which outlive the call.
+    unsafe { bpf(BPF_MAP_DELETE_BATCH, &mut batch) }.map(drop)
+}
+
+/// Reads all elements of a map that nobody changes meanwhile. `key` and `value` are any, of which there are copies at first.
+pub fn read<K: Pod, V: Pod>(map: &MapData, key: K, value: V) -> io::Result<Vec<(K, V)>> {
+    check::<K, V>(map)?;
+    let (mut keys, mut values, mut all) = (vec![key; AT_ONCE], vec![value; AT_ONCE], Vec::new());
+    // The last key of a part, from which the next one goes on.
+    let mut last = key;
+    loop {
+        let mut batch = Batch {
+            begin: if all.is_empty() { 0 } else { &raw const last as u64 },
+            end: &raw mut last as u64,
+            keys: keys.as_mut_ptr() as u64,
+            values: values.as_mut_ptr() as u64,
+            count: AT_ONCE as u32,
+            map: map.fd().as_fd().as_raw_fd() as u32,
+            ..Batch::default()
+        };
+        // SAFETY: room for a key, and for as many keys and values of the map's sizes as said, which outlive the call.
+        let read = unsafe { bpf(BPF_MAP_LOOKUP_BATCH, &mut batch) };
+        let is_last = read.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::ENOENT));
+        if !is_last {
+            read?;
+        }
+        let count = (batch.count as usize).min(AT_ONCE);
+        all.extend(keys.iter().copied().zip(values.iter().copied()).take(count));
+        if is_last || count == 0 {
+            return Ok(all);
+        }
+    }
+}
+
+/// Waits until every program that runs now has ended.
+pub fn wait_for_programs() -> io::Result<()> {
+    // SAFETY: a system call that touches no memory.
+    let result = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// The part of `union bpf_attr` for one element.

@@ -6,8 +6,8 @@ use lvs_common::abi::Sysctls;
 
 use super::error::Error;
 use crate::rules::{
-    Connection, Destination, DestinationKey, LocalEntry, Mark, Rule, SYSCTLS, Service, ServiceEntry, ServiceKey,
-    Timeouts,
+    AccessChange, AccessEntry, AccessKind, Connection, Destination, DestinationKey, LocalEntry, Mark, Rule, SYSCTLS,
+    Service, ServiceEntry, ServiceKey, Timeouts,
 };
 
 /// What a director answers.
@@ -94,6 +94,15 @@ pub trait Director {
     /// change like those of services: a group has it too. [`Error::NoService`] if there is no such service.
     fn set_locals(&mut self, service: Option<&ServiceKey>, addresses: &[IpAddr]) -> Result<()>;
 
+    /// A list of clients of a service, or that for all services, in the order of its prefixes. [`Error::NoService`] if there is no
+    /// such service.
+    fn access(&self, kind: AccessKind, service: Option<&ServiceKey>) -> Result<Vec<AccessEntry>>;
+
+    /// Changes a list of clients. Packets see all of the change or nothing of it, but for entries that are added to a list or
+    /// taken from it outside a group: they see each of these by itself. Connections of clients who may not come in any more
+    /// end. [`Error::NoService`] if there is no such service; entries that are to go must be there.
+    fn edit_access(&mut self, kind: AccessKind, service: Option<&ServiceKey>, change: &AccessChange) -> Result<()>;
+
     /// Shows every connection and template to `visit`, in the table's order.
     fn connections(&self, visit: &mut dyn FnMut(&Connection)) -> Result<()>;
 
@@ -125,11 +134,21 @@ pub fn rules(director: &dyn Director) -> Result<Vec<Rule>> {
         let addresses: Vec<IpAddr> = director.locals(service.as_ref())?.iter().map(|local| local.address).collect();
         Ok((!addresses.is_empty()).then_some(Rule::Locals(service, addresses)))
     };
+    let listed = |service: Option<ServiceKey>| -> Result<Vec<Rule>> {
+        let mut rules = Vec::new();
+        for kind in AccessKind::ALL {
+            let entries = director.access(kind, service.as_ref())?;
+            rules.extend(entries.into_iter().map(|AccessEntry { rule, .. }| Rule::Access(kind, service, rule)));
+        }
+        Ok(rules)
+    };
     rules.extend(pool(None)?);
+    rules.extend(listed(None)?);
     for entry in director.services(Wanted { destinations: true, ..Wanted::default() })? {
         let key = entry.service.key;
         rules.push(Rule::Service(entry.service));
         rules.extend(pool(Some(key))?);
+        rules.extend(listed(Some(key))?);
         rules.extend(entry.destinations.iter().rev().map(|listed| Rule::Destination(key, listed.destination)));
     }
     Ok(rules)

@@ -9,8 +9,8 @@ use super::check;
 use super::contract::{Director, Result, Wanted};
 use super::error::Error;
 use crate::rules::{
-    Connection, Destination, DestinationEntry, DestinationKey, LocalEntry, Mark, Rates, Service, ServiceEntry,
-    ServiceKey, Statistics, Timeouts,
+    AccessChange, AccessEntry, AccessKind, AccessList, AccessRule, Connection, Destination, DestinationEntry,
+    DestinationKey, LocalEntry, Mark, Rates, Service, ServiceEntry, ServiceKey, Statistics, Timeouts,
 };
 
 /// A director in memory, for tests and for rules that are only looked at. Counters, rates and connections are what
@@ -26,6 +26,8 @@ pub struct MemoryDirector {
     marks: Vec<Mark>,
     /// Local addresses of services, and of the default pool.
     locals: HashMap<Option<ServiceKey>, Vec<IpAddr>>,
+    /// Lists of clients of services, and of all services.
+    access: HashMap<(AccessKind, Option<ServiceKey>), AccessList>,
     /// As it was when a group of changes was begun.
     before: Option<Box<MemoryDirector>>,
     /// Where in `entries` a service is.
@@ -41,6 +43,7 @@ impl Default for MemoryDirector {
             sysctls: Sysctls::default(),
             marks: Vec::new(),
             locals: HashMap::new(),
+            access: HashMap::new(),
             before: None,
             index: HashMap::new(),
         }
@@ -100,6 +103,7 @@ impl Director for MemoryDirector {
         let position = self.position(key)?;
         self.entries.remove(position);
         self.locals.remove(&Some(*key));
+        self.access.retain(|(_, service), _| *service != Some(*key));
         self.index = self.entries.iter().enumerate().map(|(at, entry)| (entry.service.key, at)).collect();
         Ok(())
     }
@@ -108,6 +112,7 @@ impl Director for MemoryDirector {
         self.entries.clear();
         self.index.clear();
         self.locals.retain(|service, _| service.is_none());
+        self.access.retain(|(_, service), _| service.is_none());
         Ok(())
     }
 
@@ -208,6 +213,21 @@ impl Director for MemoryDirector {
         addresses.iter().try_for_each(|address| check::local_address(*address))?;
         let (v4, v6): (Vec<IpAddr>, Vec<IpAddr>) = addresses.iter().partition(|address| address.is_ipv4());
         self.locals.insert(service.copied(), [v4, v6].concat());
+        Ok(())
+    }
+
+    fn access(&self, kind: AccessKind, service: Option<&ServiceKey>) -> Result<Vec<AccessEntry>> {
+        service.map_or(Ok(0), |service| self.position(service))?;
+        let entry = |(prefix, seconds): (&_, &_)| AccessEntry {
+            rule: AccessRule { prefix: *prefix, seconds: *seconds },
+            packets: 0,
+        };
+        Ok(self.access.get(&(kind, service.copied())).into_iter().flatten().map(entry).collect())
+    }
+
+    fn edit_access(&mut self, kind: AccessKind, service: Option<&ServiceKey>, change: &AccessChange) -> Result<()> {
+        service.map_or(Ok(0), |service| self.position(service))?;
+        change.apply(self.access.entry((kind, service.copied())).or_default());
         Ok(())
     }
 

@@ -34,7 +34,7 @@ impl Prefix {
     pub fn parse(text: &str) -> Result<Self, String> {
         let (address, length) = text.split_once('/').map_or((text, None), |(address, length)| (address, Some(length)));
         let Ok(address) = address.parse::<IpAddr>() else {
-            return Err(format!("`{text}' is no address, nor one with /LENGTH behind it"));
+            return Err(format!("`{text}' is no address, nor one with /LENGTH after it"));
         };
         let whole = if address.is_ipv4() { 32 } else { 128 };
         let length = match length {
@@ -198,7 +198,7 @@ mod tests {
             ("192.0.2.7/33", "the length of such a prefix is from 0 to 32, not `33'"),
             ("::/129", "the length of such a prefix is from 0 to 128, not `129'"),
             ("192.0.2.7/", "the length of such a prefix is from 0 to 32, not `'"),
-            ("192.0.2", "`192.0.2' is no address, nor one with /LENGTH behind it"),
+            ("192.0.2", "`192.0.2' is no address, nor one with /LENGTH after it"),
         ] {
             assert_eq!(read(text), Err(sentence.to_owned()));
         }

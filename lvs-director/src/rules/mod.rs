@@ -2,6 +2,7 @@
 //!
 //! Everything here is plain data and pure functions; addresses are [`std::net::IpAddr`] and ports host order.
 
+mod access;
 mod connection;
 mod destination;
 mod device;
@@ -17,6 +18,9 @@ mod statistics;
 mod sysctls;
 mod timeouts;
 
+pub use access::{
+    AccessChange, AccessEntry, AccessKind, AccessList, AccessRule, access_file, client, duration, seconds,
+};
 pub use connection::Connection;
 pub use destination::{Destination, DestinationKey, Tunnel};
 pub use device::{AttachMode, Attached};

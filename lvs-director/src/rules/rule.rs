@@ -4,9 +4,10 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
+use super::access::{AccessKind, AccessRule};
 use super::destination::{Destination, DestinationKey};
 use super::device::Attached;
-use super::mark::{Mark, Traffic};
+use super::mark::{Mark, Prefix, Traffic};
 use super::service::{Service, ServiceKey};
 use super::timeouts::Timeouts;
 
@@ -23,6 +24,8 @@ pub enum Rule {
     Mark(Mark),
     /// `--add-laddr`: the local addresses of a service, or of the default pool, which are at least one.
     Locals(Option<ServiceKey>, Vec<IpAddr>),
+    /// `block` or `allow`: clients of a service, or of all services.
+    Access(AccessKind, Option<ServiceKey>, AccessRule),
     /// `-A`
     Service(Service),
     /// `-a`
@@ -38,6 +41,7 @@ pub enum RuleKey {
     Device(String),
     Mark(Traffic),
     Locals(Option<ServiceKey>),
+    Access(AccessKind, Option<ServiceKey>, Prefix),
     Service(ServiceKey),
     Destination(ServiceKey, DestinationKey),
 }
@@ -51,6 +55,7 @@ impl Rule {
             Rule::Device(name, _) => RuleKey::Device(name.clone()),
             Rule::Mark(mark) => RuleKey::Mark(mark.traffic),
             Rule::Locals(service, _) => RuleKey::Locals(*service),
+            Rule::Access(kind, service, rule) => RuleKey::Access(*kind, *service, rule.prefix),
             Rule::Service(service) => RuleKey::Service(service.key),
             Rule::Destination(service, destination) => RuleKey::Destination(*service, destination.key),
         }

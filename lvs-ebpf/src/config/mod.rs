@@ -1,3 +1,4 @@
+pub mod access;
 pub mod destination;
 pub mod device;
 pub mod service;

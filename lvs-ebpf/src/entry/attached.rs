@@ -40,3 +40,9 @@ pub fn lvs_start(_: TcContext) -> i32 {
 pub fn lvs_drain(ctx: TcContext) -> i32 {
     upkeep::drain::run(TcPacket(ctx.as_ptr().cast()))
 }
+
+/// Attached nowhere: `lvsadm` runs it after a list of clients has changed.
+#[classifier]
+pub fn lvs_expel(ctx: TcContext) -> i32 {
+    upkeep::expel::run(TcPacket(ctx.as_ptr().cast()))
+}

@@ -10,7 +10,6 @@ pub fn jiffies() -> u64 {
 }
 
 /// `CLOCK_MONOTONIC`, ns.
-#[allow(dead_code, reason = "its users follow")]
 #[inline(always)]
 pub fn nanoseconds() -> u64 {
     // SAFETY: a helper without arguments.

@@ -2,6 +2,7 @@
 
 use core::marker::PhantomData;
 
+use aya_ebpf::btf_maps::lpm_trie::{Key, LpmTrie};
 use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap};
 use lvs_common::abi::IpAddress;
 
@@ -147,6 +148,14 @@ impl<K, V, const N: usize, const FLAGS: usize> Keyed<K, V> for LruHashMap<K, V, 
     #[inline(always)]
     fn find(&self, key: &K) -> Option<*mut V> {
         self.get_ptr_mut(key)
+    }
+}
+
+/// Of a trie it is the value of the longest prefix of `key`.
+impl<K, V, const N: usize, const FLAGS: usize> Keyed<Key<K>, V> for LpmTrie<K, V, N, FLAGS> {
+    #[inline(always)]
+    fn find(&self, key: &Key<K>) -> Option<*mut V> {
+        self.get(key).map(|value| core::ptr::from_ref(value).cast_mut())
     }
 }
 

@@ -1,9 +1,9 @@
 //! The control block: five words that travel with a packet in TC from program to program. XDP has none: there every word
 //! reads as 0.
 //!
-//! | Word | Programs of a served packet | `Reject` | `Split` | `lvs_drain` |
+//! | Word | Programs of a served packet | `Reject` | `Split` | `lvs_drain`, `lvs_expel` |
 //! |---|---|---|---|---|
-//! | 0 | – | ICMP type and code | longest fragment | destination |
+//! | 0 | – | ICMP type and code | longest fragment | destination (`lvs_drain`) |
 //! | 1 | destination (`Tunnel`) | ICMP's second word | destination | first bucket |
 //! | 2 | – | destination to answer from | headers in front of what came in fragments | number of buckets |
 //! | 3 | – | destination to count for | – | – |
@@ -159,8 +159,15 @@ pub fn cutting(packet: TcPacket) -> Cutting {
     Cutting { most: packet.control(0), dest: DestId::new(packet.control(1)), lead: packet.control(2) }
 }
 
-/// What `lvsadm` passes to `lvs_drain`: the destination, the first bucket of each family's table, and how many.
+/// The destination that `lvsadm` passes to `lvs_drain`.
 #[inline(always)]
-pub fn drain(packet: TcPacket) -> (DestId, u32, u32) {
-    (DestId::new(packet.control(0)), packet.control(1), packet.control(2))
+pub fn drained(packet: TcPacket) -> DestId {
+    DestId::new(packet.control(0))
+}
+
+/// The part of the connection tables that `lvsadm` passes to a program that ends connections: the first bucket of each family's
+/// table, and how many.
+#[inline(always)]
+pub fn part(packet: TcPacket) -> (u32, u32) {
+    (packet.control(1), packet.control(2))
 }

@@ -13,7 +13,10 @@ use lvs_common::{
 };
 
 use crate::{
-    config,
+    config::{
+        self,
+        access::{self, Count},
+    },
     egress::refuse::{self, Sender},
     exits,
     kernel::{clock, params, shared::element},
@@ -81,6 +84,9 @@ fn ask<P: Packet, A: Family>(packet: P, p: &Parsed<A>, settings: &Settings, now:
     }
     if is_later {
         return Err(exits::drop(packet, Exit::DropFragmentAlone));
+    }
+    if let Some(exit) = access::refusal(p.source, Some(&service), settings.epoch, Count::Packet) {
+        return Err(exits::drop(packet, exit));
     }
     if challenge::concerns(p, &service)
         && let Some(instead) = challenge::instead(packet, p, &service, settings, opens, now)

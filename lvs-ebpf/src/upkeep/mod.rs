@@ -1,4 +1,6 @@
 pub mod defend;
 pub mod drain;
 pub mod estimate;
+pub mod expel;
 pub mod expire;
+pub mod sweep;

@@ -7,14 +7,15 @@ use lvs_common::abi::Sysctls;
 
 use super::devices::{self, Device};
 use crate::change;
-use crate::grammar::subcommands::{self, Sub};
+use crate::grammar::subcommands::{self, AccessAction, AccessArgs, Sub};
 use crate::grammar::{self, Command, Dialect, Failure};
 use crate::names::Names;
 use lvs_director::dataplane::Defaults;
-use lvs_director::director::{Director, Error, MemoryDirector, rules};
+use lvs_director::director::{Director, Error, MemoryDirector, Wanted, rules};
 use lvs_director::rules::LogLevel;
 use lvs_director::rules::{
-    AttachMode, MarkChange, Rule, RuleKey, SYSCTLS, SysctlName, Timeouts, Traffic, consistent, sysctl, words,
+    AccessChange, AccessKind, AccessRule, AttachMode, MarkChange, Rule, RuleKey, SYSCTLS, ServiceKey, SysctlName,
+    Timeouts, Traffic, consistent, sysctl, words,
 };
 
 /// What is wrong with a line.
@@ -52,19 +53,32 @@ pub struct Script {
 #[derive(Clone, Debug)]
 enum Setting {
     Timeouts(Timeouts),
-    Sysctls { reset: bool, values: Vec<(&'static str, u32)> },
-    Attach { names: Vec<String>, mode: Option<AttachMode>, connections: Option<u32>, log: Option<LogLevel> },
-    Detach { names: Vec<String> },
+    Sysctls {
+        reset: bool,
+        values: Vec<(&'static str, u32)>,
+    },
+    Attach {
+        names: Vec<String>,
+        mode: Option<AttachMode>,
+        connections: Option<u32>,
+        log: Option<LogLevel>,
+    },
+    Detach {
+        names: Vec<String>,
+    },
     Marks(MarkChange),
+    Access(AccessKind, Option<ServiceKey>, AccessChange),
+    /// Every list of this kind is emptied.
+    FlushAccess(AccessKind),
 }
 
 /// What is said of a sub-command that a rules file does not take.
 const NO_CHANGE: &str =
-    "it configures nothing: a rules file takes sysctl, mark add, mark del, mark flush, attach and detach";
+    "it configures nothing: a rules file takes sysctl, mark add, mark del, mark flush, block, allow, attach and detach";
 
 impl Setting {
     /// The setting that a sub-command's line is about. The error is a sentence.
-    fn of(sub: Sub) -> Result<Self, String> {
+    fn of(sub: Sub, names: &mut dyn Names) -> Result<Self, String> {
         match sub {
             Sub::Sysctl { reset, settings, explain: _ } => {
                 let mut values = Vec::new();
@@ -86,7 +100,19 @@ impl Setting {
                 Some(change) => Ok(Setting::Marks(change)),
                 None => Err(NO_CHANGE.to_owned()),
             },
+            Sub::Block(arguments) => Setting::access(AccessKind::Block, &arguments, names),
+            Sub::Allow(arguments) => Setting::access(AccessKind::Allow, &arguments, names),
             _ => Err(NO_CHANGE.to_owned()),
+        }
+    }
+
+    /// The setting that a line about a list of clients is about. The error is a sentence.
+    fn access(kind: AccessKind, arguments: &AccessArgs, names: &mut dyn Names) -> Result<Self, String> {
+        match arguments.action() {
+            AccessAction::Change(change) => Ok(Setting::Access(kind, arguments.service.key(names)?, change)),
+            AccessAction::FlushAll => Ok(Setting::FlushAccess(kind)),
+            AccessAction::File(_) => Err("a rules file has the clients in it, and takes no other file".to_owned()),
+            AccessAction::List { .. } => Err(NO_CHANGE.to_owned()),
         }
     }
 }
@@ -124,12 +150,20 @@ impl Script {
                 words.insert(0, "lvsadm");
                 let sub =
                     subcommands::parse(&words).ok_or("it is no command")?.map_err(|answer| first_line(&answer))?;
-                let setting = Setting::of(sub)?;
+                let setting = Setting::of(sub, names)?;
                 if let Setting::Marks(MarkChange::Add(mark)) = setting {
                     if self.marks(&mark.traffic) {
                         return Err("there is a rule about that traffic already".to_owned());
                     }
                     self.lines.insert(RuleKey::Mark(mark.traffic), line);
+                }
+                if let Setting::Access(kind, service, change) = &setting {
+                    let known = service.map_or(Ok(()), |key| self.table.service(&key, Wanted::default()).map(drop));
+                    known.map_err(|_| "Service not defined")?;
+                    if let AccessChange::Add(clients) = change {
+                        let key = |client: &AccessRule| RuleKey::Access(*kind, *service, client.prefix);
+                        self.lines.extend(clients.iter().map(|client| (key(client), line)));
+                    }
                 }
                 self.settings.push((line, setting));
                 Ok(())
@@ -206,7 +240,11 @@ impl Script {
             let result = match setting {
                 Setting::Attach { names, mode, .. } => devices::attach(devices, names, *mode, defaults),
                 Setting::Detach { names } => devices::detach(devices, names),
-                Setting::Timeouts(_) | Setting::Sysctls { .. } | Setting::Marks(_) => Ok(()),
+                Setting::Timeouts(_)
+                | Setting::Sysctls { .. }
+                | Setting::Marks(_)
+                | Setting::Access(..)
+                | Setting::FlushAccess(_) => Ok(()),
             };
             mistakes.extend(result.err().map(|sentence| Mistake { line: *line, sentence }));
         }
@@ -217,6 +255,9 @@ impl Script {
     pub fn rules(&self, in_force: &dyn Director) -> lvs_director::director::Result<Vec<Rule>> {
         let mut wanted = self.table.clone();
         wanted.set_timeouts(in_force.timeouts()?)?;
+        let services = wanted.services(Wanted::default())?.into_iter().map(|entry| Some(entry.service.key));
+        let services: Vec<Option<ServiceKey>> = std::iter::once(None).chain(services).collect();
+        keep_lists(&mut wanted, in_force, &services)?;
         let (mut sysctls, mut marks) = (in_force.sysctls()?, in_force.marks()?);
         for (_, setting) in &self.settings {
             match setting {
@@ -231,6 +272,16 @@ impl Script {
                     }
                 }
                 Setting::Marks(change) => change.apply(&mut marks),
+                Setting::Access(kind, service, change) => {
+                    // A service that a later line deletes has no list.
+                    if services.contains(service) {
+                        wanted.edit_access(*kind, service.as_ref(), change)?;
+                    }
+                }
+                Setting::FlushAccess(kind) => {
+                    let empty = AccessChange::Replace(Vec::new());
+                    services.iter().try_for_each(|service| wanted.edit_access(*kind, service.as_ref(), &empty))?;
+                }
                 Setting::Attach { .. } | Setting::Detach { .. } => {}
             }
         }
@@ -244,6 +295,26 @@ impl Script {
     pub fn line(&self, key: &RuleKey) -> Option<usize> {
         self.lines.get(key).copied()
     }
+}
+
+/// Lists of clients stay as they are in force, of services that there are.
+fn keep_lists(
+    wanted: &mut MemoryDirector,
+    in_force: &dyn Director,
+    services: &[Option<ServiceKey>],
+) -> lvs_director::director::Result<()> {
+    for (kind, service) in AccessKind::ALL.iter().flat_map(|kind| services.iter().map(move |service| (*kind, service)))
+    {
+        let entries = match in_force.access(kind, service.as_ref()) {
+            Err(Error::NoService) => continue,
+            entries => entries?,
+        };
+        if !entries.is_empty() {
+            let rules = entries.into_iter().map(|entry| entry.rule).collect();
+            wanted.edit_access(kind, service.as_ref(), &AccessChange::Replace(rules))?;
+        }
+    }
+    Ok(())
 }
 
 /// What clap says, without its advice.

@@ -7,9 +7,12 @@ pub mod devices;
 pub mod file;
 
 use std::collections::HashSet;
+use std::collections::btree_map::{BTreeMap, Entry};
 
 use lvs_director::director::{Director, Error, Operation, Result};
-use lvs_director::rules::{Attached, Change, MarkChange, Rule, RuleKey, SYSCTLS, ServiceKey};
+use lvs_director::rules::{
+    AccessChange, AccessKind, AccessList, AccessRule, Attached, Change, MarkChange, Rule, RuleKey, SYSCTLS, ServiceKey,
+};
 
 /// Why changes were not carried out. Nothing was changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +37,9 @@ pub fn carry_out<D: Director>(
         move |error: Error| Refused { rule, sentence: error.text(operation).into_owned() }
     };
     director.begin().map_err(failed(Operation::Restore, None))?;
-    let staged = stage(director, changes).and_then(|()| stage_marks(director, changes));
+    let staged = stage(director, changes)
+        .and_then(|()| stage_marks(director, changes))
+        .and_then(|()| stage_access(director, changes));
     let result = staged.and_then(|()| attach_all(director, changes, attach));
     if let Err(refused) = result {
         director.abort().map_err(failed(Operation::Restore, None))?;
@@ -124,6 +129,40 @@ fn stage_marks(director: &mut dyn Director, changes: &[Change]) -> std::result::
         director.set_marks(&marks)
     });
     staged.map_err(|error| Refused { rule: last, sentence: error.text(Operation::Restore).into_owned() })
+}
+
+/// Stages the changes of lists of clients, each of which is written as a whole.
+fn stage_access(director: &mut dyn Director, changes: &[Change]) -> std::result::Result<(), Refused> {
+    let mut lists: BTreeMap<(AccessKind, Option<ServiceKey>), (AccessList, RuleKey)> = BTreeMap::new();
+    for change in changes {
+        let (Change::Delete(rule) | Change::Add(rule) | Change::Edit { to: rule, .. }) = change;
+        let Rule::Access(kind, service, client) = rule else { continue };
+        let failed =
+            |error: Error| Refused { rule: Some(rule.key()), sentence: error.text(Operation::GetService).into_owned() };
+        let list = match lists.entry((*kind, *service)) {
+            Entry::Occupied(list) => list.into_mut(),
+            Entry::Vacant(list) => match director.access(*kind, service.as_ref()) {
+                Ok(entries) => {
+                    let entries = entries.iter().map(|entry| (entry.rule.prefix, entry.rule.seconds));
+                    list.insert((entries.collect(), rule.key()))
+                }
+                // It is gone with its service.
+                Err(Error::NoService) if matches!(change, Change::Delete(_)) => continue,
+                Err(error) => return Err(failed(error)),
+            },
+        };
+        match change {
+            Change::Delete(_) => list.0.remove(&client.prefix),
+            _ => list.0.insert(client.prefix, client.seconds),
+        };
+    }
+    for ((kind, service), (list, key)) in lists {
+        let rules = list.into_iter().map(|(prefix, seconds)| AccessRule { prefix, seconds }).collect();
+        director
+            .edit_access(kind, service.as_ref(), &AccessChange::Replace(rules))
+            .map_err(|error| Refused { rule: Some(key), sentence: error.text(Operation::GetService).into_owned() })?;
+    }
+    Ok(())
 }
 
 /// Attaches devices. If one cannot be, those before it are as they were.

@@ -1,5 +1,6 @@
 //! lvsadm's own sub-commands.
 
+mod access;
 mod apply;
 mod attach;
 mod drain;

@@ -4,10 +4,11 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
-use super::{apply, attach, drain, mark, metrics, status, sysctl};
+use super::{access, apply, attach, drain, mark, metrics, status, sysctl};
 use crate::agent;
 use crate::grammar::subcommands::Sub;
 use lvs_director::dataplane::Defaults;
+use lvs_director::rules::AccessKind;
 
 /// Runs a sub-command. Errors are one line, status 2 as ipvsadm's own.
 pub fn run(sub: Sub) -> ExitCode {
@@ -30,6 +31,8 @@ pub fn run(sub: Sub) -> ExitCode {
         Sub::Metrics { output } => metrics::metrics(output.as_deref()),
         Sub::Drain(arguments) => return finish(drain::drain(&arguments)),
         Sub::Mark { action } => mark::mark(&action),
+        Sub::Block(arguments) => access::access(AccessKind::Block, &arguments),
+        Sub::Allow(arguments) => access::access(AccessKind::Allow, &arguments),
         Sub::Unload => attach::unload(),
         Sub::Log => attach::log(),
         Sub::Agent => agent::run(),

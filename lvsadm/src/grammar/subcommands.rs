@@ -1,7 +1,9 @@
 //! lvsadm's own sub-commands, which are words.
 
+mod access;
 mod drain;
 mod mark;
+mod service;
 
 use std::path::PathBuf;
 
@@ -11,6 +13,7 @@ use super::choice;
 use super::dialect::Dialect;
 use lvs_director::rules::{AttachMode, LogLevel};
 
+pub use access::{AccessAction, AccessArgs};
 pub use drain::DrainArgs;
 pub use mark::{MarkAction, TrafficArgs};
 
@@ -62,8 +65,9 @@ pub enum Sub {
     /// Go from what is configured to what a file wants, all at once, or not at all if there is a mistake in it
     ///
     /// The file's lines are what one would type after `lvsadm`: -A and -a as `lvsadm -S` prints them, --set, sysctl, attach,
-    /// mark, detach. A `#` begins a comment. Services and destinations that it does not name are deleted, those that it names as
-    /// they are keep their connections and counters; settings, marks and devices it does not name stay as they are.
+    /// mark, block, allow, detach. A `#` begins a comment. Services and destinations that it does not name are deleted, those that it names as
+    /// they are keep their connections and counters; settings, marks, lists of clients and devices it does not name stay as they
+    /// are.
     Apply {
         /// The file, or - for standard input
         file: PathBuf,
@@ -73,7 +77,7 @@ pub enum Sub {
     },
     /// Print the rules, as `lvsadm -S -n` does or, with --full, everything that is configured
     Save {
-        /// Also thresholds, timeouts, settings, marks and devices: a file for `lvsadm apply`
+        /// Also thresholds, timeouts, settings, marks, lists of clients and devices: a file for `lvsadm apply`
         #[arg(long)]
         full: bool,
     },
@@ -113,6 +117,17 @@ pub enum Sub {
         #[command(subcommand)]
         action: MarkAction,
     },
+    /// Keep clients out of services: their addresses may open no connection, and those that they have end
+    ///
+    /// The host's firewall does not see packets that are balanced, so a client that nftables or iptables should keep out is kept
+    /// out here. What is blocked stays out, whatever `lvsadm allow` says. The host's own services are not concerned.
+    Block(AccessArgs),
+    /// Let only these clients in to services
+    ///
+    /// As soon as a list has an entry, no client of either address family comes in that is not on it, and connections of others
+    /// end. A client of a service that has a list of its own must be on that and on the list for all services, where there is
+    /// one. If every entry of a list has come to its end, the list stays and lets nobody in: --flush or --delete opens it.
+    Allow(AccessArgs),
     /// Show or set net.ipv4.vs settings of the data plane
     ///
     /// Every name that IPVS knows is taken, with or without net.ipv4.vs. before it. Of those that mean something else here, or

@@ -5,11 +5,13 @@ use std::net::IpAddr;
 use lvs_common::abi::{Forward, tunnel};
 use serde::{Serialize, Serializer};
 
+use super::access::AccessLists;
 use crate::grammar::flags::flags;
 use lvs_director::director::Wanted;
 use lvs_director::rules::{
-    Connection, Destination, DestinationEntry, LocalEntry, Mark, Netmask, PersistenceEngine, Prefix, Protocol, Rates,
-    Service, ServiceEntry, ServiceKey, Statistics, Timeouts as Seconds, flags_of, scheduler_name,
+    AccessEntry, AccessKind, Connection, Destination, DestinationEntry, LocalEntry, Mark, Netmask, PersistenceEngine,
+    Prefix, Protocol, Rates, Service, ServiceEntry, ServiceKey, Statistics, Timeouts as Seconds, flags_of,
+    scheduler_name,
 };
 
 /// An address and a port.
@@ -162,6 +164,22 @@ struct MarkObject {
     last_port: u16,
 }
 
+/// A list of clients; that of no service is for all.
+#[derive(Serialize)]
+struct AccessObject {
+    list: &'static str,
+    service: Option<Key>,
+    clients: Vec<ClientObject>,
+}
+
+#[derive(Serialize)]
+struct ClientObject {
+    #[serde(flatten)]
+    prefix: PrefixObject,
+    seconds_left: Option<u32>,
+    packets: u64,
+}
+
 #[derive(Serialize)]
 struct PrefixObject {
     address: IpAddr,
@@ -190,9 +208,27 @@ fn seconds(timeouts: &Seconds) -> TimeoutsObject {
     TimeoutsObject { tcp: timeouts.tcp, tcp_fin: timeouts.tcp_fin, udp: timeouts.udp }
 }
 
+/// Lists of clients, those that have any.
+pub fn access(kind: AccessKind, lists: &AccessLists) -> String {
+    let client = |entry: &AccessEntry| ClientObject {
+        prefix: prefix(entry.rule.prefix),
+        seconds_left: entry.rule.seconds,
+        packets: entry.packets,
+    };
+    let list = |(service, entries): &(Option<ServiceKey>, Vec<AccessEntry>)| AccessObject {
+        list: kind.name(),
+        service: service.map(key),
+        clients: entries.iter().map(client).collect(),
+    };
+    line(&lists.iter().filter(|(_, entries)| !entries.is_empty()).map(list).collect::<Vec<_>>())
+}
+
+fn prefix(prefix: Prefix) -> PrefixObject {
+    PrefixObject { address: prefix.address, prefix_length: prefix.length }
+}
+
 /// Classification rules.
 pub fn marks(marks: &[Mark]) -> String {
-    let prefix = |prefix: Prefix| PrefixObject { address: prefix.address, prefix_length: prefix.length };
     let object = |mark: &Mark| MarkObject {
         mark: mark.mark,
         family: mark.traffic.family().name(),

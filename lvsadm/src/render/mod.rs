@@ -1,5 +1,6 @@
 //! What ipvsadm prints, byte for byte.
 
+mod access;
 mod connections;
 pub mod json;
 mod label;
@@ -11,6 +12,7 @@ mod rules;
 mod save;
 mod sort;
 
+pub use access::{AccessLists, access};
 pub use connections::Connections;
 pub use label::Labels;
 pub use listing::Listing;

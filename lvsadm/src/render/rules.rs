@@ -5,16 +5,16 @@ use std::fmt::Write;
 use lvs_common::abi::Sysctls;
 
 use super::label::Labels;
-use super::save;
+use super::{access, save};
 use crate::apply::devices;
 use crate::grammar::Dialect;
 use crate::grammar::flags::Form;
-use lvs_director::rules::{Change, Rule, SYSCTLS};
+use lvs_director::rules::{AccessRule, Change, Rule, SYSCTLS};
 
 /// What a file says of itself.
 const HEAD: &str = "# Everything that is configured, by `lvsadm save --full', for `lvsadm apply'.\n\
                     # Each line is what one would type after `lvsadm'; the file is complete: what it does not name is gone\n\
-                    # (services, destinations, marks), detached (devices), or at its default (settings) once it is applied.\n";
+                    # (services, destinations, marks, lists of clients), detached (devices), or at its default (settings) once it is applied.\n";
 
 /// Appends a rule's line; a pool of local addresses has one for each of them.
 fn line(text: &mut String, rule: &Rule) {
@@ -28,6 +28,10 @@ fn line(text: &mut String, rule: &Rule) {
             addresses.iter().for_each(|address| save::local(text, &mut labels, service.as_ref(), *address));
             Ok(())
         }
+        Rule::Access(kind, service, rule) => {
+            access::rules(text, &mut labels, *kind, service.as_ref(), &[*rule]);
+            Ok(())
+        }
         Rule::Service(service) => {
             save::service(text, &mut labels, service, Form::Full);
             Ok(())
@@ -39,19 +43,37 @@ fn line(text: &mut String, rule: &Rule) {
     };
 }
 
+/// Whether rules are about clients of one list.
+fn is_one_list(one: &Rule, other: &Rule) -> bool {
+    match (one, other) {
+        (Rule::Access(kind, service, _), Rule::Access(other_kind, other, _)) => (kind, service) == (other_kind, other),
+        _ => false,
+    }
+}
+
 /// A whole configuration. `devices` are the lines about devices.
 pub fn full(devices: &[String], rules: &[Rule]) -> String {
     let mut text = HEAD.to_owned();
     for line in devices {
         let _ = writeln!(text, "{line}");
     }
-    text.push_str("sysctl --reset\nmark flush\n");
+    text.push_str("sysctl --reset\nmark flush\nblock --flush --all\nallow --flush --all\n");
     let usual = Sysctls::default();
     let is_usual = |rule: &Rule| match rule {
         Rule::Sysctl(name, value) => SYSCTLS.iter().any(|s| s.name == *name && s.get(&usual) == *value),
         _ => false,
     };
-    rules.iter().filter(|rule| !is_usual(rule)).for_each(|rule| line(&mut text, rule));
+    let wanted: Vec<&Rule> = rules.iter().filter(|rule| !is_usual(rule)).collect();
+    for alike in wanted.chunk_by(|one, other| is_one_list(one, other)) {
+        match alike {
+            [Rule::Access(kind, service, _), ..] => {
+                let of = |rule: &&Rule| if let Rule::Access(_, _, rule) = rule { Some(*rule) } else { None };
+                let clients: Vec<AccessRule> = alike.iter().filter_map(of).collect();
+                access::rules(&mut text, &mut Labels::numeric(Dialect::Own), *kind, service.as_ref(), &clients);
+            }
+            _ => alike.iter().for_each(|rule| line(&mut text, rule)),
+        }
+    }
     text
 }
 

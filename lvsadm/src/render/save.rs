@@ -45,7 +45,7 @@ pub fn local(text: &mut String, labels: &mut Labels<'_>, service: Option<&Servic
 }
 
 /// The option that names a service.
-fn service_option(labels: &mut Labels<'_>, key: &ServiceKey) -> String {
+pub fn service_option(labels: &mut Labels<'_>, key: &ServiceKey) -> String {
     match *key {
         ServiceKey::Fwmark { mark, family: Family::V4 } => format!("-f {}", labels.mark(mark)),
         ServiceKey::Fwmark { mark, family: Family::V6 } => format!("-f {} -6", labels.mark(mark)),

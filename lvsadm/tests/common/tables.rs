@@ -8,8 +8,8 @@ use lvs_common::abi::{Forward, Sysctls, service_flags};
 use lvs_common::sched::SCHEDULERS;
 use lvs_director::director::{Director, MemoryDirector, Wanted};
 use lvs_director::rules::{
-    Destination, DestinationKey, EVERY_PORT, Family, Mark, MarkChange, Netmask, PersistenceEngine, Prefix, Protocol,
-    SYSCTLS, Service, ServiceKey, Timeouts, Traffic, Tunnel,
+    AccessChange, AccessKind, AccessRule, Destination, DestinationKey, EVERY_PORT, Family, Mark, MarkChange, Netmask,
+    PersistenceEngine, Prefix, Protocol, SYSCTLS, Service, ServiceKey, Timeouts, Traffic, Tunnel,
 };
 use proptest::collection::{hash_set, vec};
 use proptest::option;
@@ -150,14 +150,28 @@ fn locals() -> impl Strategy<Value = Vec<IpAddr>> {
     hash_set(address, 0..4).prop_map(|addresses| addresses.into_iter().collect())
 }
 
-/// A whole configuration: a table with thresholds, local addresses and services' timeouts, global timeouts, marks, and
-/// settings.
+/// A list of clients of either kind.
+fn clients() -> impl Strategy<Value = (AccessKind, Vec<AccessRule>)> {
+    let kind = prop_oneof![Just(AccessKind::Block), Just(AccessKind::Allow)];
+    let rule = (family().prop_flat_map(prefix), option::of(1u32..))
+        .prop_map(|(prefix, seconds)| AccessRule { prefix, seconds });
+    (kind, vec(rule, 0..4))
+}
+
+/// A whole configuration: a table with thresholds, local addresses and services' timeouts, global timeouts, marks, lists
+/// of clients, and settings.
 pub fn configured() -> impl Strategy<Value = MemoryDirector> {
     let settings = vec((0..SYSCTLS.len(), any::<u64>()), 0..4);
     let thresholds = vec((0..=i32::MAX as u32, 0..=i32::MAX as u32), 1..8);
     let seconds = || 1..2_678_400u32;
-    (filled(), thresholds, (seconds(), seconds(), seconds()), settings, (marks(), vec(locals(), 1..4))).prop_map(
-        |(mut director, thresholds, (tcp, tcp_fin, udp), settings, (marks, pools))| {
+    (
+        filled(),
+        thresholds,
+        (seconds(), seconds(), seconds()),
+        settings,
+        (marks(), vec(locals(), 1..4), vec(clients(), 1..4)),
+    )
+        .prop_map(|(mut director, thresholds, (tcp, tcp_fin, udp), settings, (marks, pools, lists))| {
             let mut thresholds = thresholds.into_iter().cycle();
             for entry in &mut director.entries {
                 let (one, other) = thresholds.next().expect("an endless one");
@@ -182,13 +196,16 @@ pub fn configured() -> impl Strategy<Value = MemoryDirector> {
             director.set_marks(&marks).unwrap();
             director.set_locals(None, &pools[0]).unwrap();
             let keys: Vec<ServiceKey> = director.entries.iter().map(|entry| entry.service.key).collect();
+            let services = std::iter::once(None).chain(keys.iter().map(Some));
+            for (service, (kind, list)) in services.zip(lists) {
+                director.edit_access(kind, service, &AccessChange::Add(list)).unwrap();
+            }
             for (key, pool) in keys.iter().zip(&pools) {
                 let suits = |address: &&IpAddr| Family::of(**address) == key.family();
                 director.set_locals(Some(key), &pool.iter().filter(suits).copied().collect::<Vec<_>>()).unwrap();
             }
             director
-        },
-    )
+        })
 }
 
 /// A configuration and another that shares services, destinations and marks with it, some of them changed.

@@ -157,7 +157,12 @@ impl Datagrams {
 
     /// Asks, and whether nothing at all comes of it for a while.
     pub fn is_ignored(&self) -> Result<bool> {
-        self.0.send(b"x").context("cannot ask")?;
+        self.is_ignored_with(1)
+    }
+
+    /// The same with a datagram of some length.
+    pub fn is_ignored_with(&self, length: usize) -> Result<bool> {
+        self.0.send(&vec![b'x'; length]).context("cannot ask")?;
         self.0.set_read_timeout(Some(Duration::from_millis(400)))?;
         let received = self.0.recv(&mut [0; 256]);
         self.0.set_read_timeout(Some(PATIENCE))?;

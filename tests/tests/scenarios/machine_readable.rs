@@ -65,6 +65,10 @@ fn what_is_told_is_of_the_schema_and_true() {
             "from": everything, "first_port": 80, "last_port": 80
         }])
     );
+    assert_eq!(json("block --json", "lists"), json!([]));
+    director.lvsadm(&format!("allow -t {service} 10.0.0.0/8")).unwrap();
+    let clients = json!([{ "address": "10.0.0.0", "prefix_length": 8, "seconds_left": null, "packets": 0 }]);
+    assert_eq!(json("allow --json", "lists")[0]["clients"], clients);
     assert_eq!(json("--get-laddr --json", "pools"), json!([]));
     for pool in [format!(" -t {service}"), " -f 7".to_owned(), String::new()] {
         director.lvsadm(&format!("--add-laddr -z 192.168.122.100{pool}")).unwrap();

@@ -1,6 +1,7 @@
 //! What a director does, one file for each thing that is proven. They are one program, so that the tests of all files run
 //! beside each other: most of their time goes into waiting and into the verifier.
 
+mod access;
 mod admission;
 mod apply;
 mod chain;

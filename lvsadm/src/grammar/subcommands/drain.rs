@@ -1,7 +1,8 @@
 //! `lvsadm drain`.
 
-use clap::{ArgGroup, Args};
+use clap::Args;
 
+use super::service::ServiceArgs;
 use crate::grammar::command::{Command, Failure};
 use crate::grammar::dialect::Dialect;
 use crate::grammar::parse::parse;
@@ -10,23 +11,11 @@ use lvs_director::rules::{DestinationKey, ServiceKey};
 
 /// Which real server of which service is to be drained, and how.
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
-#[command(group = ArgGroup::new("service").args(["tcp_service", "udp_service", "sctp_service", "fwmark_service"]).required(true))]
+#[command(mut_group("service", |group| group.required(true)))]
 pub struct DrainArgs {
-    /// Of this TCP service, host[:port]
-    #[arg(short = 't', long, value_name = "SERVICE-ADDRESS")]
-    tcp_service: Option<String>,
-    /// Of this UDP service, host[:port]
-    #[arg(short = 'u', long, value_name = "SERVICE-ADDRESS")]
-    udp_service: Option<String>,
-    /// Of this SCTP service, host[:port]
-    #[arg(long, value_name = "SERVICE-ADDRESS")]
-    sctp_service: Option<String>,
-    /// Of the service of this firewall mark
-    #[arg(short = 'f', long, value_name = "FWMARK")]
-    fwmark_service: Option<String>,
-    /// The mark's service is for IPv6
-    #[arg(short = '6', long, requires = "fwmark_service")]
-    ipv6: bool,
+    /// The service
+    #[command(flatten)]
+    service: ServiceArgs,
     /// The real server, host and port
     #[arg(short = 'r', long, value_name = "SERVER-ADDRESS")]
     real_server: String,
@@ -41,17 +30,8 @@ pub struct DrainArgs {
 impl DrainArgs {
     /// Service and real server, read as `-d` reads them. The error is a sentence.
     pub fn keys(&self, names: &mut dyn Names) -> Result<(ServiceKey, DestinationKey), String> {
-        let services = [
-            ("-t", &self.tcp_service),
-            ("-u", &self.udp_service),
-            ("--sctp-service", &self.sctp_service),
-            ("-f", &self.fwmark_service),
-        ];
         let mut arguments = vec!["-d"];
-        for (option, value) in services {
-            arguments.extend(value.iter().flat_map(|value| [option, value]));
-        }
-        arguments.extend(self.ipv6.then_some("-6"));
+        arguments.extend(self.service.words());
         arguments.extend(["-r", &self.real_server]);
         match parse(&arguments, Dialect::Own, names) {
             Ok(Command::DeleteDestination(service, destination)) => Ok((service, destination)),
