@@ -9,8 +9,8 @@ use std::{env, fs};
 use object::build::elf::{Builder, SectionData};
 use object::elf::SHT_STRTAB;
 
-/// The objects: the director's programs, and the real server's for tunnels and for TOA.
-const OBJECTS: [&str; 3] = ["lvs", "real_server", "toa"];
+/// The objects: the director's programs, those for devices without Ethernet headers, and the real server's for tunnels and TOA.
+const OBJECTS: [&str; 4] = ["lvs", "l3", "real_server", "toa"];
 
 fn main() {
     println!("cargo::rerun-if-env-changed=LVS_EBPF_DIR");

@@ -246,6 +246,10 @@ pub mod entry {
     pub const INGRESS: &str = "lvs_ingress";
     /// Attached to devices, TC egress.
     pub const EGRESS: &str = "lvs_egress";
+    /// [`INGRESS`] of devices without Ethernet headers, whose programs are another object's.
+    pub const L3_INGRESS: &str = "lvs_l3_ingress";
+    /// [`EGRESS`], likewise.
+    pub const L3_EGRESS: &str = "lvs_l3_egress";
     /// The program whose log `lvsadm` follows: the TC program of [`Program::Log`](super::Program::Log).
     pub const LOG: &str = "lvs_log";
     /// Run once by the loader: starts the timer.

@@ -14,7 +14,7 @@ use lvs_common::{
     abi::{DestId, IpAddress},
     exit::{self, Exit},
     programs::Program,
-    wire::{Ethernet, Ipv4, Ipv6, ethertype},
+    wire::{Ipv4, Ipv6, ethertype},
 };
 
 use crate::{
@@ -69,7 +69,7 @@ fn write<P: Packet>(packet: P, line: LogLine) {
 pub fn run<P: Packet>(packet: P) -> i32 {
     let Some(line) = LINES.get(cpu::number()) else { return P::PASS };
     let line = *line;
-    match packet.read::<Ethernet>(0).map_or(Be16::ZERO, |h| h.ethertype) {
+    match packet.carried() {
         ethertype::IPV4 => write4(packet, &line),
         ethertype::IPV6 => write6(packet, &line),
         _ => {}

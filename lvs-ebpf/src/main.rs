@@ -4,6 +4,7 @@
 //!
 //! | Floor | Holds |
 //! |---|---|
+//! | `link` | where a network header begins: the object for devices without Ethernet headers (`l3/main.rs`) has another |
 //! | `kernel` | what the kernel gives a program: atomics, loops, global functions, the clock, parameters set at load time |
 //! | `values` | plain values that are kept in maps |
 //! | `maps` | every map |
@@ -30,6 +31,8 @@ mod entry;
 mod exits;
 mod forward;
 mod kernel;
+#[path = "link/ethernet.rs"]
+mod link;
 mod log;
 mod maps;
 mod packet;

@@ -31,6 +31,8 @@ pub mod device_flags {
     pub const OWN_SOURCES: u16 = 16;
     /// IPv4's loopback addresses may come in (`route_localnet`).
     pub const ROUTES_LOOPBACK: u16 = 32;
+    /// Its packets have no Ethernet header, so it has no neighbours.
+    pub const NO_ETHERNET: u16 = 64;
 
     /// What the host's settings demand of sources.
     pub const SOURCES: u16 = STRICT_SOURCES | ROUTED_SOURCES | OWN_SOURCES | ROUTES_LOOPBACK;

@@ -16,9 +16,10 @@ use lvs_common::programs::entry;
 
 use super::bpffs::Directory;
 use super::clsact;
-use super::devices::{self, Link, NetDevice};
+use super::devices::{self, Headers, Link, NetDevice};
 use super::error::{Context, Error, Result};
 use super::kernel::has_tc_links;
+use super::l3;
 use super::pins::{self, LOOPBACK, is_alive, pin, unpin};
 use super::plane::Plane;
 use crate::rules::{AttachMode, Attached};
@@ -26,6 +27,9 @@ use crate::rules::{AttachMode, Attached};
 /// Priority and handle of the TC filters where the kernel has no links for them (before Linux 6.6).
 const PRIORITY: u16 = 900;
 const HANDLE: TcHandle = TcHandle::new(0, 1);
+
+/// A device's hooks, as their pins are called.
+const HOOKS: [&str; 4] = ["xdp", "generic", "ingress", "egress"];
 
 /// An attached device.
 #[derive(Clone, Debug)]
@@ -54,7 +58,7 @@ pub struct Refusal {
 pub enum Which<'a> {
     /// These, or nothing.
     Demanded(&'a [String]),
-    /// These as far as they can be, or every Ethernet-like device that is up if there are no names.
+    /// These as far as they can be, or every device that is up and can be served if there are no names.
     Usual(&'a [String]),
 }
 
@@ -67,16 +71,22 @@ pub fn attach(plane: &mut Plane, which: Which<'_>, mode: AttachMode) -> Result<V
     match which {
         Which::Demanded(names) => {
             let find =
-                |name: &String| all.iter().find(|d| d.name == *name).ok_or_else(|| Error::NoDevice(name.clone()));
+                |name: &String| all.iter().find(|d| d.link.name == *name).ok_or_else(|| Error::NoDevice(name.clone()));
             for device in names.iter().map(find).collect::<Result<Vec<_>>>()? {
-                attach_device(plane, device, mode)?;
+                // `lo` is attached with whatever is.
+                if device.link.index != LOOPBACK {
+                    attach_device(plane, device, mode)?;
+                }
             }
         }
         Which::Usual(names) => {
-            for name in names.iter().filter(|name| !all.iter().any(|d| d.name == **name)) {
+            for name in names.iter().filter(|name| !all.iter().any(|d| d.link.name == **name)) {
                 refusals.push(Refusal { device: name.clone(), why: Error::NoDevice(name.clone()).line() });
             }
-            let usual = |d: &&NetDevice| if names.is_empty() { d.up && d.ethernet } else { names.contains(&d.name) };
+            let usual = |d: &&NetDevice| match names {
+                [] => d.link.up && d.link.is_usual(),
+                names => names.contains(&d.link.name) && d.link.index != LOOPBACK,
+            };
             refusals.extend(all.iter().filter(usual).filter_map(|device| attach_if_possible(plane, device, mode)));
         }
     }
@@ -89,28 +99,31 @@ pub fn attach(plane: &mut Plane, which: Which<'_>, mode: AttachMode) -> Result<V
 pub fn attach_loopback(plane: &mut Plane) -> Result<()> {
     prepare_loopback()?;
     let _ = fs::remove_dir(pin(&plane.directory, "detached", LOOPBACK));
-    attach_tc(&plane.directory, LOOPBACK, "lo", "egress")
+    attach_tc(&plane.directory, &Link::loopback(), "egress")
 }
 
-/// Attaches to devices that have come up since: the named ones, or any that are Ethernet-like. A device that an operator
+/// Attaches to devices that have come up since: the named ones, or any that can be served. A device that an operator
 /// detached stays so. Nothing about a device is an error: the answer names those that cannot be served as asked.
 pub fn attach_new(plane: &mut Plane, names: &[String], mode: AttachMode) -> Result<Vec<Refusal>> {
-    let Differences { new, left, renamed } = differences(plane, names)?;
+    let Differences { new, left, renamed, ports } = differences(plane, names)?;
     for name in left {
         let path = plane.directory.path().join("links").join(name);
         if path.is_dir() { pins::remove(&path)? } else { unpin(&path)? }
     }
     let mut refusals = Vec::new();
-    if !new.is_empty() || renamed {
+    if !new.is_empty() || renamed || !ports.is_empty() {
         let all = devices::all()?;
-        let fresh = all.iter().filter(|d| new.contains(&d.index) && d.index != LOOPBACK);
+        for device in all.iter().filter(|d| ports.contains(&d.link.index)) {
+            detach_hooks(&plane.directory, device)?;
+        }
+        let fresh = all.iter().filter(|d| new.contains(&d.link.index) && d.link.index != LOOPBACK);
         refusals.extend(fresh.filter_map(|device| attach_if_possible(plane, device, mode)));
         write_devices(plane, &all)?;
     }
     // `lo` even where there is nothing else: the director as a client, and the sign that the namespace lives.
     if !pin(&plane.directory, "detached", LOOPBACK).exists() {
         prepare_loopback()?;
-        attach_tc(&plane.directory, LOOPBACK, "lo", "egress")?;
+        attach_tc(&plane.directory, &Link::loopback(), "egress")?;
     }
     Ok(refusals)
 }
@@ -124,12 +137,14 @@ pub struct Differences {
     pub left: Vec<String>,
     /// Whether a device has another MAC address than the data plane knows.
     pub renamed: bool,
+    /// Indices of devices that are attached and have become another device's since: a bond's port, say.
+    pub ports: Vec<u32>,
 }
 
 impl Differences {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.new.is_empty() && self.left.is_empty() && !self.renamed
+        self.new.is_empty() && self.left.is_empty() && !self.renamed && self.ports.is_empty()
     }
 }
 
@@ -145,10 +160,13 @@ pub fn differences(plane: &Plane, names: &[String]) -> Result<Differences> {
         has("detached", link.index) || has(hook, link.index) && is_in_force(&pin(&plane.directory, hook, link.index))
     };
     let wanted = |link: &Link| {
-        let named = if names.is_empty() { link.ethernet } else { names.contains(&link.name) };
-        link.index == LOOPBACK || link.up && named
+        let named = if names.is_empty() { link.is_usual() } else { names.contains(&link.name) };
+        link.index == LOOPBACK || link.up && named && link.unservable.is_none()
     };
     let new = links.iter().filter(|link| wanted(link) && !known(link)).map(|link| link.index).collect();
+    let is_attached = |link: &&Link| HOOKS.iter().any(|hook| has(hook, link.index));
+    let ports =
+        links.iter().filter(|link| link.unservable.is_some()).filter(is_attached).map(|link| link.index).collect();
     let indices: HashSet<u32> = links.iter().map(|link| link.index).collect();
     let is_left = |name: &&str| {
         let index = name.rsplit_once('-').and_then(|(_, index)| index.parse().ok());
@@ -159,7 +177,7 @@ pub fn differences(plane: &Plane, names: &[String]) -> Result<Differences> {
         let noted = plane.device(link.index % DEVICE_SLOTS);
         noted.ifindex == link.index && noted.mac != link.mac
     });
-    Ok(Differences { new, left, renamed })
+    Ok(Differences { new, left, renamed, ports })
 }
 
 /// Whether a hook's pin is a filter's note, or a link whose device is there.
@@ -185,17 +203,19 @@ pub fn prepare_loopback() -> Result<()> {
 
 /// Attaches to a device that nobody demanded, by TC where the mode asked for is refused.
 fn attach_if_possible(plane: &mut Plane, device: &NetDevice, mode: AttachMode) -> Option<Refusal> {
+    // No device without Ethernet headers runs XDP: nothing to report.
+    let mode = if device.link.headers == Headers::Ip { AttachMode::Tc } else { mode };
     let Err(error) = attach_device(plane, device, mode) else { return None };
     // A device that is gone is no news.
-    let gone = || devices::links().is_ok_and(|links| links.iter().all(|link| link.index != device.index));
+    let gone = || devices::links().is_ok_and(|links| links.iter().all(|link| link.index != device.link.index));
     let by_tc = mode != AttachMode::Tc
         && attach_device(plane, device, AttachMode::Tc).is_ok()
-        && note_refusal(&plane.directory, device.index, &error).is_ok();
+        && note_refusal(&plane.directory, device.link.index, &error).is_ok();
     if !by_tc && gone() {
         return None;
     }
     let why = if by_tc { format!("{}: served by tc", error.line()) } else { error.line() };
-    Some(Refusal { device: device.name.clone(), why })
+    Some(Refusal { device: device.link.name.clone(), why })
 }
 
 /// Notes that the kernel refuses XDP on a device, for `status`: by a directory whose name is the error's number.
@@ -215,20 +235,27 @@ fn refusal(directory: &Directory, index: u32) -> Option<String> {
 
 /// What holds the device's place for XDP, if that is not ours.
 fn foreign_xdp(directory: &Directory, device: &NetDevice) -> Option<String> {
-    let ours = ["xdp", "generic"].iter().any(|kind| is_alive(&pin(directory, kind, device.index)));
-    if ours || device.xdp_program == 0 {
+    let ours = ["xdp", "generic"].iter().any(|kind| is_alive(&pin(directory, kind, device.link.index)));
+    if ours || device.link.xdp_program == 0 {
         return None;
     }
-    let named = loaded_programs().flatten().find(|program| program.id() == device.xdp_program);
+    let named = loaded_programs().flatten().find(|program| program.id() == device.link.xdp_program);
     let name = named.and_then(|program| program.name_as_str().map(|name| format!(" ({name})"))).unwrap_or_default();
-    Some(format!("XDP program {}{name} of somebody else runs here", device.xdp_program))
+    Some(format!("XDP program {}{name} of somebody else runs here", device.link.xdp_program))
 }
 
 fn attach_device(plane: &mut Plane, device: &NetDevice, mode: AttachMode) -> Result<()> {
+    if let Some(reason) = device.why_not(mode) {
+        return Err(Error::Unservable { device: device.link.name.clone(), reason });
+    }
+    let bare = device.link.headers == Headers::Ip;
+    if bare {
+        l3::load(plane)?;
+    }
     let directory = &plane.directory;
     let foreign = foreign_xdp(directory, device);
     if let (AttachMode::Native | AttachMode::Generic, Some(foreign)) = (mode, &foreign) {
-        return Err(Error::XdpTaken { device: device.name.clone(), by: foreign.clone() });
+        return Err(Error::XdpTaken { device: device.link.name.clone(), by: foreign.clone() });
     }
     match mode {
         AttachMode::Native => attach_xdp(directory, device, "xdp", XdpMode::Driver)?,
@@ -238,45 +265,51 @@ fn attach_device(plane: &mut Plane, device: &NetDevice, mode: AttachMode) -> Res
         }
         AttachMode::Auto => {}
         AttachMode::Tc => {
-            unpin(&pin(directory, "xdp", device.index))?;
-            unpin(&pin(directory, "generic", device.index))?;
+            unpin(&pin(directory, "xdp", device.link.index))?;
+            unpin(&pin(directory, "generic", device.link.index))?;
         }
     }
-    let _ = fs::remove_dir(pin(directory, "detached", device.index));
-    pins::remove(&pin(directory, "refused", device.index))?;
-    attach_tc(directory, device.index, &device.name, "ingress")?;
-    attach_tc(directory, device.index, &device.name, "egress")
+    let _ = fs::remove_dir(pin(directory, "detached", device.link.index));
+    pins::remove(&pin(directory, "refused", device.link.index))?;
+    attach_tc(directory, &device.link, "ingress")?;
+    attach_tc(directory, &device.link, "egress")
 }
 
 fn attach_xdp(directory: &Directory, device: &NetDevice, kind: &str, mode: XdpMode) -> Result<()> {
-    let path = pin(directory, kind, device.index);
+    let path = pin(directory, kind, device.link.index);
     if is_alive(&path) {
         return Ok(());
     }
     let other = if kind == "xdp" { "generic" } else { "xdp" };
-    unpin(&pin(directory, other, device.index))?;
+    unpin(&pin(directory, other, device.link.index))?;
     unpin(&path)?;
     let mut program = Xdp::from_pin(directory.path().join(entry::XDP), XdpAttachType::Interface)?;
-    let id = program.attach_to_if_index(device.index, mode).with_context(|| {
+    let id = program.attach_to_if_index(device.link.index, mode).with_context(|| {
         format!(
             "cannot attach XDP to {}: see `ip link show {}` for who holds it, or use --mode tc",
-            device.name, device.name
+            device.link.name, device.link.name
         )
     })?;
     let link: FdLink = program.take_link(id)?.try_into()?;
-    link.pin(&path).with_context(|| format!("cannot pin the link to {}", device.name))?;
+    link.pin(&path).with_context(|| format!("cannot pin the link to {}", device.link.name))?;
     Ok(())
 }
 
-fn attach_tc(directory: &Directory, ifindex: u32, name: &str, hook: &str) -> Result<()> {
-    let path = pin(directory, hook, ifindex);
+fn attach_tc(directory: &Directory, link: &Link, hook: &str) -> Result<()> {
+    let (name, bare) = (&*link.name, link.headers == Headers::Ip);
+    let path = pin(directory, hook, link.index);
     let links = has_tc_links();
     if path.exists() && (!links || is_alive(&path)) {
         return Ok(());
     }
     unpin(&path)?;
-    let direction = if hook == "ingress" { TcAttachType::Ingress } else { TcAttachType::Egress };
-    let mut program = SchedClassifier::from_pin(directory.path().join(format!("lvs_{hook}")))?;
+    let (direction, program) = match (hook, bare) {
+        ("ingress", false) => (TcAttachType::Ingress, entry::INGRESS),
+        ("ingress", true) => (TcAttachType::Ingress, entry::L3_INGRESS),
+        (_, false) => (TcAttachType::Egress, entry::EGRESS),
+        (_, true) => (TcAttachType::Egress, entry::L3_EGRESS),
+    };
+    let mut program = SchedClassifier::from_pin(directory.path().join(program))?;
     let context = || format!("cannot attach to {name}'s {hook}");
     if links {
         let options = TcAttachOptions::TcxOrder(LinkOrder::default());
@@ -311,18 +344,19 @@ fn is_there_already(error: &ProgramError) -> bool {
 
 /// Tells the XDP program what it must know of the attached devices.
 fn write_devices(plane: &mut Plane, all: &[NetDevice]) -> Result<()> {
-    let natives = all.iter().any(|d| is_alive(&pin(&plane.directory, "xdp", d.index)));
+    let natives = all.iter().any(|d| is_alive(&pin(&plane.directory, "xdp", d.link.index)));
     for device in all {
-        let native = is_alive(&pin(&plane.directory, "xdp", device.index));
-        let generic = is_alive(&pin(&plane.directory, "generic", device.index));
+        let native = is_alive(&pin(&plane.directory, "xdp", device.link.index));
+        let generic = is_alive(&pin(&plane.directory, "generic", device.link.index));
         let accepts = native || device.xdp_everywhere || generic && !natives;
         let entry = Device {
-            ifindex: device.index,
+            ifindex: device.link.index,
             flags: if accepts { device_flags::ACCEPTS_XDP } else { 0 }
-                | if device.is_virtual { device_flags::NO_TX } else { 0 },
-            mac: device.mac,
+                | if device.is_virtual { device_flags::NO_TX } else { 0 }
+                | if device.link.headers == Headers::Ip { device_flags::NO_ETHERNET } else { 0 },
+            mac: device.link.mac,
         };
-        plane.put_device(device.index % DEVICE_SLOTS, entry);
+        plane.put_device(device.link.index % DEVICE_SLOTS, entry);
     }
     plane.know_sources()
 }
@@ -331,30 +365,32 @@ fn write_devices(plane: &mut Plane, all: &[NetDevice]) -> Result<()> {
 pub fn detach(plane: &mut Plane, names: &[String]) -> Result<()> {
     let all = devices::all()?;
     for name in names {
-        if !all.iter().any(|d| d.name == *name) {
+        if !all.iter().any(|d| d.link.name == *name) {
             return Err(Error::NoDevice(name.clone()));
         }
     }
-    for device in all.iter().filter(|d| names.is_empty() || names.contains(&d.name)) {
+    for device in all.iter().filter(|d| names.is_empty() || names.contains(&d.link.name)) {
         let directory = &plane.directory;
-        for kind in ["xdp", "generic", "ingress", "egress"] {
-            detach_hook(directory, device, kind)?;
-        }
-        let marker = pin(directory, "detached", device.index);
-        if (device.ethernet || device.index == LOOPBACK) && !marker.exists() {
+        detach_hooks(directory, device)?;
+        let marker = pin(directory, "detached", device.link.index);
+        if !marker.exists() {
             fs::create_dir(&marker).context("cannot note that a device is detached")?;
         }
     }
     Ok(())
 }
 
+fn detach_hooks(directory: &Directory, device: &NetDevice) -> Result<()> {
+    HOOKS.iter().try_for_each(|hook| detach_hook(directory, device, hook))
+}
+
 fn detach_hook(directory: &Directory, device: &NetDevice, kind: &str) -> Result<()> {
-    let path = pin(directory, kind, device.index);
+    let path = pin(directory, kind, device.link.index);
     if path.is_dir() {
         let direction = if kind == "ingress" { TcAttachType::Ingress } else { TcAttachType::Egress };
-        let link = SchedClassifierLink::attached(&device.name, direction, PRIORITY, HANDLE, None)
+        let link = SchedClassifierLink::attached(&device.link.name, direction, PRIORITY, HANDLE, None)
             .context("cannot name a TC filter")?;
-        aya::programs::links::Link::detach(link).with_context(|| format!("cannot detach from {}", device.name))?;
+        aya::programs::links::Link::detach(link).with_context(|| format!("cannot detach from {}", device.link.name))?;
         return fs::remove_dir(&path).context("cannot remove a pin");
     }
     unpin(&path)
@@ -363,9 +399,7 @@ fn detach_hook(directory: &Directory, device: &NetDevice, kind: &str) -> Result<
 /// Detaches from everything, before the data plane is unloaded.
 pub fn detach_all(directory: &Directory) -> Result<()> {
     for device in devices::all()? {
-        for kind in ["xdp", "generic", "ingress", "egress"] {
-            detach_hook(directory, &device, kind)?;
-        }
+        detach_hooks(directory, &device)?;
     }
     Ok(())
 }
@@ -374,8 +408,8 @@ pub fn detach_all(directory: &Directory) -> Result<()> {
 pub fn attachments(plane: &Plane) -> Result<Vec<Attachment>> {
     let mut found = Vec::new();
     for device in devices::all()? {
-        let refusal = refusal(&plane.directory, device.index);
-        let has = |kind| pin(&plane.directory, kind, device.index).exists();
+        let refusal = refusal(&plane.directory, device.link.index);
+        let has = |kind| pin(&plane.directory, kind, device.link.index).exists();
         let (attached, why) = if has("xdp") {
             (Attached::Native, "the driver runs XDP".to_owned())
         } else if has("generic") {
@@ -388,7 +422,7 @@ pub fn attachments(plane: &Plane) -> Result<Vec<Attachment>> {
         } else {
             continue;
         };
-        found.push(Attachment { device: device.name, attached, refused: refusal.is_some(), why });
+        found.push(Attachment { device: device.link.name, attached, refused: refusal.is_some(), why });
     }
     Ok(found)
 }

@@ -30,7 +30,7 @@ pub enum DefaultsError {
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Defaults {
-    /// `LVS_DEVICES`: names of devices, separated by spaces. Without: every Ethernet-like device that is up.
+    /// `LVS_DEVICES`: names of devices, separated by spaces. Without: every device that is up and can be served.
     pub devices: Vec<String>,
     /// `LVS_MODE`: how to attach to them.
     pub mode: AttachMode,

@@ -50,6 +50,14 @@ pub enum Error {
         /// The other program.
         by: String,
     },
+    /// A device cannot be served, or not so.
+    #[error("cannot attach to {device}: {reason}")]
+    Unservable {
+        /// The device's name.
+        device: String,
+        /// Why not.
+        reason: String,
+    },
     /// The program was built without the eBPF objects.
     #[error("this lvsadm was built without its data plane: build it with `cargo xtask build`")]
     NotBuilt,

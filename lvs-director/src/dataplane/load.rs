@@ -12,22 +12,26 @@ use aya::programs::{Program, SchedClassifier, SkLookup, TestRun, TestRunOptions}
 use aya::{Ebpf, EbpfLoader};
 use aya_obj::generated::bpf_map_type;
 use lvs_common::abi::{Idle, Settings, WAYS};
-use lvs_common::programs::{self, PROGRAMS, entry};
+use lvs_common::programs::{self, PROGRAMS, Row, entry};
 
 use super::bpffs::Directory;
+use super::constants::Constants;
 use super::error::{Context, Error, Result, unfit};
-use super::kernel::{has_tc_links, kernel_at_least, ticks_per_second};
+use super::kernel::has_tc_links;
 use super::layout;
 use super::loading::Loading;
 use super::pins::{self, SIGN_OF_LIFE, remove};
 use super::pod::Pod;
 use super::refusal::refused;
-use super::sizes::{buckets, list_elements, localities, roster_places};
-use crate::objects::DIRECTOR;
+use super::sizes::{list_elements, localities, roster_places};
+use crate::objects::{DIRECTOR, L3};
 
 /// Programs that later calls need, and so are pinned: those that are attached to devices, the one whose log is followed, and
 /// those that end connections.
 const PINNED: [&str; 6] = [entry::XDP, entry::INGRESS, entry::EGRESS, entry::LOG, entry::DRAIN, entry::EXPEL];
+
+/// The program array of TC.
+pub(super) const TC_PROGRAMS: &str = "TC_PROGRAMS";
 
 /// `BPF_F_MMAPABLE`
 const MMAPABLE: u32 = 1 << 10;
@@ -40,7 +44,8 @@ const LEAST_PORTS: u32 = 1 << 16;
 
 /// Loads the object and pins everything in `directory`, which does not exist before and is complete when it does.
 pub fn load(directory: &Directory, loading: Loading) -> Result<()> {
-    let mut object = create(&loading)?;
+    let constants = Constants::new(&loading)?;
+    let mut object = create(&loading, DIRECTOR, &constants)?;
     for (name, program) in object.programs_mut() {
         load_program(name, program, loading.verifier_log)?;
     }
@@ -49,48 +54,38 @@ pub fn load(directory: &Directory, loading: Loading) -> Result<()> {
     start(&mut object)?;
     let draft = directory.draft();
     remove(&draft)?;
-    pin(object, arrays, &loading, &draft).inspect_err(|_| drop(remove(&draft)))?;
+    pin(object, arrays, &loading, &constants, &draft).inspect_err(|_| drop(remove(&draft)))?;
     fs::rename(&draft, directory.path()).context("cannot put the pinned data plane in its place")
 }
 
 /// Loads every program to tell how many instructions the verifier looked at, or why it refuses, and forgets them.
 pub fn verify(loading: Loading) -> Result<BTreeMap<String, Result<u32>>> {
-    // As they would be loaded: sizes are constants to the verifier, and other ones are other work.
-    let mut object = create(&loading)?;
-    let verified = object.programs_mut().map(|(name, program)| {
-        let count = load_program(name, program, loading.verifier_log).and_then(|()| {
-            program.info()?.verified_instruction_count().context("this kernel does not count instructions")
-        });
-        (name.to_owned(), count)
-    });
-    Ok(verified.collect())
+    let mut verified = BTreeMap::new();
+    for (bytes, prefix) in [(DIRECTOR, ""), (L3, "l3/")] {
+        // As they would be loaded: sizes are constants to the verifier, and other ones are other work.
+        let mut object = create(&loading, bytes, &Constants::new(&loading)?)?;
+        verified.extend(object.programs_mut().map(|(name, program)| {
+            let count = load_program(name, program, loading.verifier_log).and_then(|()| {
+                program.info()?.verified_instruction_count().context("this kernel does not count instructions")
+            });
+            (format!("{prefix}{name}"), count)
+        }));
+    }
+    Ok(verified)
 }
 
-/// Creates the object's maps.
-fn create(loading: &Loading) -> Result<Ebpf> {
+/// Creates the maps of an object.
+fn create(loading: &Loading, bytes: &[u8], constants: &Constants) -> Result<Ebpf> {
     let sizes = loading.sizes;
-    if DIRECTOR.is_empty() {
+    if bytes.is_empty() {
         return Err(Error::NotBuilt);
     }
     // The kernel checks older limits on locked memory before 5.11 only; nothing to raise here.
-    let hz = ticks_per_second();
-    let cpus = aya::util::nr_cpus().map_err(|(_, error)| error).context("cannot count the CPUs")? as u32;
-    let buckets = buckets(sizes.connections);
+    let (buckets, cpus) = (constants.buckets, constants.cpus);
     let entries = buckets * WAYS;
-    let random = || getrandom::u64().ok().context("the kernel gave no random numbers");
-    let secret = random()?;
-    let challenge_key = [random()?, random()?];
-    let fib_source = u32::from(kernel_at_least(6, 7));
-    EbpfLoader::new()
-        .override_global(aya_log::LEVEL, &loading.log.number(), true)
-        .override_global("HZ", &hz, true)
-        .override_global("SECRET", &secret, true)
-        .override_global("CHALLENGE_KEY", &challenge_key, true)
-        .override_global("BUCKETS4_COUNT", &buckets, true)
-        .override_global("BUCKETS6_COUNT", &buckets, true)
-        .override_global("DEST_COUNT", &sizes.destinations, true)
-        .override_global("CPU_COUNT", &cpus, true)
-        .override_global("FIB_SOURCE", &fib_source, true)
+    let mut loader = EbpfLoader::new();
+    constants.override_in(&mut loader);
+    loader
         .map_max_entries("BUCKETS4", buckets)
         .map_max_entries("BUCKETS6", buckets)
         .map_max_entries("CONNS4", entries)
@@ -122,7 +117,7 @@ fn create(loading: &Loading) -> Result<Ebpf> {
         .map_max_entries("MATCHES", cpus)
         .map_max_entries("LINES", cpus)
         .map_max_entries("SCRATCH", cpus)
-        .load(DIRECTOR)
+        .load(bytes)
         .context("the kernel refuses the data plane's maps")
 }
 
@@ -130,7 +125,7 @@ fn create(loading: &Loading) -> Result<Ebpf> {
 type Arrays = Vec<(&'static str, ProgramArray<MapData>)>;
 
 /// Loads a program.
-fn load_program(name: &str, program: &mut Program, verifier_log: bool) -> Result<()> {
+pub(super) fn load_program(name: &str, program: &mut Program, verifier_log: bool) -> Result<()> {
     let loaded = match program {
         Program::Xdp(program) => program.load(),
         Program::SchedClassifier(program) => program.load(),
@@ -142,25 +137,32 @@ fn load_program(name: &str, program: &mut Program, verifier_log: bool) -> Result
 
 /// Fills the program arrays.
 fn link_programs(object: &mut Ebpf) -> Result<Arrays> {
-    let mut arrays = Vec::new();
-    for name in ["XDP_PROGRAMS", "TC_PROGRAMS"] {
-        let map = object.take_map(name).with_context(|| format!("the object has no map {name}"))?;
-        arrays.push((name, ProgramArray::<MapData>::try_from(map)?));
-    }
+    Ok(vec![
+        ("XDP_PROGRAMS", link_tier(object, "XDP_PROGRAMS", |row| row.xdp)?),
+        (TC_PROGRAMS, link_tier(object, TC_PROGRAMS, |row| row.tc)?),
+    ])
+}
+
+/// Fills the program array of a tier, with the functions that the table has for it.
+pub(super) fn link_tier(
+    object: &mut Ebpf,
+    array: &str,
+    functions: fn(&Row) -> &'static [&'static str],
+) -> Result<ProgramArray<MapData>> {
+    let map = object.take_map(array).with_context(|| format!("the object has no map {array}"))?;
+    let mut array = ProgramArray::<MapData>::try_from(map)?;
     for (number, row) in PROGRAMS.iter().enumerate() {
-        for ((_, array), functions) in arrays.iter_mut().zip([row.xdp, row.tc]) {
-            for (slot, name) in programs::slots(number, functions) {
-                let program = object.program(name).with_context(|| format!("the object has no program {name}"))?;
-                let fd = match program {
-                    Program::Xdp(program) => program.fd()?,
-                    Program::SchedClassifier(program) => program.fd()?,
-                    _ => return unfit(format!("program {name} is of another type")),
-                };
-                array.set(slot, fd, 0).with_context(|| format!("cannot link program {name}"))?;
-            }
+        for (slot, name) in programs::slots(number, functions(row)) {
+            let program = object.program(name).with_context(|| format!("the object has no program {name}"))?;
+            let fd = match program {
+                Program::Xdp(program) => program.fd()?,
+                Program::SchedClassifier(program) => program.fd()?,
+                _ => return unfit(format!("program {name} is of another type")),
+            };
+            array.set(slot, fd, 0).with_context(|| format!("cannot link program {name}"))?;
         }
     }
-    Ok(arrays)
+    Ok(array)
 }
 
 /// IPVS's defaults.
@@ -195,7 +197,7 @@ fn start(object: &mut Ebpf) -> Result<()> {
 }
 
 /// Pins maps and entry programs into a new directory.
-fn pin(mut object: Ebpf, arrays: Arrays, loading: &Loading, path: &Path) -> Result<()> {
+fn pin(mut object: Ebpf, arrays: Arrays, loading: &Loading, constants: &Constants, path: &Path) -> Result<()> {
     fs::create_dir(path).context("cannot create a directory of pins")?;
     let links = path.join("links");
     fs::create_dir(&links).context("cannot create a directory of pins")?;
@@ -211,6 +213,7 @@ fn pin(mut object: Ebpf, arrays: Arrays, loading: &Loading, path: &Path) -> Resu
         let map = object.take_map(&name).context("a map is gone")?;
         pin_map(map, &path.join(&name)).with_context(|| format!("cannot pin map {name}"))?;
     }
+    constants.pin(path)?;
     idle(loading.sizes.destinations)?.pin(path.join("IDLE")).context("cannot pin map IDLE")?;
     for (name, array) in arrays {
         array.pin(path.join(name)).with_context(|| format!("cannot pin map {name}"))?;

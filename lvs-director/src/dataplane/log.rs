@@ -59,7 +59,7 @@ fn stop_signal() -> Result<SignalFd> {
 /// The names of all devices by their indices.
 fn names() -> HashMap<u32, String> {
     let all = devices::all().unwrap_or_default();
-    all.into_iter().map(|device| (device.index, device.name)).collect()
+    all.into_iter().map(|device| (device.link.index, device.link.name)).collect()
 }
 
 /// Addresses and ports of all real servers, as they are when the log is opened.

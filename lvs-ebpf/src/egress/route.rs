@@ -162,6 +162,10 @@ fn find<P: Packet>(packet: P, route: &mut Route, cache: *mut NextHop, now: u64) 
         if device.flags & device_flags::NO_TX != 0 {
             route.hop.flags |= hop_flags::NO_TX;
         }
+        if device.flags & device_flags::NO_ETHERNET != 0 {
+            // There is nobody to ask for.
+            route.hop.flags |= hop_flags::NEIGHBOUR;
+        }
     }
     if !cache.is_null() {
         // SAFETY: an element of a map; the seal goes last.

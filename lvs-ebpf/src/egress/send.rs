@@ -28,6 +28,12 @@ pub fn send_xdp<P: Packet>(packet: P, hop: &NextHop) -> i32 {
 /// neighbour output, which resolves and confirms neighbours.
 #[inline(always)]
 pub fn send_tc<P: Packet>(packet: P, route: &Route) -> i32 {
+    if packet.put_link_header() { send_framed(packet, route) } else { P::DROP }
+}
+
+/// As [`send_tc`], a packet that has an Ethernet header for certain.
+#[inline(always)]
+pub fn send_framed<P: Packet>(packet: P, route: &Route) -> i32 {
     if route.family == 0 {
         if !set_macs(packet, &route.hop.destination, &route.hop.source) {
             return P::DROP;
@@ -42,7 +48,7 @@ pub fn send_tc<P: Packet>(packet: P, route: &Route) -> i32 {
 #[inline(always)]
 pub fn send_local<P: Packet>(packet: P) -> i32 {
     // lo's address is all 0.
-    if !packet.write(0, [0u16; 6]) {
+    if !packet.put_link_header() || !packet.write(0, [0u16; 6]) {
         return P::DROP;
     }
     match redirect(LOOPBACK, INGRESS) {

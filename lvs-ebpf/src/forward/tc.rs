@@ -3,12 +3,11 @@
 
 use crate::table::entry::Entry;
 use lvs_common::abi::DestId;
-use lvs_common::byte_order::Be16;
 use lvs_common::{
     abi::{AF_INET, Connection, IpAddress, Mode, Settings, settings_flags},
     exit::Exit,
     programs::Program,
-    wire::{Ethernet, ethertype},
+    wire::ethertype,
 };
 
 use crate::{
@@ -26,6 +25,7 @@ use crate::{
         tunnel::Outer,
     },
     kernel::clock,
+    link,
     packet::{
         access::Packet,
         access::TcPacket,
@@ -60,7 +60,9 @@ pub fn egress(packet: TcPacket) -> i32 {
 #[inline(always)]
 fn frame(packet: TcPacket) -> i32 {
     control_block::clear(packet);
-    match packet.read::<Ethernet>(0).map_or(Be16::ZERO, |h| h.ethertype) {
+    // Without an Ethernet header only the kernel knows.
+    let kind = if link::HEADER == 0 { packet.ethertype() } else { packet.carried() };
+    match kind {
         ethertype::IPV4 => jump::<u32, _>(packet, Program::Receive),
         ethertype::IPV6 => jump::<[u32; 4], _>(packet, Program::Receive),
         _ => TcPacket::PASS,

@@ -96,7 +96,7 @@ pub fn apply<P: Packet, A: IpAddress>(packet: P, p: &Parsed<A>, outer: &Outer<'_
         return false;
     }
     let kind = if outer.v6 { ethertype::IPV6 } else { ethertype::IPV4 };
-    if !packet.update::<Ethernet>(0, |h| h.ethertype = kind) {
+    if !packet.set_carried(kind) {
         return false;
     }
     let ip = if outer.v6 { 40 } else { 20 };

@@ -4,7 +4,9 @@ use core::ffi::c_void;
 
 use aya_ebpf::bindings::{__sk_buff, bpf_fib_lookup, xdp_md};
 use lvs_common::byte_order::Be16;
-use lvs_common::wire::{Ethernet, Icmp, Ipv4, Ipv6, Ipv6Fragment, Sctp, Tcp, Udp};
+use lvs_common::wire::{Ethernet, Icmp, Ipv4, Ipv6, Ipv6Fragment, Sctp, Tcp, Udp, ethertype};
+
+use crate::link;
 
 /// What packet bytes may be read and written as.
 ///
@@ -103,8 +105,31 @@ pub trait Packet: Copy {
     fn control(self, index: usize) -> u32;
     /// The MTU of a device, 0 if the kernel does not say.
     fn device_mtu(self, ifindex: u32) -> u32;
+    /// Puts an Ethernet header in front of a packet that came without, as sending wants it: to a device without Ethernet headers
+    /// the kernel sends the packet without it.
+    fn put_link_header(self) -> bool;
     /// Jumps to the program in this slot of the tier's program array. Returns only if the kernel refuses.
     fn tail_call(self, slot: u32);
+
+    /// What the link layer says that it carries; the packet itself where there is no such header.
+    #[inline(always)]
+    fn carried(self) -> Be16 {
+        if link::HEADER != 0 {
+            return self.read::<Ethernet>(0).map_or(Be16::ZERO, |h| h.ethertype);
+        }
+        // Two bytes: of one LLVM makes a comparison with the end from which the verifier learns nothing.
+        match self.read::<[u8; 2]>(0).map(|[first, _]| first >> 4) {
+            Some(4) => ethertype::IPV4,
+            Some(6) => ethertype::IPV6,
+            _ => Be16::ZERO,
+        }
+    }
+
+    /// Has the Ethernet header, if there is one, say that it carries this.
+    #[inline(always)]
+    fn set_carried(self, kind: Be16) -> bool {
+        link::HEADER == 0 || self.update::<Ethernet>(0, |h| h.ethertype = kind)
+    }
 
     /// Reads the `T` at `offset`; `None` if the packet's linear part does not reach so far.
     #[inline(always)]

@@ -9,14 +9,16 @@ use aya_ebpf::{
     },
     helpers::generated::{
         bpf_check_mtu, bpf_clone_redirect, bpf_fib_lookup as fib_lookup, bpf_l4_csum_replace, bpf_skb_adjust_room,
-        bpf_skb_change_proto, bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_pull_data, bpf_skb_store_bytes,
-        bpf_tail_call,
+        bpf_skb_change_head, bpf_skb_change_proto, bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_pull_data,
+        bpf_skb_store_bytes, bpf_tail_call,
     },
 };
 use core::{ffi::c_void, hint::black_box};
+use lvs_common::byte_order::Be16;
 use lvs_common::wire::{Ethernet, ethertype, protocol};
 
 use crate::{
+    link,
     maps::TC_PROGRAMS,
     packet::access::{Packet, Wire},
 };
@@ -68,6 +70,13 @@ impl TcPacket {
     pub fn length(self) -> u32 {
         // SAFETY: the context is valid for the program's whole run.
         unsafe { (*self.0).len }
+    }
+
+    /// What the kernel says that the packet is.
+    #[inline(always)]
+    pub fn ethertype(self) -> Be16 {
+        // SAFETY: as above.
+        Be16::from_word(unsafe { (*self.0).protocol } as u16)
     }
 
     /// Whether a VLAN tag stands beside the packet: it belongs to a VLAN device and is served there.
@@ -128,7 +137,7 @@ impl TcPacket {
         if unsafe { bpf_skb_change_proto(self.0, to.word(), 0) } != 0 {
             return false;
         }
-        self.update::<Ethernet>(0, |h| h.ethertype = to)
+        self.set_carried(to)
     }
 
     /// Makes the first `length` bytes linear.
@@ -363,6 +372,17 @@ impl Packet for TcPacket {
         // SAFETY: as above. What it says of this packet does not matter, it tells the MTU either way.
         unsafe { bpf_check_mtu(self.0.cast(), ifindex, &mut mtu, 0, 0) };
         mtu
+    }
+
+    #[inline(always)]
+    fn put_link_header(self) -> bool {
+        if link::HEADER != 0 {
+            return true;
+        }
+        let kind = self.carried();
+        // SAFETY: as above.
+        let put = unsafe { bpf_skb_change_head(self.0, size_of::<Ethernet>() as u32, 0) } == 0;
+        put && self.update::<Ethernet>(0, |h| h.ethertype = kind)
     }
 
     #[inline(always)]

@@ -120,6 +120,11 @@ impl Packet for XdpPacket {
     }
 
     #[inline(always)]
+    fn put_link_header(self) -> bool {
+        true
+    }
+
+    #[inline(always)]
     fn tail_call(self, index: u32) {
         // SAFETY: as above.
         unsafe {

@@ -7,7 +7,7 @@ use lvs_common::{
     abi::{Address, IpAddress},
     checksum,
     exit::Exit,
-    wire::{Ethernet, Icmp, Ipv4, Ipv6, ethertype, protocol},
+    wire::{Icmp, Ipv4, Ipv6, ethertype, protocol},
 };
 
 use crate::{
@@ -124,9 +124,7 @@ fn ends<A: IpAddress>(packet: TcPacket) -> Option<(Address, Address, u32)> {
 
 #[inline(always)]
 fn write4(packet: TcPacket, from: &Address, to: &Address, kind: u32, rest: u32, quoted: u32) -> bool {
-    let (Some(ethernet), Some(h), Some(i)) =
-        (packet.at::<Ethernet>(0), packet.at::<Ipv4>(L3), packet.at::<Icmp>(L3 + 20))
-    else {
+    let (Some(h), Some(i)) = (packet.at::<Ipv4>(L3), packet.at::<Icmp>(L3 + 20)) else {
         return false;
     };
     let ip = Ipv4 {
@@ -144,24 +142,20 @@ fn write4(packet: TcPacket, from: &Address, to: &Address, kind: u32, rest: u32, 
     .sealed();
     // SAFETY: checked by `at`.
     unsafe {
-        (*ethernet).ethertype = ethertype::IPV4;
         *h = ip;
         *i = Icmp { kind: (kind >> 8) as u8, code: kind as u8, check: 0, rest: Be32::new(rest) };
     }
-    finish(packet, L3 as u32 + 20, quoted + 8, 0)
+    packet.set_carried(ethertype::IPV4) && finish(packet, L3 as u32 + 20, quoted + 8, 0)
 }
 
 #[inline(always)]
 fn write6(packet: TcPacket, from: &Address, to: &Address, kind: u32, rest: u32, quoted: u32) -> bool {
-    let (Some(ethernet), Some(h), Some(i)) =
-        (packet.at::<Ethernet>(0), packet.at::<Ipv6>(L3), packet.at::<Icmp>(L3 + 40))
-    else {
+    let (Some(h), Some(i)) = (packet.at::<Ipv6>(L3), packet.at::<Icmp>(L3 + 40)) else {
         return false;
     };
     let length = quoted + 8;
     // SAFETY: checked by `at`.
     unsafe {
-        (*ethernet).ethertype = ethertype::IPV6;
         *h = Ipv6 {
             version: Be32::new(6 << 28),
             payload_length: Be16::new(length as u16),
@@ -173,7 +167,7 @@ fn write6(packet: TcPacket, from: &Address, to: &Address, kind: u32, rest: u32, 
         *i = Icmp { kind: (kind >> 8) as u8, code: kind as u8, check: 0, rest: Be32::new(rest) };
     }
     let pseudo = crate::packet::checksum::pseudo(from.0, to.0, protocol::ICMPV6, length);
-    finish(packet, L3 as u32 + 40, length, pseudo)
+    packet.set_carried(ethertype::IPV6) && finish(packet, L3 as u32 + 40, length, pseudo)
 }
 
 /// Fills in the ICMP checksum.

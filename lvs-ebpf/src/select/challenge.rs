@@ -22,6 +22,7 @@ use crate::{
         redirect::redirect,
         shared::{Shared, field, value},
     },
+    link,
     maps::VERIFIED,
     packet::offsets::TCP_CHECK,
     packet::{access::Packet, own_segment, parse::Family},
@@ -160,13 +161,14 @@ fn turn_back<P: Packet, A: Family>(packet: P, p: &Parsed<A>, number: u32) -> boo
         return false;
     }
     let (source, destination) = (p.destination.widen().0, p.source.widen().0);
-    let is_turned = packet.write(bare, tcp)
-        && packet.update::<Ethernet>(0, |h| {
+    let is_turned = link::HEADER == 0
+        || packet.update::<Ethernet>(0, |h| {
             let (client, director) = (h.source, h.destination);
             h.destination = client;
             h.source = director;
         });
     is_turned
+        && packet.write(bare, tcp)
         && if A::IS_V4 {
             packet.write(L3, own_segment::ipv4(source[0], destination[0]))
         } else {

@@ -4,11 +4,13 @@ use lvs_common::byte_order::Be16;
 use lvs_common::{
     abi::IpAddress,
     state::sctp,
-    wire::{Ethernet, protocol, tcp_flags},
+    wire::{protocol, tcp_flags},
 };
 
-/// Offset of the network header. XDP hands tagged frames up, and TC sees the tag beside the packet.
-pub const L3: usize = size_of::<Ethernet>();
+use crate::link;
+
+/// Offset of the network header.
+pub const L3: usize = link::HEADER;
 
 /// Offsets that a transport header can begin at: what bounds them for the verifier.
 pub const OFFSETS: usize = 0xfff;

@@ -1,7 +1,7 @@
 //! What `attach` and `detach` make of the devices, before they are carried out.
 
 use lvs_director::dataplane::Defaults;
-use lvs_director::dataplane::{Attachment, NetDevice};
+use lvs_director::dataplane::{Attachment, Headers, NetDevice};
 use lvs_director::rules::AttachMode;
 use lvs_director::rules::{Attached, Rule};
 
@@ -15,8 +15,12 @@ pub struct Device {
     pub name: String,
     /// Whether it is up.
     pub up: bool,
-    /// Whether it carries Ethernet frames.
-    pub ethernet: bool,
+    /// Whether it is attached to without being named, once it is up.
+    pub usual: bool,
+    /// Why it cannot be served, if it cannot.
+    pub unservable: Option<String>,
+    /// Whether it can be served by TC only.
+    pub tc_only: bool,
     /// Whether `auto` takes XDP in its driver.
     pub native: bool,
     /// Whether the kernel has refused XDP on it.
@@ -25,14 +29,23 @@ pub struct Device {
     pub attached: Option<Attached>,
 }
 
+impl Device {
+    /// Its name, and why it cannot be served, if it cannot.
+    fn refusal(&self) -> Option<(&str, &str)> {
+        Some((&self.name, self.unservable.as_deref()?))
+    }
+}
+
 /// The devices as they are.
 pub fn current(devices: &[NetDevice], attachments: &[Attachment]) -> Vec<Device> {
     let device = |d: &NetDevice| {
-        let attachment = attachments.iter().find(|a| a.device == d.name);
+        let attachment = attachments.iter().find(|a| a.device == d.link.name);
         Device {
-            name: d.name.clone(),
-            up: d.up,
-            ethernet: d.ethernet,
+            name: d.link.name.clone(),
+            up: d.link.up,
+            usual: d.link.is_usual(),
+            unservable: d.link.unservable.clone(),
+            tc_only: d.link.headers == Headers::Ip,
             native: d.xdp_everywhere,
             refused: attachment.is_some_and(|a| a.refused),
             attached: attachment.map(|a| a.attached),
@@ -49,12 +62,16 @@ pub fn attach(
     defaults: &Defaults,
 ) -> Result<(), String> {
     check(devices, names)?;
+    if let Some((name, reason)) = devices.iter().filter(|d| names.contains(&d.name)).find_map(Device::refusal) {
+        return Err(format!("cannot attach to {name}: {reason}"));
+    }
     let demanded = !names.is_empty();
     let names = if demanded { names } else { &defaults.devices };
     for device in devices.iter_mut() {
-        let chosen = if names.is_empty() { device.up && device.ethernet } else { names.contains(&device.name) };
+        let chosen = if names.is_empty() { device.up && device.usual } else { names.contains(&device.name) };
         if chosen {
             device.attached = Some(match (mode.unwrap_or(defaults.mode), device.attached) {
+                _ if device.tc_only && !demanded => Attached::Tc,
                 (_, Some(Attached::Tc)) if device.refused && !demanded => Attached::Tc,
                 (AttachMode::Native, _) => Attached::Native,
                 (AttachMode::Generic, _) => Attached::Generic,
@@ -139,12 +156,14 @@ mod tests {
         }
     }
 
-    /// `lo`, a card with a driver for XDP, a veth, a WireGuard device, and a card without a cable.
+    /// `lo`, a card with a driver for XDP, a veth, a WireGuard device, a card without a cable, and a port of a bond.
     fn devices() -> Vec<Device> {
-        let device = |name: &str, up, ethernet, native| Device {
+        let device = |name: &str, up, usual, native| Device {
             name: name.to_owned(),
             up,
-            ethernet,
+            usual,
+            unservable: (name == "eth8").then(|| "it is a port of bond0".to_owned()),
+            tc_only: name == "wg0",
             native,
             refused: false,
             attached: None,
@@ -153,8 +172,9 @@ mod tests {
             device("lo", true, false, false),
             device("eth0", true, true, true),
             device("veth1", true, true, false),
-            device("wg0", true, false, false),
+            device("wg0", true, true, false),
             device("eth9", false, true, true),
+            device("eth8", true, false, true),
         ]
     }
 
@@ -163,11 +183,15 @@ mod tests {
     }
 
     #[test]
-    fn the_default_is_every_ethernet_like_device_that_is_up() {
+    fn the_default_is_every_device_that_is_up_and_can_be_served() {
         let mut all = devices();
         attach(&mut all, &[], None, &defaults(&[])).unwrap();
-        let expected = [Some(Attached::Egress), Some(Attached::Native), Some(Attached::Tc), None, None];
-        assert_eq!(attached(&all), expected);
+        let tc = Some(Attached::Tc);
+        assert_eq!(attached(&all), [Some(Attached::Egress), Some(Attached::Native), tc, tc, None, None]);
+        let native = Some(AttachMode::Native);
+        assert_eq!(attach(&mut all.clone(), &[], native, &defaults(&[])).map(|()| all[3].attached), Ok(tc));
+        let refused = attach(&mut all.clone(), &["eth8".to_owned()], None, &defaults(&[])).unwrap_err();
+        assert_eq!(refused, "cannot attach to eth8: it is a port of bond0");
         assert_eq!(save(&all, &defaults(&[]), ""), ["detach", "attach"]);
         attach(&mut all, &["eth9".to_owned()], Some(AttachMode::Tc), &defaults(&[])).unwrap();
         detach(&mut all, &["lo".to_owned()]).unwrap();

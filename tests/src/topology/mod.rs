@@ -16,6 +16,7 @@ mod relay;
 mod server;
 mod session;
 mod table;
+mod tunnel;
 
 pub use cable::{Offloads, connect, set_offloads};
 pub use client::{Client, fresh_port};
@@ -30,3 +31,4 @@ pub use relay::{Addresses, FromClient, Handling, Relay, Side};
 pub use server::Server;
 pub use session::{Datagrams, Origin, Session};
 pub use table::Counts;
+pub use tunnel::Tunnel;

@@ -24,6 +24,7 @@ mod fullnat_ports;
 mod fullnat_toa;
 mod host_life;
 mod interfaces;
+mod l3_devices;
 mod ldirectord;
 mod lifecycle;
 mod load;

@@ -9,7 +9,7 @@ use lvs_common::programs::PROGRAMS;
 use tests::{object_path, tail_calls};
 
 /// The objects that are loaded on directors and real servers.
-const OBJECTS: [&str; 3] = ["lvs", "real_server", "toa"];
+const OBJECTS: [&str; 4] = ["lvs", "l3", "real_server", "toa"];
 
 /// Bytes of stack that functions which call each other have together (`MAX_BPF_STACK`).
 const STACK: usize = 512;

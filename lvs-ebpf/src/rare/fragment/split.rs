@@ -26,6 +26,8 @@ use crate::{
 const FRAGMENTS: u32 = 256;
 /// IPv6's header and fragment header.
 const HEADERS6: u32 = 48;
+/// Offset of the network header in a fragment, which has an Ethernet header in front.
+const SENT: usize = size_of::<Ethernet>();
 
 /// What is cut.
 struct Whole {
@@ -46,7 +48,7 @@ impl Whole {
     /// Reads the packet's header.
     #[inline(always)]
     fn read(packet: TcPacket) -> Option<Whole> {
-        if packet.read::<Ethernet>(0)?.ethertype == ethertype::IPV6 {
+        if packet.carried() == ethertype::IPV6 {
             let h = packet.read::<Ipv6>(L3)?;
             let (length, to) = (h.payload_length.get() as u32, Address(h.destination));
             return Some(Whole { v6: true, header: 40, length, next: h.next_header, offset: 0, more: false, to });
@@ -104,17 +106,18 @@ fn fragment(packet: TcPacket, whole: &Whole, cutting: Cutting, dest: Option<Dest
         lead => Cut::tunnelled6(control_block::largest(packet), lead, route.hop.mtu as u32, headers),
     };
     let is_known = route.hop.flags & hop_flags::NEIGHBOUR != 0;
-    let is_addressed = !is_known
-        || packet.update::<Ethernet>(0, |h| {
-            h.destination = route.hop.destination;
-            h.source = route.hop.source;
-        });
+    let is_addressed = packet.put_link_header()
+        && (!is_known
+            || packet.update::<Ethernet>(0, |h| {
+                h.destination = route.hop.destination;
+                h.source = route.hop.source;
+            }));
     let sent = is_addressed && send_all(packet, whole, cut, is_known.then_some(route.hop.ifindex));
     if is_known || !sent || cut.first < whole.length {
         return exits::drop(packet, if sent { Exit::Fragmented } else { Exit::DropInternal });
     }
     // The only one, which stands in the packet.
-    exits::leave(packet, Exit::Fragmented, send::send_tc(packet, route))
+    exits::leave(packet, Exit::Fragmented, send::send_framed(packet, route))
 }
 
 /// Sends every fragment out of a device. Without one, the neighbour is not known yet: the fragments come in again, finished, and
@@ -128,7 +131,7 @@ fn send_all(packet: TcPacket, whole: &Whole, cut: Cut, device: Option<u32>) -> b
         &SCRATCH,
         #[inline(always)]
         |scratch| {
-            if !packet.load_bytes_at::<PAYLOAD, _>(L3 as u32 + whole.header, &mut scratch.payload, 0, whole.length) {
+            if !packet.load_bytes_at::<PAYLOAD, _>(SENT as u32 + whole.header, &mut scratch.payload, 0, whole.length) {
                 return false;
             }
             let (mut done, id) = (true, Be32::from_word(random::word()));
@@ -141,8 +144,8 @@ fn send_all(packet: TcPacket, whole: &Whole, cut: Cut, device: Option<u32>) -> b
                 let left = whole.length.wrapping_sub(at);
                 let (length, is_last) = if left > most { (most, false) } else { (left, true) };
                 let headers = whole.headers();
-                done = packet.change_tail(L3 as u32 + headers + length)
-                    && packet.store_bytes_at::<PAYLOAD, _>(L3 as u32 + headers, &scratch.payload, at, length)
+                done = packet.change_tail(SENT as u32 + headers + length)
+                    && packet.store_bytes_at::<PAYLOAD, _>(SENT as u32 + headers, &scratch.payload, at, length)
                     && if whole.v6 {
                         head6(packet, whole, at, length, is_last, id)
                     } else {
@@ -166,7 +169,7 @@ fn head4(packet: TcPacket, whole: &Whole, at: u32, length: u32, is_last: bool) -
     let total = Be16::new((whole.header + length) as u16);
     let offset = Be16::new(((at / 8) as u16).wrapping_add(whole.offset) & 0x1fff);
     let field = offset | if is_last && !whole.more { Be16::ZERO } else { fragment::MF };
-    packet.update::<Ipv4>(L3, |h| {
+    packet.update::<Ipv4>(SENT, |h| {
         let change = checksum::difference(h.length, total) + checksum::difference(h.fragment, field);
         h.length = total;
         h.fragment = field;
@@ -179,8 +182,8 @@ fn head4(packet: TcPacket, whole: &Whole, at: u32, length: u32, is_last: bool) -
 fn head6(packet: TcPacket, whole: &Whole, at: u32, length: u32, is_last: bool, id: Be32) -> bool {
     let offset = Be16::new((at & 0xfff8) as u16 | !is_last as u16);
     let header = Ipv6Fragment { next_header: whole.next, reserved: 0, offset, id };
-    packet.update::<Ipv6>(L3, |h| {
+    packet.update::<Ipv6>(SENT, |h| {
         h.payload_length = Be16::new((length + 8) as u16);
         h.next_header = protocol::FRAGMENT;
-    }) && packet.write(L3 + 40, header)
+    }) && packet.write(SENT + 40, header)
 }
