@@ -27,6 +27,10 @@ const DEFENCE: Defence = Defence {
     taken_out: 11,
 };
 
+/// Lists with something on them.
+const LISTS: [(AccessKind, Family, usize); 2] =
+    [(AccessKind::Block, Family::V4, 3), (AccessKind::Allow, Family::V6, 4)];
+
 /// The blocks of JSON in the documentation.
 fn blocks() -> Vec<Value> {
     let blocks = DOCUMENT.split("```json\n").skip(1);
@@ -102,6 +106,7 @@ proptest! {
             total: Counters::default(),
             exits: &exits,
             defence: &DEFENCE,
+            lists: &LISTS,
         });
         check_exposition(&text);
     }
@@ -228,7 +233,7 @@ fn metrics_have_node_exporters_names() {
     let services = director.services(Wanted { destinations: true, statistics: true, rates: true }).unwrap();
     let total = Counters { conns: 11, in_packets: 22, out_packets: 33, in_bytes: 44, out_bytes: 55 };
     let exits = [("nat", 7), ("drop-ttl", 0)];
-    let text = render::metrics(Metrics { services: &services, total, exits: &exits, defence: &DEFENCE });
+    let text = render::metrics(Metrics { services: &services, total, exits: &exits, defence: &DEFENCE, lists: &LISTS });
     let scrape = check_exposition(&text);
     assert_eq!(scrape.docs["node_ipvs_connections_total"], "The total number of connections made.");
     for line in [
@@ -243,6 +248,7 @@ fn metrics_have_node_exporters_names() {
          remote_address=\"2001:db8::9\",remote_port=\"8080\"} 1",
         "lvs_service_incoming_bytes_total{local_address=\"192.0.2.10\",local_port=\"80\",proto=\"TCP\",local_mark=\"\",\
          family=\"inet\"} 1099511627776",
+        "lvs_list_clients{list=\"block\",family=\"inet\"} 3",
         "lvs_service_connections_per_second{local_address=\"192.0.2.10\",local_port=\"80\",proto=\"TCP\",local_mark=\"\",\
          family=\"inet\"} 6",
         "lvs_exit_packets_total{exit=\"nat\"} 7",

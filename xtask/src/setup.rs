@@ -9,7 +9,7 @@ use crate::process::{announce, as_root, find, host_cargo, output, run as run_pro
 use crate::toolchain::{PINNED_NIGHTLY, Toolchain, path_with};
 
 /// Programs that tests and demo run, and the Debian package of each.
-const TOOLS: [(&str, &str); 15] = [
+const TOOLS: [(&str, &str); 16] = [
     ("ip", "iproute2"),
     ("tc", "iproute2"),
     ("ethtool", "ethtool"),
@@ -23,6 +23,7 @@ const TOOLS: [(&str, &str); 15] = [
     ("ipvsadm", "ipvsadm"),
     ("keepalived", "keepalived"),
     ("ldirectord", "ldirectord"),
+    ("fail2ban-server", "fail2ban"),
     ("systemd-analyze", "systemd"),
     ("nginx", "nginx"),
 ];

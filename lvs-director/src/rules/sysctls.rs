@@ -142,6 +142,16 @@ mod tests {
     }
 
     #[test]
+    fn who_masqueraded_after_ipvs_is_told_of_fullnat() {
+        let note = sysctl("conntrack=1").ok().and_then(|(name, _)| name.note()).unwrap_or_default();
+        assert!(
+            note.starts_with("net.ipv4.vs.conntrack: Kept, but of no effect") && note.lines().count() == 1,
+            "{note}"
+        );
+        assert!(note.contains("FullNAT") && note.contains("--fullnat") && note.contains("--add-laddr"), "{note}");
+    }
+
+    #[test]
     fn every_setting_of_ipvs_is_known_and_the_odd_ones_are_told_of_in_a_line() {
         // The kernel's own names, up to Linux 7.
         let kernels = "am_droprate amemthresh backup_only cache_bypass conn_lfactor conn_max conn_reuse_mode conntrack debug_level \

@@ -21,14 +21,17 @@ pub enum Count {
     Nothing = 0,
 }
 
-/// Why a client may not come in to a service, or without one to any, `None` if it may.
+/// The lists in force for all services and those of a service, if any of them has an entry.
 #[inline(always)]
-pub fn refusal<A: IpAddress>(client: A, service: Option<&ServiceRef>, epoch: u64, count: Count) -> Option<Exit> {
+pub fn lists_for(service: &ServiceRef, epoch: u64) -> Option<[Lists; 2]> {
     let all = ServiceRef::get_any(ServiceId::NONE, epoch).map_or(Lists::default(), |all| lists(&all));
-    let own = service.map_or(Lists::default(), lists);
-    if all == Lists::default() && own == Lists::default() {
-        return None;
-    }
+    let own = lists(service);
+    if all == Lists::default() && own == Lists::default() { None } else { Some([all, own]) }
+}
+
+/// Why a client may not come in by these lists, `None` if it may.
+#[inline(always)]
+pub fn refusal<A: IpAddress>(client: A, [all, own]: [Lists; 2], count: Count) -> Option<Exit> {
     let client = client.widen();
     access::refusal(
         all,

@@ -77,7 +77,8 @@ fn ask<P: Packet, A: Family>(packet: P, p: &Parsed<A>, settings: &Settings, now:
     };
     let opens = may_open(p, settings);
     let is_later = P::SUMS_PAYLOAD && p.is_later_fragment();
-    if (opens || is_later)
+    let lists = access::lists_for(&service, settings.epoch);
+    if (opens || is_later || lists.is_some())
         && let Some(verdict) = admit::refusal(packet, p, &service, settings)
     {
         return Err(verdict);
@@ -85,7 +86,9 @@ fn ask<P: Packet, A: Family>(packet: P, p: &Parsed<A>, settings: &Settings, now:
     if is_later {
         return Err(exits::drop(packet, Exit::DropFragmentAlone));
     }
-    if let Some(exit) = access::refusal(p.source, Some(&service), settings.epoch, Count::Packet) {
+    if let Some(lists) = lists
+        && let Some(exit) = access::refusal(p.source, lists, Count::Packet)
+    {
         return Err(exits::drop(packet, exit));
     }
     if challenge::concerns(p, &service)

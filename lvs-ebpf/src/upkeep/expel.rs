@@ -1,6 +1,6 @@
 //! Ends the connections of clients that may not come in any more, after a list of clients has changed.
 
-use lvs_common::abi::{Connection, EntryKind};
+use lvs_common::abi::{Connection, EntryKind, ServiceId};
 
 use crate::{
     config::{
@@ -24,8 +24,10 @@ impl Doom for Refused {
         if c.kind == EntryKind::TEMPLATE {
             return false;
         }
-        let service = DestRef::get(c.dest, epoch).and_then(|dest| ServiceRef::get_any(dest.service(), epoch));
-        access::refusal(c.client, service.as_ref(), epoch, Count::Nothing).is_some()
+        // One without a real server is of no service: service 0 has the lists for all.
+        let service = DestRef::get(c.dest, epoch).map_or(ServiceId::NONE, |dest| dest.service());
+        let lists = ServiceRef::get_any(service, epoch).and_then(|service| access::lists_for(&service, epoch));
+        lists.is_some_and(|lists| access::refusal(c.client, lists, Count::Nothing).is_some())
     }
 }
 

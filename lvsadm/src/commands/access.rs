@@ -11,7 +11,7 @@ use crate::names::SystemNames;
 use crate::render::{self, AccessLists};
 use lvs_director::dataplane::{self, PlaneDirector};
 use lvs_director::director::{self, Access, Director, Operation, Wanted};
-use lvs_director::rules::{AccessChange, AccessKind, ServiceKey, access_file};
+use lvs_director::rules::{AccessChange, AccessEntry, AccessKind, Family, ServiceKey, access_file};
 
 /// Changes a list, or shows lists.
 pub fn access(kind: AccessKind, arguments: &AccessArgs) -> Result<()> {
@@ -59,6 +59,21 @@ fn flush(kind: AccessKind) -> Result<()> {
 fn services(director: &PlaneDirector) -> Result<Vec<Option<ServiceKey>>> {
     let entries = director.services(Wanted::default())?;
     Ok(std::iter::once(None).chain(entries.into_iter().map(|entry| Some(entry.service.key))).collect())
+}
+
+/// How many clients of each family are on all lists of a kind together.
+pub fn sizes(director: &PlaneDirector) -> Result<Vec<(AccessKind, Family, usize)>> {
+    let mut sizes = Vec::new();
+    let services = services(director)?;
+    for kind in AccessKind::ALL {
+        let lists = services.iter().map(|service| director.access(kind, service.as_ref()));
+        let lists = lists.collect::<director::Result<Vec<_>>>().map_err(failed)?;
+        for family in [Family::V4, Family::V6] {
+            let of = |entry: &&AccessEntry| Family::of(entry.rule.prefix.address) == family;
+            sizes.push((kind, family, lists.iter().flatten().filter(of).count()));
+        }
+    }
+    Ok(sizes)
 }
 
 /// Shows lists: a service's, or all that have entries.

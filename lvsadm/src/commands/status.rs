@@ -7,9 +7,11 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use serde::Serialize;
 
+use crate::firewall;
 use crate::render;
-use lvs_director::dataplane::{self, Defaults, Defence, Refusal, Watching};
-use lvs_director::director::Access;
+use lvs_director::dataplane::{self, Defaults, Defence, PlaneDirector, Refusal, Watching};
+use lvs_director::director::{Access, Director, Wanted};
+use lvs_director::rules::{ServiceEntry, ServiceKey};
 
 #[derive(Serialize)]
 struct Status {
@@ -19,7 +21,9 @@ struct Status {
     packets: Vec<Exit>,
     tables: Tables,
     connections: BTreeMap<&'static str, u32>,
+    lists: Lists,
     defence: Strategies,
+    firewall: Vec<firewall::Chain>,
 }
 
 #[derive(Serialize)]
@@ -43,6 +47,14 @@ struct Tables {
     destinations: u32,
 }
 
+/// Clients on lists.
+#[derive(Serialize)]
+struct Lists {
+    #[serde(flatten)]
+    clients: BTreeMap<&'static str, usize>,
+    room: u32,
+}
+
 #[derive(Serialize)]
 struct Strategies {
     #[serde(flatten)]
@@ -62,7 +74,8 @@ pub fn status(json: bool) -> Result<()> {
     let left_out = |refusal: &Refusal| devices.iter().all(|attached| attached.device != refusal.device);
     let left_out: Vec<Refusal> = refusals.into_iter().filter(left_out).collect();
     let Defence { held, room, modes, drop_rate, taken_out } = Defence::of(&plane);
-    let status = Status {
+    let room_of_lists = plane.list_room()?;
+    let mut status = Status {
         pins: plane.directory.place(),
         agent: Watching::is_under_way()?,
         devices: devices
@@ -76,9 +89,21 @@ pub fn status(json: bool) -> Result<()> {
             Tables { connections: room, services, destinations }
         },
         connections: held.iter().map(|(family, held)| (family.name(), *held)).collect(),
+        lists: Lists { clients: BTreeMap::new(), room: room_of_lists },
         defence: Strategies { modes: modes.into(), drop_rate, entries_dropped: taken_out },
+        firewall: Vec::new(),
     };
-    drop(plane);
+    let director = PlaneDirector::new(plane);
+    for (kind, _, clients) in super::access::sizes(&director)? {
+        *status.lists.clients.entry(kind.name()).or_default() += clients;
+    }
+    let services = director.services(Wanted::default())?;
+    drop(director);
+    let address = |entry: ServiceEntry| match entry.service.key {
+        ServiceKey::Address { address, .. } => Some(address),
+        ServiceKey::Fwmark { .. } => None,
+    };
+    status.firewall = firewall::chains(&services.into_iter().filter_map(address).collect());
     if json {
         return super::output::print(&render::json::line(&status));
     }
@@ -107,6 +132,11 @@ fn text(status: &Status) -> String {
         format!("{held} {family} ({percent} %)")
     });
     let _ = writeln!(text, "connections: {}", held.collect::<Vec<_>>().join(", "));
+    let Lists { clients, room } = &status.lists;
+    if clients.values().any(|count| *count != 0) {
+        let counts: Vec<String> = clients.iter().map(|(list, count)| format!("{list} {count}")).collect();
+        let _ = writeln!(text, "lists: {}; there is room for {room} clients of each family", counts.join(", "));
+    }
     let Strategies { modes, drop_rate, entries_dropped } = &status.defence;
     let modes: Vec<String> = modes.iter().map(|(name, mode)| format!("{name} {mode}")).collect();
     let _ = writeln!(
@@ -119,6 +149,7 @@ fn text(status: &Status) -> String {
             rate => format!("one new connection in {rate} is dropped"),
         }
     );
+    text += &firewall::text(&status.firewall);
     for e in status.packets.iter().filter(|e| e.packets != 0) {
         let _ = writeln!(text, "{:>12} {:<20} {}", e.packets, e.exit, e.meaning);
     }

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::fmt::Write;
 
 use lvs_director::dataplane::Defence;
-use lvs_director::rules::{ServiceEntry, ServiceKey, Statistics};
+use lvs_director::rules::{AccessKind, Family, ServiceEntry, ServiceKey, Statistics};
 
 /// Everything that is told.
 #[derive(Clone, Copy, Debug)]
@@ -20,6 +20,8 @@ pub struct Metrics<'a> {
     pub exits: &'a [(&'static str, u64)],
     /// How full the connection tables are, and what is done about it.
     pub defence: &'a Defence,
+    /// How many clients of each family are on the lists of each kind.
+    pub lists: &'a [(AccessKind, Family, usize)],
 }
 
 /// A metric: its name and its help.
@@ -71,6 +73,9 @@ const TABLE: [Metric; 2] = [
     ("lvs_table_room", "Connections there is room for in the table."),
 ];
 
+/// Of the lists of each kind, for each family.
+const LIST: [Metric; 1] = [("lvs_list_clients", "Entries of the lists of blocked or allowed clients.")];
+
 /// Of each strategy against full tables.
 const STRATEGY: [Metric; 1] = [("lvs_defence_working", "Whether a strategy against full tables is at work.")];
 
@@ -82,7 +87,7 @@ const DEFENCE: [Metric; 2] = [
 
 /// The text.
 pub fn metrics(metrics: Metrics<'_>) -> String {
-    let Metrics { services, total, exits, defence } = metrics;
+    let Metrics { services, total, exits, defence, lists } = metrics;
     let mut text = String::new();
     write(&mut text, &TOTAL, &[(String::new(), counts(&total))]);
     let backends = services.iter().flat_map(|entry| {
@@ -108,6 +113,10 @@ pub fn metrics(metrics: Metrics<'_>) -> String {
         .held
         .map(|(family, held)| (format!("family=\"{}\"", family.name()), [held.into(), defence.room.into()]));
     write(&mut text, &TABLE, &tables);
+    let lists = lists.iter().map(|(kind, family, clients)| {
+        (format!("list=\"{}\",family=\"{}\"", kind.name(), family.name()), [*clients as u64])
+    });
+    write(&mut text, &LIST, &lists.collect::<Vec<_>>());
     let modes = defence
         .modes
         .map(|(name, mode)| (format!("strategy=\"{name}\""), [matches!(mode, "working" | "always").into()]));

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -291,6 +292,51 @@ fn lists_are_saved_and_go_with_their_services() {
     director.lvsadm(&format!("apply --dry-run {path}")).unwrap();
     director.lvsadm(&format!("apply {path}")).unwrap();
     assert_eq!(lists(&director.lvsadm("save --full").unwrap()), expected);
+}
+
+#[test]
+fn status_warns_of_a_firewall_that_the_packets_do_not_pass() {
+    let (cluster, _servers) = cluster();
+    let director = &cluster.director;
+    let warnings = || -> Vec<String> {
+        let json: Value = serde_json::from_str(&director.lvsadm("status --json").unwrap()).unwrap();
+        let chains = json["firewall"].as_array().unwrap().iter();
+        let texts: Vec<String> = chains
+            .map(|of| {
+                format!("{} {} {} {} {}", of["table"], of["chain"], of["hook"], of["drops"], of["names_services"])
+            })
+            .collect();
+        let status = director.lvsadm("status").unwrap();
+        assert_eq!(status.lines().filter(|line| line.starts_with("  nftables")).count(), texts.len(), "{status}");
+        assert_eq!(status.contains("warning: balanced packets do not pass"), !texts.is_empty(), "{status}");
+        texts
+    };
+    let nft = |rules: &str| {
+        let done = director.command("nft").arg(rules).status().unwrap();
+        assert!(done.success(), "{rules}");
+    };
+    assert!(warnings().is_empty());
+    nft("add table inet f; add chain inet f in { type filter hook input priority 0; }; add rule inet f in accept");
+    assert!(warnings().is_empty(), "{:?}", warnings());
+    nft(
+        "add chain inet f post { type filter hook postrouting priority 0; }; add rule inet f post ip saddr 10.10.10.10 accept",
+    );
+    assert_eq!(warnings(), [r#""inet f" "post" "postrouting" false true"#]);
+    nft("add chain inet f ours; add rule inet f ours ip saddr 198.51.100.1 drop; add rule inet f in jump ours");
+    let both = [r#""inet f" "in" "input" true false"#, r#""inet f" "post" "postrouting" false true"#];
+    assert_eq!(warnings(), both);
+    // A program that fails, or says what nobody understands, is no fault of the command's.
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("access-nft");
+    fs::create_dir_all(&folder).unwrap();
+    let path = format!("{}:{}", folder.display(), std::env::var("PATH").unwrap());
+    for script in ["#!/bin/sh\nexit 1\n", "#!/bin/sh\necho nonsense\n"] {
+        let nft = folder.join("nft");
+        fs::write(&nft, script).unwrap();
+        fs::set_permissions(&nft, fs::Permissions::from_mode(0o755)).unwrap();
+        let status = director.command(lvsadm_path()).arg("status").env("PATH", &path).output().unwrap();
+        assert!(status.status.success() && status.stderr.is_empty(), "{status:?}");
+        assert!(!String::from_utf8_lossy(&status.stdout).contains("warning"), "{status:?}");
+    }
 }
 
 #[test]

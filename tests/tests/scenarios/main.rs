@@ -13,6 +13,7 @@ mod differential;
 mod drain;
 mod errors;
 mod examples;
+mod fail2ban;
 mod flood;
 mod forwarding;
 mod fragments;

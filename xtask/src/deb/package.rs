@@ -82,6 +82,7 @@ fn pack_lvsadm(folder: &Path, manual: &Path, machine: &Machine, package: &Path) 
     tree.program("/usr/libexec/lvsadm/rules", packaging!("lvsadm/rules"))?;
     tree.conffile("/etc/default/lvsadm", packaging!("lvsadm/default"))?;
     tree.conffile("/etc/default/lvsadm-real-server", packaging!("lvsadm/default-real-server"))?;
+    tree.conffile("/etc/fail2ban/action.d/lvsadm.conf", packaging!("lvsadm/fail2ban.conf"))?;
     let units = "/usr/lib/systemd/system";
     tree.file(&format!("{units}/lvsadm.service"), packaging!("lvsadm/lvsadm.service"))?;
     tree.file(&format!("{units}/lvsadm-agent.service"), packaging!("lvsadm/lvsadm-agent.service"))?;
