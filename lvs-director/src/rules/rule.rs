@@ -62,6 +62,18 @@ impl Rule {
     }
 }
 
+impl Rule {
+    /// The service that it is about.
+    pub fn service(&self) -> Option<ServiceKey> {
+        match self {
+            Rule::Service(service) => Some(service.key),
+            Rule::Destination(service, _) => Some(*service),
+            Rule::Locals(service, _) => *service,
+            Rule::Timeouts(_) | Rule::Sysctl(..) | Rule::Device(..) | Rule::Mark(_) => None,
+        }
+    }
+}
+
 /// One step from a configuration to another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {

@@ -1,15 +1,17 @@
 //! Rules files: reading and checking one, all of it, before anything is done.
 
 use std::collections::HashMap;
+use std::fs;
 use std::path::Path;
 
+use anyhow::Context;
 use lvs_common::abi::Sysctls;
 
 use super::devices::{self, Device};
 use crate::change;
 use crate::grammar::subcommands::{self, AccessAction, AccessArgs, Sub};
 use crate::grammar::{self, Command, Dialect, Failure};
-use crate::names::Names;
+use crate::names::{Names, SystemNames};
 use lvs_director::dataplane::Defaults;
 use lvs_director::director::{Director, Error, MemoryDirector, Wanted, rules};
 use lvs_director::rules::LogLevel;
@@ -223,6 +225,17 @@ impl Script {
     /// Whether it says which devices are to be attached.
     pub fn names_devices(&self) -> bool {
         self.settings.iter().any(|(_, setting)| matches!(setting, Setting::Attach { .. } | Setting::Detach { .. }))
+    }
+
+    /// Reads a file that was applied before, whatever has become of its mistakes.
+    pub fn of_file(file: &Path) -> anyhow::Result<Self> {
+        let text = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+        Ok(Script::read(&String::from_utf8_lossy(&text), &mut SystemNames::default()).0)
+    }
+
+    /// Whether a service is among its rules.
+    pub fn names_service(&self, service: &ServiceKey) -> bool {
+        self.table.service(service, Wanted::default()).is_ok()
     }
 
     /// Whether a line names the device to be attached.

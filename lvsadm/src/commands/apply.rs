@@ -17,8 +17,10 @@ use lvs_director::director::{Access, Director, MemoryDirector, rules};
 use lvs_director::rules::AttachMode;
 use lvs_director::rules::{Attached, difference};
 
-/// Goes from what is configured to what a file wants, or shows the way.
-pub fn apply(file: &Path, dry_run: bool) -> Result<()> {
+/// Goes from what is configured to what a file wants, or shows the way. With the file that was applied before, services that neither
+/// names are others', and stay.
+pub fn apply(file: &Path, after: Option<&Path>, dry_run: bool) -> Result<()> {
+    let before = after.map(Script::of_file).transpose()?;
     let (file, text) = read(file)?;
     let defaults = Defaults::read()?;
     let (script, mut mistakes) = Script::read(&text, &mut SystemNames::default());
@@ -49,6 +51,10 @@ pub fn apply(file: &Path, dry_run: bool) -> Result<()> {
     check(&file, script.attach(&mut wanted, &defaults))?;
     let mut director = PlaneDirector::new(plane);
     let (mut from, mut to) = (rules(&director)?, script.rules(&director)?);
+    if let Some(before) = &before {
+        let is_ours = |service| before.names_service(service) || script.names_service(service);
+        to.extend(from.iter().filter(|rule| rule.service().is_some_and(|service| !is_ours(&service))).cloned());
+    }
     from.extend(devices::rules(&before));
     to.extend(devices::rules(&wanted));
     let changes = difference(&from, &to);

@@ -22,7 +22,7 @@ pub fn run(sub: Sub) -> ExitCode {
                 attach::attach(&devices, &with)
             })
         }
-        Sub::Apply { file, dry_run } => apply::apply(&file, dry_run),
+        Sub::Apply { file, dry_run, after } => apply::apply(&file, after.as_deref(), dry_run),
         // Without --full it is `-S -n`, and does not come here.
         Sub::Save { full: _ } => apply::save(),
         Sub::Detach { devices } => attach::detach(&devices),

@@ -74,6 +74,9 @@ pub enum Sub {
         /// Show what would be done, and do nothing: `-` before rules that go, `+` before those that come
         #[arg(long)]
         dry_run: bool,
+        /// Leave services alone that neither the file nor this one names: the file that was applied before
+        #[arg(long, value_name = "FILE")]
+        after: Option<PathBuf>,
     },
     /// Print the rules, as `lvsadm -S -n` does or, with --full, everything that is configured
     Save {
