@@ -29,7 +29,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 
 use lvs_director::dataplane::{self, PlaneDirector};
-use lvs_director::director::Access;
+use lvs_director::director::{Access, Room};
 use nix::errno::Errno;
 use nix::libc::{self, socklen_t};
 
@@ -152,7 +152,7 @@ fn ask<T: Send>(
     question: impl FnOnce(&mut PlaneDirector) -> Result<T, Errno> + Send,
 ) -> Result<T, Errno> {
     let visit = || {
-        namespace::within(socket, || match dataplane::ready(access) {
+        namespace::within(socket, || match dataplane::ready(access, Room::default()) {
             Ok(plane) => Ok(question(&mut PlaneDirector::new(plane))),
             Err(error) => Ok(Err(refused(&error))),
         })

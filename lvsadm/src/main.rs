@@ -7,5 +7,5 @@ use lvsadm::commands;
 fn main() -> ExitCode {
     let mut slot = None;
     let director = &mut slot;
-    lvsadm::start(Box::new(move |access| Ok(director.insert(commands::open(access)?))), commands::run)
+    lvsadm::start(Box::new(move |access, room| Ok(director.insert(commands::open(access, room)?))), commands::run)
 }

@@ -6,7 +6,7 @@ use crate::change;
 use crate::grammar::{self, Command, Dialect, Failure, List, Mode};
 use crate::names::Names;
 use crate::render::{self, Connections, Labels, Listing, json};
-use lvs_director::director::{self, Access, Director, Operation, Wanted};
+use lvs_director::director::{self, Access, Director, Operation, Room, Wanted};
 use lvs_director::rules::{self, ServiceEntry, ServiceKey, words};
 
 /// Exit status of a usage error, and of a director that cannot be had.
@@ -25,8 +25,8 @@ const NO_ROOM: &str =
 const SAVE_USAGE: &str = "ipvsadm-save: Script to save the IPVS table to stdout.\n   \
                           With the -n option, prints out the table in numeric format.";
 
-/// Gets the director, once, when it is needed: to read, or for changes.
-pub type Open<'d> = Box<dyn FnOnce(Access) -> director::Result<&'d mut dyn Director> + 'd>;
+/// Gets the director, once, when it is needed: to read, or for changes, and with how much room.
+pub type Open<'d> = Box<dyn FnOnce(Access, Room) -> director::Result<&'d mut dyn Director> + 'd>;
 
 /// What an invocation reads, and where it gets things from.
 pub struct Surroundings<'a, 'd> {
@@ -80,6 +80,7 @@ pub fn run(argv: &[&str], surroundings: Surroundings<'_, '_>) -> Outcome {
         open: Some(open),
         director: None,
         grouping: false,
+        room: Room::default(),
         outcome: Outcome::default(),
     };
     let result = match (name, arguments) {
@@ -107,6 +108,7 @@ struct Session<'a, 'd> {
     open: Option<Open<'d>>,
     director: Option<&'d mut dyn Director>,
     grouping: bool,
+    room: Room,
     outcome: Outcome,
 }
 
@@ -114,7 +116,7 @@ impl<'d> Session<'_, 'd> {
     /// Gets the director if that was not done yet.
     fn open(&mut self, access: Access) -> Result<(), u8> {
         let Some(open) = self.open.take() else { return Ok(()) };
-        match open(access) {
+        match open(access, self.room) {
             Ok(director) => {
                 self.director = Some(director);
                 Ok(())
@@ -175,8 +177,8 @@ impl<'d> Session<'_, 'd> {
         match (&command, stdin) {
             (Ok(Command::Restore), Some(stdin)) => {
                 let input = self.input(stdin)?;
-                self.must_have_ipvs(Access::Change)?;
-                self.restore(&input, |_| true)
+                let commands = self.commands(&input, |_| true);
+                self.restore(commands)
             }
             _ => self.carry_out(command),
         }
@@ -225,14 +227,25 @@ impl<'d> Session<'_, 'd> {
     /// `ipvsadm-restore`: clears the table, and restores what standard input says.
     fn replace(&mut self, stdin: &mut dyn Read) -> Status {
         let input = self.input(stdin)?;
+        let commands = self.commands(&input, |line| !line.starts_with('#'));
         self.line(&["-C"], None)?;
-        self.restore(&input, |line| !line.starts_with('#'))
+        self.restore(commands)
     }
 
-    /// Executes the lines of an input that are `wanted`, as one group. The status is the last line's.
-    fn restore(&mut self, input: &str, wanted: fn(&str) -> bool) -> Status {
+    /// Reads the lines of an input that are `wanted`, and sees how much room they need.
+    fn commands(&mut self, input: &str, wanted: fn(&str) -> bool) -> Vec<Result<Command, Failure>> {
         let lines = input.lines().filter(|line| wanted(line)).map(|line| words(line).collect::<Vec<_>>());
         let commands: Vec<_> = lines.filter(|words| !words.is_empty()).map(|words| self.parse(&words)).collect();
+        let count = |wanted: fn(&Command) -> bool| commands.iter().flatten().filter(|c| wanted(c)).count() as u32;
+        self.room = Room {
+            services: count(|command| matches!(command, Command::AddService(_))),
+            destinations: count(|command| matches!(command, Command::AddDestination(..))),
+        };
+        commands
+    }
+
+    /// Executes commands as one group. The status is the last one's.
+    fn restore(&mut self, commands: Vec<Result<Command, Failure>>) -> Status {
         let begun = self.director()?.begin();
         if begun.is_err() {
             return self.changed(Operation::Restore, begun);

@@ -25,7 +25,7 @@ fn director() -> MemoryDirector {
 
 /// Runs a command where there is no data plane.
 fn without_director(argv: &[&str]) -> Outcome {
-    let open = Box::new(|_| Err(Error::Os(libc::ENOPROTOOPT)));
+    let open = Box::new(|_, _| Err(Error::Os(libc::ENOPROTOOPT)));
     run(argv, Surroundings { stdin: &mut std::io::empty(), names: &mut TestNames, open })
 }
 

@@ -208,17 +208,17 @@ fn attach_if_possible(plane: &mut Plane, device: &NetDevice, mode: AttachMode) -
     let Err(error) = attach_device(plane, device, mode) else { return None };
     // A device that is gone is no news.
     let gone = || devices::links().is_ok_and(|links| links.iter().all(|link| link.index != device.link.index));
-    let by_tc = mode != AttachMode::Tc
-        && attach_device(plane, device, AttachMode::Tc).is_ok()
-        && note_refusal(&plane.directory, device.link.index, &error).is_ok();
+    let by_tc = mode != AttachMode::Tc && attach_device(plane, device, AttachMode::Tc).is_ok();
     if !by_tc && gone() {
         return None;
     }
+    // A note that cannot be made is only missing in `status`.
+    let _ = note_refusal(&plane.directory, device.link.index, &error);
     let why = if by_tc { format!("{}: served by tc", error.line()) } else { error.line() };
     Some(Refusal { device: device.link.name.clone(), why })
 }
 
-/// Notes that the kernel refuses XDP on a device, for `status`: by a directory whose name is the error's number.
+/// Notes that the kernel refuses to serve a device as asked, for `status`: by a directory whose name is the error's number.
 fn note_refusal(directory: &Directory, index: u32, error: &Error) -> Result<()> {
     let note = pin(directory, "refused", index);
     pins::remove(&note)?;
@@ -226,11 +226,11 @@ fn note_refusal(directory: &Directory, index: u32, error: &Error) -> Result<()> 
     fs::create_dir_all(note.join(number.to_string())).context("cannot note a refusal")
 }
 
-/// Why the kernel refused XDP on a device, if it did.
-fn refusal(directory: &Directory, index: u32) -> Option<String> {
+/// Why the kernel refused to serve a device as asked, if it did.
+fn refusal(directory: &Directory, index: u32) -> Option<io::Error> {
     let number = fs::read_dir(pin(directory, "refused", index)).ok()?.next()?.ok()?.file_name();
     let number = number.to_str()?.parse().ok()?;
-    Some(format!("XDP was asked for, and is refused: {}", io::Error::from_raw_os_error(number)))
+    Some(io::Error::from_raw_os_error(number))
 }
 
 /// What holds the device's place for XDP, if that is not ours.
@@ -404,6 +404,17 @@ pub fn detach_all(directory: &Directory) -> Result<()> {
     Ok(())
 }
 
+/// Devices that are not attached because the kernel refused it, with its reasons.
+pub fn left_out(plane: &Plane) -> Result<Vec<Refusal>> {
+    let links = devices::links()?.into_iter();
+    let left_out = links.filter(|link| !pin(&plane.directory, "ingress", link.index).exists());
+    let refused = left_out.filter_map(|link| {
+        let why = refusal(&plane.directory, link.index)?.to_string();
+        Some(Refusal { device: link.name, why })
+    });
+    Ok(refused.collect())
+}
+
 /// Every attached device, in the order of their indices.
 pub fn attachments(plane: &Plane) -> Result<Vec<Attachment>> {
     let mut found = Vec::new();
@@ -416,7 +427,8 @@ pub fn attachments(plane: &Plane) -> Result<Vec<Attachment>> {
             (Attached::Generic, "asked for".to_owned())
         } else if has("ingress") {
             let foreign = foreign_xdp(&plane.directory, &device);
-            (Attached::Tc, foreign.or(refusal.clone()).unwrap_or(device.why_not_xdp))
+            let refused = refusal.as_ref().map(|error| format!("XDP was asked for, and is refused: {error}"));
+            (Attached::Tc, foreign.or(refused).unwrap_or(device.why_not_xdp))
         } else if has("egress") {
             (Attached::Egress, "the director as a client, and its own servers".to_owned())
         } else {

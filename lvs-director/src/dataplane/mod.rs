@@ -40,7 +40,7 @@ mod syscall;
 mod watch;
 mod watching;
 
-pub use attach::{Attachment, Refusal, Which, attach, attach_loopback, attach_new, attachments, detach};
+pub use attach::{Attachment, Refusal, Which, attach, attach_loopback, attach_new, attachments, detach, left_out};
 pub use defaults::{Defaults, DefaultsError};
 pub use defence::Defence;
 pub use devices::{Headers, Link, NetDevice, all as devices};

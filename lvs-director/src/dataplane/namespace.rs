@@ -8,7 +8,7 @@ use super::load;
 use super::loading::Loading;
 use super::pins;
 use super::plane::Plane;
-use crate::director::Access;
+use crate::director::{Access, Room};
 
 /// Opens this network namespace's data plane, if it is loaded.
 pub fn open(access: Access) -> Result<Option<Plane>> {
@@ -35,15 +35,16 @@ pub fn open_or_load(loading: Loading) -> Result<Plane> {
 }
 
 /// This network namespace's data plane, loaded and attached to whatever devices have come up. Who only reads waits for nobody
-/// that reads, unless there is something to attach.
-pub fn ready(access: Access) -> Result<Plane> {
+/// that reads, unless there is something to attach. If it is loaded now, there will be `room`.
+pub fn ready(access: Access, room: Room) -> Result<Plane> {
     let defaults = Defaults::read()?;
     if access == Access::Read
         && let Some(plane) = unchanged(&defaults)?
     {
         return Ok(plane);
     }
-    let mut plane = open_or_load(defaults.loading)?;
+    let loading = Loading { sizes: defaults.loading.sizes.with_room_for(room), ..defaults.loading };
+    let mut plane = open_or_load(loading)?;
     adapt(&mut plane, &defaults)?;
     Ok(plane)
 }

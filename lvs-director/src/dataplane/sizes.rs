@@ -4,6 +4,8 @@ use std::path::Path;
 
 use lvs_common::abi::WAYS;
 
+use crate::director::Room;
+
 /// Connections a bucket holds on average when the table is full: beyond, single buckets overflow.
 const FILL: u32 = WAYS * 3 / 4;
 
@@ -38,6 +40,16 @@ impl Sizes {
     /// What suits the host in the initial network namespace, and little in any other.
     pub fn of_host() -> Self {
         if is_initial() { Self::large() } else { Self::SMALL }
+    }
+
+    /// With room for what is going to be configured, as far as there can be, and as much again.
+    pub fn with_room_for(self, room: Room) -> Self {
+        let at_least = |usual: u32, needed: u32, most| usual.max(needed.saturating_mul(2).min(most));
+        Sizes {
+            services: at_least(self.services, room.services, MOST_SERVICES),
+            destinations: at_least(self.destinations, room.destinations, MOST_DESTINATIONS),
+            ..self
+        }
     }
 
     /// For a container: some 30 MB.

@@ -22,6 +22,15 @@ pub enum Access {
     Change,
 }
 
+/// How much a director is going to hold: where it has no size yet, it takes one that suits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Room {
+    /// Virtual services.
+    pub services: u32,
+    /// Destinations of all services together.
+    pub destinations: u32,
+}
+
 /// Which parts of an entry a listing is going to show; the others may be left empty.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Wanted {

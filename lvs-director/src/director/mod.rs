@@ -5,6 +5,6 @@ mod contract;
 mod error;
 mod memory;
 
-pub use contract::{Access, Director, Result, Wanted, rules};
+pub use contract::{Access, Director, Result, Room, Wanted, rules};
 pub use error::{Error, Operation};
 pub use memory::MemoryDirector;

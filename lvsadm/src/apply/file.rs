@@ -13,7 +13,7 @@ use crate::grammar::subcommands::{self, AccessAction, AccessArgs, Sub};
 use crate::grammar::{self, Command, Dialect, Failure};
 use crate::names::{Names, SystemNames};
 use lvs_director::dataplane::Defaults;
-use lvs_director::director::{Director, Error, MemoryDirector, Wanted, rules};
+use lvs_director::director::{Director, Error, MemoryDirector, Room, Wanted, rules};
 use lvs_director::rules::LogLevel;
 use lvs_director::rules::{
     AccessChange, AccessKind, AccessRule, AttachMode, MarkChange, Rule, RuleKey, SYSCTLS, ServiceKey, SysctlName,
@@ -231,6 +231,13 @@ impl Script {
     pub fn of_file(file: &Path) -> anyhow::Result<Self> {
         let text = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
         Ok(Script::read(&String::from_utf8_lossy(&text), &mut SystemNames::default()).0)
+    }
+
+    /// How much it configures.
+    pub fn room(&self) -> Room {
+        let listed = self.table.services(Wanted { destinations: true, ..Wanted::default() }).unwrap_or_default();
+        let destinations = listed.iter().map(|entry| entry.destinations.len() as u32).sum();
+        Room { services: listed.len() as u32, destinations }
     }
 
     /// Whether a service is among its rules.

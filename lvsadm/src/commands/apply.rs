@@ -15,12 +15,12 @@ use crate::render;
 use lvs_director::dataplane::{self, Defaults, Loading, Plane, PlaneDirector, Which};
 use lvs_director::director::{Access, Director, MemoryDirector, rules};
 use lvs_director::rules::AttachMode;
-use lvs_director::rules::{Attached, difference};
+use lvs_director::rules::{Attached, Rule, ServiceKey, difference};
 
 /// Goes from what is configured to what a file wants, or shows the way. With the file that was applied before, services that neither
 /// names are others', and stay.
 pub fn apply(file: &Path, after: Option<&Path>, dry_run: bool) -> Result<()> {
-    let before = after.map(Script::of_file).transpose()?;
+    let applied = after.map(Script::of_file).transpose()?;
     let (file, text) = read(file)?;
     let defaults = Defaults::read()?;
     let (script, mut mistakes) = Script::read(&text, &mut SystemNames::default());
@@ -51,9 +51,10 @@ pub fn apply(file: &Path, after: Option<&Path>, dry_run: bool) -> Result<()> {
     check(&file, script.attach(&mut wanted, &defaults))?;
     let mut director = PlaneDirector::new(plane);
     let (mut from, mut to) = (rules(&director)?, script.rules(&director)?);
-    if let Some(before) = &before {
-        let is_ours = |service| before.names_service(service) || script.names_service(service);
-        to.extend(from.iter().filter(|rule| rule.service().is_some_and(|service| !is_ours(&service))).cloned());
+    if let Some(applied) = &applied {
+        let is_ours = |service: &ServiceKey| applied.names_service(service) || script.names_service(service);
+        let is_others = |rule: &&Rule| rule.service().is_some_and(|service| !is_ours(&service));
+        to.extend(from.iter().filter(is_others).cloned());
     }
     from.extend(devices::rules(&before));
     to.extend(devices::rules(&wanted));
@@ -76,6 +77,7 @@ pub fn apply(file: &Path, after: Option<&Path>, dry_run: bool) -> Result<()> {
 /// How to load, where the data plane is not.
 fn loading(script: &Script, defaults: &Defaults) -> Loading {
     let (mut loading, (room, level)) = (defaults.loading, script.loading());
+    loading.sizes = loading.sizes.with_room_for(script.room());
     loading.sizes.connections = room.map_or(loading.sizes.connections, |(_, connections)| connections);
     loading.log = level.map_or(loading.log, |(_, level)| level);
     loading

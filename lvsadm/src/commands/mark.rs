@@ -5,7 +5,7 @@ use anyhow::{Result, bail};
 use crate::grammar::subcommands::MarkAction;
 use crate::render;
 use lvs_director::dataplane::{self, PlaneDirector};
-use lvs_director::director::{Access, Director};
+use lvs_director::director::{Access, Director, Room};
 use lvs_director::rules::MarkChange;
 
 /// Changes the rules, or shows them.
@@ -20,7 +20,7 @@ pub fn mark(action: &MarkAction) -> Result<()> {
 /// Makes a change.
 fn make(change: MarkChange) -> Result<()> {
     let mut director = match change {
-        MarkChange::Add(_) => super::open::open(Access::Change)?,
+        MarkChange::Add(_) => super::open::open(Access::Change, Room::default())?,
         // Nothing is loaded only to be empty.
         MarkChange::Delete(_) | MarkChange::Flush => match dataplane::open(Access::Change)? {
             Some(plane) => PlaneDirector::new(plane),

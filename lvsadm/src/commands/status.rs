@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::firewall;
 use crate::render;
-use lvs_director::dataplane::{self, Defaults, Defence, PlaneDirector, Refusal, Watching};
+use lvs_director::dataplane::{self, Defaults, Defence, PlaneDirector, Watching};
 use lvs_director::director::{Access, Director, Wanted};
 use lvs_director::rules::{ServiceEntry, ServiceKey};
 
@@ -65,14 +65,11 @@ struct Strategies {
 
 /// Shows the status.
 pub fn status(json: bool) -> Result<()> {
-    let Some(mut plane) = dataplane::open(Access::Change)? else {
+    let Some(plane) = dataplane::open(Access::Read)? else {
         bail!("nothing is loaded in this network namespace: `lvsadm attach` or a first rule loads it");
     };
-    let defaults = Defaults::read()?;
-    let refusals = dataplane::attach_new(&mut plane, &defaults.devices, defaults.mode)?;
     let devices = dataplane::attachments(&plane)?;
-    let left_out = |refusal: &Refusal| devices.iter().all(|attached| attached.device != refusal.device);
-    let left_out: Vec<Refusal> = refusals.into_iter().filter(left_out).collect();
+    let left_out = dataplane::left_out(&plane)?;
     let Defence { held, room, modes, drop_rate, taken_out } = Defence::of(&plane);
     let room_of_lists = plane.list_room()?;
     let mut status = Status {

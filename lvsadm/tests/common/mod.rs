@@ -75,6 +75,6 @@ impl Names for TestNames {
 /// Runs a command on a director in memory.
 pub fn ipvsadm(director: &mut MemoryDirector, argv: &[&str], stdin: &str) -> Outcome {
     let mut input = stdin.as_bytes();
-    let open: Open<'_> = Box::new(move |_| Ok(director));
+    let open: Open<'_> = Box::new(move |_, _| Ok(director));
     run(argv, Surroundings { stdin: &mut input, names: &mut TestNames, open })
 }

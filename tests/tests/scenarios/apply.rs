@@ -166,7 +166,7 @@ fn mistakes_and_refusals_leave_everything_as_it_was() {
     assert_eq!(saved(&director), before);
     // More destinations than there is room for: refused with half of them staged.
     let mut many = String::from("-A -t 192.0.2.1:80 -s rr\n");
-    for service in 0..1_320 {
+    for service in 0..170 {
         writeln!(many, "-A -t 198.51.{}.{}:80 -s rr", service / 250, service % 250 + 1).unwrap();
         for server in 0..100 {
             let (vip, rip) = ((service / 250, service % 250 + 1), (service / 250, service % 250, server + 1));
@@ -178,8 +178,8 @@ fn mistakes_and_refusals_leave_everything_as_it_was() {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2));
     let line = stderr.strip_prefix(&format!("{}:", many.0.display())).and_then(|rest| rest.split(':').next());
-    // 131,071 destinations, one of which is there already, and a line for each service.
-    assert!(line.unwrap().parse::<u32>().unwrap() > 131_072, "{stderr}");
+    // 16,383 destinations, one of which is there already, and a line for each service.
+    assert!(line.unwrap().parse::<u32>().unwrap() > 16_384, "{stderr}");
     assert!(stderr.contains(": Memory allocation problem\n"), "{stderr}");
     assert_eq!(saved(&director), before);
     // What was staged is free again.

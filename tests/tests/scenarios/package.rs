@@ -45,6 +45,8 @@ impl Unpacked {
     /// Runs a command line (split at spaces) as if they were installed.
     fn run(&self, namespace: &Namespace, line: &str) -> Output {
         let mut command = namespace.command("unshare");
+        // As the unit has it; beside the packages, so that tests do not share it.
+        command.env("RUNTIME_DIRECTORY", self.root.with_file_name("run"));
         command.args(["--mount", "sh", "-c", LAID_OVER]).args([&self.root, &self.etc]);
         command.args(line.split(' ')).output().unwrap()
     }
@@ -123,6 +125,47 @@ fn rules_are_restored_from_where_each_distribution_has_them() {
     assert!(!output.status.success());
     assert!(String::from_utf8_lossy(&output.stderr).contains("elsewhere.rules:3"), "{output:?}");
     assert!(host.lvsadm("-Sn").unwrap().contains("192.0.2.1:4"));
+}
+
+#[test]
+fn a_restart_keeps_the_services_of_others() {
+    let (packages, host) = (Unpacked::new("others"), host());
+    packages.etc("lvsadm.rules", "-A -t 192.0.2.1:1 -s rr\n-A -t 192.0.2.1:2 -s rr\n");
+    packages.succeeds(&host, "/usr/libexec/lvsadm/rules load");
+    host.lvsadm("-A -t 192.0.2.9:80 -s wlc").unwrap();
+    host.lvsadm("-a -t 192.0.2.9:80 -r 192.0.2.2:80 -m").unwrap();
+    let theirs = "-A -t 192.0.2.9:80 -s wlc\n-a -t 192.0.2.9:80 -r 192.0.2.2:80 -m -w 1\n";
+    // As a reload, with another file.
+    packages.etc("lvsadm.rules", "-A -t 192.0.2.1:2 -s rr\n-A -t 192.0.2.1:3 -s rr\n");
+    packages.succeeds(&host, "/usr/libexec/lvsadm/rules load");
+    assert_eq!(host.lvsadm("-Sn").unwrap(), format!("-A -t 192.0.2.1:2 -s rr\n-A -t 192.0.2.1:3 -s rr\n{theirs}"));
+    packages.succeeds(&host, "/usr/libexec/lvsadm/rules clear");
+    assert_eq!(host.lvsadm("-Sn").unwrap(), theirs);
+    packages.succeeds(&host, "/usr/libexec/lvsadm/rules clear");
+    packages.succeeds(&host, "/usr/libexec/lvsadm/rules load");
+    assert!(host.lvsadm("-Sn").unwrap().ends_with(theirs));
+}
+
+#[test]
+fn settings_of_sysctl_d_are_taken_in_systemds_order() {
+    let (packages, host) = (Unpacked::new("sysctl.d"), host());
+    packages.etc("lvsadm.rules", "-A -t 192.0.2.1:1 -s rr\nsysctl nat_icmp_send=1\n");
+    fs::create_dir(packages.etc.join("sysctl.d")).unwrap();
+    packages.etc(
+        "sysctl.d/90-lvs.conf",
+        "# ours\nnet.ipv4.vs.conn_reuse_mode = 0\n-net/ipv4/vs/sloppy_tcp=1\nnet.ipv4.vs.nat_icmp_send=0\n",
+    );
+    packages.etc("sysctl.d/10-lvs.conf", "net.ipv4.vs.conn_reuse_mode = 1\nnet.ipv4.vs.expire_nodest_conn=1\n");
+    let output = packages.run(&host, "/usr/libexec/lvsadm/rules load");
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    let set = host.lvsadm("sysctl conn_reuse_mode sloppy_tcp expire_nodest_conn nat_icmp_send").unwrap();
+    let values: Vec<&str> = set.lines().filter_map(|line| line.rsplit(' ').next()).collect();
+    assert_eq!(values, ["0", "1", "1", "1"], "{set}");
+    // One that is refused is told, and the others count.
+    packages.etc("sysctl.d/95-lvs.conf", "net.ipv4.vs.sloppy_tcp=7\nnet.ipv4.vs.conn_reuse_mode=1\n");
+    let output = packages.run(&host, "/usr/libexec/lvsadm/rules load");
+    assert!(output.status.success() && String::from_utf8_lossy(&output.stderr).contains("sloppy_tcp"), "{output:?}");
+    assert!(host.lvsadm("sysctl conn_reuse_mode").unwrap().ends_with(" 1\n"));
 }
 
 #[test]
