@@ -1,7 +1,6 @@
 //! Answers of the director's own: ICMP errors (RFC 792, RFC 4443). TC only.
 
 use crate::packet::control_block;
-use aya_ebpf::helpers::generated::{bpf_skb_adjust_room, bpf_skb_change_tail};
 use lvs_common::byte_order::{Be16, Be32};
 use lvs_common::{
     abi::{Address, IpAddress},
@@ -15,7 +14,7 @@ use crate::{
     egress::{route, send},
     exits,
     kernel::clock,
-    packet::{access::Packet, access::TcPacket},
+    packet::{access::Packet, access::TcPacket, tc::Room},
     stats,
     values::parsed::L3,
 };
@@ -31,8 +30,6 @@ const TTL: u8 = 64;
 /// Headers in front of what is quoted.
 const HEADERS4: u32 = 28;
 const HEADERS6: u32 = 48;
-/// `BPF_ADJ_ROOM_MAC`.
-const ROOM_AFTER_MAC: u32 = 1;
 
 /// The program that answers: turns the packet into the error about it and sends it to where it came from.
 #[inline(always)]
@@ -61,11 +58,7 @@ pub fn run<A: IpAddress>(packet: TcPacket) -> i32 {
     // A packet taken from a quote may be cut short.
     let length = length.min(packet.length().wrapping_sub(L3 as u32));
     let quoted = length.min(if v4 { MOST4 } else { MOST6 } - headers);
-    // SAFETY: helper calls with a valid context.
-    let room = unsafe {
-        bpf_skb_change_tail(packet.0, L3 as u32 + quoted, 0) == 0
-            && bpf_skb_adjust_room(packet.0, headers as i32, ROOM_AFTER_MAC, 0) == 0
-    };
+    let room = packet.change_tail(L3 as u32 + quoted) && packet.adjust_room(headers as i32, Room::AfterEthernet);
     if !room || !packet.pull(L3 + headers as usize) {
         return exits::drop(packet, Exit::DropInternal);
     }
@@ -104,17 +97,13 @@ pub fn send<A: IpAddress>(packet: TcPacket, to: &Address) -> i32 {
 #[inline(always)]
 fn ends<A: IpAddress>(packet: TcPacket) -> Option<(Address, Address, u32)> {
     if A::IS_V4 {
-        let h = packet.at::<Ipv4>(L3)?;
-        // SAFETY: checked by `at`.
-        let h = unsafe { *h };
+        let h = packet.read::<Ipv4>(L3)?;
         if h.protocol == protocol::ICMP {
             return None;
         }
         Some((h.source.widen(), h.destination.widen(), h.length.get() as u32))
     } else {
-        let h = packet.at::<Ipv6>(L3)?;
-        // SAFETY: checked by `at`.
-        let h = unsafe { *h };
+        let h = packet.read::<Ipv6>(L3)?;
         if h.next_header == protocol::ICMPV6 {
             return None;
         }
@@ -124,9 +113,6 @@ fn ends<A: IpAddress>(packet: TcPacket) -> Option<(Address, Address, u32)> {
 
 #[inline(always)]
 fn write4(packet: TcPacket, from: &Address, to: &Address, kind: u32, rest: u32, quoted: u32) -> bool {
-    let (Some(h), Some(i)) = (packet.at::<Ipv4>(L3), packet.at::<Icmp>(L3 + 20)) else {
-        return false;
-    };
     let ip = Ipv4 {
         version_ihl: 0x45,
         tos: TOS,
@@ -140,42 +126,39 @@ fn write4(packet: TcPacket, from: &Address, to: &Address, kind: u32, rest: u32, 
         destination: to.0[0],
     }
     .sealed();
-    // SAFETY: checked by `at`.
-    unsafe {
-        *h = ip;
-        *i = Icmp { kind: (kind >> 8) as u8, code: kind as u8, check: 0, rest: Be32::new(rest) };
-    }
-    packet.set_carried(ethertype::IPV4) && finish(packet, L3 as u32 + 20, quoted + 8, 0)
+    packet.set_carried(ethertype::IPV4)
+        && packet.write(L3, ip)
+        && packet.write(L3 + 20, icmp(kind, rest))
+        && finish(packet, L3 as u32 + 20, quoted + 8, 0)
 }
 
 #[inline(always)]
 fn write6(packet: TcPacket, from: &Address, to: &Address, kind: u32, rest: u32, quoted: u32) -> bool {
-    let (Some(h), Some(i)) = (packet.at::<Ipv6>(L3), packet.at::<Icmp>(L3 + 40)) else {
-        return false;
-    };
     let length = quoted + 8;
-    // SAFETY: checked by `at`.
-    unsafe {
-        *h = Ipv6 {
-            version: Be32::new(6 << 28),
-            payload_length: Be16::new(length as u16),
-            next_header: protocol::ICMPV6,
-            hop_limit: TTL,
-            source: from.0,
-            destination: to.0,
-        };
-        *i = Icmp { kind: (kind >> 8) as u8, code: kind as u8, check: 0, rest: Be32::new(rest) };
-    }
+    let ip = Ipv6 {
+        version: Be32::new(6 << 28),
+        payload_length: Be16::new(length as u16),
+        next_header: protocol::ICMPV6,
+        hop_limit: TTL,
+        source: from.0,
+        destination: to.0,
+    };
     let pseudo = crate::packet::checksum::pseudo(from.0, to.0, protocol::ICMPV6, length);
-    packet.set_carried(ethertype::IPV6) && finish(packet, L3 as u32 + 40, length, pseudo)
+    packet.set_carried(ethertype::IPV6)
+        && packet.write(L3, ip)
+        && packet.write(L3 + 40, icmp(kind, rest))
+        && finish(packet, L3 as u32 + 40, length, pseudo)
+}
+
+/// The ICMP header of an error whose type and code are the bytes of `kind`, without its checksum.
+#[inline(always)]
+fn icmp(kind: u32, rest: u32) -> Icmp {
+    Icmp { kind: (kind >> 8) as u8, code: kind as u8, check: 0, rest: Be32::new(rest) }
 }
 
 /// Fills in the ICMP checksum.
 #[inline(always)]
 fn finish(packet: TcPacket, at: u32, length: u32, pseudo: u64) -> bool {
     let Some(sum) = crate::packet::checksum::sum(packet, at, at + length) else { return false };
-    let Some(i) = packet.at::<Icmp>(at as usize) else { return false };
-    // SAFETY: checked by `at`.
-    unsafe { (*i).check = !checksum::fold(sum + pseudo) }
-    true
+    packet.update::<Icmp>(at as usize, |h| h.check = !checksum::fold(sum + pseudo))
 }

@@ -10,7 +10,6 @@ use crate::packet::handover;
 use crate::table::reset_queue;
 use crate::table::store;
 use crate::values::pending_reset::PendingReset;
-use aya_ebpf::helpers::generated::{bpf_clone_redirect, bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_store_bytes};
 use lvs_common::byte_order::Be16;
 use lvs_common::programs::Program;
 use lvs_common::verifier::Each;
@@ -21,7 +20,12 @@ use lvs_common::{
 };
 
 use crate::{
-    kernel::{atomics, cpu, loops::KernelLoop},
+    kernel::{
+        loops::KernelLoop,
+        redirect::INGRESS,
+        scratch,
+        shared::{Shared, element, field},
+    },
     maps::{SCRATCH, SETTINGS},
     packet::offsets::TCP_CHECK,
     packet::{access::Packet, access::TcPacket, control_block, own_segment, parse::Family},
@@ -31,8 +35,6 @@ use crate::{
 
 /// Connections that a packet carries resets of.
 const CARRIED: u32 = 4;
-/// `BPF_F_INGRESS`.
-const INGRESS: u64 = 1;
 
 /// The program for a packet that carries resets.
 #[inline(always)]
@@ -44,27 +46,32 @@ pub fn run<A: Family>(packet: TcPacket) -> i32 {
 
 #[inline(always)]
 fn carry<A: Family>(packet: TcPacket) {
-    let (Some(p), Some(settings)) = (handover::load::<A>(), SETTINGS.get_ptr_mut(0)) else { return };
-    let Some(scratch) = SCRATCH.get_ptr_mut(cpu::number()) else { return };
+    let (Some(p), Some(settings)) = (handover::load::<A>(), element(&SETTINGS, 0)) else { return };
     let length = packet.length();
     if length > PAYLOAD as u32 || length < (L3 + A::HEADER) as u32 + own_segment::HEADER {
         return;
     }
-    let masked = (length.wrapping_sub(1) & (PAYLOAD as u32 - 1)) + 1;
-    // SAFETY: this CPU's own element, which is longer than any masked length; a helper call with a valid context.
-    let saved = unsafe {
-        let saved = (&raw mut (*scratch).payload).cast::<u8>();
-        if bpf_skb_load_bytes(packet.0.cast(), 0, saved.cast(), masked) != 0 {
-            return;
-        }
-        saved
-    };
-    // The packet is put back, whatever is done to find out.
-    let is_partial = packet.is_partial(p.l4() + TCP_CHECK);
-    // SAFETY: an element of the map. Whoever puts another in from now on sets it again.
-    atomics::fetch_and32(unsafe { &raw mut (*settings).resets }, !reset_queue::bit::<A>());
-    // SAFETY: a helper call with a valid context.
-    if unsafe { bpf_skb_change_tail(packet.0, (L3 + A::HEADER) as u32 + own_segment::HEADER, 0) } == 0 {
+    scratch::lend(
+        &SCRATCH,
+        #[inline(always)]
+        |scratch| {
+            let saved = &mut scratch.payload;
+            if packet.load_bytes_at::<PAYLOAD, _>(0, saved, 0, length) {
+                // The packet is put back, whatever is done to find out.
+                let is_partial = packet.is_partial(p.l4() + TCP_CHECK);
+                send_resets::<A>(packet, field!(settings.resets), is_partial);
+                let _ = packet.change_tail(length) && packet.store_bytes_at::<PAYLOAD, _>(0, saved, 0, length);
+            }
+        },
+    );
+}
+
+/// Makes the packet one reset after the other. `resets` is the word that says whether resets wait.
+#[inline(always)]
+fn send_resets<A: Family>(packet: TcPacket, resets: Shared<u32>, is_partial: bool) {
+    // Whoever puts another in from now on sets it again.
+    resets.fetch_and(!reset_queue::bit::<A>());
+    if packet.change_tail((L3 + A::HEADER) as u32 + own_segment::HEADER) {
         let mut more = true;
         KernelLoop.each(CARRIED, &mut |_| {
             match reset_queue::pop::<A>() {
@@ -74,14 +81,8 @@ fn carry<A: Family>(packet: TcPacket) {
             !more
         });
         if more {
-            // SAFETY: as above.
-            atomics::fetch_or32(unsafe { &raw mut (*settings).resets }, reset_queue::bit::<A>());
+            resets.fetch_or(reset_queue::bit::<A>());
         }
-    }
-    // SAFETY: helper calls with a valid context; what was copied is copied back.
-    unsafe {
-        let _ = bpf_skb_change_tail(packet.0, length, 0) == 0
-            && bpf_skb_store_bytes(packet.0, 0, saved.cast(), masked, 0) == 0;
     }
 }
 
@@ -118,19 +119,9 @@ fn send<A: Family>(packet: TcPacket, from: (A, Be16), to: (A, Be16), sequence: u
     let (source, destination) = (from.0.widen().0, to.0.widen().0);
     let tcp = own_segment::tcp(from, to, [sequence, 0], tcp_flags::RST, is_partial);
     let written = if A::IS_V4 {
-        store(packet, L3, &own_segment::ipv4(source[0], destination[0]))
+        packet.store_unsummed(L3, &own_segment::ipv4(source[0], destination[0]))
     } else {
-        store(packet, L3, &own_segment::ipv6(source, destination))
+        packet.store_unsummed(L3, &own_segment::ipv6(source, destination))
     };
-    // SAFETY: a helper call with a valid context.
-    written
-        && store(packet, L3 + A::HEADER, &tcp)
-        && unsafe { bpf_clone_redirect(packet.0, packet.device(), INGRESS) == 0 }
-}
-
-/// Writes a header into the packet.
-#[inline(always)]
-fn store<T>(packet: TcPacket, at: usize, header: &T) -> bool {
-    // SAFETY: a helper call with a valid context.
-    unsafe { bpf_skb_store_bytes(packet.0, at as u32, (header as *const T).cast(), size_of::<T>() as u32, 0) == 0 }
+    written && packet.store_unsummed(L3 + A::HEADER, &tcp) && packet.clone_redirect(packet.device(), INGRESS)
 }

@@ -16,6 +16,12 @@ pub struct IcmpError<A> {
 }
 
 impl<A> IcmpError<A> {
+    /// Where the error's own header begins.
+    #[inline(always)]
+    pub fn header(&self) -> usize {
+        self.outer.l4() & OFFSETS
+    }
+
     /// Where the quoted packet begins.
     #[inline(always)]
     pub fn quote(&self) -> usize {

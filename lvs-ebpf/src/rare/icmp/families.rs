@@ -4,7 +4,6 @@
 use crate::packet::parse::Family;
 use crate::rare::icmp::read;
 use crate::table::store;
-use aya_ebpf::helpers::generated::{bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_store_bytes};
 use lvs_common::byte_order::{Be16, Be32};
 use lvs_common::programs::Program;
 use lvs_common::{
@@ -20,7 +19,7 @@ use crate::{
     config::{self, destination::DestRef},
     egress::{route, send},
     exits,
-    kernel::{clock, cpu},
+    kernel::{clock, scratch},
     maps::SCRATCH,
     packet::{access::Packet, access::TcPacket, checksum},
     programs::jump,
@@ -116,13 +115,12 @@ pub fn to_client<A: Family>(packet: TcPacket) -> i32 {
 /// The error as the other family has it.
 #[inline(always)]
 fn error<A: Family>(packet: TcPacket, report: &IcmpError<A>) -> Option<Error> {
-    let h = read::header(packet, report)?;
-    // SAFETY: checked by `at`.
-    let e = unsafe { Error { kind: (*h).kind, code: (*h).code, rest: (*h).rest.get() } };
+    let h = packet.read::<Icmp>(report.header())?;
+    let e = Error { kind: h.kind, code: h.code, rest: h.rest.get() };
     if A::IS_V4 { cross::error6(&e, report.about.length) } else { cross::error4(&e) }
 }
 
-/// Writes the error anew: both network headers, the ICMP header, and what is quoted behind them.
+/// Writes the error anew: both network headers, the ICMP header, and what is quoted after them.
 #[inline(always)]
 fn translate_error<A: Family>(packet: TcPacket, report: &IcmpError<A>, way: &Way) -> Result<(), Exit> {
     let Some(error) = error(packet, report) else { return Err(Exit::DropUntranslatable) };
@@ -135,21 +133,6 @@ fn translate_error<A: Family>(packet: TcPacket, report: &IcmpError<A>, way: &Way
         return Err(Exit::DropMalformed);
     }
     let length = if left > QUOTED { QUOTED } else { left };
-    // From 8 to QUOTED, in a form that the verifier reads so.
-    let length = (length.wrapping_sub(1) & (QUOTED - 1)) + 1;
-    let Some(scratch) = SCRATCH.get_ptr_mut(cpu::number()) else { return Err(Exit::DropInternal) };
-    // SAFETY: this CPU's own element, which is longer; a helper call with a valid context.
-    let quoted = unsafe {
-        let quoted = (&raw mut (*scratch).payload).cast::<u8>();
-        // Its ports are those that it has where the error goes.
-        if bpf_skb_load_bytes(packet.0.cast(), from, quoted.cast(), length) != 0 {
-            return Err(Exit::DropInternal);
-        }
-        if about.has_ports() {
-            quoted.cast::<[Be16; 2]>().write([way.destination.1, way.source.1]);
-        }
-        quoted
-    };
     let inner = Outline {
         tos: about.tos,
         ttl: about.ttl,
@@ -160,19 +143,33 @@ fn translate_error<A: Family>(packet: TcPacket, report: &IcmpError<A>, way: &Way
     let payload = (read::HEADER + <A::Other as IpAddress>::HEADER) as u32 + length;
     let protocol = if !A::IS_V4 { protocol::ICMP } else { protocol::ICMPV6 };
     let head = Outline { tos: outer.tos, ttl: way.ttl, protocol, payload };
-    let (at, behind) = (L3 + <A::Other as IpAddress>::HEADER, L3 + <A::Other as IpAddress>::HEADER + read::HEADER);
+    let (at, after) = (L3 + <A::Other as IpAddress>::HEADER, L3 + <A::Other as IpAddress>::HEADER + read::HEADER);
     let total = (L3 + <A::Other as IpAddress>::HEADER) as u32 + payload;
-    // SAFETY: helper calls with a valid context; the quote is as long as it is masked to be.
-    let done = packet.change_family(A::IS_V4)
-        && unsafe { bpf_skb_change_tail(packet.0, total, 0) == 0 }
-        && families::write::<A::Other>(packet, L3, &head, &way.source.0, &way.destination.0)
-        && packet.store(at, &icmp)
-        && families::write::<A::Other>(packet, behind, &inner, &way.destination.0, &way.source.0)
-        && unsafe {
-            bpf_skb_store_bytes(packet.0, (behind + <A::Other as IpAddress>::HEADER) as u32, quoted.cast(), length, 0)
-                == 0
-        };
-    if done && sum::<A::Other>(packet, at, payload, way) { Ok(()) } else { Err(Exit::DropInternal) }
+    let quoted_at = (after + <A::Other as IpAddress>::HEADER) as u32;
+    let done = scratch::lend(
+        &SCRATCH,
+        #[inline(always)]
+        |scratch| {
+            let quoted = &mut scratch.payload;
+            if !packet.load_bytes_at::<{ QUOTED as usize }, _>(from, quoted, 0, length) {
+                return false;
+            }
+            if about.has_ports()
+                && let Some(ports) = quoted.first_chunk_mut()
+            {
+                // Those that it has where the error goes.
+                let (source, destination) = (way.destination.1, way.source.1);
+                *ports = (source.word() as u32 | (destination.word() as u32) << 16).to_le_bytes();
+            }
+            packet.change_family(A::IS_V4)
+                && packet.change_tail(total)
+                && families::write::<A::Other>(packet, L3, &head, &way.source.0, &way.destination.0)
+                && packet.store(at, &icmp)
+                && families::write::<A::Other>(packet, after, &inner, &way.destination.0, &way.source.0)
+                && packet.store_bytes_at::<{ QUOTED as usize }, _>(quoted_at, quoted, 0, length)
+        },
+    );
+    if done == Some(true) && sum::<A::Other>(packet, at, payload, way) { Ok(()) } else { Err(Exit::DropInternal) }
 }
 
 /// Fills in the checksum of the error at `at`, which has `length` bytes.
@@ -181,8 +178,5 @@ fn sum<B: IpAddress>(packet: TcPacket, at: usize, length: u32, way: &Way) -> boo
     let Some(sum) = checksum::sum(packet, at as u32, at as u32 + length) else { return false };
     let pseudo =
         if B::IS_V4 { 0 } else { checksum::pseudo(way.source.0.0, way.destination.0.0, protocol::ICMPV6, length) };
-    let Some(h) = packet.at::<Icmp>(at) else { return false };
-    // SAFETY: checked by `at`.
-    unsafe { (*h).check = !lvs_common::checksum::fold(sum + pseudo) }
-    true
+    packet.update::<Icmp>(at, |h| h.check = !lvs_common::checksum::fold(sum + pseudo))
 }

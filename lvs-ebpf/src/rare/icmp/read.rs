@@ -1,13 +1,13 @@
 //! Reading ICMP errors.
 
 use crate::{
-    kernel::cpu,
+    kernel::{
+        cpu,
+        shared::{PerFamily, Shared, element_of},
+    },
     maps::{ICMP_ERRORS4, ICMP_ERRORS6},
     packet::{access::Packet, access::TcPacket, checksum, parse::Family},
-    values::{
-        icmp_error::{IcmpError, OFFSETS},
-        parsed::L3,
-    },
+    values::{icmp_error::IcmpError, parsed::L3},
 };
 use core::hint::black_box;
 use lvs_common::{
@@ -22,15 +22,32 @@ const LINEAR: u32 = 256;
 /// Bytes of an ICMP header.
 pub const HEADER: usize = size_of::<Icmp>();
 
+/// ICMP errors of each family.
+struct Errors;
+
+impl PerFamily for Errors {
+    type Of<A: IpAddress> = IcmpError<A>;
+}
+
 /// This CPU's place for an ICMP error, which is too large for the stack.
 #[inline(always)]
-pub fn place<A: IpAddress>() -> Option<*mut IcmpError<A>> {
-    // The casts are to the same type.
-    if A::IS_V4 {
-        ICMP_ERRORS4.get_ptr_mut(cpu::number()).map(<*mut IcmpError<u32>>::cast)
-    } else {
-        ICMP_ERRORS6.get_ptr_mut(cpu::number()).map(<*mut IcmpError<[u32; 4]>>::cast)
-    }
+fn place<A: IpAddress>() -> Option<Shared<IcmpError<A>>> {
+    element_of::<A, Errors, _, _>(&ICMP_ERRORS4, &ICMP_ERRORS6, cpu::number())
+}
+
+/// The error that was read last.
+#[inline(always)]
+pub fn last<A: IpAddress>() -> Option<&'static IcmpError<A>> {
+    place().map(Shared::get)
+}
+
+/// Changes this CPU's ICMP error.
+#[inline(always)]
+fn update<A: IpAddress>(change: impl FnOnce(&mut IcmpError<A>)) -> bool {
+    let Some(place) = place() else { return false };
+    // SAFETY: this CPU's own element, to which nobody has a reference before it is read.
+    change(unsafe { &mut *place.as_ptr() });
+    true
 }
 
 /// Reads an ICMP error about a packet from where the error goes.
@@ -39,8 +56,7 @@ pub fn read<A: Family>(packet: TcPacket) -> Option<&'static IcmpError<A>> {
     if !read_error::<A>(packet) || !read_quote::<A>(packet) {
         return None;
     }
-    // SAFETY: this CPU's own element; a program takes one reference.
-    place::<A>().map(|report| unsafe { &*report })
+    last()
 }
 
 /// Reads the error itself. A function of its own, as is [`read_quote`]: together they need more stack than there is.
@@ -53,30 +69,30 @@ fn read_error<A: Family>(packet: TcPacket) -> bool {
     if outer.carried != if v6 { protocol::ICMPV6 } else { protocol::ICMP } {
         return false;
     }
-    let (Some(header), Some(report)) = (packet.at::<Icmp>(outer.l4()), place::<A>()) else { return false };
-    // SAFETY: checked by `at`; this CPU's own element.
-    unsafe {
-        if !icmp::is_error(v6, (*header).kind) {
-            return false;
-        }
-        (*report).quote = outer.l4() + HEADER;
-        (*report).outer = outer;
-    }
-    true
+    let Some(header) = packet.read::<Icmp>(outer.l4()) else { return false };
+    icmp::is_error(v6, header.kind)
+        && update::<A>(
+            #[inline(always)]
+            |report| {
+                report.quote = outer.l4() + HEADER;
+                report.outer = outer;
+            },
+        )
 }
 
 /// Reads the packet that the error quotes.
 #[inline(never)]
 fn read_quote<A: Family>(packet: TcPacket) -> bool {
-    let Some(report) = place::<A>() else { return false };
-    // SAFETY: this CPU's own element.
-    let (quote, goes_to) = unsafe { ((*report).quote(), (*report).outer.destination) };
+    let Some(report) = last::<A>() else { return false };
+    let (quote, goes_to) = (report.quote(), report.outer.destination);
     let Ok(mut quoted) = A::quoted(packet, quote) else { return false };
     // Straight from the packet, the compiler would have a function move it.
     quoted.destination = black_box(quoted.destination);
-    // SAFETY: as above.
-    unsafe { (*report).about = quoted.reversed() }
-    quoted.source == goes_to
+    let is_kept = update::<A>(
+        #[inline(always)]
+        |report| report.about = quoted.reversed(),
+    );
+    is_kept && quoted.source == goes_to
 }
 
 /// Whether the error's checksum is right: one that is translated incrementally would otherwise stay wrong unseen.
@@ -92,10 +108,4 @@ pub fn is_intact<A: Family>(packet: TcPacket, report: &IcmpError<A>) -> bool {
         checksum::pseudo(outer.source.widen().0, outer.destination.widen().0, protocol::ICMPV6, length)
     };
     lvs_common::checksum::fold(sum + pseudo) == 0xffff
-}
-
-/// The error's header.
-#[inline(always)]
-pub fn header<A>(packet: TcPacket, report: &IcmpError<A>) -> Option<*mut Icmp> {
-    packet.at::<Icmp>(report.outer.l4() & OFFSETS)
 }

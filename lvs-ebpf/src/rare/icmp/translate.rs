@@ -11,7 +11,7 @@ use lvs_common::{
     checksum,
     exit::Exit,
     icmp,
-    wire::{Ipv4, Ipv6},
+    wire::{Icmp, Ipv4, Ipv6},
 };
 
 use crate::{
@@ -147,16 +147,13 @@ pub fn to_client<A: Family>(
 /// longer than the client's by as much, and stays so: nobody looks at that.
 #[inline(always)]
 fn lower_mtu<A: Family>(packet: TcPacket, r: &IcmpError<A>, less: u32) -> bool {
-    let Some(h) = read::header(packet, r) else { return false };
-    // SAFETY: checked by `at`.
-    unsafe {
-        let (v6, before) = (!A::IS_V4, (*h).rest);
-        if let Some(rest) = icmp::rest_of_inner(v6, (*h).kind, (*h).code, before.get(), true, less) {
-            (*h).rest = Be32::new(rest);
-            (*h).check = checksum::update((*h).check, checksum::difference(before, Be32::new(rest)));
+    packet.update::<Icmp>(r.header(), |h| {
+        let before = h.rest;
+        if let Some(rest) = icmp::rest_of_inner(!A::IS_V4, h.kind, h.code, before.get(), true, less) {
+            h.rest = Be32::new(rest);
+            h.check = checksum::update(h.check, checksum::difference(before, h.rest));
         }
-    }
-    true
+    })
 }
 
 global_fn! {
@@ -166,10 +163,8 @@ global_fn! {
 }
 
 fn replace_in_error<A: IpAddress>(skb: *mut __sk_buff, how: u32, address: &A, port: u32) -> u32 {
-    let Some(report) = read::place::<A>() else { return 0 };
+    let Some(report) = read::last::<A>() else { return 0 };
     let side = if how & 1 != 0 { Side::Source } else { Side::Destination };
-    // SAFETY: this CPU's own element.
-    let report = unsafe { &*report };
     replace_in(TcPacket(skb), report, side, *address, Be16::from_word(port as u16), how & 2 != 0) as u32
 }
 
@@ -197,38 +192,33 @@ fn replace_in<A: IpAddress>(
     let inner = nat::address_difference(old_inner, address);
     let mut change = inner;
     let words = address.widen().0;
-    if A::IS_V4 {
-        let Some(h) = packet.at::<Ipv4>(r.quote()) else { return false };
-        // SAFETY: checked by `at`.
-        unsafe {
+    let is_changed = if A::IS_V4 {
+        packet.update::<Ipv4>(r.quote(), |h| {
             match side {
-                Side::Destination => (*h).source = words[0],
-                Side::Source => (*h).destination = words[0],
+                Side::Destination => h.source = words[0],
+                Side::Source => h.destination = words[0],
             }
-            let check = checksum::update((*h).check, inner);
-            change += checksum::difference((*h).check as u32, check as u32);
-            (*h).check = check;
-        }
+            let check = checksum::update(h.check, inner);
+            change += checksum::difference(h.check as u32, check as u32);
+            h.check = check;
+        })
     } else {
-        let Some(h) = packet.at::<Ipv6>(r.quote()) else { return false };
-        // SAFETY: checked by `at`.
-        unsafe {
-            match side {
-                Side::Destination => (*h).source = words,
-                Side::Source => (*h).destination = words,
-            }
-        }
         // ICMPv6's checksum covers the addresses.
         change += outer;
+        packet.update::<Ipv6>(r.quote(), |h| match side {
+            Side::Destination => h.source = words,
+            Side::Source => h.destination = words,
+        })
+    };
+    if !is_changed {
+        return false;
     }
     if r.about.has_ports() && old_port != port {
-        let Some(field) = packet.at::<Be16>(port_at) else { return false };
-        // SAFETY: checked by `at`.
-        unsafe { *field = port }
+        if !packet.write(port_at, port) {
+            return false;
+        }
         change += checksum::difference(old_port, port);
     }
-    let Some(h) = read::header(packet, r) else { return false };
-    // SAFETY: checked by `at`.
-    unsafe { (*h).check = checksum::update((*h).check, change) }
-    nat::replace_address(packet, side, address, outer, lower)
+    packet.update::<Icmp>(r.header(), |h| h.check = checksum::update(h.check, change))
+        && nat::replace_address(packet, side, address, outer, lower)
 }

@@ -3,21 +3,21 @@
 use crate::packet::parse::Family;
 use crate::rare::icmp::{read, unknown};
 use crate::values::icmp_error::OFFSETS;
-use aya_ebpf::helpers::generated::bpf_skb_adjust_room;
 use lvs_common::abi::Mode;
-use lvs_common::{exit::Exit, icmp, wire::protocol};
+use lvs_common::{
+    exit::Exit,
+    icmp,
+    wire::{Icmp, protocol},
+};
 
 use crate::{
     config::{self, destination::DestRef},
     egress::refuse::{self, Sender},
     exits,
-    packet::{access::Packet, access::TcPacket},
+    packet::{access::Packet, access::TcPacket, tc::Room},
     table::find,
     values::parsed::L3,
 };
-
-/// `BPF_ADJ_ROOM_MAC`.
-const ROOM_AFTER_MAC: u32 = 1;
 
 /// The program that answers the client whose packet a tunnel to a real server could not carry. Tunnels of another family
 /// than what they carry are left out.
@@ -38,16 +38,14 @@ pub fn run<A: Family>(packet: TcPacket) -> i32 {
     if !read::is_intact(packet, report) {
         return exits::drop(packet, Exit::DropMalformed);
     }
-    let Some(header) = read::header(packet, report) else { return exits::drop(packet, Exit::DropMalformed) };
-    // SAFETY: checked by `at`.
-    let (kind, code, rest) = unsafe { ((*header).kind, (*header).code, (*header).rest.get()) };
+    let Some(header) = packet.read::<Icmp>(report.header()) else { return exits::drop(packet, Exit::DropMalformed) };
+    let (kind, code, rest) = (header.kind, header.code, header.rest.get());
     let overhead = at.wrapping_sub(report.quote()) as u32;
     let Some(rest) = icmp::rest_of_inner(!A::IS_V4, kind, code, rest, p.df, overhead) else {
         return exits::drop(packet, Exit::DropTooBig);
     };
     let surplus = (at as i32).wrapping_sub(L3 as i32);
-    // SAFETY: a helper call with a valid context.
-    if unsafe { bpf_skb_adjust_room(packet.0, surplus.wrapping_neg(), ROOM_AFTER_MAC, 0) } != 0 {
+    if !packet.adjust_room(surplus.wrapping_neg(), Room::AfterEthernet) {
         return exits::drop(packet, Exit::DropInternal);
     }
     refuse::icmp_error::<A>(packet, (kind, code), rest, Sender::VIP)
@@ -57,8 +55,6 @@ pub fn run<A: Family>(packet: TcPacket) -> i32 {
 #[inline(always)]
 fn inner(packet: TcPacket, carried: u8, l4: usize) -> Option<usize> {
     let start = if carried == protocol::UDP { l4 + 8 } else { l4 };
-    let bytes = packet.at::<[u8; 2]>(start)?;
-    // SAFETY: checked by `at`.
-    let headers = icmp::tunnel_headers(carried, unsafe { *bytes })?;
+    let headers = icmp::tunnel_headers(carried, packet.read::<[u8; 2]>(start)?)?;
     Some((l4 + headers) & OFFSETS)
 }
