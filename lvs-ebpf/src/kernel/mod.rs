@@ -6,5 +6,6 @@ pub mod loops;
 pub mod params;
 pub mod random;
 pub mod redirect;
+pub mod reload;
 pub mod scratch;
 pub mod shared;

@@ -2,7 +2,11 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::bindings::{__sk_buff, bpf_fib_lookup, xdp_md};
+use aya_ebpf::{
+    bindings::{__sk_buff, bpf_fib_lookup, xdp_md},
+    btf_maps::ProgramArray,
+    helpers::generated::{bpf_check_mtu, bpf_fib_lookup as fib_lookup, bpf_tail_call},
+};
 use lvs_common::byte_order::Be16;
 use lvs_common::wire::{Ethernet, Icmp, Ipv4, Ipv6, Ipv6Fragment, Sctp, Tcp, Udp, ethertype};
 
@@ -43,6 +47,13 @@ wire!(
 
 // SAFETY: bytes.
 unsafe impl<const N: usize> Wire for [u8; N] {}
+
+/// The bytes of a value.
+#[inline(always)]
+pub fn bytes<T: Wire>(value: &T) -> &[u8] {
+    // SAFETY: a `T` has no padding, so all its bytes are initialised.
+    unsafe { core::slice::from_raw_parts((&raw const *value).cast(), size_of::<T>()) }
+}
 
 /// A packet in TC, ingress or egress.
 #[derive(Clone, Copy)]
@@ -97,19 +108,38 @@ pub trait Packet: Copy {
     fn is_partial(self, offset: usize) -> bool;
     /// Removes `options` bytes after the fixed part of the network header, and then what is beyond `length` bytes of frame.
     fn strip(self, options: u32, length: u32) -> bool;
-    /// The kernel's FIB look-up: its return code, or a negative error.
-    fn fib(self, params: &mut bpf_fib_lookup, flags: u32) -> i64;
     /// Writes a word of the control block; nothing in XDP, which has none.
     fn set_control(self, index: usize, value: u32);
     /// A word of the control block; 0 in XDP.
     fn control(self, index: usize) -> u32;
-    /// The MTU of a device, 0 if the kernel does not say.
-    fn device_mtu(self, ifindex: u32) -> u32;
     /// Puts an Ethernet header in front of a packet that came without, as sending wants it: to a device without Ethernet headers
     /// the kernel sends the packet without it.
     fn put_link_header(self) -> bool;
+    /// The tier's program array.
+    fn programs() -> &'static ProgramArray<64>;
+
     /// Jumps to the program in this slot of the tier's program array. Returns only if the kernel refuses.
-    fn tail_call(self, slot: u32);
+    #[inline(always)]
+    fn tail_call(self, slot: u32) {
+        // SAFETY: a helper call with the context and a program array.
+        unsafe { bpf_tail_call(self.context(), (&raw const *Self::programs()).cast_mut().cast(), slot) };
+    }
+
+    /// The kernel's FIB look-up: its return code, or a negative error.
+    #[inline(always)]
+    fn fib(self, params: &mut bpf_fib_lookup, flags: u32) -> i64 {
+        // SAFETY: a helper call with a valid context; the kernel is given the structure's size.
+        unsafe { fib_lookup(self.context(), params, size_of::<bpf_fib_lookup>() as i32, flags) }
+    }
+
+    /// The MTU of a device, 0 if the kernel does not say.
+    #[inline(always)]
+    fn device_mtu(self, ifindex: u32) -> u32 {
+        let mut mtu = 0;
+        // SAFETY: a helper call with a valid context. It reports the MTU, whatever it says of this packet.
+        unsafe { bpf_check_mtu(self.context(), ifindex, &mut mtu, 0, 0) };
+        mtu
+    }
 
     /// What the link layer says that it carries; the packet itself where there is no such header.
     #[inline(always)]
@@ -134,8 +164,7 @@ pub trait Packet: Copy {
     /// Reads the `T` at `offset`; `None` if the packet's linear part does not reach so far.
     #[inline(always)]
     fn read<T: Wire>(self, offset: usize) -> Option<T> {
-        // SAFETY: `at` has checked the bounds, and any bytes are a `T`. BPF loads need no alignment.
-        self.at::<T>(offset).map(|place| unsafe { *place })
+        self.look(offset, |value: &T| *value)
     }
 
     /// What `look` makes of the `T` at `offset`; `None` if the packet's linear part does not reach so far. For fields of a small
@@ -163,10 +192,7 @@ pub trait Packet: Copy {
     /// Writes `value` at `offset`; `false` if the packet's linear part does not reach so far.
     #[inline(always)]
     fn write<T: Wire>(self, offset: usize, value: T) -> bool {
-        let Some(place) = self.at::<T>(offset) else { return false };
-        // SAFETY: `at` has checked the bounds. BPF stores need no alignment.
-        unsafe { *place = value };
-        true
+        self.update(offset, |place| *place = value)
     }
 
     /// Changes the `T` at `offset`; `false` if the packet's linear part does not reach so far. `change` calls no helper that

@@ -1,11 +1,6 @@
 //! Sums over whole payloads, which only TC can make: datagrams without a checksum, tunnels with one.
 
-use core::ffi::c_void;
-
-use aya_ebpf::{
-    bindings::__sk_buff,
-    helpers::generated::{bpf_csum_diff, bpf_loop, bpf_skb_load_bytes},
-};
+use aya_ebpf::{bindings::__sk_buff, helpers::generated::bpf_csum_diff};
 use lvs_common::{
     abi::{Address, IpAddress},
     checksum,
@@ -13,7 +8,10 @@ use lvs_common::{
 };
 
 use crate::{
-    kernel::cpu,
+    kernel::{
+        loops::{Turn, repeat},
+        scratch,
+    },
     maps::SCRATCH,
     packet::{
         access::{Packet, TcPacket},
@@ -24,46 +22,6 @@ use crate::{
 
 /// Bytes that are summed at a time.
 const CHUNK: u32 = 256;
-
-struct Summing {
-    skb: *mut __sk_buff,
-    start: u32,
-    end: u32,
-    sum: i64,
-    buffer: *mut u8,
-}
-
-extern "C" fn add_chunk(index: u64, context: *mut c_void) -> i64 {
-    // SAFETY: `sum` passed it.
-    let s = unsafe { &mut *context.cast::<Summing>() };
-    // Counted by the loop itself and not by the structure: the verifier would follow each value that that takes.
-    let at = s.start.wrapping_add((index as u32).wrapping_mul(CHUNK));
-    if at >= s.end {
-        return 1;
-    }
-    let left = s.end.wrapping_sub(at);
-    // SAFETY: helper calls with a valid context and a buffer longer than said.
-    unsafe {
-        if left >= CHUNK {
-            if bpf_skb_load_bytes(s.skb.cast(), at, s.buffer.cast(), CHUNK) != 0 {
-                s.sum = -1;
-                return 1;
-            }
-        } else {
-            // From 1 to CHUNK, in a form that the verifier reads so.
-            let length = (left.wrapping_sub(1) & (CHUNK - 1)) + 1;
-            for i in 0..CHUNK as usize / 8 {
-                s.buffer.cast::<u64>().add(i).write_volatile(0);
-            }
-            if bpf_skb_load_bytes(s.skb.cast(), at, s.buffer.cast(), length) != 0 {
-                s.sum = -1;
-                return 1;
-            }
-        }
-        s.sum = bpf_csum_diff(core::ptr::null_mut(), 0, s.buffer.cast(), CHUNK, s.sum as u32);
-    }
-    (s.sum < 0) as i64
-}
 
 /// The sum of the bytes from `at` to `end` of a packet, `None` if the packet is not that long. `at` counts as an even
 /// position.
@@ -77,13 +35,61 @@ pub fn sum(packet: TcPacket, at: u32, end: u32) -> Option<u64> {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn sum_bytes(skb: *mut __sk_buff, at: u32, end: u32) -> i64 {
-    let Some(scratch) = SCRATCH.get_ptr_mut(cpu::number()) else { return -1 };
-    // SAFETY: this CPU's own element.
-    let buffer = unsafe { (&raw mut (*scratch).payload).cast() };
-    let mut s = Summing { skb, start: at, end, sum: 0, buffer };
-    // SAFETY: the callback gets the structure it expects.
-    unsafe { bpf_loop(65536 / CHUNK, add_chunk as *mut c_void, (&raw mut s).cast(), 0) };
-    s.sum
+    scratch::lend(
+        &SCRATCH,
+        #[inline(always)]
+        |scratch| {
+            let Some(buffer) = scratch.payload.first_chunk_mut() else { return -1 };
+            let mut summing = Summing { packet: TcPacket(skb), start: at, end, sum: 0, buffer };
+            repeat(65536 / CHUNK, &mut summing);
+            summing.sum
+        },
+    )
+    .unwrap_or(-1)
+}
+
+/// Bytes `start` to `end` of a packet, being summed; the sum is negative if the packet is not that long.
+struct Summing<'a> {
+    packet: TcPacket,
+    start: u32,
+    end: u32,
+    sum: i64,
+    buffer: &'a mut [u8; CHUNK as usize],
+}
+
+impl Turn for Summing<'_> {
+    #[inline(always)]
+    fn turn(&mut self, index: u32) -> bool {
+        // Counted by the loop itself and not by the structure. See "loop state" in docs/develop/verifier.md.
+        let at = self.start.wrapping_add(index.wrapping_mul(CHUNK));
+        if at >= self.end {
+            return true;
+        }
+        let left = self.end.wrapping_sub(at);
+        if left < CHUNK {
+            clear(self.buffer);
+        }
+        let length = if left < CHUNK { left } else { CHUNK };
+        self.sum = if self.packet.load_bytes(at, self.buffer, length) { add(self.buffer, self.sum as u32) } else { -1 };
+        self.sum < 0
+    }
+}
+
+/// Zeroes the buffer. See "memset and memcpy" in docs/develop/verifier.md.
+#[inline(always)]
+fn clear(buffer: &mut [u8; CHUNK as usize]) {
+    let words = buffer.as_mut_ptr().cast::<u64>();
+    for word in 0..CHUNK as usize / 8 {
+        // SAFETY: within the buffer. BPF stores need no alignment.
+        unsafe { words.add(word).write_volatile(0) }
+    }
+}
+
+/// Adds the bytes of the buffer to a sum; a negative number is an error.
+#[inline(always)]
+fn add(buffer: &mut [u8; CHUNK as usize], sum: u32) -> i64 {
+    // SAFETY: a helper call with a buffer of this length, which the helper only reads.
+    unsafe { bpf_csum_diff(core::ptr::null_mut(), 0, buffer.as_mut_ptr().cast(), CHUNK, sum) }
 }
 
 /// The sum of a pseudo header.
@@ -141,20 +147,10 @@ pub fn fill_gre<P: Packet>(packet: P, at: usize, length: u32) -> bool {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn crc32c_difference(old: u32, new: u32, after: u32) -> u32 {
-    let mut c = Shifting { remainder: old ^ new, after };
-    // SAFETY: the callback gets the structure it expects.
-    unsafe { bpf_loop(checksum::CRC32C_STEPS, shift as *mut c_void, (&raw mut c).cast(), 0) };
-    c.remainder
-}
-
-struct Shifting {
-    remainder: u32,
-    after: u32,
-}
-
-extern "C" fn shift(step: u64, context: *mut c_void) -> i64 {
-    // SAFETY: `crc32c_difference` passed it.
-    let c = unsafe { &mut *context.cast::<Shifting>() };
-    c.remainder = checksum::crc32c_step(c.remainder, c.after, step as u32);
-    0
+    let mut remainder = old ^ new;
+    repeat(checksum::CRC32C_STEPS, &mut |step| {
+        remainder = checksum::crc32c_step(remainder, after, step);
+        false
+    });
+    remainder
 }

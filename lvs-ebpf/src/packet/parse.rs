@@ -8,6 +8,7 @@ use lvs_common::{
 };
 
 use crate::{
+    kernel::reload::reload,
     packet::{access::Packet, access::TcPacket, access::XdpPacket},
     values::parsed::{L3, OFFSETS, Parsed, Stray},
 };
@@ -153,13 +154,6 @@ fn second_chunk(packet: TcPacket, l4: usize, further: usize, length: u32) -> Opt
     if packet.load_bytes(at as u32, &mut header, sctp::CHUNK_HEADER as u32) { Some(header[0]) } else { None }
 }
 
-/// The byte, loaded once more. See "path explosion" in docs/develop/verifier.md.
-#[inline(always)]
-fn read_again(byte: &u8) -> u8 {
-    // SAFETY: a reference.
-    unsafe { (&raw const *byte).read_volatile() }
-}
-
 /// Bytes of an IP packet whose header does not say: one of BIG TCP, which is to be cut into segments.
 #[inline(always)]
 fn big_length(packet: TcPacket) -> u32 {
@@ -220,7 +214,7 @@ impl Family for u32 {
                     if !(h.fragment & (fragment::MF | fragment::OFFSET)).is_zero() {
                         return Err(Stray::Fragment);
                     }
-                    Ok(parsed4(h, read_again(&h.protocol), L3 + 20))
+                    Ok(parsed4(h, reload(&h.protocol), L3 + 20))
                 },
             )
             .unwrap_or(Err(Stray::NotOurs))
@@ -272,7 +266,7 @@ impl Family for [u32; 4] {
                 L3,
                 #[inline(always)]
                 |h: &Ipv6| {
-                    let parsed = parsed6(h, read_again(&h.next_header), L3 + 40)?;
+                    let parsed = parsed6(h, reload(&h.next_header), L3 + 40)?;
                     if matches!(
                         parsed.carried,
                         protocol::HOP_BY_HOP | protocol::ROUTING | protocol::FRAGMENT | protocol::DESTINATION

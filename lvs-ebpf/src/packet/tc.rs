@@ -1,16 +1,16 @@
 //! A packet in TC, ingress or egress.
 
 use crate::packet::access::TcPacket;
+use aya_ebpf::btf_maps::ProgramArray;
 use aya_ebpf::{
     bindings::{
-        BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L3_IPV6, BPF_F_ADJ_ROOM_ENCAP_L4_GRE,
+        __sk_buff, BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L3_IPV6, BPF_F_ADJ_ROOM_ENCAP_L4_GRE,
         BPF_F_ADJ_ROOM_ENCAP_L4_UDP, BPF_F_ADJ_ROOM_FIXED_GSO, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR,
-        BPF_F_RECOMPUTE_CSUM, TC_ACT_SHOT, TC_ACT_UNSPEC, bpf_fib_lookup,
+        BPF_F_RECOMPUTE_CSUM, TC_ACT_SHOT, TC_ACT_UNSPEC,
     },
     helpers::generated::{
-        bpf_check_mtu, bpf_clone_redirect, bpf_fib_lookup as fib_lookup, bpf_l4_csum_replace, bpf_skb_adjust_room,
-        bpf_skb_change_head, bpf_skb_change_proto, bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_pull_data,
-        bpf_skb_store_bytes, bpf_tail_call,
+        bpf_clone_redirect, bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_change_head, bpf_skb_change_proto,
+        bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_pull_data, bpf_skb_store_bytes,
     },
 };
 use core::{ffi::c_void, hint::black_box};
@@ -18,9 +18,9 @@ use lvs_common::byte_order::Be16;
 use lvs_common::wire::{Ethernet, ethertype, protocol};
 
 use crate::{
-    link,
+    kernel::reload::reload, link,
     maps::TC_PROGRAMS,
-    packet::access::{Packet, Wire},
+    packet::access::{Packet, Wire, bytes},
 };
 
 /// `PACKET_HOST`.
@@ -52,8 +52,8 @@ fn masked<const N: usize>(number: usize) -> usize {
 
 /// A length from 1 to `N`, likewise.
 #[inline(always)]
-fn masked_length<const N: usize>(length: u32) -> u32 {
-    masked::<N>(length.wrapping_sub(1) as usize) as u32 + 1
+fn masked_length<const N: usize>(length: u32) -> usize {
+    masked::<N>(length.wrapping_sub(1) as usize) + 1
 }
 
 /// A sum as the kernel's checksum helpers take it: 32 bits.
@@ -65,38 +65,48 @@ fn wsum(sum: u64) -> u64 {
 
 #[allow(dead_code, reason = "its users follow")]
 impl TcPacket {
+    /// The fields of the context, of which reads by programs are allowed.
+    #[inline(always)]
+    fn skb<'a>(self) -> &'a __sk_buff {
+        // SAFETY: the context is valid for the program's whole run.
+        unsafe { &*self.0 }
+    }
+
+    /// Adds a change to the checksum at `offset`, unless it is `CHECKSUM_PARTIAL` and the change is not of the pseudo header.
+    #[inline(always)]
+    fn replace_checksum(self, offset: usize, change: u64, flags: u64) -> bool {
+        // SAFETY: a helper call with a valid context.
+        unsafe { bpf_l4_csum_replace(self.0, offset as u32, 0, change, flags) == 0 }
+    }
+
     /// Bytes of the frame.
     #[inline(always)]
     pub fn length(self) -> u32 {
-        // SAFETY: the context is valid for the program's whole run.
-        unsafe { (*self.0).len }
+        self.skb().len
     }
 
     /// What the kernel says that the packet is.
     #[inline(always)]
     pub fn ethertype(self) -> Be16 {
-        // SAFETY: as above.
-        Be16::from_word(unsafe { (*self.0).protocol } as u16)
+        Be16::from_word(self.skb().protocol as u16)
     }
 
     /// Whether a VLAN tag stands beside the packet: it belongs to a VLAN device and is served there.
     #[inline(always)]
     pub fn tagged(self) -> bool {
-        // SAFETY: as above.
-        unsafe { (*self.0).vlan_present != 0 }
+        self.skb().vlan_present != 0
     }
 
     /// Whether a packet of the director's own was served at a device before: it comes by again where it leaves.
     #[inline(always)]
     pub fn is_served(self) -> bool {
-        // SAFETY: as above.
-        unsafe { (*self.0).tc_index == SERVED }
+        self.skb().tc_index == SERVED
     }
 
     /// Notes that it is served now.
     #[inline(always)]
     pub fn set_served(self) {
-        // SAFETY: as above; a field that may be written.
+        // SAFETY: the context is valid for the program's whole run; the field may be written.
         unsafe { (*self.0).tc_index = SERVED }
     }
 
@@ -192,8 +202,7 @@ impl TcPacket {
     #[inline(always)]
     pub fn load_bytes<const N: usize>(self, from: u32, to: &mut [u8; N], length: u32) -> bool {
         let length = masked_length::<N>(length);
-        // SAFETY: a helper call with a valid context, and `to` is at least `length` bytes long.
-        unsafe { bpf_skb_load_bytes(self.0.cast(), from, to.as_mut_ptr().cast(), length) == 0 }
+        to.get_mut(..length).is_some_and(|to| self.load_slice(from, to))
     }
 
     /// As [`load_bytes`](Self::load_bytes), to `at` within `to`, of which half is for offsets: offset and length count modulo
@@ -208,8 +217,7 @@ impl TcPacket {
     ) -> bool {
         const { assert!(2 * HALF <= N) };
         let (at, length) = (masked::<HALF>(at as usize), masked_length::<HALF>(length));
-        // SAFETY: a helper call with a valid context; `at` is less than half of `to`, and `length` not more.
-        unsafe { bpf_skb_load_bytes(self.0.cast(), from, to.as_mut_ptr().add(at).cast(), length) == 0 }
+        to.get_mut(at..at + length).is_some_and(|to| self.load_slice(from, to))
     }
 
     /// Stores the first `length` bytes of `from` at `to`, and leaves `skb->csum` as it is. The length is from 1 to `N`; others
@@ -217,8 +225,7 @@ impl TcPacket {
     #[inline(always)]
     pub fn store_bytes<const N: usize>(self, to: u32, from: &[u8; N], length: u32) -> bool {
         let length = masked_length::<N>(length);
-        // SAFETY: a helper call with a valid context, and `from` is at least `length` bytes long.
-        unsafe { bpf_skb_store_bytes(self.0, to, from.as_ptr().cast(), length, 0) == 0 }
+        from.get(..length).is_some_and(|from| self.store_slice(to, from, 0))
     }
 
     /// As [`store_bytes`](Self::store_bytes), from `at` within `from`, of which half is for offsets: offset and length count
@@ -233,27 +240,31 @@ impl TcPacket {
     ) -> bool {
         const { assert!(2 * HALF <= N) };
         let (at, length) = (masked::<HALF>(at as usize), masked_length::<HALF>(length));
-        // SAFETY: a helper call with a valid context; `at` is less than half of `from`, and `length` not more.
-        unsafe { bpf_skb_store_bytes(self.0, to, from.as_ptr().add(at).cast(), length, 0) == 0 }
+        from.get(at..at + length).is_some_and(|from| self.store_slice(to, from, 0))
     }
 
     /// Overwrites the bytes at `at`, linear or not, and corrects `skb->csum` (`CHECKSUM_COMPLETE`).
     #[inline(always)]
     pub fn store<T: Wire>(self, at: usize, value: &T) -> bool {
-        self.store_with(at, value, BPF_F_RECOMPUTE_CSUM as u64)
+        self.store_slice(at as u32, bytes(value), BPF_F_RECOMPUTE_CSUM as u64)
     }
 
     /// Overwrites the bytes at `at`, linear or not, and leaves `skb->csum` as it is.
     #[inline(always)]
     pub fn store_unsummed<T: Wire>(self, at: usize, value: &T) -> bool {
-        self.store_with(at, value, 0)
+        self.store_slice(at as u32, bytes(value), 0)
     }
 
     #[inline(always)]
-    fn store_with<T: Wire>(self, at: usize, value: &T, flags: u64) -> bool {
-        let (from, length) = ((&raw const *value).cast(), size_of::<T>() as u32);
-        // SAFETY: a helper call with a valid context; all bytes of a `T` are initialised.
-        unsafe { bpf_skb_store_bytes(self.0, at as u32, from, length, flags) == 0 }
+    fn load_slice(self, from: u32, to: &mut [u8]) -> bool {
+        // SAFETY: a helper call with a valid context, and a buffer of this length.
+        unsafe { bpf_skb_load_bytes(self.0.cast(), from, to.as_mut_ptr().cast(), to.len() as u32) == 0 }
+    }
+
+    #[inline(always)]
+    fn store_slice(self, to: u32, from: &[u8], flags: u64) -> bool {
+        // SAFETY: a helper call with a valid context, and a buffer of this length.
+        unsafe { bpf_skb_store_bytes(self.0, to, from.as_ptr().cast(), from.len() as u32, flags) == 0 }
     }
 }
 
@@ -275,49 +286,35 @@ impl Packet for TcPacket {
 
     #[inline(always)]
     fn bounds(self) -> (usize, usize) {
-        // SAFETY: as above.
-        unsafe {
-            (
-                (&raw const (*self.0).data).read_volatile() as usize,
-                (&raw const (*self.0).data_end).read_volatile() as usize,
-            )
-        }
+        (reload(&self.skb().data) as usize, reload(&self.skb().data_end) as usize)
     }
 
     #[inline(always)]
     fn device(self) -> u32 {
-        // SAFETY: as above.
-        unsafe { (*self.0).ingress_ifindex }
+        self.skb().ingress_ifindex
     }
 
     #[inline(always)]
     fn for_this_host(self) -> bool {
-        // SAFETY: as above.
-        self.device() == 0 || unsafe { (*self.0).pkt_type == PACKET_HOST }
+        self.device() == 0 || self.skb().pkt_type == PACKET_HOST
     }
 
     #[inline(always)]
     fn mark(self) -> u32 {
-        // SAFETY: as above.
-        unsafe { (*self.0).mark }
+        self.skb().mark
     }
 
     #[inline(always)]
     fn segment(self) -> u32 {
-        // SAFETY: as above.
-        unsafe { (*self.0).gso_size }
+        self.skb().gso_size
     }
 
     #[inline(always)]
     fn update_l4(self, offset: usize, addresses: u64, ports: u64, udp: bool) -> bool {
         let zero = if udp { BPF_F_MARK_MANGLED_0 as u64 } else { 0 };
         // The helper knows partial and complete checksums: a partial one covers the addresses and nothing else.
-        // SAFETY: helper calls with a valid context.
-        unsafe {
-            (addresses == 0
-                || bpf_l4_csum_replace(self.0, offset as u32, 0, wsum(addresses), BPF_F_PSEUDO_HDR as u64 | zero) == 0)
-                && (ports == 0 || bpf_l4_csum_replace(self.0, offset as u32, 0, wsum(ports), zero) == 0)
-        }
+        (addresses == 0 || self.replace_checksum(offset, wsum(addresses), BPF_F_PSEUDO_HDR as u64 | zero))
+            && (ports == 0 || self.replace_checksum(offset, wsum(ports), zero))
     }
 
     #[inline(always)]
@@ -338,8 +335,7 @@ impl Packet for TcPacket {
         let check = || self.read::<u16>(offset).unwrap_or(0);
         let before = check();
         // A change of the data, as the helper takes it, changes a finished checksum only.
-        // SAFETY: a helper call with a valid context.
-        let _ = unsafe { bpf_l4_csum_replace(self.0, offset as u32, 0, 1, 0) };
+        self.replace_checksum(offset, 1, 0);
         check() == before
     }
 
@@ -349,29 +345,14 @@ impl Packet for TcPacket {
     }
 
     #[inline(always)]
-    fn fib(self, params: &mut bpf_fib_lookup, flags: u32) -> i64 {
-        // SAFETY: as above; the kernel is told the structure's size.
-        unsafe { fib_lookup(self.0.cast(), params, size_of::<bpf_fib_lookup>() as i32, flags) }
-    }
-
-    #[inline(always)]
     fn set_control(self, index: usize, value: u32) {
-        // SAFETY: as above.
-        unsafe { (&raw mut (*self.0).cb).cast::<u32>().add(index).write_volatile(value) }
+        // SAFETY: the context is valid for the program's whole run; the control block is the program's to write.
+        unsafe { (&raw mut (*self.0).cb[index]).write_volatile(value) }
     }
 
     #[inline(always)]
     fn control(self, index: usize) -> u32 {
-        // SAFETY: as above.
-        unsafe { (&raw const (*self.0).cb).cast::<u32>().add(index).read_volatile() }
-    }
-
-    #[inline(always)]
-    fn device_mtu(self, ifindex: u32) -> u32 {
-        let mut mtu = 0;
-        // SAFETY: as above. What it says of this packet does not matter, it tells the MTU either way.
-        unsafe { bpf_check_mtu(self.0.cast(), ifindex, &mut mtu, 0, 0) };
-        mtu
+        reload(&self.skb().cb[index])
     }
 
     #[inline(always)]
@@ -380,16 +361,13 @@ impl Packet for TcPacket {
             return true;
         }
         let kind = self.carried();
-        // SAFETY: as above.
+        // SAFETY: a helper call with a valid context.
         let put = unsafe { bpf_skb_change_head(self.0, size_of::<Ethernet>() as u32, 0) } == 0;
         put && self.update::<Ethernet>(0, |h| h.ethertype = kind)
     }
 
     #[inline(always)]
-    fn tail_call(self, index: u32) {
-        // SAFETY: as above.
-        unsafe {
-            bpf_tail_call(self.0.cast(), (&raw const TC_PROGRAMS).cast_mut().cast(), index);
-        }
+    fn programs() -> &'static ProgramArray<64> {
+        &TC_PROGRAMS
     }
 }

@@ -4,15 +4,23 @@ use crate::config::device::device;
 use crate::packet::access::TcPacket;
 use crate::packet::access::XdpPacket;
 use aya_ebpf::{
-    bindings::{bpf_fib_lookup, xdp_action},
-    helpers::generated::{
-        bpf_check_mtu, bpf_fib_lookup as fib_lookup, bpf_tail_call, bpf_xdp_adjust_head, bpf_xdp_adjust_tail,
-    },
+    bindings::{xdp_action, xdp_md},
+    btf_maps::ProgramArray,
+    helpers::generated::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail},
 };
 use core::ffi::c_void;
 use lvs_common::{checksum, wire::Ethernet};
 
-use crate::{maps::XDP_PROGRAMS, packet::access::Packet};
+use crate::{kernel::reload::reload, maps::XDP_PROGRAMS, packet::access::Packet};
+
+impl XdpPacket {
+    /// The fields of the context, of which reads by programs are allowed.
+    #[inline(always)]
+    fn context_fields<'a>(self) -> &'a xdp_md {
+        // SAFETY: the context is valid for the program's whole run.
+        unsafe { &*self.0 }
+    }
+}
 
 impl Packet for XdpPacket {
     const PASS: i32 = xdp_action::XDP_PASS as i32;
@@ -31,19 +39,12 @@ impl Packet for XdpPacket {
 
     #[inline(always)]
     fn bounds(self) -> (usize, usize) {
-        // SAFETY: the context is valid for the program's whole run.
-        unsafe {
-            (
-                (&raw const (*self.0).data).read_volatile() as usize,
-                (&raw const (*self.0).data_end).read_volatile() as usize,
-            )
-        }
+        (reload(&self.context_fields().data) as usize, reload(&self.context_fields().data_end) as usize)
     }
 
     #[inline(always)]
     fn device(self) -> u32 {
-        // SAFETY: as above.
-        unsafe { (*self.0).ingress_ifindex }
+        self.context_fields().ingress_ifindex
     }
 
     #[inline(always)]
@@ -90,17 +91,9 @@ impl Packet for XdpPacket {
 
     #[inline(always)]
     fn strip(self, _: u32, length: u32) -> bool {
-        // SAFETY: as above.
-        unsafe {
-            let frame = ((*self.0).data_end).wrapping_sub((*self.0).data);
-            bpf_xdp_adjust_tail(self.0, length.wrapping_sub(frame) as i32) == 0
-        }
-    }
-
-    #[inline(always)]
-    fn fib(self, params: &mut bpf_fib_lookup, flags: u32) -> i64 {
-        // SAFETY: as above; the kernel is told the structure's size.
-        unsafe { fib_lookup(self.0.cast(), params, size_of::<bpf_fib_lookup>() as i32, flags) }
+        let frame = self.context_fields().data_end.wrapping_sub(self.context_fields().data);
+        // SAFETY: a helper call with a valid context.
+        unsafe { bpf_xdp_adjust_tail(self.0, length.wrapping_sub(frame) as i32) == 0 }
     }
 
     #[inline(always)]
@@ -112,23 +105,12 @@ impl Packet for XdpPacket {
     }
 
     #[inline(always)]
-    fn device_mtu(self, ifindex: u32) -> u32 {
-        let mut mtu = 0;
-        // SAFETY: as above. What it says of this packet does not matter, it tells the MTU either way.
-        unsafe { bpf_check_mtu(self.0.cast(), ifindex, &mut mtu, 0, 0) };
-        mtu
-    }
-
-    #[inline(always)]
     fn put_link_header(self) -> bool {
         true
     }
 
     #[inline(always)]
-    fn tail_call(self, index: u32) {
-        // SAFETY: as above.
-        unsafe {
-            bpf_tail_call(self.0.cast(), (&raw const XDP_PROGRAMS).cast_mut().cast(), index);
-        }
+    fn programs() -> &'static ProgramArray<64> {
+        &XDP_PROGRAMS
     }
 }
