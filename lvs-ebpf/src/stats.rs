@@ -1,7 +1,10 @@
 //! What is counted: packets by exit, traffic by destination.
 
 use crate::{
-    kernel::{cpu, params},
+    kernel::{
+        cpu, params,
+        shared::{Shared, element, field},
+    },
     maps::{COUNTERS, EXITS},
 };
 use lvs_common::{
@@ -20,19 +23,22 @@ pub fn exit(exit: Exit) {
 
 /// This CPU's counters of a destination.
 #[inline(always)]
-fn counters(dest: DestId) -> Option<*mut Counters> {
-    COUNTERS.get_ptr_mut(cpu::number().wrapping_mul(params::dests()).wrapping_add(dest.get()))
+fn counters(dest: DestId) -> Option<Shared<Counters>> {
+    element(&COUNTERS, cpu::number().wrapping_mul(params::dests()).wrapping_add(dest.get()))
+}
+
+/// Adds to a counter that only this CPU writes; nothing interrupts it with another packet.
+#[inline(always)]
+fn add(counter: Shared<u64>, amount: u64) {
+    counter.store(counter.load().wrapping_add(amount));
 }
 
 /// Counts a packet of `bytes` from a client to `dest`.
 #[inline(always)]
 pub fn packet_in(dest: DestId, bytes: u32) {
     if let Some(c) = counters(dest) {
-        // SAFETY: only this CPU writes this element, and nothing interrupts it with another packet.
-        unsafe {
-            (*c).in_packets += 1;
-            (*c).in_bytes += bytes as u64;
-        }
+        add(field!(c.in_packets), 1);
+        add(field!(c.in_bytes), bytes as u64);
     }
 }
 
@@ -40,11 +46,8 @@ pub fn packet_in(dest: DestId, bytes: u32) {
 #[inline(always)]
 pub fn packet_out(dest: DestId, bytes: u32) {
     if let Some(c) = counters(dest) {
-        // SAFETY: as above.
-        unsafe {
-            (*c).out_packets += 1;
-            (*c).out_bytes += bytes as u64;
-        }
+        add(field!(c.out_packets), 1);
+        add(field!(c.out_bytes), bytes as u64);
     }
 }
 
@@ -52,8 +55,7 @@ pub fn packet_out(dest: DestId, bytes: u32) {
 #[inline(always)]
 pub fn rest_in(dest: DestId, bytes: u32) {
     if let Some(c) = counters(dest) {
-        // SAFETY: as above.
-        unsafe { (*c).in_bytes += bytes as u64 }
+        add(field!(c.in_bytes), bytes as u64);
     }
 }
 
@@ -61,8 +63,7 @@ pub fn rest_in(dest: DestId, bytes: u32) {
 #[inline(always)]
 pub fn rest_out(dest: DestId, bytes: u32) {
     if let Some(c) = counters(dest) {
-        // SAFETY: as above.
-        unsafe { (*c).out_bytes += bytes as u64 }
+        add(field!(c.out_bytes), bytes as u64);
     }
 }
 
@@ -70,7 +71,6 @@ pub fn rest_out(dest: DestId, bytes: u32) {
 #[inline(always)]
 pub fn connection(dest: DestId) {
     if let Some(c) = counters(dest) {
-        // SAFETY: as above.
-        unsafe { (*c).conns += 1 }
+        add(field!(c.conns), 1);
     }
 }

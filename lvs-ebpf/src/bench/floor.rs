@@ -47,8 +47,7 @@ pub fn floor_parse_tx(ctx: XdpContext) -> u32 {
 #[xdp]
 pub fn floor_lookup(_: XdpContext) -> u32 {
     let Some(run) = RUN.get(0) else { return xdp_action::XDP_ABORTED };
-    // SAFETY: the value is not read.
-    match unsafe { LOOKUP.get([run.flow, 0, 0, 0, 0, 0, 0, 0, 0]) } {
+    match LOOKUP.get_ptr([run.flow, 0, 0, 0, 0, 0, 0, 0, 0]) {
         Some(_) => xdp_action::XDP_DROP,
         None => xdp_action::XDP_ABORTED,
     }

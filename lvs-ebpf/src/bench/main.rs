@@ -34,12 +34,17 @@ pub static ARRIVED: PerCpuArray<u64, 1> = PerCpuArray::new();
 #[btf_map]
 pub static ATOMICS: Array<[u64; 8], 1> = Array::new();
 
+/// The run at hand, of which a program takes one reference.
+#[inline(always)]
+fn run<'a>() -> Option<&'a mut Run> {
+    // SAFETY: an element of the map; one test runs at a time.
+    RUN.get_ptr_mut(0).map(|run| unsafe { &mut *run })
+}
+
 /// Puts the frame back, which runs of a test do not do by themselves, and jumps to the measured program.
 #[xdp]
 pub fn wrap(ctx: XdpContext) -> u32 {
-    let Some(run) = RUN.get_ptr_mut(0) else { return xdp_action::XDP_ABORTED };
-    // SAFETY: one test runs at a time.
-    let run = unsafe { &mut *run };
+    let Some(run) = run() else { return xdp_action::XDP_ABORTED };
     clock(run);
     if frame::restore(ctx.ctx, run) {
         // SAFETY: a helper call with a valid context. A constant index makes it a direct jump.
@@ -68,9 +73,8 @@ fn clock(run: &mut Run) {
 /// Sends the flows' frames, as live ones.
 #[xdp]
 pub fn generate(ctx: XdpContext) -> u32 {
-    let Some(run) = RUN.get_ptr_mut(0) else { return xdp_action::XDP_ABORTED };
-    // SAFETY: as above.
-    if frame::restore(ctx.ctx, unsafe { &mut *run }) { xdp_action::XDP_TX } else { xdp_action::XDP_ABORTED }
+    let Some(run) = run() else { return xdp_action::XDP_ABORTED };
+    if frame::restore(ctx.ctx, run) { xdp_action::XDP_TX } else { xdp_action::XDP_ABORTED }
 }
 
 /// Counts what arrives.
@@ -113,8 +117,7 @@ pub fn mark(ctx: TcContext) -> i32 {
     const NETWORK: [u8; 3] = [192, 0, 2];
     const MARK: u32 = 7;
     if ctx.load::<u16>(12) == Ok(0x0800u16.to_be()) && ctx.load::<[u8; 3]>(30) == Ok(NETWORK) {
-        // SAFETY: a field of the context that may be written.
-        unsafe { (*ctx.skb.skb).mark = MARK }
+        ctx.set_mark(MARK);
     }
     TC_ACT_UNSPEC
 }

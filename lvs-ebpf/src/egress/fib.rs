@@ -7,8 +7,8 @@ use lvs_common::{
 };
 
 use crate::{
-    egress::route::{LOOPBACK, clear, copy},
-    kernel::{cpu, loops, random},
+    egress::route::{LOOPBACK, copy},
+    kernel::{clear::clear, loops, random, scratch},
     maps::FIBS,
     packet::access::Packet,
 };
@@ -20,9 +20,22 @@ const SAMPLES: u32 = 16;
 /// would leave by.
 #[inline(always)]
 pub fn ask<P: Packet, A: IpAddress>(packet: P, device: u32, from: &Address, to: &Address) -> (Way, u32) {
-    let Some(params) = FIBS.get_ptr_mut(cpu::number()) else { return (Way::Unknown, 0) };
-    // SAFETY: this CPU's own element, of which a program takes one reference at a time.
-    let params: &mut bpf_fib_lookup = unsafe { &mut *params };
+    scratch::lend(
+        &FIBS,
+        #[inline(always)]
+        |params| ask_with::<P, A>(packet, params, device, from, to),
+    )
+    .unwrap_or((Way::Unknown, 0))
+}
+
+#[inline(always)]
+fn ask_with<P: Packet, A: IpAddress>(
+    packet: P,
+    params: &mut bpf_fib_lookup,
+    device: u32,
+    from: &Address,
+    to: &Address,
+) -> (Way, u32) {
     clear(params);
     params.family = A::FAMILY;
     params.ifindex = device;

@@ -3,13 +3,13 @@
 use crate::values::route::Route;
 use core::ptr::null_mut;
 
-use aya_ebpf::bindings::{__sk_buff, xdp_md};
+use aya_ebpf::bindings::{__sk_buff, bpf_fib_lookup, xdp_md};
 use lvs_common::abi::{AF_INET, Address, NextHop, device_flags, hop_flags};
 
 use crate::{
     config::device::device,
     exits,
-    kernel::{cpu, params},
+    kernel::{clear::clear, params, reload::reload, scratch},
     maps::{FIBS, ROUTES},
     packet::{access::Packet, access::TcPacket, access::XdpPacket},
 };
@@ -30,13 +30,16 @@ const FIB_WITH_SOURCE: u32 = 1 << 4;
 /// `work` must not ask for the place again: every function here that takes a route is given one.
 #[inline(always)]
 pub fn lend<R>(work: impl FnOnce(&mut Route) -> R) -> Option<R> {
-    let route = ROUTES.get_ptr_mut(cpu::number())?;
-    // SAFETY: this CPU's own element, which programs use through this function alone, and never twice at a time.
-    let route = unsafe { &mut *route };
-    // A hop from the cache fills in nothing but the hop.
-    route.local = false;
-    route.family = 0;
-    Some(work(route))
+    scratch::lend(
+        &ROUTES,
+        #[inline(always)]
+        |route| {
+            // A hop from the cache fills in nothing but the hop.
+            route.local = false;
+            route.family = 0;
+            work(route)
+        },
+    )
 }
 
 /// [`lend`] for what ends with a verdict.
@@ -101,12 +104,26 @@ macro_rules! global_look_up {
 global_look_up!(look_up_xdp, xdp_md, XdpPacket);
 global_look_up!(look_up_tc, __sk_buff, TcPacket);
 
+/// Looks up the route to the gateway that `route` names, and stores its hop in `cache`.
 #[inline(always)]
 fn find<P: Packet>(packet: P, route: &mut Route, cache: *mut NextHop, now: u64) -> bool {
+    scratch::lend(
+        &FIBS,
+        #[inline(always)]
+        |params| find_with(packet, params, route, cache, now),
+    )
+    .unwrap_or(false)
+}
+
+#[inline(always)]
+fn find_with<P: Packet>(
+    packet: P,
+    params: &mut bpf_fib_lookup,
+    route: &mut Route,
+    cache: *mut NextHop,
+    now: u64,
+) -> bool {
     let (to, family) = (copy(&route.gateway), route.family);
-    let Some(params) = FIBS.get_ptr_mut(cpu::number()) else { return false };
-    // SAFETY: this CPU's own element, of which a program takes one reference.
-    let params = unsafe { &mut *params };
     clear(params);
     clear(&mut route.hop);
     clear(&mut route.source);
@@ -182,27 +199,11 @@ fn find<P: Packet>(packet: P, route: &mut Route, cache: *mut NextHop, now: u64) 
     true
 }
 
-/// Zeroes integers, by words: of more than a few bytes the compiler makes a call, of whose loop the verifier follows each turn.
-#[inline(always)]
-pub fn clear<T>(integers: &mut T) {
-    const { assert!(size_of::<T>().is_multiple_of(4) && align_of::<T>() >= 4) };
-    let words = (&raw mut *integers).cast::<u32>();
-    for word in 0..size_of::<T>() / 4 {
-        // SAFETY: a word of it; all of them are plain integers.
-        unsafe { words.add(word).write_volatile(0) }
-    }
-}
-
-/// A copy of an address, by words for the same reason.
+/// A copy of an address, by words. See "memset and memcpy" in docs/develop/verifier.md.
 #[inline(always)]
 pub fn copy(address: &Address) -> Address {
-    let words = (&raw const address.0).cast::<u32>();
-    // SAFETY: the four words of a reference.
-    unsafe {
-        let first = [words.read_volatile(), words.add(1).read_volatile()];
-        let last = [words.add(2).read_volatile(), words.add(3).read_volatile()];
-        Address([first[0], first[1], last[0], last[1]])
-    }
+    let [a, b, c, d] = &address.0;
+    Address([reload(a), reload(b), reload(c), reload(d)])
 }
 
 /// A copy of a cached hop that is at most a second old and was not being written.

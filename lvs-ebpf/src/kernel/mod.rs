@@ -1,4 +1,5 @@
 pub mod atomics;
+pub mod clear;
 pub mod clock;
 pub mod cpu;
 pub mod global;

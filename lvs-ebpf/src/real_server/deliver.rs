@@ -10,7 +10,7 @@ use lvs_common::abi::AF_INET;
 use lvs_common::wire::ethertype;
 
 use crate::inner::Inner;
-use crate::outer::{ETHERNET, Outer};
+use crate::outer::{self, ETHERNET, Outer};
 
 /// `None` while the packet is still whole.
 #[inline(always)]
@@ -29,8 +29,8 @@ pub fn deliver(ctx: &TcContext, outer: &Outer, inner: &Inner) -> Option<i32> {
     if ctx.store(ETHERNET - 2, &ether_type, 0).is_err() {
         return Some(TC_ACT_SHOT);
     }
-    // SAFETY: the field of the context may be read.
-    Some(unsafe { bpf_redirect((*ctx.skb.skb).ifindex, BPF_F_INGRESS.into()) } as i32)
+    // SAFETY: a helper that takes numbers.
+    Some(unsafe { bpf_redirect(outer::fields(ctx).ifindex, BPF_F_INGRESS.into()) } as i32)
 }
 
 /// Removes `length` bytes behind the Ethernet header.

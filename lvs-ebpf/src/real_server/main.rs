@@ -38,8 +38,7 @@ fn decapsulate(ctx: &TcContext) -> Option<i32> {
     let outer = Outer::parse(ctx)?;
     let payload = tunnel::open(ctx, &outer)?;
     let inner = Inner::parse(ctx, &payload)?;
-    // SAFETY: the value is not read.
-    unsafe { VIPS.get(inner.vip) }?;
+    VIPS.get_ptr(inner.vip)?;
     if !outer.is_for_this_host(ctx) {
         return None;
     }

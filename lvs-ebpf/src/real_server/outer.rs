@@ -1,7 +1,7 @@
 //! The outer IP header.
 
 use aya_ebpf::EbpfContext as _;
-use aya_ebpf::bindings::{BPF_FIB_LKUP_RET_FWD_DISABLED, BPF_FIB_LKUP_RET_NOT_FWDED, bpf_fib_lookup};
+use aya_ebpf::bindings::{__sk_buff, BPF_FIB_LKUP_RET_FWD_DISABLED, BPF_FIB_LKUP_RET_NOT_FWDED, bpf_fib_lookup};
 use aya_ebpf::helpers::bpf_fib_lookup;
 use aya_ebpf::programs::TcContext;
 use lvs_common::abi::{AF_INET, AF_INET6};
@@ -10,6 +10,13 @@ use lvs_common::wire::ethertype;
 
 /// Length of the Ethernet header, all that stands before the outer IP header.
 pub const ETHERNET: usize = 14;
+
+/// The fields of the context.
+#[inline(always)]
+pub fn fields(ctx: &TcContext) -> &__sk_buff {
+    // SAFETY: the context's pointer is the program's argument.
+    unsafe { &*ctx.skb.skb }
+}
 
 /// What matters of the outer header.
 pub struct Outer {
@@ -29,8 +36,7 @@ impl Outer {
     /// The header of a frame for this host; `None` for all that can carry no tunnel.
     #[inline(always)]
     pub fn parse(ctx: &TcContext) -> Option<Self> {
-        // SAFETY: the context's pointer is the program's argument, and these fields may be read.
-        let (kind, protocol) = unsafe { ((*ctx.skb.skb).pkt_type, (*ctx.skb.skb).protocol) };
+        let (kind, protocol) = (fields(ctx).pkt_type, fields(ctx).protocol);
         const PACKET_HOST: u32 = 0;
         match Be16::from_word(protocol as u16) {
             _ if kind != PACKET_HOST => None,
@@ -79,8 +85,7 @@ impl Outer {
         let mut query: bpf_fib_lookup = unsafe { core::mem::zeroed() };
         query.family = self.family;
         query.l4_protocol = self.protocol;
-        // SAFETY: the field of the context may be read.
-        query.ifindex = unsafe { (*ctx.skb.skb).ingress_ifindex };
+        query.ifindex = fields(ctx).ingress_ifindex;
         if self.family == AF_INET {
             query.__bindgen_anon_3.ipv4_src = self.source[0];
             query.__bindgen_anon_4.ipv4_dst = self.destination[0];

@@ -32,7 +32,7 @@ pub fn keep(ctx: &SockOpsContext, mut client: Client) -> Count {
     if ctx.family() == AF_INET.into() && client.family != AF_INET.into() {
         return Count::Unsuited;
     }
-    match get(ctx, &raw mut client, BPF_SK_STORAGE_GET_F_CREATE) {
+    match get(ctx, Some(&mut client), BPF_SK_STORAGE_GET_F_CREATE) {
         Some(_) => Count::Found,
         None => Count::Missing,
     }
@@ -41,14 +41,13 @@ pub fn keep(ctx: &SockOpsContext, mut client: Client) -> Count {
 /// Keeps in mind that the client of a connection may be told yet.
 #[inline(always)]
 pub fn expect(ctx: &SockOpsContext) {
-    get(ctx, null_mut(), BPF_SK_STORAGE_GET_F_CREATE);
+    get(ctx, None, BPF_SK_STORAGE_GET_F_CREATE);
 }
 
 /// Whether the client of a connection may be told yet.
 #[inline(always)]
 pub fn is_expected(ctx: &SockOpsContext) -> bool {
-    // SAFETY: what the helper returned.
-    get(ctx, null_mut(), 0).is_some_and(|kept| unsafe { (*kept.as_ptr()).family == 0 })
+    get(ctx, None, 0).is_some_and(|kept| kept.family == 0)
 }
 
 /// Ends that. What is kept is replaced and never changed, so that nobody reads half of it; in between, the peer is the director.
@@ -62,10 +61,11 @@ pub fn forget(ctx: &SockOpsContext) {
 
 /// What is kept beside a connection's socket; with the flag to create it, `initial` or zeros where there is nothing.
 #[inline(always)]
-fn get(ctx: &SockOpsContext, initial: *mut Client, flags: u32) -> Option<NonNull<Client>> {
+fn get<'a>(ctx: &'a SockOpsContext, initial: Option<&mut Client>, flags: u32) -> Option<&'a Client> {
     let socket = socket(ctx)?;
-    // SAFETY: as above; `initial` is null or one of the map's values.
-    NonNull::new(unsafe { bpf_sk_storage_get(map(), socket.as_ptr(), initial.cast(), flags.into()) }.cast())
+    let initial = initial.map_or(null_mut(), |client| (&raw mut *client).cast());
+    // SAFETY: as above; `initial` is null or a client. What the helper returns is null or kept, and never changed.
+    unsafe { bpf_sk_storage_get(map(), socket.as_ptr(), initial, flags.into()).cast::<Client>().as_ref() }
 }
 
 /// The socket that a server gets from `accept()`: the connection's, or that of Multipath TCP above it.
