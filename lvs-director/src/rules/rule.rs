@@ -68,7 +68,7 @@ impl Rule {
         match self {
             Rule::Service(service) => Some(service.key),
             Rule::Destination(service, _) => Some(*service),
-            Rule::Locals(service, _) => *service,
+            Rule::Locals(service, _) | Rule::Access(_, service, _) => *service,
             Rule::Timeouts(_) | Rule::Sysctl(..) | Rule::Device(..) | Rule::Mark(_) => None,
         }
     }

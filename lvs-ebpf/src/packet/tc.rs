@@ -18,7 +18,8 @@ use lvs_common::byte_order::Be16;
 use lvs_common::wire::{Ethernet, ethertype, protocol};
 
 use crate::{
-    kernel::reload::reload, link,
+    kernel::reload::reload,
+    link,
     maps::TC_PROGRAMS,
     packet::access::{Packet, Wire, bytes},
 };

@@ -10,7 +10,7 @@ use crate::grammar::subcommands::{AccessAction, AccessArgs};
 use crate::names::SystemNames;
 use crate::render::{self, AccessLists};
 use lvs_director::dataplane::{self, PlaneDirector};
-use lvs_director::director::{self, Access, Director, Operation, Wanted};
+use lvs_director::director::{self, Access, Director, Operation, Room, Wanted};
 use lvs_director::rules::{AccessChange, AccessEntry, AccessKind, Family, ServiceKey, access_file};
 
 /// Changes a list, or shows lists.
@@ -27,8 +27,8 @@ pub fn access(kind: AccessKind, arguments: &AccessArgs) -> Result<()> {
 /// Makes a change.
 fn make(kind: AccessKind, service: Option<ServiceKey>, change: &AccessChange) -> Result<()> {
     let mut director = match change {
-        AccessChange::Add(_) => super::open::open(Access::Change)?,
-        AccessChange::Replace(rules) if !rules.is_empty() => super::open::open(Access::Change)?,
+        AccessChange::Add(_) => super::open::open(Access::Change, Room::default())?,
+        AccessChange::Replace(rules) if !rules.is_empty() => super::open::open(Access::Change, Room::default())?,
         // Nothing is loaded only to be empty.
         AccessChange::Delete(_) | AccessChange::Replace(_) => match (dataplane::open(Access::Change)?, change) {
             (Some(plane), _) => PlaneDirector::new(plane),
