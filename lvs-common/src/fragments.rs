@@ -1,5 +1,9 @@
 //! Fragments: what is known of a packet while its fragments come, and how a packet is cut.
 
+/// Bytes that all of it takes: the cells, and for each packet its key, what is known of it, and the kernel's own part of a map's
+/// element.
+pub const MEMORY: u32 = CELLS * (CELL + HEADERS + size_of::<Held>()) as u32 + DATAGRAMS * (40 + 48 + 64);
+
 /// Packets whose fragments are known at a time. The one that was looked at longest ago gives way.
 pub const DATAGRAMS: u32 = 16_384;
 
@@ -36,6 +40,30 @@ pub const PATIENCE: u32 = 30;
 
 /// Least MTU of IPv6.
 const LEAST_MTU6: u32 = 1280;
+
+/// What stands in a cell. Its bytes stand in another map.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Held {
+    /// Tells the packet from others; 0 if the cell is free.
+    pub serial: u32,
+    /// Which of the fragment's cells this is, from 0 on. The fields below stand in the first one.
+    pub number: u32,
+    /// The cell, plus 1, of the fragment that came before this one.
+    pub older: u32,
+    /// Where in the packet's payload the fragment begins.
+    pub offset: u32,
+    /// Bytes of its payload.
+    pub length: u32,
+    /// Where its payload begins in the frame.
+    pub at: u32,
+    /// Bytes of IP packet.
+    pub size: u32,
+    /// IPv6: where in the frame the byte is that announces the fragment header.
+    pub link: u32,
+}
+
+const _: () = assert!(size_of::<Held>() == 32);
 
 /// The part of a packet's payload that a fragment has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -126,7 +126,7 @@ macro_rules! for_each_program {
             Assemble "keeps a fragment until all have come, leaves it to the stack, or forwards it" {
                 xdp [],
                 tc [lvs_fragment4 = rare::fragment::serve::run::<V4>, lvs_fragment6 = rare::fragment::serve::run::<V6>],
-                to [Join, Release, SendFragment, Serve],
+                to [Join, OnePacket, Release, SendFragment, Serve],
             }
             Join "joins the fragments of a packet" {
                 xdp [],

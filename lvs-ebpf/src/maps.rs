@@ -19,7 +19,7 @@ use lvs_common::abi::{
 use lvs_common::{challenge::Verified, fragments, sched::locality::Entry};
 
 use crate::values::{
-    fragment::{Cell, Datagram, Held, Key},
+    fragment::{Cell, Datagram, Key},
     icmp_error::IcmpError,
     log_line::LogLine,
     parsed::Parsed,
@@ -113,7 +113,7 @@ pub static ENGINES: HashMap<EngineKey, EngineData, 65536, ON_DEMAND> = HashMap::
 pub static DATAGRAMS: LruHashMap<Key, Datagram, { fragments::DATAGRAMS as usize }> = LruHashMap::new();
 /// Which fragments wait in `CELLS`, by the number of the cell.
 #[btf_map]
-pub static HELD: Array<Held, { fragments::CELLS as usize }, MMAP> = Array::new();
+pub static HELD: Array<fragments::Held, { fragments::CELLS as usize }, MMAP> = Array::new();
 /// The bytes of fragments that wait for others.
 #[btf_map]
 pub static CELLS: Array<Cell, { fragments::CELLS as usize }> = Array::new();

@@ -107,6 +107,7 @@ proptest! {
             exits: &exits,
             defence: &DEFENCE,
             lists: &LISTS,
+            fragments: (3, 4096),
         });
         check_exposition(&text);
     }
@@ -233,7 +234,15 @@ fn metrics_have_node_exporters_names() {
     let services = director.services(Wanted { destinations: true, statistics: true, rates: true }).unwrap();
     let total = Counters { conns: 11, in_packets: 22, out_packets: 33, in_bytes: 44, out_bytes: 55 };
     let exits = [("nat", 7), ("drop-ttl", 0)];
-    let text = render::metrics(Metrics { services: &services, total, exits: &exits, defence: &DEFENCE, lists: &LISTS });
+    let fragments = (3, 4096);
+    let text = render::metrics(Metrics {
+        services: &services,
+        total,
+        exits: &exits,
+        defence: &DEFENCE,
+        lists: &LISTS,
+        fragments,
+    });
     let scrape = check_exposition(&text);
     assert_eq!(scrape.docs["node_ipvs_connections_total"], "The total number of connections made.");
     for line in [
@@ -254,6 +263,8 @@ fn metrics_have_node_exporters_names() {
         "lvs_exit_packets_total{exit=\"nat\"} 7",
         "lvs_table_connections{family=\"inet6\"} 8",
         "lvs_table_room{family=\"inet6\"} 9",
+        "lvs_fragment_cells_waiting 3",
+        "lvs_fragment_cells 4096",
         "lvs_defence_working{strategy=\"drop_entry\"} 0",
         "lvs_defence_working{strategy=\"drop_packet\"} 1",
         "lvs_defence_drop_rate 10",

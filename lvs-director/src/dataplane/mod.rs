@@ -46,6 +46,7 @@ pub use defence::Defence;
 pub use devices::{Headers, Link, NetDevice, all as devices};
 pub use director::PlaneDirector;
 pub use error::{Cause, Error, Result};
+pub use kernel::ticks_per_second;
 pub use load::verify;
 pub use loading::Loading;
 pub use log::follow;

@@ -12,6 +12,7 @@ use lvs_common::abi::{
     LocalAddress, MarkRule, Rates, RosterPart, Service, ServiceConfig, ServiceId, ServiceKey, Settings, Switch, Watch,
 };
 use lvs_common::exit::EXITS;
+use lvs_common::fragments::Held;
 
 use super::bpffs::Directory;
 use super::error::{Context, Result};
@@ -276,6 +277,15 @@ impl Plane {
             exits.push((*name, *meaning, counts.iter().sum()));
         }
         Ok(exits)
+    }
+
+    /// How many cells hold fragments that wait for others, and how many cells there are.
+    pub fn fragments(&self) -> Result<(u32, u32)> {
+        let context = "cannot open map HELD";
+        let data = MapData::from_pin(self.directory.path().join("HELD")).context(context)?;
+        let cells = Mapped::<Held>::of(data).context(context)?;
+        let taken = (0..cells.count()).filter(|cell| cells.get(*cell).serial != 0).count();
+        Ok((taken as u32, cells.count()))
     }
 
     /// How many connections of each family, services and destinations there is room for.

@@ -2,7 +2,7 @@
 //! "stack" and "path explosion" in docs/develop/verifier.md.
 
 use crate::table::entry::Entry;
-use lvs_common::abi::DestId;
+use lvs_common::abi::{DestId, EntryRef};
 use lvs_common::{
     abi::{AF_INET, Connection, IpAddress, Mode, Settings, settings_flags},
     exit::Exit,
@@ -11,7 +11,7 @@ use lvs_common::{
 };
 
 use crate::{
-    config::{self, destination::DestRef, watch},
+    config::{self, destination::DestRef, service::ServiceRef, watch},
     egress::{
         gate::{self, Limits, Passage, Way},
         refuse::Sender,
@@ -30,12 +30,13 @@ use crate::{
         access::Packet,
         access::TcPacket,
         control_block::{self, Flag},
+        fragment::Fragment,
         handover,
         parse::Family,
     },
     programs::jump,
     stats,
-    table::{account, draft, find, reset_queue},
+    table::{account, draft, find, fragments, reset_queue},
     values::parsed::{Parsed, Stray},
 };
 
@@ -148,11 +149,30 @@ fn fullnat_program<A: IpAddress>(packet: TcPacket, at: u32, program: Program) ->
 #[inline(always)]
 pub fn one_packet<A: Family>(packet: TcPacket) -> i32 {
     let (Some(p), Some(settings)) = (handover::load::<A>(), config::settings()) else { return TcPacket::PASS };
-    let Some(draft) = draft::place::<A>() else { return TcPacket::PASS };
+    let now = clock::jiffies();
+    let draft = match p.is_later_fragment() {
+        true => draft_again(packet, p, settings, now),
+        false => draft::place::<A>(),
+    };
+    let Some(draft) = draft else { return exits::drop(packet, Exit::DropNoDestination) };
     let Some(dest) = DestRef::get(draft.dest, settings.epoch) else {
         return exits::drop(packet, Exit::DropNoDestination);
     };
-    request(packet, p, settings, u32::MAX, draft, &dest, clock::jiffies())
+    if control_block::has(packet, Flag::Fragment)
+        && let Some(fragment) = Fragment::read::<A>(packet)
+        && let Some(known) = fragments::find(&fragment.key)
+    {
+        known.set_one_packet_destination(dest.id);
+    }
+    request(packet, p, settings, u32::MAX, draft, &dest, now)
+}
+
+/// The connection of a later fragment of a one-packet service's packet: it goes where the first one went.
+#[inline(always)]
+fn draft_again<A: Family>(packet: TcPacket, p: &Parsed<A>, settings: &Settings, now: u64) -> Option<Entry<A>> {
+    let dest = DestRef::get(control_block::destination(packet), settings.epoch)?;
+    let service = ServiceRef::get(dest.service(), settings.epoch)?;
+    draft::write(p, &service, Some(&dest), EntryRef::NONE, now)
 }
 
 /// Forwards a client's packet of a live connection to its available destination.

@@ -9,6 +9,8 @@
 //! | 3 | – | destination to count for | – | – |
 //! | 4 | flags; upper half: longest fragment that came | the same | the same | – |
 //!
+//! `SendFragment` finds the words of `Split`: they stay with a copy of a packet that comes in again.
+//!
 //! `Reject` and `Split` end a packet's journey, so their words may overwrite those of the programs before them.
 
 use lvs_common::abi::DestId;

@@ -2,22 +2,40 @@
 //! headers where they stand, and lets the packet for the virtual address go on up the stack.
 //!
 //! A packet is touched only if it is addressed to this host, comes in a tunnel that is configured, and carries a packet
-//! for a configured virtual address; everything else passes as it came. An outer packet that is fragmented passes
-//! too: the director keeps tunnel packets whole unless it is told otherwise (`pmtu_disc`).
+//! for a configured virtual address; everything else passes as it came. Fragments of outer packets wait until all have come, in
+//! the way that the director's do, by the same code.
 #![no_std]
 #![no_main]
+#![allow(internal_features, reason = "core has no atomics for bpf but the intrinsics")]
+#![allow(clippy::needless_borrows_for_generic_args, reason = "what is lent to a map is not copied to the stack first")]
+#![allow(missing_docs, reason = "a program has no public interface; items are documented where they need it")]
+#![feature(core_intrinsics, stmt_expr_attributes)]
 
 mod congestion;
 mod deliver;
+mod fragments;
 mod inner;
+mod maps;
 mod outer;
 mod remote_checksum;
+mod stats;
 mod tunnel;
+
+#[path = "../kernel/mod.rs"]
+#[allow(dead_code, unused_imports, unused_macros, reason = "the director uses the rest")]
+mod kernel;
+#[allow(dead_code, reason = "the director uses the rest")]
+mod packet;
+#[allow(dead_code, reason = "the director uses the rest")]
+mod table;
+#[allow(dead_code, reason = "the director uses the rest")]
+mod values;
 
 use aya_ebpf::bindings::TC_ACT_UNSPEC;
 use aya_ebpf::btf_maps::HashMap;
 use aya_ebpf::macros::{btf_map, classifier};
 use aya_ebpf::programs::TcContext;
+use lvs_common::abi::{AF_INET, AF_INET6, IpAddress};
 
 use inner::Inner;
 use outer::Outer;
@@ -29,7 +47,29 @@ static VIPS: HashMap<[u32; 5], u32, 4096> = HashMap::new();
 /// Decapsulates; whatever becomes of a packet, filters behind this one still see it.
 #[classifier]
 fn real_server(ctx: TcContext) -> i32 {
-    decapsulate(&ctx).unwrap_or(TC_ACT_UNSPEC)
+    let verdict = match outer::family(&ctx) {
+        Some(AF_INET) if fragments::is_fragment(&ctx, true) => gather::<u32>(&ctx),
+        Some(AF_INET6) if fragments::is_fragment(&ctx, false) => gather::<[u32; 4]>(&ctx),
+        Some(_) => WHOLE,
+        None => TC_ACT_UNSPEC,
+    };
+    if verdict == WHOLE { open(&ctx) } else { verdict }
+}
+
+/// No verdict: the packet at hand is a whole one.
+const WHOLE: i32 = i32::MAX;
+
+/// [`fragments::gather`] as a function of its own: its room on the stack is a call's. The result is a number, as a caller gets no
+/// pointer to a callee's stack.
+#[inline(never)]
+fn gather<A: IpAddress>(ctx: &TcContext) -> i32 {
+    fragments::gather::<A>(ctx).unwrap_or(WHOLE)
+}
+
+/// [`decapsulate`], likewise.
+#[inline(never)]
+fn open(ctx: &TcContext) -> i32 {
+    decapsulate(ctx).unwrap_or(TC_ACT_UNSPEC)
 }
 
 /// `None` leaves the packet as it is.

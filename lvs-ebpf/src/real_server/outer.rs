@@ -33,16 +33,12 @@ pub struct Outer {
 }
 
 impl Outer {
-    /// The header of a frame for this host; `None` for all that can carry no tunnel.
+    /// The header of a frame of this family; `None` for all that can carry no tunnel.
     #[inline(always)]
     pub fn parse(ctx: &TcContext) -> Option<Self> {
-        let (kind, protocol) = (fields(ctx).pkt_type, fields(ctx).protocol);
-        const PACKET_HOST: u32 = 0;
-        match Be16::from_word(protocol as u16) {
-            _ if kind != PACKET_HOST => None,
-            ethertype::IPV4 => Self::parse_v4(ctx),
-            ethertype::IPV6 => Self::parse_v6(ctx),
-            _ => None,
+        match family(ctx)? {
+            AF_INET => Self::parse_v4(ctx),
+            _ => Self::parse_v6(ctx),
         }
     }
 
@@ -78,23 +74,42 @@ impl Outer {
         })
     }
 
-    /// Whether the kernel would not forward the packet: its destination is local, or the host forwards nothing.
+    /// Whether the packet is for this host.
     #[inline(always)]
     pub fn is_for_this_host(&self, ctx: &TcContext) -> bool {
-        // SAFETY: all-zero bytes are a value of this plain structure.
-        let mut query: bpf_fib_lookup = unsafe { core::mem::zeroed() };
-        query.family = self.family;
-        query.l4_protocol = self.protocol;
-        query.ifindex = fields(ctx).ingress_ifindex;
-        if self.family == AF_INET {
-            query.__bindgen_anon_3.ipv4_src = self.source[0];
-            query.__bindgen_anon_4.ipv4_dst = self.destination[0];
-        } else {
-            query.__bindgen_anon_3.ipv6_src = self.source;
-            query.__bindgen_anon_4.ipv6_dst = self.destination;
-        }
-        // SAFETY: the query lives on the stack and its size is its own.
-        let answer = unsafe { bpf_fib_lookup(ctx.as_ptr(), &mut query, size_of::<bpf_fib_lookup>() as i32, 0) };
-        answer == i64::from(BPF_FIB_LKUP_RET_NOT_FWDED) || answer == i64::from(BPF_FIB_LKUP_RET_FWD_DISABLED)
+        is_for_this_host(ctx, self.family, self.protocol, self.source, self.destination)
     }
+}
+
+/// The family of a frame for this host.
+#[inline(always)]
+pub fn family(ctx: &TcContext) -> Option<u8> {
+    let (kind, protocol) = (fields(ctx).pkt_type, fields(ctx).protocol);
+    const PACKET_HOST: u32 = 0;
+    match Be16::from_word(protocol as u16) {
+        _ if kind != PACKET_HOST => None,
+        ethertype::IPV4 => Some(AF_INET),
+        ethertype::IPV6 => Some(AF_INET6),
+        _ => None,
+    }
+}
+
+/// Whether the kernel would not forward a packet: its destination is local, or the host forwards nothing.
+#[inline(always)]
+pub fn is_for_this_host(ctx: &TcContext, family: u8, protocol: u8, source: [u32; 4], destination: [u32; 4]) -> bool {
+    // SAFETY: all-zero bytes are a value of this plain structure.
+    let mut query: bpf_fib_lookup = unsafe { core::mem::zeroed() };
+    query.family = family;
+    query.l4_protocol = protocol;
+    query.ifindex = fields(ctx).ingress_ifindex;
+    if family == AF_INET {
+        query.__bindgen_anon_3.ipv4_src = source[0];
+        query.__bindgen_anon_4.ipv4_dst = destination[0];
+    } else {
+        query.__bindgen_anon_3.ipv6_src = source;
+        query.__bindgen_anon_4.ipv6_dst = destination;
+    }
+    // SAFETY: the query lives on the stack and its size is its own.
+    let answer = unsafe { bpf_fib_lookup(ctx.as_ptr(), &mut query, size_of::<bpf_fib_lookup>() as i32, 0) };
+    answer == i64::from(BPF_FIB_LKUP_RET_NOT_FWDED) || answer == i64::from(BPF_FIB_LKUP_RET_FWD_DISABLED)
 }

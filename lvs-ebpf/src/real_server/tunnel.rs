@@ -54,6 +54,17 @@ pub fn open(ctx: &TcContext, outer: &Outer) -> Option<Payload> {
     }
 }
 
+/// Whether a protocol can carry a tunnel that is configured.
+#[inline(always)]
+pub fn may_carry(carried: u8) -> bool {
+    match carried {
+        protocol::IPIP | protocol::IPV6 => opens(TunnelKind::IPIP),
+        protocol::GRE => opens(TunnelKind::GRE),
+        protocol::UDP => opens(TunnelKind::GUE) || opens(TunnelKind::VXLAN),
+        _ => false,
+    }
+}
+
 #[inline(always)]
 fn opens(kind: TunnelKind) -> bool {
     setting(&TYPES) & 1 << kind.0 != 0
@@ -61,7 +72,7 @@ fn opens(kind: TunnelKind) -> bool {
 
 /// Whether a kind over UDP is opened, on this port (network byte order).
 #[inline(always)]
-fn opens_at(kind: TunnelKind, port: u16) -> bool {
+pub fn opens_at(kind: TunnelKind, port: u16) -> bool {
     opens(kind) && port == setting(&PORTS[kind.0 as usize])
 }
 

@@ -36,8 +36,7 @@ pub fn refusal<P: Packet, A: IpAddress>(
         return Some(exits::drop(packet, Exit::DropMartian));
     }
     let (source, destination) = (p.source.widen(), p.destination.widen());
-    if service.fwmark() == 0 && settings.sysctls.transit == 0 && fib::is_transit::<P, A>(packet, &source, &destination)
-    {
+    if is_routed_on(packet, p, service, settings) {
         return Some(exits::pass(packet, Exit::Transit));
     }
     if control_block::has(packet, Flag::Quoted) {
@@ -46,6 +45,20 @@ pub fn refusal<P: Packet, A: IpAddress>(
     }
     let refused = judge_source::<P, A>(packet, from, flags, &source, &destination)?;
     Some(exits::drop(packet, refused))
+}
+
+/// Whether a packet for the address of a service is one that the host routes on.
+#[inline(always)]
+pub fn is_routed_on<P: Packet, A: IpAddress>(
+    packet: P,
+    p: &Parsed<A>,
+    service: &ServiceRef,
+    settings: &Settings,
+) -> bool {
+    service.fwmark() == 0
+        && settings.sysctls.transit == 0
+        && packet.device() != 0
+        && fib::is_transit::<P, A>(packet, &p.source.widen(), &p.destination.widen())
 }
 
 /// Why a packet's source is refused, if it is.

@@ -4,10 +4,10 @@
 //! overwrites the oldest. So a list may end early: it ends at a cell that is another packet's.
 
 use lvs_common::{
-    abi::Address,
+    abi::{Address, DestId},
     byte_order::Be16,
     exit::Exit,
-    fragments::{Against, CELL, FRAGMENT_CELLS, FRAGMENTS, PATIENCE, Part, RING, RINGS as RING_COUNT, cells},
+    fragments::{Against, CELL, FRAGMENT_CELLS, FRAGMENTS, Held, PATIENCE, Part, RING, RINGS as RING_COUNT, cells},
 };
 
 use crate::{
@@ -20,7 +20,7 @@ use crate::{
     maps::{CELLS, DATAGRAMS, HELD, RINGS},
     packet::{access::TcPacket, fragment::Fragment},
     stats,
-    values::fragment::{Cell, Datagram, Held, Key},
+    values::fragment::{Cell, Datagram, Key},
 };
 
 /// What becomes of a packet's fragments.
@@ -56,21 +56,34 @@ pub enum Kept {
 #[derive(Clone, Copy)]
 pub struct Known(Shared<Datagram>);
 
-/// The packet that has this key, if one of its fragments came within [`PATIENCE`].
+/// The entry of this key.
 #[inline(always)]
-pub fn find(key: &Key) -> Option<Known> {
+fn entry(key: &Key) -> Option<Known> {
     let place = DATAGRAMS.get_ptr_mut(key)?;
     // SAFETY: an element of the map. If the kernel gives it to another packet meanwhile, cells of the wrong serial end its list.
-    let datagram = unsafe { Shared::new(place) };
-    if field!(datagram.deadline).load() > clock::jiffies() { Some(Known(datagram)) } else { None }
+    Some(Known(unsafe { Shared::new(place) }))
+}
+
+/// The packet that has this key, if its first fragment to come did so within [`PATIENCE`].
+#[inline(always)]
+pub fn find(key: &Key) -> Option<Known> {
+    match entry(key) {
+        Some(known) if !known.is_over() => Some(known),
+        _ => None,
+    }
 }
 
 /// The same; a packet that is not known becomes known.
 #[inline(always)]
 pub fn open(key: &Key) -> Option<Known> {
-    if let Some(known) = find(key) {
-        return Some(known);
-    }
+    const ANY: u64 = 0;
+    const ONLY_NEW: u64 = 1;
+    let flags = match entry(key) {
+        Some(known) if !known.is_over() => return Some(known),
+        Some(_) => ANY,
+        // Another CPU may make it at this moment, for another fragment.
+        None => ONLY_NEW,
+    };
     let fresh = Datagram {
         deadline: clock::jiffies().wrapping_add(PATIENCE.wrapping_mul(params::hz()) as u64),
         serial: random::word() | 1,
@@ -80,10 +93,10 @@ pub fn open(key: &Key) -> Option<Known> {
         waiting: 0,
         have: 0,
         total: 0,
-        pad: 0,
+        dest: 0,
     };
-    DATAGRAMS.insert(key, &fresh, 0).ok()?;
-    find(key)
+    let _ = DATAGRAMS.insert(key, &fresh, flags);
+    entry(key)
 }
 
 /// Forgets a packet.
@@ -93,6 +106,13 @@ pub fn forget(key: &Key) {
 }
 
 impl Known {
+    /// Whether no fragment is waited for any more.
+    #[inline(always)]
+    fn is_over(self) -> bool {
+        let Known(datagram) = self;
+        field!(datagram.deadline).load() <= clock::jiffies()
+    }
+
     /// Whether the packet is in this state.
     #[inline(always)]
     pub fn is(self, state: State) -> bool {
@@ -142,6 +162,20 @@ impl Known {
     pub fn set_ports(self, source: Be16, destination: Be16) {
         let Known(datagram) = self;
         field!(datagram.ports).store(source.word() as u32 | (destination.word() as u32) << 16);
+    }
+
+    /// The destination that one-packet scheduling gave the packet.
+    #[inline(always)]
+    pub fn one_packet_destination(self) -> DestId {
+        let Known(datagram) = self;
+        DestId::new(field!(datagram.dest).load())
+    }
+
+    /// Has the later fragments of the packet go to the destination that one-packet scheduling gave it.
+    #[inline(always)]
+    pub fn set_one_packet_destination(self, dest: DestId) {
+        let Known(datagram) = self;
+        field!(datagram.dest).store(dest.get());
     }
 
     /// Bytes of the whole payload; 0 while the last fragment is missing.
@@ -229,7 +263,8 @@ impl Known {
 #[inline(always)]
 fn ring(source: &Address) -> u32 {
     let [a, b, c, d] = source.0;
-    ((a ^ b ^ c ^ d ^ params::secret() as u32).wrapping_mul(0x9e37_79b1) >> 16) % RING_COUNT
+    // Only the upper bits of the product depend on every bit of the address.
+    ((a ^ b ^ c ^ d ^ params::secret() as u32).wrapping_mul(0x9e37_79b1) >> 28) % RING_COUNT
 }
 
 /// Cell number `offset` from `base` on, within the ring that `base` is in.

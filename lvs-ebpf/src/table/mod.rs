@@ -7,6 +7,7 @@ pub mod entry;
 pub mod find;
 pub mod fragments;
 pub mod local_ports;
+pub mod reassemble;
 pub mod release;
 pub mod reset_queue;
 pub mod store;

@@ -35,30 +35,8 @@ pub struct Datagram {
     pub have: u32,
     /// Bytes of the whole payload; 0 while the last fragment is missing.
     pub total: u32,
-    /// Always 0.
-    pub pad: u32,
-}
-
-/// What stands in a cell. The numbers stand in a map of their own, which `lvsadm` reads.
-#[derive(Clone, Copy)]
-#[repr(C)]
-pub struct Held {
-    /// [`Datagram::serial`] of the packet; 0 if the cell is free.
-    pub serial: u32,
-    /// Which of the fragment's cells this is, from 0 on. The fields below stand in the first one.
-    pub number: u32,
-    /// The cell, plus 1, of the fragment that came before this one.
-    pub older: u32,
-    /// Where in the packet's payload the fragment begins.
-    pub offset: u32,
-    /// Bytes of its payload.
-    pub length: u32,
-    /// Where its payload begins in the frame.
-    pub at: u32,
-    /// Bytes of IP packet.
-    pub size: u32,
-    /// IPv6: where in the frame the byte is that announces the fragment header.
-    pub link: u32,
+    /// The destination that one-packet scheduling gave the packet; 0 if it has not.
+    pub dest: u32,
 }
 
 /// The bytes of a fragment, or of a part of one.

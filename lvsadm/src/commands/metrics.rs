@@ -17,11 +17,19 @@ pub fn metrics(output: Option<&Path>) -> Result<()> {
     };
     let exits: Vec<_> = plane.exits()?.into_iter().map(|(exit, _, packets)| (exit, packets)).collect();
     let (total, defence) = (plane.total_counted(), Defence::of(&plane));
+    let fragments = plane.fragments()?;
     let director = PlaneDirector::new(plane);
     let services = director.services(Wanted { destinations: true, statistics: true, rates: true })?;
     let lists = super::access::sizes(&director)?;
     drop(director);
-    let text = render::metrics(Metrics { services: &services, total, exits: &exits, defence: &defence, lists: &lists });
+    let text = render::metrics(Metrics {
+        services: &services,
+        total,
+        exits: &exits,
+        defence: &defence,
+        lists: &lists,
+        fragments,
+    });
     match output {
         Some(file) => replace(file, &text).with_context(|| format!("cannot write {}", file.display())),
         None => super::output::print(&text),

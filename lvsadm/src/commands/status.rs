@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::firewall;
 use crate::render;
+use lvs_common::fragments::{self, DATAGRAMS};
 use lvs_director::dataplane::{self, Defaults, Defence, PlaneDirector, Watching};
 use lvs_director::director::{Access, Director, Wanted};
 use lvs_director::rules::{ServiceEntry, ServiceKey};
@@ -22,6 +23,7 @@ struct Status {
     tables: Tables,
     connections: BTreeMap<&'static str, u32>,
     lists: Lists,
+    fragments: Fragments,
     defence: Strategies,
     firewall: Vec<firewall::Chain>,
 }
@@ -56,6 +58,14 @@ struct Lists {
 }
 
 #[derive(Serialize)]
+struct Fragments {
+    waiting: u32,
+    cells: u32,
+    datagrams: u32,
+    bytes: u32,
+}
+
+#[derive(Serialize)]
 struct Strategies {
     #[serde(flatten)]
     modes: BTreeMap<&'static str, &'static str>,
@@ -87,6 +97,10 @@ pub fn status(json: bool) -> Result<()> {
         },
         connections: held.iter().map(|(family, held)| (family.name(), *held)).collect(),
         lists: Lists { clients: BTreeMap::new(), room: room_of_lists },
+        fragments: {
+            let (waiting, cells) = plane.fragments()?;
+            Fragments { waiting, cells, datagrams: DATAGRAMS, bytes: fragments::MEMORY }
+        },
         defence: Strategies { modes: modes.into(), drop_rate, entries_dropped: taken_out },
         firewall: Vec::new(),
     };
@@ -134,6 +148,12 @@ fn text(status: &Status) -> String {
         let counts: Vec<String> = clients.iter().map(|(list, count)| format!("{list} {count}")).collect();
         let _ = writeln!(text, "lists: {}; there is room for {room} clients of each family", counts.join(", "));
     }
+    let Fragments { waiting, cells, datagrams, bytes } = status.fragments;
+    let _ = writeln!(
+        text,
+        "fragments: {waiting} of {cells} cells wait for others; {datagrams} packets known at most; {} MiB",
+        bytes.div_ceil(1 << 20)
+    );
     let Strategies { modes, drop_rate, entries_dropped } = &status.defence;
     let modes: Vec<String> = modes.iter().map(|(name, mode)| format!("{name} {mode}")).collect();
     let _ = writeln!(

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
 
 use anyhow::{Context, Result, bail};
@@ -14,7 +15,7 @@ use lvs_common::abi::{AF_INET, AF_INET6, Address};
 use serde::{Deserialize, Serialize};
 
 use super::netlink;
-use lvs_director::dataplane::clsact;
+use lvs_director::dataplane::{clsact, ticks_per_second};
 use lvs_director::objects;
 
 /// The filter's priority: before what is added without one, behind what asks to be first.
@@ -122,9 +123,12 @@ fn load(tunnels: &Tunnels) -> Result<Ebpf> {
         types |= 1 << form.kind.0;
         ports[usize::from(form.kind.0)] = port.to_be();
     }
+    let secret = RandomState::new().hash_one(0);
     let mut object = EbpfLoader::new()
         .override_global("TYPES", &types, true)
         .override_global("PORTS", &ports, true)
+        .override_global("HZ", &ticks_per_second(), true)
+        .override_global("SECRET", &secret, true)
         .load(objects::REAL_SERVER)
         .context("cannot load the decapsulating program")?;
     let map = object.map_mut("VIPS").context("the object has no map VIPS")?;

@@ -22,6 +22,8 @@ pub struct Metrics<'a> {
     pub defence: &'a Defence,
     /// How many clients of each family are on the lists of each kind.
     pub lists: &'a [(AccessKind, Family, usize)],
+    /// How many cells hold fragments that wait, and how many there are.
+    pub fragments: (u32, u32),
 }
 
 /// A metric: its name and its help.
@@ -76,6 +78,12 @@ const TABLE: [Metric; 2] = [
 /// Of the lists of each kind, for each family.
 const LIST: [Metric; 1] = [("lvs_list_clients", "Entries of the lists of blocked or allowed clients.")];
 
+/// Of fragments that wait for others.
+const FRAGMENTS: [Metric; 2] = [
+    ("lvs_fragment_cells_waiting", "Cells with fragments that wait for others of their packet."),
+    ("lvs_fragment_cells", "Cells for fragments that wait."),
+];
+
 /// Of each strategy against full tables.
 const STRATEGY: [Metric; 1] = [("lvs_defence_working", "Whether a strategy against full tables is at work.")];
 
@@ -87,7 +95,7 @@ const DEFENCE: [Metric; 2] = [
 
 /// The text.
 pub fn metrics(metrics: Metrics<'_>) -> String {
-    let Metrics { services, total, exits, defence, lists } = metrics;
+    let Metrics { services, total, exits, defence, lists, fragments } = metrics;
     let mut text = String::new();
     write(&mut text, &TOTAL, &[(String::new(), counts(&total))]);
     let backends = services.iter().flat_map(|entry| {
@@ -117,6 +125,7 @@ pub fn metrics(metrics: Metrics<'_>) -> String {
         (format!("list=\"{}\",family=\"{}\"", kind.name(), family.name()), [*clients as u64])
     });
     write(&mut text, &LIST, &lists.collect::<Vec<_>>());
+    write(&mut text, &FRAGMENTS, &[(String::new(), [fragments.0.into(), fragments.1.into()])]);
     let modes = defence
         .modes
         .map(|(name, mode)| (format!("strategy=\"{name}\""), [matches!(mode, "working" | "always").into()]));

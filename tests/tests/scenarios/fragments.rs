@@ -11,8 +11,10 @@ use tests::topology::{
 
 /// How packets are carried, and what devices do for their hosts.
 const TIERS: [(&str, Offloads); 3] = [("native", Offloads::Off), ("tc", Offloads::Off), ("tc", Offloads::On)];
-/// Bytes of the datagrams: one that needs no fragments and makes neighbours known, and three that take 3, 7 and 11.
+/// Bytes of datagrams: one that needs no fragments and makes neighbours known, and three that take 3, 7 and 11.
 const LENGTHS: [usize; 4] = [10, 3000, 9000, 15000];
+/// Bytes of datagrams that are too long to be joined.
+const LONG: [usize; 3] = [16_000, 40_000, 65_000];
 /// Longest fragment of those made by hand: a tunnel over IPv6 carries it.
 const MOST: usize = 1400;
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -104,11 +106,16 @@ impl Echo {
         Ok(())
     }
 
-    /// Datagrams as a host sends them, and with their fragments the last one first.
-    fn serves(&self, vip: IpAddr, client: IpAddr) -> Result<()> {
+    /// Datagrams of any length as a host sends them, and with their fragments the last one first.
+    fn serves_all(&self, vip: IpAddr, client: IpAddr) -> Result<()> {
+        self.serves(vip, client, &LENGTHS)?;
+        self.serves(vip, client, &LONG)
+    }
+
+    fn serves(&self, vip: IpAddr, client: IpAddr, lengths: &[usize]) -> Result<()> {
         let (service, host) = (SocketAddr::new(vip, 53), &self.cluster.client);
         let director = self.cluster.director.enter(|| port(self.cluster.front()))?;
-        for length in LENGTHS {
+        for &length in lengths {
             let datagram = contents(length);
             let echoed = |socket: &UdpSocket| -> Result<()> {
                 let answer = receive(socket)?;
@@ -150,7 +157,7 @@ fn may_be_cut(server: &Namespace) -> Result<()> {
 #[test]
 fn nat() {
     let echo = Echo::new(Site::BehindDirector, ["-m", "-m"], true, may_be_cut).unwrap();
-    echo.each(|vip, client| echo.serves(vip, client)).unwrap();
+    echo.each(|vip, client| echo.serves_all(vip, client)).unwrap();
     echo.each(|_, _| echo.cuts_answers()).unwrap();
 }
 
@@ -164,7 +171,7 @@ fn fullnat_between_families() {
     echo.each(|vip, client| {
         // What the tier before taught them.
         echo.cluster.servers[0].forget_routes()?;
-        echo.serves(vip, client)
+        echo.serves(vip, client, &LENGTHS)
     })
     .unwrap();
 }
@@ -175,7 +182,7 @@ fn fullnat() {
     for local in ["192.168.122.100", "2001:db8:b::100"] {
         echo.cluster.director.lvsadm(&format!("--add-laddr -z {local}")).unwrap();
     }
-    echo.each(|vip, client| echo.serves(vip, client)).unwrap();
+    echo.each(|vip, client| echo.serves_all(vip, client)).unwrap();
     echo.each(|_, _| echo.cuts_answers()).unwrap();
 }
 
@@ -183,7 +190,7 @@ fn fullnat() {
 fn direct_routing() {
     let set_up = |server: &Namespace| server.lvsadm(&format!("real-server --dr --vip {VIP} {VIP6}")).map(drop);
     let echo = Echo::new(Site::BesideDirector, ["-g", "-g"], false, set_up).unwrap();
-    echo.each(|vip, client| echo.serves(vip, client)).unwrap();
+    echo.each(|vip, client| echo.serves_all(vip, client)).unwrap();
 }
 
 /// The tunnel's packets come in fragments, which only a host's own tunnel device puts together.
@@ -208,7 +215,7 @@ fn tunnel() {
             let fate = echo.cluster.client().probe(SocketAddr::new(vip, 53), 64, MOST + 50)?;
             ensure!(matches!(fate, Fate::Reported { mtu: 1430, .. }), "{fate:?}");
         }
-        echo.serves(vip, client)
+        echo.serves_all(vip, client)
     })
     .unwrap();
 }
@@ -232,7 +239,7 @@ fn answers_backwards() {
             cluster.director.lvsadm(&format!("-a -u {service} -r {real} {mode}")).unwrap();
             let (asking, answering) =
                 (socket(&cluster.client, SocketAddr::new(client, 0)).unwrap(), socket(host, real).unwrap());
-            for length in &LENGTHS[1..] {
+            for length in LENGTHS[1..].iter().chain(&LONG) {
                 asking.send_to(b"please", service).unwrap();
                 let (_, from) = receive_from(&answering).unwrap();
                 let answer = contents(*length);

@@ -17,6 +17,7 @@ mod fail2ban;
 mod flood;
 mod forwarding;
 mod fragments;
+mod fragments_bounds;
 mod fullnat;
 mod fullnat_commands;
 mod fullnat_forged;

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::Result;
+use tests::fixtures::frame;
 use tests::topology::{Client, Namespace, Offloads, PacketSocket, Server, connect};
 
 const VIP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 10, 10, 10));
@@ -53,10 +54,16 @@ impl Bench {
         Ok(Bench { _servers: servers, host, network, wire, mac: [2, 0, 0, 0, 0, 1] })
     }
 
-    /// Whether the service answers the client after this frame.
-    fn answers(&self, ether_type: u16, packet: &[u8], from: IpAddr) -> bool {
-        let frame = [&self.mac[..], &[2, 0, 0, 0, 0, 2], &ether_type.to_be_bytes(), packet].concat();
+    /// Sends a packet to the host.
+    fn send(&self, packet: &[u8]) {
+        let ether_type = ether_type(packet).to_be_bytes();
+        let frame = [&self.mac[..], &[2, 0, 0, 0, 0, 2], &ether_type, packet].concat();
         self.wire.send(&frame).expect("cannot send");
+    }
+
+    /// Whether `from` answers after this packet.
+    fn answers(&self, packet: &[u8], from: IpAddr) -> bool {
+        self.send(packet);
         let is_answer = |frame: &[u8]| match from {
             IpAddr::V4(vip) => frame.len() > 42 && frame[26..30] == vip.octets() && frame[23] == 17,
             IpAddr::V6(vip) => frame.len() > 62 && frame[22..38] == vip.octets() && frame[20] == 17,
@@ -173,7 +180,7 @@ fn every_tunnel_is_opened_in_every_mix_of_families() {
             for length in [1, 33, 1001] {
                 let inner = request(inner4, 0, &vec![b'x'; length], checksum);
                 let packet = tunnelled(kind, outer4, 0, &inner);
-                if !bench.answers(ether_type(&packet), &packet, vip(inner4)) {
+                if !bench.answers(&packet, vip(inner4)) {
                     failed.push(format!("{kind}, outer IPv4 {outer4}, inner IPv4 {inner4}, {length} bytes"));
                 }
             }
@@ -205,7 +212,7 @@ fn large_segments_with_unfinished_checksums_are_opened() {
 fn what_is_not_for_it_is_left_alone() {
     let bench = Bench::new("--tun --vip 10.10.10.10 --tun-type gre").unwrap();
     let inner = request(true, 0, b"hello", Checksum::Full);
-    let answers = |packet: Vec<u8>, from| bench.answers(ether_type(&packet), &packet, from);
+    let answers = |packet: Vec<u8>, from| bench.answers(&packet, from);
     assert!(answers(tunnelled("gre", true, 0, &inner), VIP));
     assert!(!answers(tunnelled("ipip", true, 0, &inner), VIP), "a type that is not configured");
     assert!(!answers(tunnelled("gre", true, 0, &request(false, 0, b"hello", Checksum::Full)), VIP6), "no VIP of its");
@@ -226,7 +233,7 @@ fn congestion_is_passed_on_or_the_packet_dropped() {
     for v4 in [true, false] {
         let answers = |inner_ecn| {
             let packet = tunnelled("ipip", v4, CONGESTED, &request(v4, inner_ecn, b"hello", Checksum::Full));
-            bench.answers(ether_type(&packet), &packet, vip(v4))
+            bench.answers(&packet, vip(v4))
         };
         assert!(answers(CAPABLE), "IPv4 {v4}: marked, with a header checksum that is right");
         assert!(!answers(0), "IPv4 {v4}: not able to carry a mark");
@@ -239,7 +246,7 @@ fn a_device_may_have_filters_of_others() {
     bench.host.run("tc qdisc add dev eth0 clsact").unwrap();
     bench.host.lvsadm("real-server --tun --vip 10.10.10.10").unwrap();
     let packet = tunnelled("ipip", true, 0, &request(true, 0, b"hello", Checksum::Full));
-    assert!(bench.answers(ether_type(&packet), &packet, VIP));
+    assert!(bench.answers(&packet, VIP));
 }
 
 #[test]
@@ -266,4 +273,51 @@ fn off_undoes_exactly_what_was_set() {
     assert_eq!(arp(), "0\n0\n");
     network.run("ping -c 1 -W 2 10.10.10.11").unwrap();
     assert_eq!(host.lvsadm("real-server --status").unwrap().trim(), "nothing is set up");
+}
+
+/// The path between director and real server may cut them.
+#[test]
+fn tunnel_packets_in_fragments_are_opened() {
+    let bench = Bench::new("--tun --vip 10.10.10.10 2001:db8:a::10 --tun-type ipip,gre,gue --tun-port 6080").unwrap();
+    let vxlan = Bench::new("--tun --vip 10.10.10.10 2001:db8:a::10 --tun-type vxlan").unwrap();
+    let (mut failed, mut id) = (Vec::new(), 0);
+    for kind in ["ipip", "gre-csum", "gue", "gue-remcsum", "vxlan"] {
+        let bench = if kind == "vxlan" { &vxlan } else { &bench };
+        let checksum = if kind == "gue-remcsum" { Checksum::Pseudo } else { Checksum::Full };
+        for (outer4, inner4) in [(true, true), (true, false), (false, true), (false, false)] {
+            let inner = request(inner4, 0, &vec![b'x'; 4000], checksum);
+            let packet = tunnelled(kind, outer4, 0, &inner);
+            for backwards in [false, true] {
+                id += 1;
+                let mut fragments = frame::fragments(&packet, id, 1400);
+                if backwards {
+                    fragments.reverse();
+                }
+                let (last, others) = fragments.split_last().unwrap();
+                others.iter().for_each(|fragment| bench.send(fragment));
+                if !bench.answers(last, vip(inner4)) {
+                    failed.push(format!("{kind}, outer IPv4 {outer4}, inner IPv4 {inner4}, backwards {backwards}"));
+                }
+            }
+        }
+    }
+    assert!(failed.is_empty(), "not answered: {failed:#?}");
+}
+
+#[test]
+fn fragments_of_other_packets_are_left_alone() {
+    let bench = Bench::new("--tun --vip 10.10.10.10 2001:db8:a::10 --tun-type gue --tun-port 6080").unwrap();
+    for (host, director) in [(HOST, DIRECTOR), (HOST6, DIRECTOR6)] {
+        let _own = Server::udp(&bench.host, host, PORT, "host").unwrap();
+        let packet = ip(director, host, 17, 0, &udp(director, host, (5555, PORT), &[b'x'; 20_000], Checksum::Full));
+        for (id, backwards) in [(1, false), (2, true)] {
+            let mut fragments = frame::fragments(&packet, id, 1400);
+            if backwards {
+                fragments.reverse();
+            }
+            let (last, others) = fragments.split_last().unwrap();
+            others.iter().for_each(|fragment| bench.send(fragment));
+            assert!(bench.answers(last, host), "{host}, backwards {backwards}");
+        }
+    }
 }

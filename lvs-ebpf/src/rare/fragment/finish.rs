@@ -1,34 +1,42 @@
 //! Fragments that a program has finished before the neighbour that they go to was known.
 
 use lvs_common::{
-    abi::{Address, IpAddress},
+    abi::{AF_INET, AF_INET6, Address, IpAddress},
     exit::Exit,
     wire::{Ipv4, Ipv6},
 };
 
 use crate::{
+    config::{self, destination::DestRef},
     egress::{route, send},
     exits,
     kernel::clock,
-    packet::access::{Packet, TcPacket},
+    packet::{
+        access::{Packet, TcPacket},
+        control_block,
+    },
     values::parsed::L3,
 };
 
-/// The program: sends the fragment to where its header says, by the kernel's neighbour output, which keeps it until the
-/// neighbour answers. [`split`](super::split) has counted it.
+/// The program: sends the fragment to where [`split`](super::split) was to send it, by the kernel's neighbour output, which keeps it
+/// until the neighbour answers. It has been counted.
 #[inline(always)]
 pub fn run<A: IpAddress>(packet: TcPacket) -> i32 {
-    let to = if A::IS_V4 {
-        packet.read::<Ipv4>(L3).map(|h| h.destination.widen())
+    let Some(settings) = config::settings() else { return TcPacket::DROP };
+    let addressed = if A::IS_V4 {
+        packet.read::<Ipv4>(L3).map(|h| (AF_INET, Address([h.destination, 0, 0, 0])))
     } else {
-        packet.read::<Ipv6>(L3).map(|h| Address(h.destination))
+        packet.read::<Ipv6>(L3).map(|h| (AF_INET6, Address(h.destination)))
     };
-    let Some(to) = to else { return TcPacket::DROP };
+    let dest = DestRef::get(control_block::cutting(packet).dest, settings.epoch);
+    let Some((family, to)) = dest.map(|dest| (dest.family(), *dest.address())).or(addressed) else {
+        return TcPacket::DROP;
+    };
     route::with(
         packet,
         #[inline(always)]
         |route| {
-            if !route::route(packet, A::FAMILY, &to, clock::jiffies(), route) || route.local {
+            if !route::route(packet, family, &to, clock::jiffies(), route) || route.local {
                 return exits::drop(packet, Exit::DropNoRoute);
             }
             send::send_tc(packet, route)

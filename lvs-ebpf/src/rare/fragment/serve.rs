@@ -21,7 +21,7 @@ use crate::{
         parse::Family,
     },
     programs::jump,
-    select::{find_service, mark},
+    select::{admit, find_service, mark},
     table::{
         find,
         fragments::{self, Kept, Known, State},
@@ -93,7 +93,10 @@ fn concerns_director<A: Family>(packet: TcPacket, fragment: &Fragment, settings:
         // The first fragment is so short that the joined packet has to tell.
         Err(_) => return true,
     };
-    let is_for_service = || find_service::find(&p, mark::of(packet, &p, settings), settings).is_some();
+    let is_for_service = || {
+        find_service::find(&p, mark::of(packet, &p, settings), settings)
+            .is_some_and(|service| !admit::is_routed_on(packet, &p, &service, settings))
+    };
     control_block::has(packet, Flag::ForVip) && (find::of_client(&p).is_some() || is_for_service())
         || control_block::has(packet, Flag::FromRealServer) && find::of_server(&p).is_some()
 }
@@ -164,6 +167,12 @@ fn forward<A: Family>(packet: TcPacket, fragment: &Fragment, known: Known) -> i3
     control_block::set_largest(packet, fragment.size);
     if !handover::store(&p) {
         return exits::drop(packet, Exit::DropInternal);
+    }
+    let dest = known.one_packet_destination();
+    if dest.is_some() && p.is_later_fragment() {
+        // There is no connection that would tell.
+        control_block::set_destination(packet, dest);
+        return jump::<A, _>(packet, Program::OnePacket);
     }
     jump::<A, _>(packet, Program::Serve)
 }
