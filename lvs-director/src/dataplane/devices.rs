@@ -6,6 +6,7 @@ use netlink_packet_route::link::{LinkAttribute, LinkExtentMask, LinkFlags, LinkH
 use super::error::{Context, Result};
 use super::features;
 use super::pins::LOOPBACK;
+use super::tags;
 use crate::netlink::{self, Message, ROUTE};
 use crate::rules::AttachMode;
 
@@ -61,6 +62,8 @@ pub struct Link {
     pub headers: Headers,
     /// Why it cannot be served, if it cannot.
     pub unservable: Option<String>,
+    /// Whether the host has devices for VLANs on it.
+    pub has_vlans: bool,
     /// Number of the XDP program that runs on it, 0 for none.
     pub xdp_program: u32,
 }
@@ -80,6 +83,7 @@ impl Link {
             up: true,
             headers: Headers::Other,
             unservable: None,
+            has_vlans: false,
             xdp_program: 0,
         }
     }
@@ -117,6 +121,9 @@ pub fn links() -> Result<Vec<Link>> {
     let messages =
         netlink::dump(ROUTE, RouteNetlinkMessage::GetLink(request)).context("cannot list the network devices")?;
     let (mut links, relations): (Vec<Link>, Vec<Relation>) = messages.iter().filter_map(link).unzip();
+    for link in &mut links {
+        link.has_vlans = relations.iter().any(|relation| relation.vlan_of == link.index);
+    }
     for at in 0..links.len() {
         if links[at].unservable.is_none() {
             links[at].unservable = relations[at].who_decides(&links[at], &links, &relations);
@@ -134,6 +141,8 @@ struct Relation {
     is_routing_domain: bool,
     /// The device below a macvlan that takes all of its frames, 0 for none.
     taken_from: u32,
+    /// The device below a VLAN's, 0 for none.
+    vlan_of: u32,
 }
 
 impl Relation {
@@ -178,6 +187,7 @@ fn link(message: &Message) -> Option<(Link, Relation)> {
         master: number(libc::IFLA_MASTER),
         is_routing_domain: word(libc::IFLA_INFO_SLAVE_KIND) == "vrf",
         taken_from: if is_passthru { number(libc::IFLA_LINK) } else { 0 },
+        vlan_of: if kind == "vlan" { number(libc::IFLA_LINK) } else { 0 },
     };
     let link = Link {
         name: without_zero(name),
@@ -186,6 +196,7 @@ fn link(message: &Message) -> Option<(Link, Relation)> {
         up: header.flags.contains(LinkFlags::Up),
         headers,
         unservable,
+        has_vlans: false,
         xdp_program: attribute(libc::IFLA_XDP).and_then(xdp_program).unwrap_or(0),
     };
     Some((link, relation))
@@ -208,13 +219,18 @@ fn xdp_program(xdp: &[u8]) -> Option<u32> {
 
 /// All devices, in the order of their indices.
 pub fn all() -> Result<Vec<NetDevice>> {
-    let features = features::all();
+    let (features, tags) = (features::all(), tags::all());
     let mut links = links()?;
     links.sort_by_key(|link| link.index);
     let device = |link: Link| {
         let (xdp_everywhere, why_not_xdp) = match link.headers {
             Headers::Ip => (false, "its packets have no Ethernet headers, which XDP needs".to_owned()),
             _ => features::judge(&features, link.index, &link.name),
+        };
+        let hides_vlans = tags.get(&link.index).is_some_and(|tags| tags.hides_vlans(link.has_vlans));
+        let (xdp_everywhere, why_not_xdp) = match xdp_everywhere && hides_vlans {
+            true => (false, format!("it hides VLANs' tags from XDP: `ethtool -K {} rxvlan off`", link.name)),
+            false => (xdp_everywhere, why_not_xdp),
         };
         NetDevice { is_virtual: features::is_virtual(&link.name), link, xdp_everywhere, why_not_xdp }
     };

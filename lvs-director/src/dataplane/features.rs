@@ -51,17 +51,20 @@ pub fn is_virtual(name: &str) -> bool {
 }
 
 fn ask() -> Option<Features> {
-    let name = DefaultNla::new(FAMILY_NAME, b"netdev\0".to_vec());
-    let answer = netlink::get(GENERIC, Message::new(CONTROLLER, &header(GET_FAMILY), &[name])).ok()?;
-    let id = answer.first()?.attribute(HEADER, FAMILY_ID)?;
-    let family = u16::from_ne_bytes(id.try_into().ok()?);
-    let request = Message::new(family, &header(DEVICE_GET), &[] as &[DefaultNla]);
+    let request = Message::new(family("netdev")?, &header(DEVICE_GET), &[] as &[DefaultNla]);
     let read = |message: &Message| {
         let index = u32::from_ne_bytes(message.attribute(HEADER, DEVICE_IFINDEX)?.try_into().ok()?);
         let bits = u64::from_ne_bytes(message.attribute(HEADER, DEVICE_XDP_FEATURES)?.try_into().ok()?);
         Some((index, bits))
     };
     Some(netlink::dump(GENERIC, request).ok()?.iter().filter_map(read).collect())
+}
+
+/// The number of a generic netlink family.
+pub fn family(name: &str) -> Option<u16> {
+    let name = DefaultNla::new(FAMILY_NAME, format!("{name}\0").into_bytes());
+    let answer = netlink::get(GENERIC, Message::new(CONTROLLER, &header(GET_FAMILY), &[name])).ok()?;
+    Some(u16::from_ne_bytes(answer.first()?.attribute(HEADER, FAMILY_ID)?.try_into().ok()?))
 }
 
 /// `struct genlmsghdr`: command, version, reserved.

@@ -37,6 +37,7 @@ mod sizes;
 mod slots;
 mod sources;
 mod syscall;
+mod tags;
 mod watch;
 mod watching;
 

@@ -34,6 +34,7 @@ mod local;
 mod locality;
 mod machine_readable;
 mod marks;
+mod masters;
 mod names;
 mod nat64;
 mod object;
