@@ -2,7 +2,7 @@
 //! reverse path, and routed on what is not for the host, before IPVS sees a packet. The data plane comes first, so it decides the
 //! same by address and by the kernel's FIB look-ups, where a connection is made.
 
-use crate::abi::{Address, IpAddress, Mode, device_flags};
+use crate::abi::{AF_INET, Address, IpAddress, Mode, device_flags};
 use crate::exit::Exit;
 
 /// What the kernel's FIB look-up says of an address.
@@ -121,9 +121,9 @@ pub fn leaves_loopback<A: IpAddress>(source: A, mode: Mode, real_is_local: impl 
 
 /// The addresses that differ from one in the last bit (`nth` 0), and in the last but one (1).
 #[inline(always)]
-pub fn near<A: IpAddress>(address: &Address, nth: u32) -> Address {
+pub fn near(family: u8, address: &Address, nth: u32) -> Address {
     let ([first, second, third, last], bit) = (address.0, (1u32 << nth).to_be());
-    if A::IS_V4 { Address([first ^ bit, 0, 0, 0]) } else { Address([first, second, third, last ^ bit]) }
+    if family == AF_INET { Address([first ^ bit, 0, 0, 0]) } else { Address([first, second, third, last ^ bit]) }
 }
 
 /// The words of an address in host order.
@@ -136,6 +136,7 @@ fn host_order<A: IpAddress>(address: A) -> [u32; 4] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::abi::AF_INET6;
     use proptest::prelude::*;
     use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -208,9 +209,9 @@ mod tests {
     #[test]
     fn near_addresses_differ_in_the_last_bits() {
         let four = v4("198.51.100.254").widen();
-        assert_eq!(near::<u32>(&four, 0), v4("198.51.100.255").widen());
-        assert_eq!(near::<u32>(&four, 1), v4("198.51.100.252").widen());
-        assert_eq!(near::<[u32; 4]>(&v6("2001:db8::fe").widen(), 0), v6("2001:db8::ff").widen());
+        assert_eq!(near(AF_INET, &four, 0), v4("198.51.100.255").widen());
+        assert_eq!(near(AF_INET, &four, 1), v4("198.51.100.252").widen());
+        assert_eq!(near(AF_INET6, &v6("2001:db8::fe").widen(), 0), v6("2001:db8::ff").widen());
     }
 
     proptest! {

@@ -32,6 +32,8 @@ exits! {
     Verified "verified" "taken: a RST that answers a challenge, by which its source is verified",
     Held "fragment-held" "kept until the other fragments of its packet have come",
     Fragmented "fragmented" "forwarded in fragments",
+    Stack "stack" "handed to the stack to be sent: the route encapsulates, or an IPsec policy covers it",
+    HopKept "hop-kept" "by the last way that was known, as lo does not forward and the kernel tells no route; counted once a second and hop, beside the packet's own exit",
     NotOurs "not-ours" "passed to the stack: of no service and no connection",
     NotFirst "not-first" "passed to the stack: for a service, but not the first packet of a connection",
     Transit "transit" "passed to the stack: for a service's address, which the host routes on: see the setting transit",
@@ -53,6 +55,8 @@ exits! {
     DropTtl "drop-ttl" "dropped: the TTL or hop limit ran out",
     DropTooBig "drop-too-big" "dropped: too big for the next hop, and not to be fragmented",
     DropNoRoute "drop-no-route" "dropped: no route to the real server or client",
+    DropForwardingOff "drop-forwarding-off" "dropped: the kernel tells no route, as lo does not forward: any command switches that on again",
+    DropStackRoute "drop-stack-route" "dropped: direct routing by a route that encapsulates",
     DropMalformed "drop-malformed" "dropped: headers that contradict themselves",
     DropFragmentMalformed "drop-fragment-malformed" "dropped: a fragment without payload, of an odd length, or beyond 65,535 bytes",
     DropFragmentOverlap "drop-fragment-overlap" "dropped: a fragment of a packet whose fragments overlap",
@@ -75,6 +79,8 @@ impl Exit {
             | Exit::DropNoPort
             | Exit::DropBusy
             | Exit::DropNoRoute
+            | Exit::DropForwardingOff
+            | Exit::DropStackRoute
             | Exit::DropInternal
             | Exit::DropTailCall => 1,
             Exit::DropNoDestination
@@ -100,6 +106,8 @@ impl Exit {
             Exit::IcmpSent => 3,
             Exit::NotFirst
             | Exit::Transit
+            | Exit::Stack
+            | Exit::HopKept
             | Exit::Local
             | Exit::Reply
             | Exit::Bypass

@@ -143,6 +143,10 @@ pub static PARSED4: Array<Parsed<u32>, 1> = Array::new();
 #[btf_map]
 pub static PARSED6: Array<Parsed<[u32; 4]>, 1> = Array::new();
 
+/// Destinations that the host's IPsec policies cover: prefixes of a family's number and an address.
+#[btf_map]
+pub static PROTECTED: LpmTrie<[u32; 5], u32, { lvs_common::abi::PROTECTED as usize }> = LpmTrie::new();
+
 /// Parameters of a route look-up, one for each CPU.
 #[btf_map]
 pub static FIBS: Array<bpf_fib_lookup, 1> = Array::new();

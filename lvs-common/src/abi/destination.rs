@@ -86,8 +86,10 @@ pub struct Destination {
     pub slot: u8,
     /// Serial of that service: a service made anew in the same slot is another one.
     pub service_serial: u64,
+    /// 1 if the address was none of the host's own when the destination was added or edited: without a route it is unreachable.
+    pub remote: u32,
     /// Always 0.
-    pub pad: u64,
+    pub pad: u32,
     /// Next hop toward the real server, resolved by packets.
     pub hop: NextHop,
     /// What its slot had counted when it was given to this destination: counters never go back.

@@ -111,7 +111,7 @@ layouts! {
     }
     Destination {
         switch, connections, persistent, overloaded, config, address, source, service, port, family, slot, service_serial,
-        pad, hop, origin, base,
+        remote, pad, hop, origin, base,
     }
     DestConfig {
         flags, weight, last_weight, next, upper, lower, forward, tunnel, tunnel_flags, pad, tunnel_port, pad2,

@@ -1,5 +1,8 @@
 //! A resolved next hop, cached where the packets that need it find it anyway.
 
+/// Prefixes of IPsec policies there is room for.
+pub const PROTECTED: u32 = 256;
+
 /// Where a frame goes. Filled by the data plane from a FIB lookup and looked up anew once a second at most.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]

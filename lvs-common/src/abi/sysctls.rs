@@ -137,7 +137,8 @@ settings! {
     sloppy_tcp = 0, 0..=1, Same
         "1: Any TCP packet but a RST may open a connection."
     snat_reroute = 1, 0..=1, Other
-        "Kept, but of no effect: replies are routed by where they go, whatever their source."
+        "Kept, but of no effect: replies of NAT are routed as with 1, by rules (ip rule) about what comes from the virtual address. Rules \
+         about the real server's address or device (from, iif) do not apply."
     synproxy_rate = 1000, 0..=MAX_RATE, Own
         "Requests a second that a service with -j enable lets in whose sources are not verified; those beyond are challenged. With \
          more than half of the connection table in use, all are."

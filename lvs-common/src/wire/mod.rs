@@ -192,12 +192,14 @@ pub mod icmp {
     pub const UNREACHABLE: u8 = 3;
     pub const SOURCE_QUENCH: u8 = 4;
     pub const TIME_EXCEEDED: u8 = 11;
+    pub const CODE_HOST: u8 = 1;
     pub const CODE_PORT: u8 = 3;
     pub const CODE_FRAGMENTATION_NEEDED: u8 = 4;
     pub const V6_UNREACHABLE: u8 = 1;
     pub const V6_TOO_BIG: u8 = 2;
     pub const V6_TIME_EXCEEDED: u8 = 3;
     pub const V6_PARAMETER: u8 = 4;
+    pub const V6_CODE_ADDRESS: u8 = 3;
     pub const V6_CODE_PORT: u8 = 4;
 }
 

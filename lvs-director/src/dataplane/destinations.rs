@@ -1,5 +1,6 @@
 //! Destinations in the maps.
 
+use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 use lvs_common::abi::{Address, DestId, Destination as Slot, Forward, Idle, NextHop, ServiceId, Switch, dest_slot};
@@ -70,6 +71,7 @@ impl Plane {
             }
         };
         self.write_source(id, destination);
+        self.note_host(id, destination);
         self.watch_address(convert::address(destination.key.address), destination.family().number(), false);
         self.change_dest(id, |dest| {
             *dest = convert::dest_config(&config, destination, dest);
@@ -87,6 +89,7 @@ impl Plane {
     pub fn rewrite_dest(&mut self, service: ServiceId, id: DestId, destination: &Destination) {
         let before = self.dest_config(id);
         self.write_source(id, destination);
+        self.note_host(id, destination);
         let config = self.service_config(service);
         self.change_dest(id, |dest| *dest = convert::dest_config(&config, destination, dest));
         if overload::edit_clears(before.upper, destination.upper) {
@@ -102,6 +105,11 @@ impl Plane {
         {
             put!(self.dests, id, source, source);
         }
+    }
+
+    /// Notes whether the real server is another host.
+    fn note_host(&mut self, id: DestId, destination: &Destination) {
+        put!(self.dests, id, remote, u32::from(!is_own(destination.key.address)));
     }
 
     /// Stages the removal of a destination from its service's list. Connections keep referring to it.
@@ -132,6 +140,11 @@ impl Plane {
             put!(self.settings, 0, removal, settings.epoch + 1);
         }
     }
+}
+
+/// Whether an address is the host's own, or may be: only such a one can be bound to.
+fn is_own(address: IpAddr) -> bool {
+    UdpSocket::bind((address, 0)).map_or_else(|error| error.kind() != ErrorKind::AddrNotAvailable, |_| true)
 }
 
 /// The director's address on the route to a real server, for the outer header of tunnels on kernels whose FIB look-up does

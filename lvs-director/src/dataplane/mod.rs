@@ -29,6 +29,7 @@ mod namespace;
 mod pins;
 mod plane;
 mod pod;
+mod policies;
 mod recover;
 mod refusal;
 mod rosters;

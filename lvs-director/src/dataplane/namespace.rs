@@ -66,6 +66,7 @@ fn unchanged(defaults: &Defaults) -> Result<Option<Plane>> {
     }
     attach::prepare_loopback()?;
     plane.know_sources()?;
+    plane.know_policies()?;
     plane.know_the_host()?;
     Ok(Some(plane))
 }
@@ -74,6 +75,7 @@ fn unchanged(defaults: &Defaults) -> Result<Option<Plane>> {
 fn adapt(plane: &mut Plane, defaults: &Defaults) -> Result<Vec<Refusal>> {
     let refusals = attach::attach_new(plane, &defaults.devices, defaults.mode)?;
     plane.know_sources()?;
+    plane.know_policies()?;
     plane.know_the_host()?;
     Ok(refusals)
 }

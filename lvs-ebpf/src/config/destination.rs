@@ -51,6 +51,13 @@ impl DestRef {
         &self.it.get().address
     }
 
+    /// Whether the address is another host's, so that it is unreachable if it has no route.
+    #[inline(always)]
+    pub fn is_remote(&self) -> bool {
+        let it = self.it;
+        field!(it.remote).load() != 0
+    }
+
     /// The family of the address, `AF_INET` or `AF_INET6`.
     #[inline(always)]
     pub fn family(&self) -> u8 {

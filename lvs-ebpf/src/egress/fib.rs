@@ -2,7 +2,7 @@
 
 use aya_ebpf::bindings::bpf_fib_lookup;
 use lvs_common::{
-    abi::{Address, IpAddress},
+    abi::{AF_INET, Address},
     admission::{self, Way},
 };
 
@@ -19,27 +19,28 @@ const SAMPLES: u32 = 16;
 /// Where `to` is, for a packet from `from` that comes in on `device` ([`LOOPBACK`]: for one of the host's own), and the device that it
 /// would leave by.
 #[inline(always)]
-pub fn ask<P: Packet, A: IpAddress>(packet: P, device: u32, from: &Address, to: &Address) -> (Way, u32) {
+pub fn ask<P: Packet>(packet: P, family: u8, device: u32, from: &Address, to: &Address) -> (Way, u32) {
     scratch::lend(
         &FIBS,
         #[inline(always)]
-        |params| ask_with::<P, A>(packet, params, device, from, to),
+        |params| ask_with(packet, params, family, device, from, to),
     )
     .unwrap_or((Way::Unknown, 0))
 }
 
 #[inline(always)]
-fn ask_with<P: Packet, A: IpAddress>(
+fn ask_with<P: Packet>(
     packet: P,
     params: &mut bpf_fib_lookup,
+    family: u8,
     device: u32,
     from: &Address,
     to: &Address,
 ) -> (Way, u32) {
     clear(params);
-    params.family = A::FAMILY;
+    params.family = family;
     params.ifindex = device;
-    if A::IS_V4 {
+    if family == AF_INET {
         params.__bindgen_anon_3.ipv4_src = from.0[0];
         params.__bindgen_anon_4.ipv4_dst = to.0[0];
     } else {
@@ -53,10 +54,10 @@ fn ask_with<P: Packet, A: IpAddress>(
 /// Whether the host routes on, or refuses by a route, what comes in for an address: asked for the packet's own device, or, where that
 /// does not forward, as the host itself would.
 #[inline(always)]
-pub fn is_transit<P: Packet, A: IpAddress>(packet: P, from: &Address, to: &Address) -> bool {
-    let (way, _) = ask::<P, A>(packet, packet.device(), from, to);
+pub fn is_transit<P: Packet>(packet: P, family: u8, from: &Address, to: &Address) -> bool {
+    let (way, _) = ask(packet, family, packet.device(), from, to);
     match way {
-        Way::Unknown => ask::<P, A>(packet, LOOPBACK, from, to).0.is_transit(),
+        Way::Unknown => ask(packet, family, LOOPBACK, from, to).0.is_transit(),
         way => way.is_transit(),
     }
 }
@@ -64,21 +65,21 @@ pub fn is_transit<P: Packet, A: IpAddress>(packet: P, from: &Address, to: &Addre
 /// Whether an address that is [`Way::Here`] is the host's own, or a broadcast address: addresses next to it have a route. (An
 /// address of a host that has no route to anything near it is taken for a stranger's without a route.)
 #[inline(always)]
-pub fn is_own<P: Packet, A: IpAddress>(packet: P, address: &Address) -> bool {
+pub fn is_own<P: Packet>(packet: P, family: u8, address: &Address) -> bool {
     let routed = |nth| {
-        let near = admission::near::<A>(address, nth);
-        ask::<P, A>(packet, LOOPBACK, &Address::default(), &near).0 == Way::Out
+        let near = admission::near(family, address, nth);
+        ask(packet, family, LOOPBACK, &Address::default(), &near).0 == Way::Out
     };
     routed(0) || routed(1)
 }
 
 /// Whether a route with several ways leads to `to` by `device`, too.
 #[inline(always)]
-pub fn leads_by<P: Packet, A: IpAddress>(packet: P, device: u32, to: &Address) -> bool {
+pub fn leads_by<P: Packet>(packet: P, family: u8, device: u32, to: &Address) -> bool {
     let mut is_found = false;
     loops::repeat(SAMPLES, &mut |_| {
         let from = Address([random::word(), 0, 0, 0]);
-        let (way, by) = ask::<P, A>(packet, LOOPBACK, &from, to);
+        let (way, by) = ask(packet, family, LOOPBACK, &from, to);
         is_found = way == Way::Out && by == device;
         is_found
     });

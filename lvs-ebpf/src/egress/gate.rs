@@ -10,7 +10,9 @@ use lvs_common::{
 };
 
 use crate::{
+    config::destination::DestRef,
     egress::{
+        fib,
         refuse::{self, Sender},
         route,
     },
@@ -18,7 +20,7 @@ use crate::{
     packet::{access::Packet, access::TcPacket, access::XdpPacket, control_block},
     values::{
         parsed::{L3, OFFSETS, Parsed},
-        route::Route,
+        route::{By, Route},
     },
 };
 
@@ -26,16 +28,30 @@ use crate::{
 const BY_FRAGS: u32 = 0xffff;
 
 /// Where a packet goes, and what becomes of it if it cannot.
-pub struct Passage<'a> {
+pub struct Passage<'a, A> {
     /// Where the next hop is cached.
     pub cache: *mut NextHop,
     /// Family of `to`.
     pub family: u8,
     /// The address whose next hop is looked up.
     pub to: &'a Address,
+    /// The source that the host's rules (`ip rule`) are asked about, for replies.
+    pub from: Option<&'a A>,
+    /// The real server, for requests.
+    pub server: Option<&'a DestRef>,
+    /// Whether the packet keeps its addresses (DR).
+    pub is_direct: bool,
     /// Who sends the ICMP error; without a sender, the packet is dropped and counted, as for errors about errors
     /// (RFC 1122 §3.2.2).
     pub refusal: Option<Sender>,
+}
+
+impl<'a, A> Passage<'a, A> {
+    /// To an address, from any, of no real server.
+    #[inline(always)]
+    pub fn new(cache: *mut NextHop, family: u8, to: &'a Address, refusal: Option<Sender>) -> Self {
+        Passage { cache, family, to, from: None, server: None, is_direct: false, refusal }
+    }
 }
 
 /// What a next hop with a certain MTU takes of a packet.
@@ -62,44 +78,52 @@ impl Limits {
 pub enum Way {
     /// The director's own stack takes it.
     Local,
+    /// The director's own stack sends it: by a route that encapsulates, or through IPsec.
+    Stack,
     /// As one packet.
     Whole,
     /// In fragments of at most this many bytes of IP packet.
     Fragments(u32),
 }
 
+impl Way {
+    /// Whether the data plane sends the packet itself, and so lowers its TTL.
+    #[inline(always)]
+    pub fn is_own(self) -> bool {
+        !matches!(self, Way::Local | Way::Stack)
+    }
+}
+
 /// The whole gate in TC: the way, with `route` filled in, or the verdict on a packet that cannot leave.
 #[inline(always)]
-pub fn pass<A: IpAddress>(
+pub fn pass<A: IpAddress, B: IpAddress>(
     packet: TcPacket,
     p: &Parsed<A>,
-    passage: &Passage<'_>,
+    passage: &Passage<'_, B>,
     limits: impl FnOnce(u32) -> Limits,
     now: u64,
     route: &mut Route,
 ) -> Result<Way, i32> {
-    if find_hop(packet, p, passage, now, route)? {
-        return Ok(Way::Local);
+    match find_hop(packet, p, passage, now, route)? {
+        Way::Whole => fit(packet, p, passage, limits(route.hop.mtu as u32), route),
+        way => Ok(way),
     }
-    fit(packet, p, passage, limits(route.hop.mtu as u32), route)
 }
 
-/// The gate's first half: next hop and TTL. `true` for a packet that the director's own stack takes.
+/// The gate's first half: next hop and TTL. [`Way::Whole`] for a packet that the data plane sends.
 #[inline(always)]
-pub fn find_hop<A: IpAddress>(
+pub fn find_hop<A: IpAddress, B: IpAddress>(
     packet: TcPacket,
     p: &Parsed<A>,
-    passage: &Passage<'_>,
+    passage: &Passage<'_, B>,
     now: u64,
     route: &mut Route,
-) -> Result<bool, i32> {
-    if !route::cached(passage.cache, now, route)
-        && !route::look_up(packet, passage.cache, passage.family, passage.to, now, route)
-    {
-        return Err(exits::drop(packet, Exit::DropNoRoute));
-    }
-    if route.local {
-        return Ok(true);
+) -> Result<Way, i32> {
+    if !route::cached(passage.cache, now, route) {
+        let way = ask(packet, passage, now, route).map_err(|exit| unreachable::<A, B>(packet, passage, exit))?;
+        if way != Way::Whole {
+            return Ok(way);
+        }
     }
     // What the director sends itself has its TTL already.
     if p.ttl <= 1 && packet.device() != 0 {
@@ -108,15 +132,42 @@ pub fn find_hop<A: IpAddress>(
             None => exits::drop(packet, Exit::DropTtl),
         });
     }
-    Ok(false)
+    Ok(Way::Whole)
+}
+
+/// Asks the kernel for the way, [`Way::Whole`] for one by a neighbour.
+#[inline(always)]
+fn ask<B: IpAddress>(packet: TcPacket, passage: &Passage<'_, B>, now: u64, route: &mut Route) -> Result<Way, Exit> {
+    route::look_up(packet, passage.cache, passage.family, passage.from, passage.to, now, route)?;
+    match route.by {
+        By::Neighbour => Ok(Way::Whole),
+        By::Protected if passage.is_direct => Ok(Way::Whole),
+        By::Stack | By::Protected => Ok(Way::Stack),
+        // The kernel answers alike for its own addresses and for those without a route.
+        By::Local => match passage.server {
+            Some(dest) if dest.is_remote() && !fib::is_own(packet, passage.family, passage.to) => {
+                Err(Exit::DropNoRoute)
+            }
+            _ => Ok(Way::Local),
+        },
+    }
+}
+
+/// The verdict on a packet that has no way: as for IPVS, clients are told, and real servers are not.
+#[inline(always)]
+fn unreachable<A: IpAddress, B>(packet: TcPacket, passage: &Passage<'_, B>, exit: Exit) -> i32 {
+    match passage.refusal {
+        Some(sender) if passage.server.is_some() => refuse::host_unreachable::<A>(packet, exit, sender),
+        _ => exits::drop(packet, exit),
+    }
 }
 
 /// The gate's second half: path MTU and the longest fragment.
 #[inline(always)]
-pub fn fit<A: IpAddress>(
+pub fn fit<A: IpAddress, B>(
     packet: TcPacket,
     p: &Parsed<A>,
-    passage: &Passage<'_>,
+    passage: &Passage<'_, B>,
     limits: Limits,
     route: &Route,
 ) -> Result<Way, i32> {
@@ -177,14 +228,14 @@ extern "C" fn longest_segment(context: *mut __sk_buff, l4: u32, carried: u32, ro
 pub fn pass_fast<A: IpAddress>(
     packet: XdpPacket,
     p: &Parsed<A>,
-    passage: &Passage<'_>,
+    passage: &Passage<'_, A>,
     overhead: u32,
     now: u64,
 ) -> Option<NextHop> {
     if p.ttl <= 1 {
         return None;
     }
-    let hop = route::hop(packet, passage.cache, passage.family, passage.to, now)?;
+    let hop = route::hop(packet, passage.cache, passage.family, passage.from, passage.to, now)?;
     if p.length + overhead > hop.mtu as u32 {
         return None;
     }

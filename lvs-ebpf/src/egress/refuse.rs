@@ -72,6 +72,15 @@ pub fn too_big<A: IpAddress>(packet: TcPacket, mtu: u32, sender: Sender) -> i32 
     icmp_error::<A>(packet, kind, mtu, sender)
 }
 
+/// There is no way to the packet's real server.
+#[inline(always)]
+pub fn host_unreachable<A: IpAddress>(packet: TcPacket, exit: Exit, sender: Sender) -> i32 {
+    stats::exit(exit);
+    let kind =
+        if A::IS_V4 { (icmp::UNREACHABLE, icmp::CODE_HOST) } else { (icmp::V6_UNREACHABLE, icmp::V6_CODE_ADDRESS) };
+    icmp_error::<A>(packet, kind, 0, sender)
+}
+
 /// The service has no server for the packet.
 #[inline(always)]
 pub fn port_unreachable<A: IpAddress>(packet: TcPacket, sender: Sender) -> i32 {

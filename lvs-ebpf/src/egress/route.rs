@@ -1,29 +1,35 @@
 //! Last stage: the next hop, and out.
 
-use crate::values::route::Route;
+use crate::values::route::{By, Route};
 use core::ptr::null_mut;
 
 use aya_ebpf::bindings::{__sk_buff, bpf_fib_lookup, xdp_md};
-use lvs_common::abi::{AF_INET, Address, NextHop, device_flags, hop_flags};
+use aya_ebpf::btf_maps::lpm_trie::Key;
+use lvs_common::abi::{AF_INET, Address, IpAddress, NextHop, device_flags, hop_flags};
+use lvs_common::admission::fib;
+use lvs_common::exit::Exit;
 
 use crate::{
     config::device::device,
     exits,
     kernel::{clear::clear, params, reload::reload, scratch},
-    maps::{FIBS, ROUTES},
+    maps::{FIBS, PROTECTED, ROUTES},
     packet::{access::Packet, access::TcPacket, access::XdpPacket},
+    stats,
 };
-use lvs_common::exit::Exit;
 
 /// `lo`'s index, the same in every network namespace. Looking a route up from `lo` asks for it as the host itself would,
 /// so that DR and TUN work on a host that forwards nothing else.
 pub const LOOPBACK: u32 = 1;
-/// `BPF_FIB_LKUP_RET_*`.
-const FIB_SUCCESS: i64 = 0;
-const FIB_NOT_FORWARDED: i64 = 4;
-const FIB_NO_NEIGHBOUR: i64 = 7;
+/// Bits of a whole address in `PROTECTED`, its family among them.
+const ADDRESS_BITS: u32 = 160;
 /// `BPF_FIB_LOOKUP_SRC`.
 const FIB_WITH_SOURCE: u32 = 1 << 4;
+
+/// What [`find`] answers: a route, none, or that the kernel does not say, as neither `lo` nor the packet's device forwards.
+const FOUND: u32 = 0;
+const NO_ROUTE: u32 = 1;
+const FORWARDING_OFF: u32 = 2;
 
 /// Lends this CPU's place for a route, which is too large for the stack. `None` if there is none.
 ///
@@ -35,7 +41,7 @@ pub fn lend<R>(work: impl FnOnce(&mut Route) -> R) -> Option<R> {
         #[inline(always)]
         |route| {
             // A hop from the cache fills in nothing but the hop.
-            route.local = false;
+            route.by = By::Neighbour;
             route.family = 0;
             work(route)
         },
@@ -56,33 +62,43 @@ pub fn with<P: Packet>(packet: P, work: impl FnOnce(&mut Route) -> i32) -> i32 {
 pub fn is_local<P: Packet>(packet: P, family: u8, address: &Address, now: u64) -> bool {
     lend(
         #[inline(always)]
-        |found| route(packet, family, address, now, found) && found.local,
+        |found| route(packet, family, address, now, found).is_ok() && found.by == By::Local,
     )
     .unwrap_or(false)
 }
 
 /// Looks up the route to `to`, an address of `family`.
 #[inline(always)]
-pub fn route<P: Packet>(packet: P, family: u8, to: &Address, now: u64, route: &mut Route) -> bool {
-    look_up(packet, null_mut(), family, to, now, route)
+pub fn route<P: Packet>(packet: P, family: u8, to: &Address, now: u64, route: &mut Route) -> Result<(), Exit> {
+    look_up(packet, null_mut(), family, None::<&u32>, to, now, route)
 }
 
-/// Looks a route up and remembers its hop.
+/// Looks up the route to `to`, and remembers its hop. The source `from` is for the host's rules (`ip rule`).
 #[inline(always)]
-pub fn look_up<P: Packet>(
+pub fn look_up<P: Packet, A: IpAddress>(
     packet: P,
     cache: *mut NextHop,
     family: u8,
+    from: Option<&A>,
     to: &Address,
     now: u64,
     route: &mut Route,
-) -> bool {
+) -> Result<(), Exit> {
     route.gateway = copy(to);
+    clear(&mut route.source);
+    if let Some(from) = from {
+        route.source = from.widen();
+    }
     route.family = family;
     // Each tier's context has a type of its own, which the verifier checks.
-    match packet.in_tc() {
-        Ok(packet) => look_up_tc(packet.0, route, cache, now) != 0,
-        Err(_) => look_up_xdp(packet.context().cast(), route, cache, now) != 0,
+    let answer = match packet.in_tc() {
+        Ok(packet) => look_up_tc(packet.0, route, cache, now),
+        Err(_) => look_up_xdp(packet.context().cast(), route, cache, now),
+    };
+    match answer {
+        FOUND => Ok(()),
+        FORWARDING_OFF => Err(Exit::DropForwardingOff),
+        _ => Err(Exit::DropNoRoute),
     }
 }
 
@@ -93,10 +109,10 @@ macro_rules! global_look_up {
         #[inline(never)]
         extern "C" fn $name(context: *mut $context, route: *mut Route, cache: *mut NextHop, now: u64) -> u32 {
             if route.is_null() {
-                return 0;
+                return NO_ROUTE;
             }
             // SAFETY: this CPU's own element, which the caller was lent and lends on.
-            find($packet(context), unsafe { &mut *route }, cache, now) as u32
+            find($packet(context), unsafe { &mut *route }, cache, now)
         }
     };
 }
@@ -106,13 +122,13 @@ global_look_up!(look_up_tc, __sk_buff, TcPacket);
 
 /// Looks up the route to the gateway that `route` names, and stores its hop in `cache`.
 #[inline(always)]
-fn find<P: Packet>(packet: P, route: &mut Route, cache: *mut NextHop, now: u64) -> bool {
+fn find<P: Packet>(packet: P, route: &mut Route, cache: *mut NextHop, now: u64) -> u32 {
     scratch::lend(
         &FIBS,
         #[inline(always)]
         |params| find_with(packet, params, route, cache, now),
     )
-    .unwrap_or(false)
+    .unwrap_or(NO_ROUTE)
 }
 
 #[inline(always)]
@@ -122,29 +138,44 @@ fn find_with<P: Packet>(
     route: &mut Route,
     cache: *mut NextHop,
     now: u64,
-) -> bool {
-    let (to, family) = (copy(&route.gateway), route.family);
+) -> u32 {
+    let family = route.family;
     clear(params);
     clear(&mut route.hop);
-    clear(&mut route.source);
     params.family = family;
     params.ifindex = LOOPBACK;
     // Any length makes the kernel tell the MTU.
     params.__bindgen_anon_1.tot_len = 1;
     if family == AF_INET {
-        params.__bindgen_anon_4.ipv4_dst = to.0[0];
+        params.__bindgen_anon_3.ipv4_src = route.source.0[0];
+        params.__bindgen_anon_4.ipv4_dst = route.gateway.0[0];
     } else {
-        params.__bindgen_anon_4.ipv6_dst = to.0;
+        params.__bindgen_anon_3.ipv6_src = copy(&route.source).0;
+        params.__bindgen_anon_4.ipv6_dst = copy(&route.gateway).0;
     }
+    clear(&mut route.source);
     let flags = if params::fib_source() != 0 { FIB_WITH_SOURCE } else { 0 };
-    let result = packet.fib(params, flags);
-    if result == FIB_NOT_FORWARDED {
-        route.local = true;
-        return true;
+    let mut result = packet.fib(params, flags);
+    if result == fib::FORWARDING_OFF {
+        // Somebody has switched forwarding off for all devices: perhaps not for the one that the packet came in on.
+        params.ifindex = packet.device();
+        result = packet.fib(params, flags);
     }
-    if result != FIB_SUCCESS && result != FIB_NO_NEIGHBOUR {
-        return false;
+    match result {
+        fib::SUCCESS | fib::NO_NEIGHBOUR => {}
+        fib::NOT_FORWARDED => {
+            route.by = By::Local;
+            return FOUND;
+        }
+        fib::ENCAPSULATED => {
+            route.by = By::Stack;
+            return FOUND;
+        }
+        // The look-up from no device fails in another way.
+        _ if result == fib::FORWARDING_OFF || result < 0 => return keep(cache, now, route),
+        _ => return NO_ROUTE,
     }
+    let is_protected = is_protected(family, &route.gateway);
     // SAFETY: the kernel filled the fields of the family asked for.
     unsafe {
         route.family = params.family;
@@ -164,7 +195,7 @@ fn find_with<P: Packet>(
         route.hop.checked = (now as u32) | 1;
         copy_mac(&params.dmac, &mut route.hop.destination);
         copy_mac(&params.smac, &mut route.hop.source);
-        if result == FIB_SUCCESS {
+        if result == fib::SUCCESS {
             route.hop.mtu = params.__bindgen_anon_1.mtu_result;
             route.hop.flags |= hop_flags::NEIGHBOUR;
         } else {
@@ -184,6 +215,11 @@ fn find_with<P: Packet>(
             route.hop.flags |= hop_flags::NEIGHBOUR;
         }
     }
+    if is_protected {
+        // Never cached: the established path would not ask.
+        route.by = By::Protected;
+        return FOUND;
+    }
     if !cache.is_null() {
         // SAFETY: an element of a map; the seal goes last.
         unsafe {
@@ -196,7 +232,40 @@ fn find_with<P: Packet>(
             (&raw mut (*cache).checked).write_volatile(route.hop.checked);
         }
     }
-    true
+    FOUND
+}
+
+/// Goes on with the hop that was found when the kernel still said, for another second.
+#[inline(always)]
+fn keep(cache: *mut NextHop, now: u64, route: &mut Route) -> u32 {
+    if cache.is_null() {
+        return FORWARDING_OFF;
+    }
+    let (from, to) = (cache.cast::<u32>(), (&raw mut route.hop).cast::<u32>());
+    // SAFETY: the words of an element of a map, and of this CPU's route. A hop that another CPU is writing is noticed by its seal.
+    let seal = unsafe {
+        for word in 0..size_of::<NextHop>() / 4 {
+            to.add(word).write_volatile(from.add(word).read_volatile());
+        }
+        (&raw const (*cache).checked).read_volatile()
+    };
+    if seal == 0 || seal != route.hop.checked || route.hop.flags & hop_flags::NEIGHBOUR == 0 {
+        return FORWARDING_OFF;
+    }
+    // SAFETY: as above; the rest of the hop stays as it is.
+    unsafe { (&raw mut (*cache).checked).write_volatile((now as u32) | 1) }
+    // It is sent by its MAC addresses.
+    route.family = 0;
+    stats::exit(Exit::HopKept);
+    FOUND
+}
+
+/// Whether an IPsec policy of the host's covers what goes to an address.
+#[inline(always)]
+fn is_protected(family: u8, to: &Address) -> bool {
+    let words = to.0;
+    let data = [(family as u32).to_be(), words[0], words[1], words[2], words[3]];
+    PROTECTED.get(&Key::new(ADDRESS_BITS, data)).is_some()
 }
 
 /// A copy of an address, by words. See "memset and memcpy" in docs/develop/verifier.md.
@@ -209,17 +278,31 @@ pub fn copy(address: &Address) -> Address {
 /// A copy of a cached hop that is at most a second old and was not being written.
 #[inline(always)]
 fn fresh(cache: *mut NextHop, now: u64) -> Option<NextHop> {
-    // SAFETY: an element of a map; a copy that another CPU was writing is noticed by its seal.
-    let (copy, seal) = unsafe { (cache.read_volatile(), (&raw const (*cache).checked).read_volatile()) };
+    let copy = sealed(cache)?;
     // Odd like `checked`, which would else lie ahead of an even clock.
     let age = (now as u32 | 1).wrapping_sub(copy.checked);
-    if copy.checked != 0 && copy.checked == seal && age <= params::hz() { Some(copy) } else { None }
+    if age <= params::hz() { Some(copy) } else { None }
+}
+
+/// A copy of a cached hop of any age that was not being written.
+#[inline(always)]
+fn sealed(cache: *mut NextHop) -> Option<NextHop> {
+    // SAFETY: an element of a map; a copy that another CPU was writing is noticed by its seal.
+    let (copy, seal) = unsafe { (cache.read_volatile(), (&raw const (*cache).checked).read_volatile()) };
+    if copy.checked != 0 && copy.checked == seal { Some(copy) } else { None }
 }
 
 /// The cached hop, looked up anew if it is older than a second, for XDP: `None` where the packet has to go up (no
 /// route, no neighbour, a device that takes no XDP frames).
 #[inline(always)]
-pub fn hop<P: Packet>(packet: P, cache: *mut NextHop, family: u8, to: &Address, now: u64) -> Option<NextHop> {
+pub fn hop<P: Packet, A: IpAddress>(
+    packet: P,
+    cache: *mut NextHop,
+    family: u8,
+    from: Option<&A>,
+    to: &Address,
+    now: u64,
+) -> Option<NextHop> {
     const USABLE: u16 = hop_flags::XDP | hop_flags::NEIGHBOUR;
     let hop = match fresh(cache, now) {
         Some(hop) => hop,
@@ -227,8 +310,8 @@ pub fn hop<P: Packet>(packet: P, cache: *mut NextHop, family: u8, to: &Address, 
             let found = lend(
                 #[inline(always)]
                 |found| {
-                    let is_usable = look_up(packet, cache, family, to, now, found) && !found.local;
-                    if is_usable { Some(found.hop) } else { None }
+                    let is_found = look_up(packet, cache, family, from, to, now, found).is_ok();
+                    if is_found && found.by == By::Neighbour { Some(found.hop) } else { None }
                 },
             );
             found.flatten()?

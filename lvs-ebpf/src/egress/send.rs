@@ -2,13 +2,15 @@
 
 use crate::{
     egress::route::{LOOPBACK, copy, copy_mac},
+    exits,
     kernel::redirect::{INGRESS, redirect, redirect_to_neighbour},
-    packet::access::Packet,
-    values::route::Route,
+    packet::{access::Packet, access::TcPacket},
+    values::route::{By, Route},
 };
 use aya_ebpf::bindings::{TC_ACT_REDIRECT, xdp_action};
 use lvs_common::{
     abi::{NextHop, hop_flags},
+    exit::Exit,
     wire::Ethernet,
 };
 
@@ -41,6 +43,20 @@ pub fn send_framed<P: Packet>(packet: P, route: &Route) -> i32 {
         return redirect(route.hop.ifindex, 0);
     }
     redirect_to_neighbour(route.hop.ifindex, route.family, copy(&route.gateway).0)
+}
+
+/// Sends a finished packet from an address of the director's own: to the neighbour, or by the director's own stack.
+#[inline(always)]
+pub fn send_own<P: Packet>(packet: P, route: &Route) -> i32 {
+    if route.by == By::Neighbour { send_tc(packet, route) } else { send_local(packet) }
+}
+
+/// Hands a rewritten packet to the network stack to be sent, which lowers its TTL: one with a source of the director's own by
+/// [`send_local`], another's as it came in.
+#[inline(always)]
+pub fn hand_over(packet: TcPacket, has_own_source: bool) -> i32 {
+    let is_own = has_own_source || packet.device() == 0;
+    exits::leave(packet, Exit::Stack, if is_own { send_local(packet) } else { TcPacket::PASS })
 }
 
 /// Hands a packet to the director's own stack as if it came from the director: replies to a client that is the director

@@ -30,13 +30,13 @@ pub fn run<A: Family>(packet: TcPacket) -> i32 {
     let now = clock::jiffies();
     let cache = connection.reply_hop();
     let to = p.destination.widen();
-    let passage = Passage { cache, family: A::FAMILY, to: &to, refusal: Some(Sender::VIP) };
+    let passage = Passage::<A>::new(cache, A::FAMILY, &to, Some(Sender::VIP));
     route::with(
         packet,
         #[inline(always)]
         |route| {
             let way = match gate::pass(packet, p, &passage, |mtu| Limits::new(mtu, 0, !p.df), now, route) {
-                Ok(Way::Local) => return exits::pass(packet, Exit::Bypass),
+                Ok(Way::Local | Way::Stack) => return exits::pass(packet, Exit::Bypass),
                 Ok(way) => way,
                 Err(verdict) => return verdict,
             };

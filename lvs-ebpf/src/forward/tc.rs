@@ -231,7 +231,11 @@ fn send<A: Family, const IS_TUNNEL: bool>(
     let overhead = if IS_TUNNEL { outer().overhead() } else { 0 };
     // Errors about packets that are not translated count as the connection's own, as they do for IPVS.
     let counts_for = if forward == Mode::MASQ { DestId::NONE } else { dest.id };
-    let passage = Passage { cache, family, to, refusal: Some(Sender::vip_for(counts_for)) };
+    let passage = Passage {
+        server: Some(dest),
+        is_direct: forward == Mode::ROUTE,
+        ..Passage::<A>::new(cache, family, to, Some(Sender::vip_for(counts_for)))
+    };
     let limits = |mtu| Limits::new(mtu, overhead, !df && A::IS_V4);
     route::with(
         packet,
@@ -246,6 +250,15 @@ fn send<A: Family, const IS_TUNNEL: bool>(
                     return exits::drop(packet, Exit::DropInternal);
                 }
                 return exits::pass(packet, Exit::Local);
+            }
+            if way == Way::Stack {
+                if !IS_TUNNEL && translated.is_none() {
+                    return exits::drop(packet, Exit::DropStackRoute);
+                }
+                if !mode::rewrite(packet, p, translated, IS_TUNNEL, outer, false, true) {
+                    return exits::drop(packet, Exit::DropInternal);
+                }
+                return send::hand_over(packet, IS_TUNNEL);
             }
             if IS_TUNNEL && route::has_source(route) {
                 dest.set_source(route::copy(&route.source));
@@ -280,7 +293,7 @@ pub fn reply<A: Family>(packet: TcPacket) -> i32 {
     let is_own = packet.device() == 0;
     let cache = connection.reply_hop();
     let to = p.destination.widen();
-    let passage = Passage { cache, family: A::FAMILY, to: &to, refusal: Some(Sender::toward(dest.id)) };
+    let passage = Passage { from: Some(&c.virt), ..Passage::new(cache, A::FAMILY, &to, Some(Sender::toward(dest.id))) };
     route::with(
         packet,
         #[inline(always)]
@@ -293,7 +306,7 @@ pub fn reply<A: Family>(packet: TcPacket) -> i32 {
                 }
             }
             account::account_reply(packet, p, settings, at, connection, &dest, now);
-            if !nat::apply(packet, p, Side::Source, c.virt, c.virt_port, way != Way::Local) {
+            if !nat::apply(packet, p, Side::Source, c.virt, c.virt_port, way.is_own()) {
                 return exits::drop(packet, Exit::DropInternal);
             }
             let verdict = match way {
@@ -302,7 +315,7 @@ pub fn reply<A: Family>(packet: TcPacket) -> i32 {
                     return split(packet, DestId::NONE, most);
                 }
                 Way::Local if is_own => TcPacket::PASS,
-                Way::Local => send::send_local(packet),
+                Way::Local | Way::Stack => send::send_local(packet),
                 Way::Whole => send::send_tc(packet, route),
             };
             exits::leave(packet, Exit::NatReply, verdict)
@@ -345,10 +358,8 @@ fn send_as_addressed<A: IpAddress>(packet: TcPacket, p: &Parsed<A>, now: u64) ->
     let sent = route::lend(
         #[inline(always)]
         |route| {
-            if !route::route(packet, A::FAMILY, &p.destination.widen(), now, route) {
-                return None;
-            }
-            Some(if route.local { send::send_local(packet) } else { send::send_tc(packet, route) })
+            route::route(packet, A::FAMILY, &p.destination.widen(), now, route).ok()?;
+            Some(send::send_own(packet, route))
         },
     );
     sent.flatten()

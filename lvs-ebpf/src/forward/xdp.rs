@@ -118,7 +118,7 @@ fn request<A: Family>(
     if !possible {
         return XdpPacket::PASS;
     }
-    let passage = Passage { cache, family, to, refusal: None };
+    let passage = Passage::new(cache, family, to, None);
     let Some(hop) = gate::pass_fast(packet, p, &passage, overhead, now) else { return XdpPacket::PASS };
     account::account_request(packet, p, settings, at, connection, dest, now);
     // See "path explosion" in docs/develop/verifier.md: mode and tunnel are read again.
@@ -146,7 +146,8 @@ fn reply<A: Family>(
     }
     let Some(dest) = DestRef::get(c.dest, settings.epoch) else { return XdpPacket::PASS };
     let cache = connection.reply_hop();
-    let passage = Passage { cache, family: A::FAMILY, to: &p.destination.widen(), refusal: None };
+    let to = p.destination.widen();
+    let passage = Passage { from: Some(&c.virt), ..Passage::new(cache, A::FAMILY, &to, None) };
     let Some(hop) = gate::pass_fast(packet, p, &passage, 0, now) else { return XdpPacket::PASS };
     account::account_reply(packet, p, settings, at, connection, &dest, now);
     if !nat::apply(packet, p, Side::Source, c.virt, c.virt_port, true) {

@@ -46,7 +46,7 @@ pub fn run<A: IpAddress>(packet: TcPacket) -> i32 {
         let preferred = route::lend(
             #[inline(always)]
             |route| {
-                let is_found = route::route(packet, A::FAMILY, &client, clock::jiffies(), route);
+                let is_found = route::route(packet, A::FAMILY, &client, clock::jiffies(), route).is_ok();
                 if is_found && route::has_source(route) { Some(route.source) } else { None }
             },
         );
@@ -83,11 +83,10 @@ pub fn send<A: IpAddress>(packet: TcPacket, to: &Address) -> i32 {
         packet,
         #[inline(always)]
         |route| {
-            if !route::route(packet, A::FAMILY, to, clock::jiffies(), route) {
-                return exits::drop(packet, Exit::DropNoRoute);
+            if let Err(exit) = route::route(packet, A::FAMILY, to, clock::jiffies(), route) {
+                return exits::drop(packet, exit);
             }
-            let verdict = if route.local { send::send_local(packet) } else { send::send_tc(packet, route) };
-            exits::leave(packet, Exit::IcmpSent, verdict)
+            exits::leave(packet, Exit::IcmpSent, send::send_own(packet, route))
         },
     )
 }

@@ -58,7 +58,7 @@ pub fn is_routed_on<P: Packet, A: IpAddress>(
     service.fwmark() == 0
         && settings.sysctls.transit == 0
         && packet.device() != 0
-        && fib::is_transit::<P, A>(packet, &p.source.widen(), &p.destination.widen())
+        && fib::is_transit(packet, A::FAMILY, &p.source.widen(), &p.destination.widen())
 }
 
 /// Why a packet's source is refused, if it is.
@@ -70,14 +70,14 @@ fn judge_source<P: Packet, A: IpAddress>(
     source: &Address,
     destination: &Address,
 ) -> Option<Exit> {
-    let (way, by) = fib::ask::<P, A>(packet, route::LOOPBACK, destination, source);
+    let (way, by) = fib::ask(packet, A::FAMILY, route::LOOPBACK, destination, source);
     admission::judge_source::<A>(
         way,
         flags,
         #[inline(always)]
-        || by == from || fib::leads_by::<P, A>(packet, from, source),
+        || by == from || fib::leads_by(packet, A::FAMILY, from, source),
         #[inline(always)]
-        || fib::is_own::<P, A>(packet, source),
+        || fib::is_own(packet, A::FAMILY, source),
     )
 }
 

@@ -26,7 +26,7 @@ use crate::{
     },
     stats,
     table::{binding, draft, entry::Entry},
-    values::{parsed::Parsed, request::Request},
+    values::{parsed::Parsed, request::Request, route::By},
 };
 
 /// Makes the connection that was asked for.
@@ -166,7 +166,7 @@ fn is_bypassed<A: IpAddress>(
     let to = p.destination.widen();
     route::lend(
         #[inline(always)]
-        |route| route::route(packet, A::FAMILY, &to, now, route) && !route.local,
+        |route| route::route(packet, A::FAMILY, &to, now, route).is_ok() && route.by != By::Local,
     )
     .unwrap_or(false)
 }

@@ -18,7 +18,7 @@ use crate::{
         loops::{Turn, repeat},
     },
     packet::{access::Packet, access::TcPacket},
-    values::parsed::Parsed,
+    values::{parsed::Parsed, route::By},
 };
 
 /// A loop over the destinations: the address and port that one is looked for by.
@@ -56,7 +56,7 @@ pub fn sender<A: IpAddress>(packet: TcPacket, p: &Parsed<A>, settings: &Settings
     // What is for the director itself has a connection of the director's own: a health check, say.
     let is_forwarded = route::lend(
         #[inline(always)]
-        |route| route::route(packet, A::FAMILY, &to, clock::jiffies(), route) && !route.local,
+        |route| route::route(packet, A::FAMILY, &to, clock::jiffies(), route).is_ok() && route.by != By::Local,
     );
     if is_forwarded == Some(true) { search.found } else { DestId::NONE }
 }

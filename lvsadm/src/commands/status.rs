@@ -17,6 +17,7 @@ use lvs_director::rules::{ServiceEntry, ServiceKey};
 #[derive(Serialize)]
 struct Status {
     pins: PathBuf,
+    ipsec: usize,
     agent: bool,
     devices: Vec<Device>,
     packets: Vec<Exit>,
@@ -84,6 +85,7 @@ pub fn status(json: bool) -> Result<()> {
     let room_of_lists = plane.list_room()?;
     let mut status = Status {
         pins: plane.directory.place(),
+        ipsec: plane.protected_prefixes()?,
         agent: Watching::is_under_way()?,
         devices: devices
             .into_iter()
@@ -132,6 +134,13 @@ fn text(status: &Status) -> String {
         true => "agent: it serves devices from the moment they come up\n",
         false => "agent: none runs, devices are served from the first command on after they come up\n",
     };
+    if status.ipsec != 0 {
+        let _ = writeln!(
+            text,
+            "IPsec: policies cover {} prefixes; what goes there is left to the network stack",
+            status.ipsec
+        );
+    }
     let t = &status.tables;
     let _ = writeln!(
         text,

@@ -37,6 +37,7 @@ mod marks;
 mod masters;
 mod names;
 mod nat64;
+mod next_hops;
 mod object;
 mod one_way;
 mod package;

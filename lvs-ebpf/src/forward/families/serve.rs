@@ -76,14 +76,21 @@ pub fn request<A: Family>(packet: TcPacket) -> i32 {
         return exits::drop(packet, Exit::DropUntranslatable);
     }
     let (to, family, cache) = (dest.address(), dest.family(), dest.hop());
-    let passage = Passage { cache, family, to, refusal: Some(Sender::VIP) };
+    let passage = Passage { server: Some(&dest), ..Passage::<A>::new(cache, family, to, Some(Sender::VIP)) };
     route::with(
         packet,
         #[inline(always)]
         |route| {
             match gate::find_hop(packet, p, &passage, now, route) {
-                Ok(false) => {}
-                Ok(true) => return exits::drop(packet, Exit::DropNoRoute),
+                Ok(Way::Stack) => {
+                    let Some(ends) = translate::ends(c, &dest) else { return exits::drop(packet, Exit::DropInternal) };
+                    if !translate::apply(packet, p, &ends, false) {
+                        return exits::drop(packet, Exit::DropInternal);
+                    }
+                    return send::hand_over(packet, true);
+                }
+                Ok(way) if way.is_own() => {}
+                Ok(_) => return exits::drop(packet, Exit::DropNoRoute),
                 Err(verdict) => return verdict,
             }
             if has_option && is_first_time {
@@ -122,7 +129,7 @@ pub fn reply<A: Family>(packet: TcPacket) -> i32 {
     let to = c.client.widen();
     // Errors for the real server are of its own family.
     let refusal = Some(Sender::toward(dest.id));
-    let passage = Passage { cache, family: <A::Other as IpAddress>::FAMILY, to: &to, refusal };
+    let passage = Passage { from: Some(&c.virt), ..Passage::new(cache, <A::Other as IpAddress>::FAMILY, &to, refusal) };
     let limits = |mtu| limits(p, mtu, 0);
     let passed = route::lend(
         #[inline(always)]

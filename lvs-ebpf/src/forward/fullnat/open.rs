@@ -41,7 +41,7 @@ pub fn claim<P: Packet, A: Family>(packet: P) -> i32 {
     };
     let (real, family) = (dest.address(), dest.family());
     let is_crossed = family != A::FAMILY;
-    if route::is_local(packet, family, real, clock::jiffies()) {
+    if !dest.is_remote() && route::is_local(packet, family, real, clock::jiffies()) {
         if is_crossed {
             // Its stack would take the other family's packet from no device at all.
             return exits::drop(packet, Exit::DropNoRoute);

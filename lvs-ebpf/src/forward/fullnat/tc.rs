@@ -46,15 +46,21 @@ pub fn request<A: Family>(packet: TcPacket) -> i32 {
         account::account_request(packet, p, settings, at, connection, &dest, now);
     }
     let (to, family, cache) = (dest.address(), dest.family(), dest.hop());
-    let passage = Passage { cache, family, to, refusal: Some(Sender::VIP) };
+    let passage = Passage { server: Some(&dest), ..Passage::<A>::new(cache, family, to, Some(Sender::VIP)) };
     route::with(
         packet,
         #[inline(always)]
         |route| {
             match gate::find_hop(packet, p, &passage, now, route) {
-                Ok(false) => {}
+                Ok(Way::Stack) => {
+                    if !translate::apply(packet, p, &Ends::to_server(c), false) {
+                        return exits::drop(packet, Exit::DropInternal);
+                    }
+                    return send::hand_over(packet, true);
+                }
+                Ok(way) if way.is_own() => {}
                 // The address has become the director's own since the connection was made.
-                Ok(true) => return exits::drop(packet, Exit::DropNoRoute),
+                Ok(_) => return exits::drop(packet, Exit::DropNoRoute),
                 Err(verdict) => return verdict,
             }
             if has_option && is_first_time {
@@ -95,7 +101,7 @@ pub fn reply<A: Family>(packet: TcPacket) -> i32 {
     }
     let cache = connection.reply_hop();
     let to = c.client.widen();
-    let passage = Passage { cache, family: A::FAMILY, to: &to, refusal: Some(Sender::toward(dest.id)) };
+    let passage = Passage { from: Some(&c.virt), ..Passage::new(cache, A::FAMILY, &to, Some(Sender::toward(dest.id))) };
     route::with(
         packet,
         #[inline(always)]
@@ -105,7 +111,7 @@ pub fn reply<A: Family>(packet: TcPacket) -> i32 {
                 Err(verdict) => return verdict,
             };
             account::account_reply(packet, p, settings, at, connection, &dest, now);
-            if !translate::apply(packet, p, &Ends::to_client(c), way != Way::Local) {
+            if !translate::apply(packet, p, &Ends::to_client(c), way.is_own()) {
                 return exits::drop(packet, Exit::DropInternal);
             }
             let verdict = match way {
@@ -113,7 +119,7 @@ pub fn reply<A: Family>(packet: TcPacket) -> i32 {
                     stats::exit(Exit::FullNatReply);
                     return split(packet, DestId::NONE, most);
                 }
-                Way::Local => send::send_local(packet),
+                Way::Local | Way::Stack => send::send_local(packet),
                 Way::Whole => send::send_tc(packet, route),
             };
             exits::leave(packet, Exit::FullNatReply, verdict)

@@ -37,7 +37,7 @@ pub fn request<A: Family>(packet: XdpPacket) -> i32 {
         return XdpPacket::PASS;
     }
     let (to, family, cache) = (dest.address(), dest.family(), dest.hop());
-    let passage = Passage { cache, family, to, refusal: None };
+    let passage = Passage::new(cache, family, to, None);
     let Some(hop) = gate::pass_fast(packet, p, &passage, 0, now) else { return XdpPacket::PASS };
     account::account_request(packet, p, settings, at, connection, &dest, now);
     if !translate::apply(packet, p, &Ends::to_server(c), true) {
@@ -62,7 +62,8 @@ pub fn reply<A: Family>(packet: XdpPacket) -> i32 {
         return XdpPacket::PASS;
     }
     let cache = connection.reply_hop();
-    let passage = Passage { cache, family: A::FAMILY, to: &c.client.widen(), refusal: None };
+    let to = c.client.widen();
+    let passage = Passage { from: Some(&c.virt), ..Passage::new(cache, A::FAMILY, &to, None) };
     let Some(hop) = gate::pass_fast(packet, p, &passage, 0, now) else { return XdpPacket::PASS };
     account::account_reply(packet, p, settings, at, connection, &dest, now);
     if !translate::apply(packet, p, &Ends::to_client(c), true) {

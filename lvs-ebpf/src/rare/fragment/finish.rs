@@ -15,7 +15,7 @@ use crate::{
         access::{Packet, TcPacket},
         control_block,
     },
-    values::parsed::L3,
+    values::{parsed::L3, route::By},
 };
 
 /// The program: sends the fragment to where [`split`](super::split) was to send it, by the kernel's neighbour output, which keeps it
@@ -36,10 +36,13 @@ pub fn run<A: IpAddress>(packet: TcPacket) -> i32 {
         packet,
         #[inline(always)]
         |route| {
-            if !route::route(packet, family, &to, clock::jiffies(), route) || route.local {
+            if let Err(exit) = route::route(packet, family, &to, clock::jiffies(), route) {
+                return exits::drop(packet, exit);
+            }
+            if route.by == By::Local {
                 return exits::drop(packet, Exit::DropNoRoute);
             }
-            send::send_tc(packet, route)
+            send::send_own(packet, route)
         },
     )
 }

@@ -19,7 +19,11 @@ use crate::{
         access::{Packet, TcPacket},
         control_block::{self, Cutting},
     },
-    values::{parsed::L3, route::Route, scratch::PAYLOAD},
+    values::{
+        parsed::L3,
+        route::{By, Route},
+        scratch::PAYLOAD,
+    },
 };
 
 /// Most fragments of a packet.
@@ -94,7 +98,10 @@ fn fragment(packet: TcPacket, whole: &Whole, cutting: Cutting, dest: Option<Dest
         Some(dest) => route::route(packet, dest.family(), dest.address(), now, route),
         None => route::route(packet, if whole.v6 { AF_INET6 } else { AF_INET }, &whole.to, now, route),
     };
-    if !found || route.local {
+    if let Err(exit) = found {
+        return exits::drop(packet, exit);
+    }
+    if route.by != By::Neighbour && route.by != By::Protected {
         return exits::drop(packet, Exit::DropNoRoute);
     }
     let headers = whole.headers();

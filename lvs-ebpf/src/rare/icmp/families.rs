@@ -26,7 +26,7 @@ use crate::{
     rare::icmp::translate,
     stats,
     table::alias,
-    values::{icmp_error::IcmpError, parsed::L3},
+    values::{icmp_error::IcmpError, parsed::L3, route::By},
 };
 
 /// Most bytes that are quoted behind the quoted network header: so many that no error is too long in either family.
@@ -92,13 +92,16 @@ pub fn run<A: Family>(packet: TcPacket) -> i32 {
         packet,
         #[inline(always)]
         |route| {
-            if !route::route(packet, family, to, clock::jiffies(), route) || route.local {
+            if let Err(exit) = route::route(packet, family, to, clock::jiffies(), route) {
+                return exits::drop(packet, exit);
+            }
+            if route.by == By::Local {
                 return exits::drop(packet, Exit::DropNoRoute);
             }
             if dest.available() {
                 stats::packet_in(dest.id, length);
             }
-            exits::leave(packet, Exit::IcmpForwarded, send::send_tc(packet, route))
+            exits::leave(packet, Exit::IcmpForwarded, send::send_own(packet, route))
         },
     )
 }

@@ -28,7 +28,7 @@ use crate::{
     },
     packet::{access::Packet, access::TcPacket, ttl},
     stats,
-    values::icmp_error::IcmpError,
+    values::{icmp_error::IcmpError, route::By},
 };
 
 /// Sends an error about a reply to the real server that made it.
@@ -55,7 +55,7 @@ pub fn to_server<A: Family>(
     let is_tunnel = mode == Mode::TUNNEL;
     let overhead = if is_tunnel { outer().overhead() } else { 0 };
     // An error is never so big that it has to be fragmented.
-    let passage = Passage { cache, family, to, refusal: None };
+    let passage = Passage { is_direct: mode == Mode::ROUTE, ..Passage::<A>::new(cache, family, to, None) };
     route::with(
         packet,
         #[inline(always)]
@@ -65,7 +65,11 @@ pub fn to_server<A: Family>(
                 Err(verdict) => return verdict,
             };
             let is_local = way == Way::Local;
-            let lower = !is_local && packet.device() != 0;
+            let by_stack = way == Way::Stack;
+            if by_stack && mode == Mode::ROUTE {
+                return exits::drop(packet, Exit::DropStackRoute);
+            }
+            let lower = way.is_own() && packet.device() != 0;
             let done = if mode == Mode::MASQ || mode == Mode::FULLNAT {
                 replace(packet, Side::Destination, &c.real, c.real_port, lower)
                 // To the real server everything comes from the director.
@@ -82,6 +86,9 @@ pub fn to_server<A: Family>(
             }
             if is_local {
                 return exits::pass(packet, Exit::Local);
+            }
+            if by_stack {
+                return send::hand_over(packet, mode != Mode::MASQ);
             }
             exits::leave(packet, Exit::IcmpForwarded, send::send_tc(packet, route))
         },
@@ -114,14 +121,14 @@ pub fn to_client<A: Family>(
         #[inline(always)]
         |route| {
             if !is_own {
-                if !route::route(packet, A::FAMILY, &to, now, route) {
-                    return exits::drop(packet, Exit::DropNoRoute);
+                if let Err(exit) = route::route(packet, A::FAMILY, &to, now, route) {
+                    return exits::drop(packet, exit);
                 }
-                if !route.local && p.ttl <= 1 {
+                if route.by == By::Neighbour && p.ttl <= 1 {
                     return exits::drop(packet, Exit::DropTtl);
                 }
             }
-            let done = replace(packet, Side::Source, &c.virt, c.virt_port, !is_own && !route.local)
+            let done = replace(packet, Side::Source, &c.virt, c.virt_port, !is_own && route.by == By::Neighbour)
                 && (!is_fullnat
                     || replace(packet, Side::Destination, &c.client, c.client_port, false)
                         && lower_mtu(packet, report, options::added(c, settings)));
@@ -133,11 +140,7 @@ pub fn to_client<A: Family>(
             {
                 stats::packet_out(dest.id, p.length);
             }
-            let verdict = match (is_own, route.local) {
-                (true, _) => TcPacket::PASS,
-                (false, true) => send::send_local(packet),
-                (false, false) => send::send_tc(packet, route),
-            };
+            let verdict = if is_own { TcPacket::PASS } else { send::send_own(packet, route) };
             exits::leave(packet, Exit::IcmpForwarded, verdict)
         },
     )
