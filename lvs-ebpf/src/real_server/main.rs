@@ -24,6 +24,8 @@ mod tunnel;
 #[path = "../kernel/mod.rs"]
 #[allow(dead_code, unused_imports, unused_macros, reason = "the director uses the rest")]
 mod kernel;
+#[path = "../link/ethernet.rs"]
+mod link;
 #[allow(dead_code, reason = "the director uses the rest")]
 mod packet;
 #[allow(dead_code, reason = "the director uses the rest")]
