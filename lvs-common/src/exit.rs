@@ -28,6 +28,7 @@ exits! {
     Bypass "bypass" "forwarded to its own destination for want of a server (cache_bypass)",
     IcmpForwarded "icmp-forwarded" "ICMP error translated and forwarded to the party it concerns",
     IcmpSent "icmp-sent" "answered with an ICMP error of the director's own",
+    IcmpLimited "icmp-limited" "not answered with an ICMP error: too many (icmp_ratelimit, icmp_msgs_per_sec); counted beside the reason",
     Challenged "challenged" "answered with a challenge: a request from a source that is not verified (-j enable)",
     Verified "verified" "taken: a RST that answers a challenge, by which its source is verified",
     Held "fragment-held" "kept until the other fragments of its packet have come",
@@ -104,7 +105,8 @@ impl Exit {
             | Exit::DropFragmentAlone
             | Exit::DropUntranslatable => 2,
             Exit::IcmpSent => 3,
-            Exit::NotFirst
+            Exit::IcmpLimited
+            | Exit::NotFirst
             | Exit::Transit
             | Exit::Stack
             | Exit::HopKept

@@ -51,6 +51,33 @@ pub const fn rest_of_inner(v6: bool, kind: u8, code: u8, rest: u32, df: bool, ov
     Some(rest)
 }
 
+/// The path MTU that an error tells; `None` of an error about anything else. 0 is told by routers that do not know (RFC 1191 §5).
+#[inline(always)]
+pub const fn path_mtu(v6: bool, kind: u8, code: u8, rest: u32) -> Option<u32> {
+    match (v6, kind, code) {
+        (false, icmp::UNREACHABLE, icmp::CODE_FRAGMENTATION_NEEDED) => Some(rest & 0xffff),
+        (true, icmp::V6_TOO_BIG, _) => Some(rest),
+        _ => None,
+    }
+}
+
+/// The path MTU to remember where one was `told` and `known` was in force; `None` if the error is to be ignored. As the kernel's
+/// routes do it: an MTU never grows by an error, one of IPv4 is not taken for less than `ip_rt_min_pmtu`, and one of IPv6 below
+/// the least is not believed.
+#[inline(always)]
+pub const fn lower_mtu(v6: bool, told: u32, known: u32) -> Option<u32> {
+    /// Default of `ip_rt_min_pmtu`.
+    const LEAST_BELIEVED4: u32 = 552;
+    if told > known {
+        return None;
+    }
+    match (v6, told < LEAST_MTU6, told < LEAST_BELIEVED4) {
+        (true, true, _) => None,
+        (false, _, true) => Some(if known < LEAST_BELIEVED4 { known } else { LEAST_BELIEVED4 }),
+        _ => Some(told),
+    }
+}
+
 /// Bytes of a tunnel's headers between the outer IP header and the inner packet: `start` is what follows the outer IP
 /// header of this protocol (for UDP, the UDP header). `None` if it is no tunnel of ours.
 #[inline(always)]
@@ -100,6 +127,23 @@ mod tests {
         {
             assert_eq!(rest_of_inner(v6, kind, code, 7, false, 20), Some(7));
         }
+    }
+
+    #[test]
+    fn a_path_mtu_never_grows_by_an_error() {
+        assert_eq!(
+            (path_mtu(false, 3, 4, 0xabcd_0384), path_mtu(false, 3, 3, 900), path_mtu(false, 2, 0, 900)),
+            (Some(900), None, None)
+        );
+        assert_eq!((path_mtu(true, 2, 0, 1300), path_mtu(true, 3, 4, 1300)), (Some(1300), None));
+        let v4 = |told, known| lower_mtu(false, told, known);
+        assert_eq!([v4(900, 1500), v4(1500, 1500), v4(1501, 1500)], [Some(900), Some(1500), None]);
+        assert_eq!([v4(0, 1500), v4(551, 1500), v4(100, 296), v4(900, 0)], [Some(552), Some(552), Some(296), None]);
+        let v6 = |told, known| lower_mtu(true, told, known);
+        assert_eq!(
+            [v6(1300, 1500), v6(1280, 1500), v6(1279, 1500), v6(1600, 1500)],
+            [Some(1300), Some(1280), None, None]
+        );
     }
 
     #[test]

@@ -12,7 +12,8 @@
 //! [`exit`] (every way a packet can leave the data plane).
 //!
 //! What stands in a packet:
-//! [`wire`] (headers) · [`byte_order`] (numbers of a packet) · [`checksum`] · [`icmp`] (errors and their quotes) · [`sip`] (Call-ID) · [`toa`] and [`uoa`] (options
+//! [`wire`] (headers) · [`byte_order`] (numbers of a packet) · [`checksum`] · [`icmp`] (errors and their quotes) · [`icmp_limit`] (how many
+//! errors are sent) · [`sip`] (Call-ID) · [`toa`] and [`uoa`] (options
 //! that carry the client's address) · [`fragments`].
 //!
 //! What is decided:
@@ -38,6 +39,7 @@ pub mod fragments;
 pub mod fullnat;
 pub mod hash;
 pub mod icmp;
+pub mod icmp_limit;
 pub mod marks;
 pub mod persist;
 pub mod ports;

@@ -11,9 +11,9 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use lvs_common::abi::{
-    Bucket, Connection, Counters, DEVICE_SLOTS, Destination, Device, EngineData, EngineKey, FwmarkKey, LOCAL_ADDRESSES,
-    ListEntry, ListKey4, ListKey6, LocalAddress, MARK_RULES, MarkRule, PortKey, Ports, Rates, RosterPart, Service,
-    ServiceId, ServiceKey, Settings, Watch,
+    Address, Bucket, Connection, Counters, DEVICE_SLOTS, Destination, Device, EngineData, EngineKey, FwmarkKey,
+    LOCAL_ADDRESSES, ListEntry, ListKey4, ListKey6, LocalAddress, MARK_RULES, MarkRule, PortKey, Ports, Rates,
+    RosterPart, Service, ServiceId, ServiceKey, Settings, Watch,
 };
 
 use lvs_common::{challenge::Verified, fragments, sched::locality::Entry};
@@ -192,6 +192,17 @@ pub static TC_PROGRAMS: ProgramArray<64> = ProgramArray::new();
 /// Sources that have answered a challenge, by [`source`](lvs_common::challenge::source).
 #[btf_map]
 pub static VERIFIED: LruHashMap<u64, Verified, 1> = LruHashMap::new();
+
+/// Path MTUs that ICMP errors told, by destination: the jiffy until which it holds in the upper half, bytes in the lower.
+#[btf_map]
+pub static PATHS: LruHashMap<Address, u64, 4096> = LruHashMap::new();
+
+/// Tokens of all ICMP errors: see `lvs_common::icmp_limit`.
+#[btf_map]
+pub static ICMP_TOKENS: Array<u64, 1> = Array::new();
+/// Tokens of ICMP errors to one receiver.
+#[btf_map]
+pub static ICMP_RECEIVERS: LruHashMap<Address, u64, 4096> = LruHashMap::new();
 
 /// New connections that `drop_packet` has decided on.
 #[btf_map]

@@ -20,6 +20,7 @@ use super::service::{FwmarkKey, Service, ServiceConfig, ServiceKey};
 use super::settings::{Settings, Timeouts, Watch};
 use super::statistics::{Counters, Rates};
 use super::sysctls::SYSCTLS;
+use crate::icmp_limit::IcmpLimits;
 
 /// An FNV-1a hash of 32 bits in the making.
 #[derive(Clone, Copy)]
@@ -88,9 +89,10 @@ layouts! {
     maps:
     Settings {
         epoch, now, now_ns, flags, dests_used, services_used, staged, idle_dests, resets, serial, marks, drop_rate, held,
-        taken_out, removal, lists, pad, timeouts, sysctls,
+        taken_out, removal, lists, pad, paths_until, icmp, timeouts, sysctls,
     }
     Timeouts { tcp, sctp, udp, pad }
+    IcmpLimits { interval4, mask4, interval6, mask6, per_second, burst }
     Watch { virt, reply }
     MarkLists { switch, counts }
     MarkRule {

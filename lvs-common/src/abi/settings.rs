@@ -3,6 +3,7 @@
 use super::ids::{DestId, ServiceId};
 use super::mark::MarkLists;
 use super::sysctls::Sysctls;
+use crate::icmp_limit::IcmpLimits;
 
 /// Timeouts by state in seconds, as IPVS has them; indices are the states' numbers (`state`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +58,10 @@ pub struct Settings {
     pub lists: u32,
     /// Always 0.
     pub pad: u32,
+    /// Until when any of the path MTUs in `PATHS` holds, jiffies; the data plane's.
+    pub paths_until: u64,
+    /// How many ICMP errors the host sends.
+    pub icmp: IcmpLimits,
     /// Global timeouts.
     pub timeouts: Timeouts,
     /// Sysctls.
@@ -106,7 +111,7 @@ pub struct Watch {
 }
 
 const _: () = assert!(size_of::<Timeouts>() == 136);
-const _: () = assert!(size_of::<Settings>() == 360);
+const _: () = assert!(size_of::<Settings>() == 392);
 
 /// IPVS's timeouts.
 impl Default for Timeouts {

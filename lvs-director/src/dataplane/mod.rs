@@ -13,6 +13,7 @@ mod director;
 mod end;
 mod error;
 mod features;
+mod icmp;
 mod kernel;
 mod l3;
 mod layout;

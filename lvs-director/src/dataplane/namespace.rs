@@ -68,6 +68,7 @@ fn unchanged(defaults: &Defaults) -> Result<Option<Plane>> {
     plane.know_sources()?;
     plane.know_policies()?;
     plane.know_the_host()?;
+    plane.know_icmp_limits();
     Ok(Some(plane))
 }
 
@@ -77,6 +78,7 @@ fn adapt(plane: &mut Plane, defaults: &Defaults) -> Result<Vec<Refusal>> {
     plane.know_sources()?;
     plane.know_policies()?;
     plane.know_the_host()?;
+    plane.know_icmp_limits();
     Ok(refusals)
 }
 

@@ -10,10 +10,10 @@ use lvs_common::admission::fib;
 use lvs_common::exit::Exit;
 
 use crate::{
-    config::device::device,
+    config::{self, device::device},
     exits,
-    kernel::{clear::clear, params, reload::reload, scratch},
-    maps::{FIBS, PROTECTED, ROUTES},
+    kernel::{clear::clear, params, reload::reload, scratch, shared},
+    maps::{FIBS, PATHS, PROTECTED, ROUTES},
     packet::{access::Packet, access::TcPacket, access::XdpPacket},
     stats,
 };
@@ -176,6 +176,7 @@ fn find_with<P: Packet>(
         _ => return NO_ROUTE,
     }
     let is_protected = is_protected(family, &route.gateway);
+    let learnt = path_mtu(&route.gateway, now);
     // SAFETY: the kernel filled the fields of the family asked for.
     unsafe {
         route.family = params.family;
@@ -214,6 +215,11 @@ fn find_with<P: Packet>(
             // There is nobody to ask for.
             route.hop.flags |= hop_flags::NEIGHBOUR;
         }
+    }
+    if let Some(mtu) = learnt
+        && mtu < route.hop.mtu as u32
+    {
+        route.hop.mtu = mtu as u16;
     }
     if is_protected {
         // Never cached: the established path would not ask.
@@ -266,6 +272,24 @@ fn is_protected(family: u8, to: &Address) -> bool {
     let words = to.0;
     let data = [(family as u32).to_be(), words[0], words[1], words[2], words[3]];
     PROTECTED.get(&Key::new(ADDRESS_BITS, data)).is_some()
+}
+
+/// The path MTU toward an address that ICMP errors have told.
+#[inline(always)]
+fn path_mtu(to: &Address, now: u64) -> Option<u32> {
+    if config::settings()?.paths_until <= now {
+        return None;
+    }
+    let path = shared::value(&PATHS, to)?.load();
+    let left = ((path >> 32) as u32).wrapping_sub(now as u32) as i32;
+    if left > 0 { Some(path as u32) } else { None }
+}
+
+/// Has a cached hop looked up anew with the next packet.
+#[inline(always)]
+pub fn forget(cache: *mut NextHop) {
+    // SAFETY: an element of a map.
+    unsafe { (&raw mut (*cache).checked).write_volatile(0) }
 }
 
 /// A copy of an address, by words. See "memset and memcpy" in docs/develop/verifier.md.

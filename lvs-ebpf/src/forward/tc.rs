@@ -339,6 +339,10 @@ fn untranslated_reply<A: Family>(
         // From an address of the director's own: the stack takes it for a martian.
         return exits::pass(packet, Exit::NotOurs);
     }
+    if p.ttl <= 1 && packet.device() != 0 && !route::is_local(packet, A::FAMILY, &p.destination.widen(), now) {
+        // The stack answers it, and IPVS does not see it.
+        return exits::pass(packet, Exit::NotOurs);
+    }
     account::account_reply(packet, p, settings, at, connection, dest, now);
     if is_reset && let Some(verdict) = send_as_addressed(packet, p, now) {
         return exits::leave(packet, Exit::Reply, verdict);

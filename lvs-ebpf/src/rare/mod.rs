@@ -1,4 +1,5 @@
 pub mod fragment;
 pub mod icmp;
+mod limit;
 pub mod reject;
 pub mod reset;

@@ -15,6 +15,7 @@ use crate::{
     exits,
     kernel::clock,
     packet::{access::Packet, access::TcPacket, tc::Room},
+    rare::limit,
     stats,
     values::parsed::L3,
 };
@@ -23,8 +24,9 @@ use crate::{
 const MOST4: u32 = 576;
 /// IPv6: the least MTU (RFC 4443 §2.4).
 const MOST6: u32 = 1280;
-/// TOS of errors: internetwork control.
-const TOS: u8 = 0xc0;
+/// TOS of errors: the packet's, with the precedence of internetwork control (RFC 1812 §4.3.2.5).
+const PRECEDENCE: u8 = 0xc0;
+const KEPT_TOS: u8 = 0x1e;
 /// TTL of errors.
 const TTL: u8 = 64;
 /// Headers in front of what is quoted.
@@ -38,7 +40,10 @@ pub fn run<A: IpAddress>(packet: TcPacket) -> i32 {
     let answer = control_block::icmp_answer(packet);
     let (kind, rest) = (answer.kind, answer.rest);
     // Why it is dropped has been counted.
-    let Some((client, mut director, length)) = ends::<A>(packet) else { return TcPacket::DROP };
+    let Some(Ends { client, mut director, length, tos }) = ends::<A>(packet) else { return TcPacket::DROP };
+    if !limit::allows::<A>(packet, &client, (kind >> 8) as u8, kind as u8) {
+        return exits::drop(packet, Exit::IcmpLimited);
+    }
     if let Some(settings) = config::settings()
         && let Some(dest) = DestRef::get(answer.from, settings.epoch)
     {
@@ -63,9 +68,9 @@ pub fn run<A: IpAddress>(packet: TcPacket) -> i32 {
         return exits::drop(packet, Exit::DropInternal);
     }
     let written = if v4 {
-        write4(packet, &director, &client, kind, rest, quoted)
+        write4(packet, (&director, &client), tos, (kind, rest), quoted)
     } else {
-        write6(packet, &director, &client, kind, rest, quoted)
+        write6(packet, (&director, &client), (kind, rest), quoted)
     };
     if !written {
         return exits::drop(packet, Exit::DropInternal);
@@ -91,30 +96,43 @@ pub fn send<A: IpAddress>(packet: TcPacket, to: &Address) -> i32 {
     )
 }
 
-/// Source and destination of the packet and its length; none of ICMP's, as there are no errors about errors (RFC 1122
+/// What an error takes of the packet that it is about.
+struct Ends {
+    /// Its source.
+    client: Address,
+    /// Its destination.
+    director: Address,
+    length: u32,
+    /// TOS of an IPv4 packet.
+    tos: u8,
+}
+
+/// Source and destination of the packet, its length and its TOS; none of ICMP's, as there are no errors about errors (RFC 1122
 /// §3.2.2).
 #[inline(always)]
-fn ends<A: IpAddress>(packet: TcPacket) -> Option<(Address, Address, u32)> {
+fn ends<A: IpAddress>(packet: TcPacket) -> Option<Ends> {
     if A::IS_V4 {
         let h = packet.read::<Ipv4>(L3)?;
         if h.protocol == protocol::ICMP {
             return None;
         }
-        Some((h.source.widen(), h.destination.widen(), h.length.get() as u32))
+        let (client, director) = (h.source.widen(), h.destination.widen());
+        Some(Ends { client, director, length: h.length.get() as u32, tos: h.tos })
     } else {
         let h = packet.read::<Ipv6>(L3)?;
         if h.next_header == protocol::ICMPV6 {
             return None;
         }
-        Some((Address(h.source), Address(h.destination), h.payload_length.get() as u32 + 40))
+        let (client, director) = (Address(h.source), Address(h.destination));
+        Some(Ends { client, director, length: h.payload_length.get() as u32 + 40, tos: 0 })
     }
 }
 
 #[inline(always)]
-fn write4(packet: TcPacket, from: &Address, to: &Address, kind: u32, rest: u32, quoted: u32) -> bool {
+fn write4(packet: TcPacket, (from, to): (&Address, &Address), tos: u8, (kind, rest): (u32, u32), quoted: u32) -> bool {
     let ip = Ipv4 {
         version_ihl: 0x45,
-        tos: TOS,
+        tos: tos & KEPT_TOS | PRECEDENCE,
         length: Be16::new((HEADERS4 + quoted) as u16),
         id: Be16::from_word(clock::jiffies() as u16),
         fragment: Be16::ZERO,
@@ -132,7 +150,7 @@ fn write4(packet: TcPacket, from: &Address, to: &Address, kind: u32, rest: u32, 
 }
 
 #[inline(always)]
-fn write6(packet: TcPacket, from: &Address, to: &Address, kind: u32, rest: u32, quoted: u32) -> bool {
+fn write6(packet: TcPacket, (from, to): (&Address, &Address), (kind, rest): (u32, u32), quoted: u32) -> bool {
     let length = quoted + 8;
     let ip = Ipv6 {
         version: Be32::new(6 << 28),

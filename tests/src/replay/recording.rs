@@ -4,6 +4,8 @@ use serde::Deserialize;
 
 /// Packet vectors.
 const TRAFFIC: &str = include_str!("../../golden/traffic.jsonl");
+/// Packet vectors, of random rules and random packets.
+const RANDOM: &str = include_str!("../../golden/random.jsonl");
 /// Runs of the schedulers.
 const SCHED: &str = include_str!("../../../lvs-common/tests/golden/sched.jsonl");
 
@@ -17,7 +19,7 @@ pub enum Port {
     Server,
 }
 
-/// A line of `traffic.jsonl`.
+/// A line of `traffic.jsonl` and `random.jsonl`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(tag = "op", rename_all = "lowercase")]
 pub enum Step {
@@ -97,7 +99,7 @@ impl TryFrom<String> for Hex {
     }
 }
 
-/// A scenario of `traffic.jsonl`.
+/// A scenario of these.
 #[derive(Clone, Debug)]
 pub struct Scenario {
     /// Its beginning.
@@ -109,7 +111,7 @@ pub struct Scenario {
 /// All scenarios.
 pub fn scenarios() -> Vec<Scenario> {
     let mut scenarios: Vec<Scenario> = Vec::new();
-    for line in TRAFFIC.lines() {
+    for line in TRAFFIC.lines().chain(RANDOM.lines()) {
         match serde_json::from_str(line).expect("a recorded step") {
             Step::Start(start) => scenarios.push(Scenario { start, steps: Vec::new() }),
             step => scenarios.last_mut().expect("a scenario begins first").steps.push(step),

@@ -1,4 +1,4 @@
-//! Playing a scenario of `traffic.jsonl`.
+//! Playing a scenario of `traffic.jsonl` or `random.jsonl`.
 
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::time::Instant;

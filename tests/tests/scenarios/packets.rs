@@ -213,3 +213,34 @@ fn an_abort_after_a_cookie_closes() {
         director.lvsadm("-C").unwrap();
     }
 }
+
+/// Errors of the director's own are rationed as the host's are: six at once for one receiver, and none of a kind that is not
+/// limited is kept back.
+#[test]
+fn icmp_errors_keep_to_the_hosts_limits() {
+    let testbed = Testbed::new().unwrap();
+    let director = &testbed.director;
+    director.lvsadm("attach --mode native").unwrap();
+    for v6 in [false, true] {
+        let service = SocketAddr::new(fixtures::vip(v6), 7000);
+        director.lvsadm(&format!("-A -u {service} -s rr")).unwrap();
+        let name = if v6 { "net/ipv6/icmp/ratelimit" } else { "net/ipv4/icmp_ratelimit" };
+        // A minute, so that no token comes meanwhile; then no limit.
+        for (interval, expected) in [(60_000, 6), (0, 20)] {
+            director.sysctl(&[&format!("{name}={interval}")]).unwrap();
+            // A command reads them.
+            director.lvsadm("-L -n").unwrap();
+            let counts = || (director.exit("icmp-sent").unwrap(), director.exit("icmp-limited").unwrap());
+            let (sent, limited) = counts();
+            let client = SocketAddr::new(CLIENTS.of(v6), 4000);
+            let packet = frame::ip(client.ip(), service.ip(), 0, 64, 17, &frame::udp(client, service, b"?"));
+            let frame = frame::ethernet(testbed.front.mac, CLIENT_MAC, &packet);
+            for _ in 0..20 {
+                testbed.with_programs(|programs| programs.run_tc(testbed.front, &frame)).unwrap();
+            }
+            let after = counts();
+            assert_eq!((after.0 - sent, after.1 - limited), (expected, 20 - expected), "v6 {v6}, {interval} ms");
+        }
+        director.lvsadm("-C").unwrap();
+    }
+}

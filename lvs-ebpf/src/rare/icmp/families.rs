@@ -2,7 +2,7 @@
 //! (RFC 7915, sections 4.2 and 5.2), and so does what they quote.
 
 use crate::packet::parse::Family;
-use crate::rare::icmp::read;
+use crate::rare::icmp::{path, read};
 use crate::table::store;
 use lvs_common::byte_order::{Be16, Be32};
 use lvs_common::programs::Program;
@@ -61,7 +61,10 @@ pub fn run<A: Family>(packet: TcPacket) -> i32 {
         return exits::drop(packet, Exit::DropMalformed);
     }
     if c.kind == EntryKind::CROSSED {
-        let Some((main, _)) = alias::connection_of::<A, A::Other>(at, c) else { return TcPacket::DROP };
+        let Some((main, connection)) = alias::connection_of::<A, A::Other>(at, c) else { return TcPacket::DROP };
+        if let Some(dest) = DestRef::get(connection.dest, settings.epoch) {
+            path::learn(packet, report, dest.address(), false);
+        }
         let about = &report.about;
         // What `crossed` puts in is the virtual address and the client, wherever the error came from.
         let nowhere = |port| (Address::default(), port);

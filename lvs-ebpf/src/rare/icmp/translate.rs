@@ -2,7 +2,7 @@
 
 use crate::kernel::global::global_fn;
 use crate::packet::parse::Family;
-use crate::rare::icmp::read;
+use crate::rare::icmp::{path, read};
 use aya_ebpf::bindings::__sk_buff;
 use lvs_common::abi::IpAddress;
 use lvs_common::byte_order::{Be16, Be32};
@@ -41,8 +41,8 @@ pub fn to_server<A: Family>(
     now: u64,
 ) -> i32 {
     let mode = c.forward;
-    if mode == Mode::BYPASS || mode == Mode::LOCAL {
-        return exits::pass(packet, if mode == Mode::LOCAL { Exit::Local } else { Exit::Bypass });
+    if mode == Mode::BYPASS {
+        return exits::pass(packet, Exit::Bypass);
     }
     if !read::is_intact(packet, report) {
         return exits::drop(packet, Exit::DropMalformed);
@@ -50,6 +50,13 @@ pub fn to_server<A: Family>(
     let Some(dest) = DestRef::get(c.dest, settings.epoch) else { return exits::drop(packet, Exit::DropNoDestination) };
     let (to, family, cache) = (dest.address(), dest.family(), dest.hop());
     let p = &report.outer;
+    // Whatever becomes of it on its way, it counts, as it does for IPVS.
+    if dest.available() {
+        stats::packet_in(dest.id, p.length);
+    }
+    if mode == Mode::LOCAL {
+        return exits::pass(packet, Exit::Local);
+    }
     let source = dest.source();
     let outer = || Outer::new(dest.config(), family, source, to, p.df && settings.sysctls.pmtu_disc != 0);
     let is_tunnel = mode == Mode::TUNNEL;
@@ -81,9 +88,6 @@ pub fn to_server<A: Family>(
             if !done {
                 return exits::drop(packet, Exit::DropInternal);
             }
-            if dest.available() {
-                stats::packet_in(dest.id, p.length);
-            }
             if is_local {
                 return exits::pass(packet, Exit::Local);
             }
@@ -107,10 +111,16 @@ pub fn to_client<A: Family>(
     let is_fullnat = c.forward == Mode::FULLNAT;
     if c.forward != Mode::MASQ && !is_fullnat {
         // The client knows the packet as it is quoted.
+        if goes_on(packet, report, now) {
+            count_reply(c, settings, report.outer.length);
+        }
         return exits::pass(packet, Exit::Reply);
     }
     if !read::is_intact(packet, report) {
         return exits::drop(packet, Exit::DropMalformed);
+    }
+    if is_fullnat && let Some(dest) = DestRef::get(c.dest, settings.epoch) {
+        path::learn(packet, report, dest.address(), false);
     }
     // A packet of the director's own, the real server being itself, is on its way to the client already.
     let is_own = packet.device() == 0;
@@ -135,15 +145,33 @@ pub fn to_client<A: Family>(
             if !done {
                 return exits::drop(packet, Exit::DropInternal);
             }
-            if let Some(dest) = DestRef::get(c.dest, settings.epoch)
-                && dest.available()
-            {
-                stats::packet_out(dest.id, p.length);
-            }
+            count_reply(c, settings, p.length);
             let verdict = if is_own { TcPacket::PASS } else { send::send_own(packet, route) };
             exits::leave(packet, Exit::IcmpForwarded, verdict)
         },
     )
+}
+
+/// Counts an error about a client's packet as a reply of its connection.
+#[inline(always)]
+fn count_reply<A>(c: &Connection<A>, settings: &Settings, length: u32) {
+    if let Some(dest) = DestRef::get(c.dest, settings.epoch)
+        && dest.available()
+    {
+        stats::packet_out(dest.id, length);
+    }
+}
+
+/// Whether the stack sends an error on that is not translated: not one whose TTL has run out, nor one that comes from an address
+/// of the director's own.
+#[inline(always)]
+fn goes_on<A: Family>(packet: TcPacket, report: &IcmpError<A>, now: u64) -> bool {
+    let p = &report.outer;
+    if packet.device() == 0 {
+        return true;
+    }
+    let is_local = |address: A| route::is_local(packet, A::FAMILY, &address.widen(), now);
+    !(A::IS_V4 && is_local(p.source)) && (p.ttl > 1 || is_local(p.destination))
 }
 
 /// Takes `less` bytes off the MTU that an error tells: what the director adds to the client's packets. The quoted packet is
