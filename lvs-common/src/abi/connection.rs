@@ -49,11 +49,20 @@ impl EntryKind {
     /// An alias in the table of the real server's family, of a connection in that of its client's: `control` refers to an
     /// entry of the other table.
     pub const CROSSED: Self = EntryKind(3);
+    /// What leads a real server's answer to the client of one-packet scheduling, whose connection is not kept. It is found by
+    /// answers only, and counts for nobody.
+    pub const ANSWER: Self = EntryKind(4);
+
+    /// Whether listings and `drop_entry` pass an entry of this kind by: it is no connection of its own.
+    #[inline(always)]
+    pub const fn is_hidden(self) -> bool {
+        self.0 >= EntryKind::ALIAS.0
+    }
 
     /// Whether an entry of this kind stands for the other side of a connection.
     #[inline(always)]
     pub const fn is_alias(self) -> bool {
-        self.0 >= EntryKind::ALIAS.0
+        self.0 == EntryKind::ALIAS.0 || self.0 == EntryKind::CROSSED.0
     }
 }
 
@@ -122,7 +131,7 @@ pub struct Connection<A> {
     /// Next hop toward the client, for replies.
     pub reply_hop: NextHop,
     /// Of a template: hash of what a persistence engine keyed it with, 0 without one. Of a TCP connection: what a reset
-    /// needs to know, see [`reset`](crate::reset).
+    /// needs to know, see [`reset`](crate::reset). Of an answer's entry: the number of the destination, which it has no share in.
     pub engine: u64,
     /// FullNAT: the alias.
     pub alias: EntryRef,

@@ -124,6 +124,9 @@ settings! {
         "The first of them."
     nat_icmp_send = 0, 0..=1, Same
         "1: A real server behind NAT whose packet belongs to no connection is told that the port is unreachable."
+    one_packet_nat = 10, 0..=3600, Own
+        "Seconds for which a real server behind NAT may answer a client of one-packet scheduling (-o): its answers leave with the \
+         virtual address; 0: they leave with the real server's, as from IPVS."
     pmtu_disc = 1, 0..=1, Same
         "0: Packets too big for a tunnel are fragmented though they forbid it; 1: their sender is told."
     run_estimation = 1, 0..=1, Same

@@ -166,7 +166,7 @@ pub fn each<A: Copy>(buckets: &Mapped<Bucket>, connections: &Mapped<Entry<A>>, m
             }
             let at = b * WAYS + way;
             let connection = connections.get(at);
-            if connection.state & conn_flags::DEAD == 0 && !connection.kind.is_alias() {
+            if connection.state & conn_flags::DEAD == 0 && !connection.kind.is_hidden() {
                 visit(at, &connection);
             }
         }

@@ -4,7 +4,7 @@
 use crate::table::entry::Entry;
 use lvs_common::abi::{DestId, EntryRef};
 use lvs_common::{
-    abi::{AF_INET, Connection, IpAddress, Mode, Settings, settings_flags},
+    abi::{AF_INET, Connection, EntryKind, IpAddress, Mode, Settings, settings_flags},
     exit::Exit,
     programs::Program,
     wire::ethertype,
@@ -36,7 +36,7 @@ use crate::{
     },
     programs::jump,
     stats,
-    table::{account, draft, find, fragments, reset_queue},
+    table::{account, answer, draft, find, fragments, reset_queue},
     values::parsed::{Parsed, Stray},
 };
 
@@ -158,6 +158,9 @@ pub fn one_packet<A: Family>(packet: TcPacket) -> i32 {
     let Some(dest) = DestRef::get(draft.dest, settings.epoch) else {
         return exits::drop(packet, Exit::DropNoDestination);
     };
+    if !p.is_later_fragment() {
+        answer::expect(draft, settings, now);
+    }
     if control_block::has(packet, Flag::Fragment)
         && let Some(fragment) = Fragment::read::<A>(packet)
         && let Some(known) = fragments::find(&fragment.key)
@@ -284,16 +287,22 @@ pub fn reply<A: Family>(packet: TcPacket) -> i32 {
     let (Some(p), Some(settings)) = (handover::load::<A>(), config::settings()) else { return TcPacket::PASS };
     let Some((at, connection)) = find::of_server(p) else { return TcPacket::PASS };
     let c = connection.get();
-    let Some(dest) = DestRef::get(c.dest, settings.epoch) else { return TcPacket::PASS };
     let now = clock::jiffies();
+    // An answer to one-packet scheduling is of no destination.
+    let dest = DestRef::get(c.dest, settings.epoch);
+    if dest.is_none() && c.kind != EntryKind::ANSWER {
+        return TcPacket::PASS;
+    }
     if c.forward != Mode::MASQ {
+        let Some(dest) = dest else { return TcPacket::PASS };
         return untranslated_reply(packet, p, settings, at, connection, &dest, now);
     }
+    let sender = dest.as_ref().map_or(DestId::new(c.engine as u32), |dest| dest.id);
     // A packet of the director's own, the real server being itself, is on its way to the client already.
     let is_own = packet.device() == 0;
     let cache = connection.reply_hop();
     let to = p.destination.widen();
-    let passage = Passage { from: Some(&c.virt), ..Passage::new(cache, A::FAMILY, &to, Some(Sender::toward(dest.id))) };
+    let passage = Passage { from: Some(&c.virt), ..Passage::new(cache, A::FAMILY, &to, Some(Sender::toward(sender))) };
     route::with(
         packet,
         #[inline(always)]
@@ -305,7 +314,10 @@ pub fn reply<A: Family>(packet: TcPacket) -> i32 {
                     Err(verdict) => return verdict,
                 }
             }
-            account::account_reply(packet, p, settings, at, connection, &dest, now);
+            match &dest {
+                Some(dest) => account::account_reply(packet, p, settings, at, connection, dest, now),
+                None => connection.touch(now),
+            }
             if !nat::apply(packet, p, Side::Source, c.virt, c.virt_port, way.is_own()) {
                 return exits::drop(packet, Exit::DropInternal);
             }

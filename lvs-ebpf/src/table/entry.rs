@@ -2,7 +2,7 @@
 
 use core::ops::Deref;
 
-use lvs_common::abi::{Connection, EntryRef, Mode, NextHop};
+use lvs_common::abi::{Connection, DestId, EntryKind, EntryRef, Mode, NextHop};
 use lvs_common::byte_order::Be16;
 
 use crate::kernel::{
@@ -127,6 +127,17 @@ impl<A> Entry<A> {
     pub fn set_mode(self, mode: Mode) {
         let c = self.0;
         field!(c.forward).store(mode);
+    }
+
+    /// Makes a draft what leads answers to its client, for so many jiffies: an entry that its destination knows nothing of.
+    #[inline(always)]
+    pub fn lead_answers(self, timeout: u32) {
+        let c = self.0;
+        field!(c.engine).store(self.dest.get() as u64);
+        field!(c.dest).store(DestId::NONE);
+        field!(c.control).store(EntryRef::NONE);
+        field!(c.kind).store(EntryKind::ANSWER);
+        field!(c.timeout).store(timeout);
     }
 
     /// Sets the local end of FullNAT, of a draft: index of the address, the address if it is of the same family, and the port.

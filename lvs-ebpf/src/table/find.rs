@@ -58,7 +58,9 @@ pub fn of_server<A: IpAddress>(p: &Parsed<A>) -> Option<Found<A>> {
             && c.client_port == p.destination_port
             && c.protocol == p.protocol
             && match (c.kind, c.forward) {
-                (EntryKind::CONNECTION, Mode::MASQ) => c.real == p.source && c.real_port == p.source_port,
+                (EntryKind::CONNECTION | EntryKind::ANSWER, Mode::MASQ) => {
+                    c.real == p.source && c.real_port == p.source_port
+                }
                 (EntryKind::TEMPLATE, _) | (EntryKind::CONNECTION, Mode::FULLNAT) => false,
                 _ => c.virt == p.source && c.virt_port == p.source_port,
             }

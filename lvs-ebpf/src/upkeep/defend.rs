@@ -90,7 +90,7 @@ impl<A: Family> Thinning<A> {
     fn consider(&self, at: u32, connection: Entry<A>) {
         let (c, settings) = (connection.get(), self.settings);
         let epoch = settings.get().epoch;
-        if c.controlled != 0 || c.kind.is_alias() || c.state & conn_flags::DEAD != 0 {
+        if c.controlled != 0 || c.kind.is_hidden() || c.state & conn_flags::DEAD != 0 {
             return;
         }
         let template = c.kind == EntryKind::TEMPLATE;

@@ -39,6 +39,7 @@ mod names;
 mod nat64;
 mod next_hops;
 mod object;
+mod one_packet;
 mod one_way;
 mod package;
 mod packets;
