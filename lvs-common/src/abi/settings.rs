@@ -111,7 +111,7 @@ pub struct Watch {
 }
 
 const _: () = assert!(size_of::<Timeouts>() == 136);
-const _: () = assert!(size_of::<Settings>() == 392);
+const _: () = assert!(size_of::<Settings>() == 400);
 
 /// IPVS's timeouts.
 impl Default for Timeouts {

@@ -18,8 +18,10 @@ mod inner;
 mod maps;
 mod outer;
 mod remote_checksum;
+mod segment_size;
 mod stats;
 mod tunnel;
+mod vips;
 
 #[path = "../kernel/mod.rs"]
 #[allow(dead_code, unused_imports, unused_macros, reason = "the director uses the rest")]
@@ -34,17 +36,13 @@ mod table;
 mod values;
 
 use aya_ebpf::bindings::TC_ACT_UNSPEC;
-use aya_ebpf::btf_maps::HashMap;
-use aya_ebpf::macros::{btf_map, classifier};
+use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use lvs_common::abi::{AF_INET, AF_INET6, IpAddress};
 
 use inner::Inner;
 use outer::Outer;
-
-/// The virtual addresses, by family and by [`lvs_common::abi::Address`]; the values mean nothing.
-#[btf_map]
-static VIPS: HashMap<[u32; 5], u32, 4096> = HashMap::new();
+use vips::VIPS;
 
 /// Decapsulates; whatever becomes of a packet, filters behind this one still see it.
 #[classifier]
@@ -74,16 +72,25 @@ fn open(ctx: &TcContext) -> i32 {
     decapsulate(ctx).unwrap_or(TC_ACT_UNSPEC)
 }
 
+/// Lowers the segment size that the host's TCP tells clients of a virtual address.
+#[classifier]
+fn real_server_replies(ctx: TcContext) -> i32 {
+    // A packet that is not changed goes as it is.
+    let _ = segment_size::lower(&ctx);
+    TC_ACT_UNSPEC
+}
+
 /// `None` leaves the packet as it is.
 #[inline(always)]
 fn decapsulate(ctx: &TcContext) -> Option<i32> {
     let outer = Outer::parse(ctx)?;
     let payload = tunnel::open(ctx, &outer)?;
     let inner = Inner::parse(ctx, &payload)?;
-    VIPS.get_ptr(inner.vip)?;
+    let taken = VIPS.get_ptr_mut(inner.vip)?;
     if !outer.is_for_this_host(ctx) {
         return None;
     }
+    segment_size::note(taken, inner.offset);
     if let Some(remote) = payload.remote_checksum {
         remote_checksum::repair(ctx, &inner, remote)?;
     }

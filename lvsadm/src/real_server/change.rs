@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use super::decapsulation::{self, Tunnels};
+use super::decapsulation::{self, Place, Programs, Tunnels};
 use super::toa::{self, Toa};
 use super::{devices, netlink};
 
@@ -36,6 +36,13 @@ pub enum Change {
         /// What it opens.
         tunnels: Tunnels,
     },
+    /// The program that lowers the segment size in SYN-ACKs, on a device that they leave by.
+    SegmentSize {
+        /// The device.
+        device: String,
+        /// The tunnels that take the room.
+        tunnels: Tunnels,
+    },
     /// The programs that read TOA.
     Toa(Toa),
 }
@@ -52,6 +59,7 @@ impl Change {
             (Change::Sysctl { key: a, .. }, Change::Sysctl { key: b, .. }) => a == b,
             (Change::Address { vip: a }, Change::Address { vip: b }) => a == b,
             (Change::Filter { device: a, .. }, Change::Filter { device: b, .. }) => a == b,
+            (Change::SegmentSize { device: a, .. }, Change::SegmentSize { device: b, .. }) => a == b,
             (Change::Toa(_), Change::Toa(_)) => true,
             _ => false,
         }
@@ -59,7 +67,7 @@ impl Change {
 
     /// Whether it is made anew whatever is there: a program is replaced by one that does as asked for.
     pub fn is_program(&self) -> bool {
-        matches!(self, Change::Filter { .. } | Change::Toa(_))
+        matches!(self, Change::Filter { .. } | Change::SegmentSize { .. } | Change::Toa(_))
     }
 
     /// Whether the host is that way now.
@@ -68,7 +76,8 @@ impl Change {
             Change::Sysctl { key, value, .. } => Ok(read_sysctl(key)? == *value),
             Change::Address { vip } => devices::has_address("lo", *vip),
             // Whether a filter is there can be told, what it opens cannot: putting it anew is harmless.
-            Change::Filter { device, .. } => netlink::has_filter(device, decapsulation::PRIORITY),
+            Change::Filter { device, .. } => Place::Ingress.is_taken(device),
+            Change::SegmentSize { device, .. } => Place::Egress.is_taken(device),
             Change::Toa(toa) => toa.holds(),
         }
     }
@@ -85,13 +94,14 @@ impl Change {
     }
 
     /// Makes it so.
-    pub fn apply(&self) -> Result<()> {
+    pub fn apply(&self, programs: &mut Programs) -> Result<()> {
         match self {
             Change::Sysctl { key, value, .. } => write_sysctl(key, *value),
             Change::Address { vip } => {
                 netlink::add_to_loopback(*vip).with_context(|| format!("cannot add {vip} to lo"))
             }
-            Change::Filter { device, tunnels } => decapsulation::attach(device, tunnels),
+            Change::Filter { device, tunnels } => decapsulation::attach(device, tunnels, Place::Ingress, programs),
+            Change::SegmentSize { device, tunnels } => decapsulation::attach(device, tunnels, Place::Egress, programs),
             Change::Toa(toa) => toa.apply(),
         }
     }
@@ -107,7 +117,8 @@ impl Change {
                 netlink::remove_from_loopback(*vip).with_context(|| format!("cannot remove {vip} from lo"))
             }
             Change::Address { .. } => Ok(()),
-            Change::Filter { device, .. } => decapsulation::detach(device),
+            Change::Filter { device, .. } => decapsulation::detach(device, Place::Ingress),
+            Change::SegmentSize { device, .. } => decapsulation::detach(device, Place::Egress),
             Change::Toa(_) => toa::detach(),
         }
     }
@@ -127,6 +138,9 @@ impl fmt::Display for Change {
             Change::Sysctl { key, value, .. } => write!(f, "sysctl   {} = {value}", key.replace('/', ".")),
             Change::Address { vip } => write!(f, "address  {vip} on lo"),
             Change::Filter { device, tunnels } => write!(f, "tunnels  {tunnels} on {device}"),
+            Change::SegmentSize { device, .. } => {
+                write!(f, "mss      lowered in SYN-ACKs out of {device}, by what the tunnel takes")
+            }
             Change::Toa(toa) => write!(f, "toa      {toa}"),
         }
     }

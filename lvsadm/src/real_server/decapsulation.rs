@@ -1,4 +1,4 @@
-//! The decapsulating program: loading it and putting it on devices.
+//! The programs of tunnels: one opens them where packets come in, the other lowers the segment size (MSS) in SYN-ACKs that leave.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,7 +19,7 @@ use lvs_director::dataplane::{clsact, ticks_per_second};
 use lvs_director::objects;
 
 /// The filter's priority: before what is added without one, behind what asks to be first.
-pub const PRIORITY: u16 = 1000;
+const PRIORITY: u16 = 1000;
 /// The filter's handle at that priority.
 const HANDLE: TcHandle = TcHandle::new(0, 1);
 
@@ -73,22 +73,66 @@ impl fmt::Display for Tunnels {
     }
 }
 
-/// Puts the program on ingress of the device, in place of the one that an earlier call put there. The kernel keeps it, and
-/// its map with it, until it is detached or the device goes.
-pub fn attach(device: &str, tunnels: &Tunnels) -> Result<()> {
-    let mut object = load(tunnels)?;
-    let program: &mut SchedClassifier =
-        object.program_mut("real_server").context("the object has no program real_server")?.try_into()?;
-    program.load().context("the kernel refuses the decapsulating program")?;
+/// A program of the object, and where it is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Opens tunnels.
+    Ingress,
+    /// Lowers the segment size.
+    Egress,
+}
+
+impl Place {
+    fn program(self) -> &'static str {
+        match self {
+            Place::Ingress => "real_server",
+            Place::Egress => "real_server_replies",
+        }
+    }
+
+    fn hook(self) -> TcAttachType {
+        match self {
+            Place::Ingress => TcAttachType::Ingress,
+            Place::Egress => TcAttachType::Egress,
+        }
+    }
+
+    /// Whether the device has a filter of the program's priority there.
+    pub fn is_taken(self, device: &str) -> Result<bool> {
+        match self {
+            Place::Ingress => netlink::has_ingress_filter(device, PRIORITY),
+            Place::Egress => netlink::has_egress_filter(device, PRIORITY),
+        }
+    }
+}
+
+/// The object, loaded once for all devices of a call: what tunnels take is known wherever the answers leave.
+#[derive(Default)]
+pub struct Programs(Option<(Tunnels, Ebpf)>);
+
+impl Programs {
+    /// The program of a place.
+    fn get(&mut self, tunnels: &Tunnels, place: Place) -> Result<&mut SchedClassifier> {
+        if !self.0.as_ref().is_some_and(|(loaded, _)| loaded == tunnels) {
+            self.0 = Some((tunnels.clone(), load(tunnels)?));
+        }
+        let (_, object) = self.0.as_mut().context("nothing is loaded")?;
+        let name = place.program();
+        Ok(object.program_mut(name).with_context(|| format!("the object has no program {name}"))?.try_into()?)
+    }
+}
+
+/// Puts a program on the device, in place of the one that an earlier call put there. The kernel keeps it, and its map with it, until
+/// it is detached or the device goes.
+pub fn attach(device: &str, tunnels: &Tunnels, place: Place, programs: &mut Programs) -> Result<()> {
+    let program = programs.get(tunnels, place)?;
     clsact::add(device)?;
-    let context = || format!("cannot attach the decapsulating program to {device}");
-    let id = if netlink::has_filter(device, PRIORITY)? {
-        program.attach_to_link(filter(device)?).with_context(context)?
+    let context = || format!("cannot attach {} to {device}", place.program());
+    let id = if place.is_taken(device)? {
+        program.attach_to_link(filter(device, place)?).with_context(context)?
     } else {
         let options = NlOptions { priority: PRIORITY, handle: HANDLE, ..NlOptions::default() };
-        program
-            .attach_with_options(device, TcAttachType::Ingress, TcAttachOptions::Netlink(options))
-            .with_context(context)?
+        program.attach_with_options(device, place.hook(), TcAttachOptions::Netlink(options)).with_context(context)?
     };
     // The link would take the filter away with it.
     std::mem::forget(program.take_link(id)?);
@@ -96,20 +140,21 @@ pub fn attach(device: &str, tunnels: &Tunnels) -> Result<()> {
 }
 
 /// Takes it off again, with the queueing discipline it hangs on if nothing else does.
-pub fn detach(device: &str) -> Result<()> {
+pub fn detach(device: &str, place: Place) -> Result<()> {
     // With the device, its filters have gone.
     if nix::net::if_::if_nametoindex(device).is_err() {
         return Ok(());
     }
-    if netlink::has_filter(device, PRIORITY)? {
-        filter(device)?.detach().with_context(|| format!("cannot detach the decapsulating program from {device}"))?;
+    if place.is_taken(device)? {
+        let context = || format!("cannot detach {} from {device}", place.program());
+        filter(device, place)?.detach().with_context(context)?;
         netlink::remove_unused_clsact(device)?;
     }
     Ok(())
 }
 
-fn filter(device: &str) -> Result<SchedClassifierLink> {
-    SchedClassifierLink::attached(device, TcAttachType::Ingress, PRIORITY, HANDLE, None)
+fn filter(device: &str, place: Place) -> Result<SchedClassifierLink> {
+    SchedClassifierLink::attached(device, place.hook(), PRIORITY, HANDLE, None)
         .with_context(|| format!("there is no device {device}"))
 }
 
@@ -130,11 +175,17 @@ fn load(tunnels: &Tunnels) -> Result<Ebpf> {
         .override_global("HZ", &ticks_per_second(), true)
         .override_global("SECRET", &secret, true)
         .load(objects::REAL_SERVER)
-        .context("cannot load the decapsulating program")?;
+        .context("cannot load the programs for tunnels")?;
     let map = object.map_mut("VIPS").context("the object has no map VIPS")?;
     let mut vips = HashMap::<_, [u32; 5], u32>::try_from(map)?;
     for vip in &tunnels.vips {
         vips.insert(key(*vip), 0, 0).with_context(|| format!("cannot tell the program about {vip}"))?;
+    }
+    for place in [Place::Ingress, Place::Egress] {
+        let name = place.program();
+        let program = object.program_mut(name).with_context(|| format!("the object has no program {name}"))?;
+        let program: &mut SchedClassifier = program.try_into()?;
+        program.load().with_context(|| format!("the kernel refuses {name}"))?;
     }
     Ok(object)
 }

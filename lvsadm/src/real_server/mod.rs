@@ -57,6 +57,9 @@ pub struct RealServerArgs {
     /// UDP port of gue, which has no usual one, or of vxlan (usually 4789)
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     tun_port: Option<u16>,
+    /// Leave the TCP segment size that clients of the virtual addresses are told as it is (default: lowered by what the tunnel takes)
+    #[arg(long, requires = "tun")]
+    keep_mss: bool,
     /// Devices the director's packets come in on (default: all that are up and Ethernet-like)
     #[arg(long, value_name = "DEVICE", num_args = 1.., value_delimiter = ',')]
     dev: Vec<String>,
@@ -98,6 +101,9 @@ pub fn run(args: &RealServerArgs) -> Result<()> {
         if args.tun {
             let tunnels = tunnels(args)?;
             wanted.extend(devices.into_iter().map(|device| Change::Filter { device, tunnels: tunnels.clone() }));
+            // Answers may leave by a device that no tunnel comes in on.
+            let answering = if args.keep_mss { Vec::new() } else { devices::ethernet_like()? };
+            wanted.extend(answering.into_iter().map(|device| Change::SegmentSize { device, tunnels: tunnels.clone() }));
         }
     } else if !args.vip.is_empty() || !args.dev.is_empty() {
         bail!("--vip and --dev go with --dr or --tun");

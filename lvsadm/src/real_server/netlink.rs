@@ -46,8 +46,13 @@ fn address_message(address: IpAddr) -> Result<AddressMessage> {
 }
 
 /// Whether the device has a filter of this priority on ingress.
-pub fn has_filter(device: &str, priority: u16) -> Result<bool> {
+pub fn has_ingress_filter(device: &str, priority: u16) -> Result<bool> {
     Ok(filters(device, INGRESS)?.contains(&u32::from(priority)))
+}
+
+/// Whether the device has a filter of this priority on egress.
+pub fn has_egress_filter(device: &str, priority: u16) -> Result<bool> {
+    Ok(filters(device, EGRESS)?.contains(&u32::from(priority)))
 }
 
 /// Removes the device's clsact queueing discipline unless somebody has a filter on it.

@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use nix::fcntl::Flock;
 
 use super::change::Change;
+use super::decapsulation::Programs;
 use super::state_file::{file, lock};
 use lvs_director::dataplane::bpffs;
 
@@ -40,11 +41,12 @@ impl State {
             self.changes.remove(position);
             self.save()?;
         }
+        let mut programs = Programs::default();
         for new in wanted {
             let position = self.changes.iter().position(|old| old.concerns_same(&new));
             match position {
                 _ if new.is_program() => {
-                    self.put(position, new)?;
+                    self.put(position, new, &mut programs)?;
                     continue;
                 }
                 // Ours already: made so again in case somebody else changed it, and undone to what was before us.
@@ -54,21 +56,21 @@ impl State {
             }
             self.save()?;
             if !new.holds()? {
-                new.apply()?;
+                new.apply(&mut programs)?;
             }
         }
         Ok(())
     }
 
     /// Puts a program where there is none, or in place of another one. If it fails, what was there is there still.
-    fn put(&mut self, position: Option<usize>, new: Change) -> Result<()> {
+    fn put(&mut self, position: Option<usize>, new: Change, programs: &mut Programs) -> Result<()> {
         let before = self.changes.clone();
         match position {
             Some(position) => self.changes[position] = new.clone(),
             None => self.changes.push(new.clone()),
         }
         self.save()?;
-        new.apply().or_else(|error| {
+        new.apply(programs).or_else(|error| {
             self.changes = before;
             self.save()?;
             Err(error)

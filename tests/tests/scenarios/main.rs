@@ -48,6 +48,7 @@ mod real_server;
 mod recorded_commands;
 mod resets;
 mod rosters;
+mod segment_size;
 mod segments;
 mod socket_options;
 mod timeouts;
