@@ -3,7 +3,7 @@
 
 use crate::{
     byte_order::{Be16, Be32},
-    wire::{Ipv4, Ipv6, fragment, icmp},
+    wire::{Ipv4, Ipv6, fragment, icmp, length_field},
 };
 
 /// Bytes that an IPv6 header is longer than one of IPv4.
@@ -57,7 +57,7 @@ pub const fn header4(outline: &Outline, source: u32, destination: u32, id: Be16)
     Ipv4 {
         version_ihl: 0x45,
         tos: outline.tos,
-        length: Be16::new(length as u16),
+        length: length_field(length),
         id,
         fragment: field,
         ttl: outline.ttl,
@@ -74,7 +74,7 @@ pub const fn header4(outline: &Outline, source: u32, destination: u32, id: Be16)
 pub const fn header6(outline: &Outline, source: [u32; 4], destination: [u32; 4]) -> Ipv6 {
     Ipv6 {
         version: Be32::new(6 << 28 | (outline.tos as u32) << 20),
-        payload_length: Be16::new(outline.payload as u16),
+        payload_length: length_field(outline.payload),
         next_header: outline.protocol,
         hop_limit: outline.ttl,
         source,

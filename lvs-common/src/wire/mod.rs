@@ -85,6 +85,12 @@ impl Ipv4 {
     }
 }
 
+/// The value of a header's length field: 0 for a packet of BIG TCP, whose length no field holds.
+#[inline(always)]
+pub const fn length_field(length: u32) -> Be16 {
+    if length > u16::MAX as u32 { Be16::ZERO } else { Be16::new(length as u16) }
+}
+
 /// Bits of [`Ipv4::fragment`].
 pub mod fragment {
     use crate::byte_order::Be16;

@@ -17,7 +17,7 @@ use crate::{
         route,
     },
     exits,
-    packet::{access::Packet, access::TcPacket, access::XdpPacket, control_block},
+    packet::{access::Packet, access::TcPacket, access::XdpPacket, control_block, jumbo},
     values::{
         parsed::{L3, OFFSETS, Parsed},
         route::{By, Route},
@@ -209,7 +209,10 @@ fn longest<A>(packet: TcPacket, p: &Parsed<A>, limits: &Limits) -> u32 {
 extern "C" fn longest_segment(context: *mut __sk_buff, l4: u32, carried: u32, room: u32) -> u32 {
     let (packet, l4) = (TcPacket(context), l4 as usize & OFFSETS);
     let segment = packet.segment();
-    let network = segment.wrapping_add(l4.wrapping_sub(L3) as u32);
+    // The segments have no header for the length of all of them.
+    let is_big = packet.length() > jumbo::LONGEST + L3 as u32 && l4 == L3 + 40 + jumbo::HEADER as usize;
+    let headers = l4.wrapping_sub(L3) as u32 - if is_big { jumbo::HEADER } else { 0 };
+    let network = segment.wrapping_add(headers);
     if segment == BY_FRAGS {
         // The pieces are listed one by one, and fitted the sender's device.
         return 0;

@@ -3,12 +3,13 @@
 use lvs_common::byte_order::{Be16, Be32};
 use lvs_common::{
     abi::{AF_INET, Address, DestConfig, IpAddress, tunnel::TunnelKind},
-    wire::{Ethernet, Ipv4, Ipv6, Udp, ethertype, fragment, protocol},
+    wire::{Ethernet, Ipv4, Ipv6, Udp, ethertype, fragment, length_field, protocol},
 };
 
 use crate::{
     kernel::random,
     packet::access::Packet,
+    packet::jumbo,
     values::parsed::{L3, Parsed},
 };
 
@@ -91,6 +92,14 @@ fn flow_port<A: IpAddress>(p: &Parsed<A>) -> Be16 {
 pub fn apply<P: Packet, A: IpAddress>(packet: P, p: &Parsed<A>, outer: &Outer<'_>, whole: bool) -> bool {
     let overhead = outer.overhead() as usize;
     let inner_v4 = A::IS_V4;
+    let mut length = p.length;
+    if P::SUMS_PAYLOAD && jumbo::is_jumbo(p) {
+        let Ok(packet) = packet.in_tc() else { return false };
+        if !jumbo::remove(packet) {
+            return false;
+        }
+        length = length.wrapping_sub(jumbo::HEADER);
+    }
     let l4 = outer.kind.carried(inner_v4);
     if !packet.encapsulate(overhead, outer.v6, l4, !whole) {
         return false;
@@ -100,7 +109,7 @@ pub fn apply<P: Packet, A: IpAddress>(packet: P, p: &Parsed<A>, outer: &Outer<'_
         return false;
     }
     let ip = if outer.v6 { 40 } else { 20 };
-    let length = p.length.wrapping_add(overhead as u32);
+    let length = length.wrapping_add(overhead as u32);
     let written =
         if outer.v6 { write_v6(packet, p, outer, l4, length) } else { write_v4(packet, p, outer, l4, length) };
     if !written {
@@ -129,7 +138,7 @@ fn write_v4<P: Packet, A>(packet: P, p: &Parsed<A>, outer: &Outer<'_>, l4: u8, l
             *h = Ipv4 {
                 version_ihl: 0x45,
                 tos: outer_tos(p.tos),
-                length: Be16::new(length as u16),
+                length: length_field(length),
                 id,
                 fragment,
                 ttl: p.ttl.wrapping_sub(1),
@@ -151,7 +160,7 @@ fn write_v6<P: Packet, A>(packet: P, p: &Parsed<A>, outer: &Outer<'_>, l4: u8, l
         |h| {
             *h = Ipv6 {
                 version: Be32::new(6 << 28 | (outer_tos(p.tos) as u32) << 20),
-                payload_length: Be16::new(length.wrapping_sub(40) as u16),
+                payload_length: length_field(length.wrapping_sub(40)),
                 next_header: l4,
                 hop_limit: p.ttl.wrapping_sub(1),
                 source: outer.source.0,
@@ -163,7 +172,7 @@ fn write_v6<P: Packet, A>(packet: P, p: &Parsed<A>, outer: &Outer<'_>, l4: u8, l
 
 #[inline(always)]
 fn write_udp<P: Packet>(packet: P, at: usize, source: Be16, port: Be16, length: u32) -> bool {
-    packet.write(at, Udp { source, destination: port, length: Be16::new(length as u16), check: 0 })
+    packet.write(at, Udp { source, destination: port, length: length_field(length), check: 0 })
 }
 
 /// GUE variant 0 (draft-ietf-intarea-gue): version, header length 0, inner protocol, no flags.

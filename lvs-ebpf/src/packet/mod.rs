@@ -3,6 +3,7 @@ pub mod checksum;
 pub mod control_block;
 pub mod fragment;
 pub mod handover;
+pub mod jumbo;
 pub mod offsets;
 pub mod own_segment;
 pub mod parse;

@@ -165,10 +165,8 @@ impl TcPacket {
         // The helper moves 4,095 bytes at most; a jumbo frame's segment is shortened in two steps. Bytes that are put in come
         // out of each segment's size; bytes that are taken out again do not count where sizes are fixed.
         let half = by.div_ceil(2) as i32;
-        let shorten = || {
-            self.adjust_room(half, Room::AfterEthernet)
-                && self.adjust_room_with(-half, Room::AfterEthernet, BPF_F_ADJ_ROOM_FIXED_GSO)
-        };
+        let shorten =
+            || self.adjust_room(half, Room::AfterEthernet) && self.adjust_segments_room(-half, Room::AfterEthernet);
         shorten() && shorten()
     }
 
@@ -183,6 +181,12 @@ impl TcPacket {
     #[inline(always)]
     pub fn adjust_room(self, difference: i32, room: Room) -> bool {
         self.adjust_room_with(difference, room, 0)
+    }
+
+    /// The same, and the segments that the packet is to be cut into keep their size.
+    #[inline(always)]
+    pub fn adjust_segments_room(self, difference: i32, room: Room) -> bool {
+        self.adjust_room_with(difference, room, BPF_F_ADJ_ROOM_FIXED_GSO)
     }
 
     #[inline(always)]

@@ -7,7 +7,7 @@ use aya_ebpf::bindings::{
 use aya_ebpf::helpers::{bpf_redirect, bpf_skb_change_tail};
 use aya_ebpf::programs::TcContext;
 use lvs_common::abi::AF_INET;
-use lvs_common::wire::ethertype;
+use lvs_common::wire::{ethertype, protocol};
 
 use crate::inner::Inner;
 use crate::outer::{self, ETHERNET, Outer};
@@ -21,6 +21,9 @@ pub fn deliver(ctx: &TcContext, outer: &Outer, inner: &Inner) -> Option<i32> {
     } else {
         remove(ctx, removed, 0)?
     }
+    if inner.is_big && restore_length(ctx).is_none() {
+        return Some(TC_ACT_SHOT);
+    }
     if outer.family == inner.family {
         return Some(TC_ACT_UNSPEC);
     }
@@ -31,6 +34,20 @@ pub fn deliver(ctx: &TcContext, outer: &Outer, inner: &Inner) -> Option<i32> {
     }
     // SAFETY: a helper that takes numbers.
     Some(unsafe { bpf_redirect(outer::fields(ctx).ifindex, BPF_F_INGRESS.into()) } as i32)
+}
+
+/// Puts the length of a packet of BIG TCP in a hop-by-hop header (RFC 2675), where the stack looks for it. The director takes it out,
+/// so that devices can cut the packet in its tunnel.
+#[inline(always)]
+fn restore_length(ctx: &TcContext) -> Option<()> {
+    const ADDED: usize = 8;
+    ctx.adjust_room(ADDED as i32, bpf_adj_room_mode::BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO.into()).ok()?;
+    let mut header: [u32; 10] = ctx.load(ETHERNET + ADDED).ok()?;
+    let [_, _, next, hop_limit] = header[1].to_ne_bytes();
+    header[1] = u32::from_ne_bytes([0, 0, protocol::HOP_BY_HOP, hop_limit]);
+    ctx.store(ETHERNET, &header, 0).ok()?;
+    let length = ctx.len().wrapping_sub((ETHERNET + 40) as u32);
+    ctx.store(ETHERNET + 40, &[u32::from_ne_bytes([next, 0, 0xc2, 4]), length.to_be()], 0).ok()
 }
 
 /// Removes `length` bytes behind the Ethernet header.

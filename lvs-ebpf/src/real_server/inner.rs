@@ -3,6 +3,8 @@
 use aya_ebpf::programs::TcContext;
 use lvs_common::abi::{AF_INET, AF_INET6};
 
+use lvs_common::wire::protocol;
+
 use crate::tunnel::Payload;
 
 /// What matters of the inner header.
@@ -15,6 +17,8 @@ pub struct Inner {
     pub length: usize,
     /// Its destination, as a key of the virtual addresses.
     pub vip: [u32; 5],
+    /// IPv6: one of BIG TCP, to be cut into segments, whose length stands nowhere.
+    pub is_big: bool,
     /// The two bits of congestion notification.
     pub ecn: u8,
 }
@@ -29,14 +33,16 @@ impl Inner {
             (AF_INET, 4) => {
                 let destination: u32 = ctx.load(offset + 16).ok()?;
                 let vip = [AF_INET.into(), destination, 0, 0, 0];
-                Some(Inner { family, offset, length: (first & 0xffff) as usize, vip, ecn: (first >> 16 & 3) as u8 })
+                let length = (first & 0xffff) as usize;
+                Some(Inner { family, offset, length, vip, is_big: false, ecn: (first >> 16 & 3) as u8 })
             }
             (AF_INET6, 6) => {
-                let payload: u16 = ctx.load(offset + 4).ok()?;
+                let [payload, next]: [u16; 2] = ctx.load(offset + 4).ok()?;
                 let [a, b, c, d]: [u32; 4] = ctx.load(offset + 24).ok()?;
                 let vip = [AF_INET6.into(), a, b, c, d];
                 let length = 40 + u16::from_be(payload) as usize;
-                Some(Inner { family, offset, length, vip, ecn: (first >> 20 & 3) as u8 })
+                let is_big = payload == 0 && next.to_ne_bytes()[0] == protocol::TCP;
+                Some(Inner { family, offset, length, vip, is_big, ecn: (first >> 20 & 3) as u8 })
             }
             _ => None,
         }

@@ -4,6 +4,7 @@
 mod access;
 mod admission;
 mod apply;
+mod big_tcp;
 mod chain;
 mod commands;
 mod compat;

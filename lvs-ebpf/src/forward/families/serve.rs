@@ -35,7 +35,7 @@ use crate::{
         access::Packet,
         access::TcPacket,
         control_block::{self, Flag},
-        handover as parsed_handover,
+        handover as parsed_handover, jumbo,
         parse::Family,
     },
     programs::jump,
@@ -44,10 +44,10 @@ use crate::{
     values::parsed::{L3, Parsed},
 };
 
-/// Whether the transport header follows the network header at once.
+/// Whether the transport header follows the network header at once, or after nothing but a length.
 #[inline(always)]
 fn has_no_options<A: IpAddress>(p: &Parsed<A>) -> bool {
-    p.l4() == L3 + A::HEADER
+    p.l4() == L3 + A::HEADER || jumbo::is_jumbo(p)
 }
 
 /// What a next hop with this MTU takes of a packet that becomes one of the other family; `added` is what options add to it there.

@@ -15,7 +15,7 @@ use crate::packet::offsets::{TCP_CHECK, UDP_CHECK};
 use crate::{
     forward::{fullnat::translate::Ends, nat},
     kernel::random,
-    packet::{access::Packet, access::TcPacket, checksum as sums},
+    packet::{access::Packet, access::TcPacket, checksum as sums, jumbo},
     values::parsed::{L3, Parsed},
 };
 
@@ -32,7 +32,7 @@ pub fn apply<A: IpAddress>(packet: TcPacket, p: &Parsed<A>, ends: &Ends<Address>
     // What IPv4 may do without, IPv6 may not (RFC 8200, section 8.1).
     let is_filled =
         p.carried == protocol::UDP && nat::is_unsummed(packet, p.l4()) && sums::fill_udp(packet, p, addresses + ports);
-    if !packet.change_family(A::IS_V4) {
+    if jumbo::is_jumbo(p) && !jumbo::remove(packet) || !packet.change_family(A::IS_V4) {
         return false;
     }
     let l4 = L3 + <A::Other as IpAddress>::HEADER;
