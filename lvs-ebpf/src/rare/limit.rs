@@ -40,7 +40,7 @@ pub fn allows<A: IpAddress>(packet: TcPacket, receiver: &Address, kind: u8, code
 fn is_on_link<A: IpAddress>(packet: TcPacket, address: &Address, now: u64) -> bool {
     route::lend(
         #[inline(always)]
-        |found| route::route(packet, A::FAMILY, address, now, found) && found.gateway == *address,
+        |found| route::route(packet, A::FAMILY, address, now, found).is_ok() && found.gateway == *address,
     )
     .unwrap_or(false)
 }

@@ -32,7 +32,7 @@ pub fn learn<A: IpAddress>(packet: TcPacket, report: &IcmpError<A>, to: &Address
         let now = clock::jiffies();
         let known = route::lend(
             #[inline(always)]
-            |found| if route::route(packet, A::FAMILY, to, now, found) { found.hop.mtu as u32 } else { 0 },
+            |found| if route::route(packet, A::FAMILY, to, now, found).is_ok() { found.hop.mtu as u32 } else { 0 },
         );
         if let Some(mtu) = icmp::lower_mtu(!A::IS_V4, told, known.unwrap_or(0))
             && !is_remembered(to, mtu, now)
