@@ -12,7 +12,7 @@ use lvs_common::exit::Exit;
 use crate::{
     config::{self, device::device},
     exits,
-    kernel::{clear::clear, params, reload::reload, scratch, shared},
+    kernel::{clear::clear, global::global_fn, params, reload::reload, scratch, shared},
     maps::{FIBS, PATHS, PROTECTED, ROUTES},
     packet::{access::Packet, access::TcPacket, access::XdpPacket},
     stats,
@@ -176,7 +176,7 @@ fn find_with<P: Packet>(
         _ => return NO_ROUTE,
     }
     let is_protected = is_protected(family, &route.gateway);
-    let learnt = path_mtu(&route.gateway, now);
+    let learnt = learnt_mtu(&route.gateway, now);
     // SAFETY: the kernel filled the fields of the family asked for.
     unsafe {
         route.family = params.family;
@@ -216,10 +216,8 @@ fn find_with<P: Packet>(
             route.hop.flags |= hop_flags::NEIGHBOUR;
         }
     }
-    if let Some(mtu) = learnt
-        && mtu < route.hop.mtu as u32
-    {
-        route.hop.mtu = mtu as u16;
+    if learnt != 0 && learnt < route.hop.mtu as u32 {
+        route.hop.mtu = learnt as u16;
     }
     if is_protected {
         // Never cached: the established path would not ask.
@@ -274,15 +272,17 @@ fn is_protected(family: u8, to: &Address) -> bool {
     PROTECTED.get(&Key::new(ADDRESS_BITS, data)).is_some()
 }
 
-/// The path MTU toward an address that ICMP errors have told.
-#[inline(always)]
-fn path_mtu(to: &Address, now: u64) -> Option<u32> {
-    if config::settings()?.paths_until <= now {
-        return None;
-    }
-    let path = shared::value(&PATHS, to)?.load();
+global_fn! {
+    /// The path MTU toward an address that ICMP errors have told; 0 if there is none.
+    fn learnt_mtu(to: &Address, now: u64) -> u32 = learnt_path_mtu => path_mtu
+}
+
+fn path_mtu(to: &Address, now: u64) -> u32 {
+    let may_be_learnt = config::settings().is_some_and(|settings| settings.paths_until > now);
+    let Some(path) = (if may_be_learnt { shared::value(&PATHS, to) } else { None }) else { return 0 };
+    let path = path.load();
     let left = ((path >> 32) as u32).wrapping_sub(now as u32) as i32;
-    if left > 0 { Some(path as u32) } else { None }
+    if left > 0 { path as u32 } else { 0 }
 }
 
 /// Has a cached hop looked up anew with the next packet.

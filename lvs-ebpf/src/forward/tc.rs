@@ -288,21 +288,18 @@ pub fn reply<A: Family>(packet: TcPacket) -> i32 {
     let Some((at, connection)) = find::of_server(p) else { return TcPacket::PASS };
     let c = connection.get();
     let now = clock::jiffies();
-    // An answer to one-packet scheduling is of no destination.
-    let dest = DestRef::get(c.dest, settings.epoch);
-    if dest.is_none() && c.kind != EntryKind::ANSWER {
-        return TcPacket::PASS;
-    }
+    // An answer to one-packet scheduling counts for no destination, and only remembers one.
+    let is_answer = c.kind == EntryKind::ANSWER;
+    let id = if is_answer { DestId::new(c.engine as u32) } else { c.dest };
+    let Some(dest) = DestRef::get(id, settings.epoch) else { return TcPacket::PASS };
     if c.forward != Mode::MASQ {
-        let Some(dest) = dest else { return TcPacket::PASS };
         return untranslated_reply(packet, p, settings, at, connection, &dest, now);
     }
-    let sender = dest.as_ref().map_or(DestId::new(c.engine as u32), |dest| dest.id);
     // A packet of the director's own, the real server being itself, is on its way to the client already.
     let is_own = packet.device() == 0;
     let cache = connection.reply_hop();
     let to = p.destination.widen();
-    let passage = Passage { from: Some(&c.virt), ..Passage::new(cache, A::FAMILY, &to, Some(Sender::toward(sender))) };
+    let passage = Passage { from: Some(&c.virt), ..Passage::new(cache, A::FAMILY, &to, Some(Sender::toward(dest.id))) };
     route::with(
         packet,
         #[inline(always)]
@@ -314,9 +311,10 @@ pub fn reply<A: Family>(packet: TcPacket) -> i32 {
                     Err(verdict) => return verdict,
                 }
             }
-            match &dest {
-                Some(dest) => account::account_reply(packet, p, settings, at, connection, dest, now),
-                None => connection.touch(now),
+            if is_answer {
+                connection.touch(now);
+            } else {
+                account::account_reply(packet, p, settings, at, connection, &dest, now);
             }
             if !nat::apply(packet, p, Side::Source, c.virt, c.virt_port, way.is_own()) {
                 return exits::drop(packet, Exit::DropInternal);
