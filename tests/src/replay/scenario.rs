@@ -40,6 +40,8 @@ impl Scenario {
         network.set_mtu(Port::Client, start.client_mtu)?;
         network.set_mtu(Port::Server, start.server_mtu)?;
         let _mark = start.mark.map(|_| network.mark()).transpose()?;
+        // Real IPVS was recorded, whose answers of one-packet scheduling keep the real server's address.
+        network.lvsadm("sysctl one_packet_nat=0")?;
         for setting in &start.sysctls {
             network.lvsadm(&format!("sysctl {setting}"))?;
         }
