@@ -101,7 +101,7 @@ impl Plane {
     /// Whether the sweep is taking the connections of removed destinations out: they are shown no more.
     fn is_removing(&self) -> bool {
         let settings = self.settings();
-        settings.removal != 0 && settings.removal <= settings.epoch
+        settings.sysctls.expire_nodest_conn != 0 && settings.removal != 0 && settings.removal <= settings.epoch
     }
 
     /// Whether a connection is of a destination that was removed.

@@ -163,7 +163,7 @@ mod tests {
             let name = SysctlName::parse(name).unwrap_or_else(|sentence| panic!("{sentence}"));
             assert!(!matches!(name, SysctlName::Kept(Sysctl { kind: Kind::Own, .. })));
         }
-        assert_eq!(SysctlName::all().count(), kernels.split_whitespace().count() + 8);
+        assert_eq!(SysctlName::all().count(), kernels.split_whitespace().count() + 10);
         let noted: Vec<&str> = SYSCTLS
             .iter()
             .filter(|sysctl| SysctlName::Kept(sysctl).note().is_some())

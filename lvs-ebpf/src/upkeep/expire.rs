@@ -101,6 +101,11 @@ fn is_thorough(settings: Shared<Settings>, clock: Shared<Clock>) -> bool {
     if removal == 0 || removal > settings.get().epoch {
         return false;
     }
+    if settings.get().sysctls.expire_nodest_conn == 0 {
+        // Somebody has changed his mind: what is left stays.
+        let _ = field!(settings.removal).compare_exchange(removal, 0);
+        return false;
+    }
     let (served, slices) = (field!(clock.removal), field!(clock.thorough));
     if served.load() != removal {
         served.store(removal);

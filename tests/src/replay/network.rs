@@ -221,7 +221,12 @@ impl Network {
 fn set_up(director: &Namespace) -> Result<()> {
     let mut settings = vec!["net/ipv4/ip_forward=1".to_owned(), "net/ipv6/conf/all/forwarding=1".to_owned()];
     // Errors of the director's own are not rationed.
-    let unlimited = ["ipv4/icmp_ratelimit=0", "ipv6/icmp/ratelimit=0", "ipv4/icmp_msgs_per_sec=100000"];
+    let unlimited = [
+        "ipv4/icmp_ratelimit=0",
+        "ipv6/icmp/ratelimit=0",
+        "ipv4/icmp_msgs_per_sec=100000",
+        "ipv4/icmp_msgs_burst=100000",
+    ];
     settings.extend(unlimited.map(|setting| format!("net/{setting}")));
     for device in ["all", "default", "cl0", "rs0"] {
         settings.push(format!("net/ipv4/conf/{device}/rp_filter=0"));

@@ -121,7 +121,7 @@ fn fate(programs: &Programs, tier: Tier, port: fixtures::Port, frame: &[u8]) -> 
     Ok(match (tier, verdict) {
         (Tier::Xdp, xdp_verdict::REDIRECT) | (Tier::Tc, tc_verdict::REDIRECT) => Fate::Forwarded,
         (Tier::Xdp, xdp_verdict::DROP) | (Tier::Tc, tc_verdict::SHOT) => Fate::Dropped,
-        (Tier::Xdp, xdp_verdict::PASS) | (Tier::Tc, tc_verdict::OK) => Fate::Passed,
+        (Tier::Xdp, xdp_verdict::PASS) | (Tier::Tc, tc_verdict::PASS) => Fate::Passed,
         other => anyhow::bail!("another verdict: {other:?}"),
     })
 }

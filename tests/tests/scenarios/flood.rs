@@ -140,7 +140,7 @@ fn fate(tier: Tier, frame: &[u8], outcome: Outcome) -> Result<Fate> {
             Fate::Challenged(number)
         }
         (Tier::Xdp, xdp_verdict::DROP) | (Tier::Tc, tc_verdict::SHOT) => Fate::Dropped,
-        (Tier::Xdp, xdp_verdict::PASS) | (Tier::Tc, tc_verdict::OK) => Fate::Passed,
+        (Tier::Xdp, xdp_verdict::PASS) | (Tier::Tc, tc_verdict::PASS) => Fate::Passed,
         other => anyhow::bail!("another verdict: {other:?}"),
     })
 }

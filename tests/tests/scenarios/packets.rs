@@ -17,7 +17,7 @@ use tests::topology::PacketSocket;
 type Verdicts = (u32, u32);
 
 const XDP: Verdicts = (xdp_verdict::PASS, xdp_verdict::REDIRECT);
-const TC: Verdicts = (tc_verdict::OK, tc_verdict::REDIRECT);
+const TC: Verdicts = (tc_verdict::PASS, tc_verdict::REDIRECT);
 
 /// Source ports that tunnels may choose (RFC 6335's dynamic ports).
 const TUNNEL_PORTS: std::ops::RangeInclusive<u16> = 49152..=65535;

@@ -126,7 +126,7 @@ fn every_pick_is_that_of_the_plain_list() {
 #[test]
 fn changes_are_seen_whole() {
     let testbed = Testbed::new().unwrap();
-    testbed.director.lvsadm("attach --mode native").unwrap();
+    testbed.director.lvsadm("attach --mode native --conns 262144").unwrap();
     let at = SocketAddr::new(vip(false), 80);
     let rules = [40u16, 41].map(|heaviest| {
         let weight = |port| if port == heaviest { 1000 } else { port };

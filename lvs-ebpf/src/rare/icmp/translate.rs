@@ -119,7 +119,11 @@ pub fn to_client<A: Family>(
     if !read::is_intact(packet, report) {
         return exits::drop(packet, Exit::DropMalformed);
     }
-    if is_fullnat && let Some(dest) = DestRef::get(c.dest, settings.epoch) {
+    // An error that was translated from the other family has been learnt from as it came.
+    if is_fullnat
+        && let Some(dest) = DestRef::get(c.dest, settings.epoch)
+        && dest.family() == A::FAMILY
+    {
         path::learn(packet, report, dest.address(), false);
     }
     // A packet of the director's own, the real server being itself, is on its way to the client already.
