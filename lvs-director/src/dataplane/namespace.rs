@@ -65,21 +65,25 @@ fn unchanged(defaults: &Defaults) -> Result<Option<Plane>> {
         return Ok(None);
     }
     attach::prepare_loopback()?;
-    plane.know_sources()?;
-    plane.know_policies()?;
-    plane.know_the_host()?;
-    plane.know_icmp_limits();
+    read_settings(&mut plane)?;
     Ok(Some(plane))
 }
 
 /// Makes a data plane fit the host.
 fn adapt(plane: &mut Plane, defaults: &Defaults) -> Result<Vec<Refusal>> {
     let refusals = attach::attach_new(plane, &defaults.devices, defaults.mode)?;
+    read_settings(plane)?;
+    Ok(refusals)
+}
+
+/// Reads what the data plane has to know of the host's settings: `rp_filter` and its like, IPsec policies, ports of the host's own,
+/// limits of ICMP errors.
+fn read_settings(plane: &mut Plane) -> Result<()> {
     plane.know_sources()?;
     plane.know_policies()?;
     plane.know_the_host()?;
     plane.know_icmp_limits();
-    Ok(refusals)
+    Ok(())
 }
 
 /// Unloads this network namespace's data plane: detaches, and forgets rules and connections.

@@ -176,7 +176,8 @@ pub fn fit<A: IpAddress, B>(
         0 => longest(packet, p, &limits),
         largest => largest,
     };
-    if came > limits.room && !limits.may_fragment {
+    // A buffer of several datagrams would arrive as one, cut into fragments: each datagram is too big.
+    if came > limits.room && (!limits.may_fragment || packet.segment() != 0) {
         return Err(match passage.refusal {
             Some(sender) => refuse::too_big::<A>(packet, limits.reported, sender),
             None => exits::drop(packet, Exit::DropTooBig),

@@ -279,7 +279,9 @@ global_fn! {
 
 fn path_mtu(to: &Address, now: u64) -> u32 {
     let may_be_learnt = config::settings().is_some_and(|settings| settings.paths_until > now);
-    let Some(path) = (if may_be_learnt { shared::value(&PATHS, to) } else { None }) else { return 0 };
+    // Linux 6.1 takes no key from memory that a global function was given.
+    let key = copy(to);
+    let Some(path) = (if may_be_learnt { shared::value(&PATHS, &key) } else { None }) else { return 0 };
     let path = path.load();
     let left = ((path >> 32) as u32).wrapping_sub(now as u32) as i32;
     if left > 0 { path as u32 } else { 0 }

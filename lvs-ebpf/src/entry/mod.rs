@@ -1,4 +1,5 @@
 //! The eBPF object's functions.
 
 mod attached;
-mod tail;
+mod tail_tc;
+mod tail_xdp;

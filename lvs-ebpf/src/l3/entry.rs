@@ -1,12 +1,12 @@
-//! The object's functions: those that are attached, by the names in [`lvs_common::programs::entry`], and those that tail calls
-//! reach, which have the same names as the other object's.
+//! The object's functions: those that are attached, by the names in [`lvs_common::programs::entry`], and the other object's that
+//! tail calls reach.
 
 use aya_ebpf::{EbpfContext as _, macros::classifier, programs::TcContext};
 
-use crate::{forward, forward::tc, log, packet::access::TcPacket, rare, select};
+use crate::{forward::tc, packet::access::TcPacket};
 
-type V4 = u32;
-type V6 = [u32; 4];
+#[path = "../entry/tail_tc.rs"]
+mod tail_tc;
 
 /// Attached to devices: what comes in.
 #[classifier]
@@ -19,23 +19,3 @@ pub fn lvs_l3_ingress(ctx: TcContext) -> i32 {
 pub fn lvs_l3_egress(ctx: TcContext) -> i32 {
     tc::egress(TcPacket(ctx.as_ptr().cast()))
 }
-
-macro_rules! functions {
-    ($($name:ident $meaning:literal {
-        xdp [$($xdp:ident = $xdp_body:expr),*],
-        tc [$($tc:ident = $tc_body:expr),*],
-        to [$($to:ident),*],
-    })+) => {
-        $(
-            $(
-                #[doc = $meaning]
-                #[classifier]
-                pub fn $tc(ctx: TcContext) -> i32 {
-                    ($tc_body)(TcPacket(ctx.as_ptr().cast()))
-                }
-            )*
-        )+
-    };
-}
-
-lvs_common::for_each_program!(functions);

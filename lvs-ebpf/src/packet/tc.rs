@@ -64,7 +64,6 @@ fn wsum(sum: u64) -> u64 {
     (sum & 0xffff_ffff) + (sum >> 32)
 }
 
-#[allow(dead_code, reason = "its users follow")]
 impl TcPacket {
     /// The fields of the context, of which reads by programs are allowed.
     #[inline(always)]

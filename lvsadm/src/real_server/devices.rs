@@ -6,11 +6,31 @@ use anyhow::{Context, Result, bail};
 use nix::ifaddrs::{InterfaceAddress, getifaddrs};
 use nix::net::if_::InterfaceFlags;
 
+/// The type of a device (`linux/if_arp.h`), from what is listed of it; addresses of the network are none of that.
+fn kind(interface: &InterfaceAddress) -> Option<u16> {
+    Some(interface.address.as_ref()?.as_link_addr()?.hatype())
+}
+
+/// Whether tunnels can be opened on the named devices: their packets begin with an Ethernet header. One that is not there is
+/// somebody else's to name.
+pub fn carry_ethernet(names: &[String]) -> Result<()> {
+    let interfaces: Vec<_> = all()?.collect();
+    for name in names {
+        let mut entries = interfaces.iter().filter(|interface| interface.interface_name == *name).peekable();
+        let is_there = entries.peek().is_some();
+        if is_there && !entries.any(|i| matches!(kind(i), Some(libc::ARPHRD_ETHER | libc::ARPHRD_LOOPBACK))) {
+            bail!(
+                "cannot open tunnels on {name}: its packets have no Ethernet header; use a tunnel device of the kernel's (`ip link help`)"
+            );
+        }
+    }
+    Ok(())
+}
+
 /// Names of the devices that are up and carry Ethernet frames.
 pub fn ethernet_like() -> Result<Vec<String>> {
     let is_ethernet = |interface: &InterfaceAddress| {
-        let link = interface.address.as_ref().and_then(|address| address.as_link_addr());
-        link.is_some_and(|link| link.hatype() == libc::ARPHRD_ETHER) && interface.flags.contains(InterfaceFlags::IFF_UP)
+        kind(interface) == Some(libc::ARPHRD_ETHER) && interface.flags.contains(InterfaceFlags::IFF_UP)
     };
     let names: Vec<String> = all()?.filter(is_ethernet).map(|interface| interface.interface_name).collect();
     if names.is_empty() {

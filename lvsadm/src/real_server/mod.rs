@@ -95,6 +95,9 @@ pub fn run(args: &RealServerArgs) -> Result<()> {
         wanted.push(Change::Toa(toa(args)?));
     }
     if args.dr || args.tun {
+        if args.tun {
+            devices::carry_ethernet(&args.dev)?;
+        }
         let devices = if args.dev.is_empty() { devices::ethernet_like()? } else { args.dev.clone() };
         wanted.extend(silence(&devices)?);
         wanted.extend(args.vip.iter().map(|&vip| Change::Address { vip }));

@@ -287,6 +287,13 @@ fn how_such_devices_are_attached() -> Result<()> {
     let refused =
         lab.director.lvsadm("attach --dev tun0 --mode native").err().context("XDP without Ethernet headers")?;
     ensure!(format!("{refused:#}").contains("cannot attach to tun0: XDP needs Ethernet headers"), "{refused:#}");
+    // A real server's tunnels come to Ethernet.
+    let refused =
+        lab.hosts[1].lvsadm(&format!("real-server --tun --vip {} --dev tun0", VIPS[0])).err().context("tun0")?;
+    ensure!(
+        format!("{refused:#}").contains("cannot open tunnels on tun0: its packets have no Ethernet header"),
+        "{refused:#}"
+    );
     lab.director.lvsadm("detach --dev tun0")?;
     ensure!(!lab.director.lvsadm("status")?.contains("tun0"), "tun0 is detached");
     lab.director.lvsadm("attach --dev tun0")?;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::socket::{setsockopt, sockopt::UdpGsoSegment};
+use tests::eventually;
 use tests::topology::{CLIENT, CLIENT6, Cluster, Layout, Namespace, Server, Site, VIP, VIP6};
 
 const PORT: u16 = 53;
@@ -202,4 +203,21 @@ fn answers_sent_at_once_arrive_one_by_one() {
             }
         }
     }
+}
+
+/// The tunnel may be fragmented (`pmtu_disc=0`); cut into fragments, a buffer of datagrams would arrive as one.
+#[test]
+fn datagrams_sent_at_once_that_do_not_fit_are_refused_not_joined() {
+    let bench = Bench::new(&Way::tunnel("-i", "", 0, false)).unwrap();
+    let (director, length) = (&bench.cluster.director, MTU - 28);
+    director.lvsadm("sysctl pmtu_disc=0").unwrap();
+    let socket = socket(&bench.cluster.client, SocketAddr::new(CLIENT, 0)).unwrap();
+    socket.connect(SocketAddr::new(VIP, PORT)).unwrap();
+    socket.send(&tests::text(100)).unwrap();
+    right(&socket, 100).unwrap();
+    let refused = || director.exit("icmp-sent").unwrap();
+    let (before, fragmented) = (refused(), director.exit("fragmented").unwrap());
+    send_segments(&socket, None, length).unwrap();
+    eventually("the buffer is refused", || refused() > before);
+    assert_eq!(director.exit("fragmented").unwrap(), fragmented);
 }
