@@ -20,7 +20,7 @@ const LIFETIME: u32 = 600;
 /// The bit that tells a cookie's two numbers apart.
 const OTHER: u32 = 1 << 31;
 
-/// What a SYN may have sent at most: 64 KiB of data behind its own number (RFC 7413). Acknowledging that would be no
+/// What a SYN may have sent at most: 64 KiB of data after its own number (RFC 7413). Acknowledging that would be no
 /// challenge.
 const SENT: u32 = 1 << 16;
 

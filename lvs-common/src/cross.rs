@@ -38,7 +38,7 @@ pub const fn room(v4: bool, mtu: u32) -> u32 {
 /// The MTU that the sender of a packet of one family (IPv4 if `v4`) is told where one of the other family may be `mtu` long,
 /// `less` bytes of which are needed for something else.
 #[inline(always)]
-pub const fn told(v4: bool, mtu: u32, less: u32) -> u32 {
+pub const fn reported_mtu(v4: bool, mtu: u32, less: u32) -> u32 {
     let mtu = room(v4, mtu).saturating_sub(less);
     if v4 || mtu > LEAST_MTU6 { mtu } else { LEAST_MTU6 }
 }
@@ -109,7 +109,7 @@ pub const fn error6(e: &Error, length: u32) -> Option<Error> {
                 0 => plateau(length),
                 mtu => mtu,
             };
-            Some(Error { kind: icmp::V6_TOO_BIG, code: 0, rest: told(false, mtu, 0) })
+            Some(Error { kind: icmp::V6_TOO_BIG, code: 0, rest: reported_mtu(false, mtu, 0) })
         }
         (icmp::UNREACHABLE, 0 | 1 | 5..=8 | 11 | 12) => Some(Error { kind: icmp::V6_UNREACHABLE, code: 0, rest: 0 }),
         (icmp::UNREACHABLE, 9 | 10 | 13 | 15) => Some(Error { kind: icmp::V6_UNREACHABLE, code: 1, rest: 0 }),
@@ -142,7 +142,7 @@ pub const fn error4(e: &Error) -> Option<Error> {
             Some(Error { kind: icmp::UNREACHABLE, code: icmp::CODE_PORT, rest: 0 })
         }
         (icmp::V6_TOO_BIG, _) => {
-            let mtu = told(true, e.rest, 0);
+            let mtu = reported_mtu(true, e.rest, 0);
             let mtu = if mtu > 0xffff { 0xffff } else { mtu };
             Some(Error { kind: icmp::UNREACHABLE, code: icmp::CODE_FRAGMENTATION_NEEDED, rest: mtu })
         }
@@ -162,8 +162,8 @@ mod tests {
     #[test]
     fn sizes_differ_by_the_headers() {
         assert_eq!((room(true, 1500), room(false, 1500)), (1480, 1520));
-        assert_eq!((told(true, 1500, 8), told(false, 1500, 20)), (1472, 1500));
-        assert_eq!(told(false, 1000, 20), 1280, "no sender of IPv6 has to go lower");
+        assert_eq!((reported_mtu(true, 1500, 8), reported_mtu(false, 1500, 20)), (1472, 1500));
+        assert_eq!(reported_mtu(false, 1000, 20), 1280, "no sender of IPv6 has to go lower");
         assert!(may_be_cut(true, 4000, false) && !may_be_cut(true, 40, true));
         assert!(may_be_cut(false, 1280, true) && !may_be_cut(false, 1281, true));
     }

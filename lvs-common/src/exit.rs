@@ -18,8 +18,8 @@ exits! {
     Nat "nat" "forwarded to a real server, destination rewritten",
     NatReply "nat-reply" "reply forwarded to its client, source rewritten",
     FullNat "fullnat" "forwarded to a real server, source and destination rewritten",
-    Told "toa-sent" "with the client's address as an option of TCP, or of IP for UDP; counted beside fullnat",
-    Untold "toa-no-room" "without that option, for want of room in header, MTU or a packet to be cut; counted beside fullnat",
+    ToaSent "toa-sent" "with the client's address as an option of TCP, or of IP for UDP; counted beside fullnat",
+    ToaNoRoom "toa-no-room" "without that option, for want of room in header, MTU or a packet to be cut; counted beside fullnat",
     Unkept "one-packet-no-room" "without room in the connection table for its answer, which leaves with the real server's address (-o); counted beside nat",
     FullNatReply "fullnat-reply" "reply forwarded to its client, source and destination rewritten",
     Route "route" "forwarded to a real server, IP packet untouched (DR)",
@@ -120,8 +120,8 @@ impl Exit {
             | Exit::NatReply
             | Exit::FullNat
             | Exit::FullNatReply
-            | Exit::Told
-            | Exit::Untold
+            | Exit::ToaSent
+            | Exit::ToaNoRoom
             | Exit::Unkept
             | Exit::Route
             | Exit::Tunnel

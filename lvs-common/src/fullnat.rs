@@ -12,11 +12,11 @@ use crate::{
     wire::tcp_flags,
 };
 
-/// How far a connection has come, as `Connection::told` has it.
-pub mod told {
+/// How far a connection has come, as `Connection::toa_state` has it.
+pub mod toa_state {
     /// The real server has sent no data yet.
     pub const OPENING: u8 = 0;
-    /// It has, so the handshake is behind it.
+    /// It has, so the handshake is over.
     pub const ANSWERED: u8 = 1;
     /// It has acknowledged data: it looks for no option any more.
     pub const SETTLED: u8 = 2;
@@ -39,54 +39,54 @@ pub struct Segment {
 
 /// What is to be done with a client's segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Telling {
+pub enum ToaAction {
     /// It goes as it is.
-    Nothing,
+    Leave,
     /// Whatever TOA it has is the client's own, and goes.
-    Clean,
+    Strip,
     /// It tells the client.
-    Tell,
+    Add,
 }
 
 /// How far a connection has come with a segment of the client's.
 #[inline(always)]
-pub const fn asked(told: u8, segment: &Segment) -> u8 {
-    if segment.flags & tcp_flags::SYN != 0 { told::OPENING } else { told }
+pub const fn after_request(toa_state: u8, segment: &Segment) -> u8 {
+    if segment.flags & tcp_flags::SYN != 0 { toa_state::OPENING } else { toa_state }
 }
 
 /// What is to be done with a client's segment. `toa` is the setting of that name: 0 never, 1 as the module says, 2 with the
-/// SYN too. `first` is the sequence number behind the client's SYN.
+/// SYN too. `first` is the sequence number after the client's SYN.
 #[inline(always)]
-pub const fn telling(told: u8, toa: u32, first: u32, segment: &Segment) -> Telling {
-    if toa == 0 || told >= told::SETTLED {
-        return Telling::Nothing;
+pub const fn toa_action(toa_state: u8, toa: u32, first: u32, segment: &Segment) -> ToaAction {
+    if toa == 0 || toa_state >= toa_state::SETTLED {
+        return ToaAction::Leave;
     }
     let tells = match segment.flags & (tcp_flags::SYN | tcp_flags::RST) {
-        0 => segment.sequence == first && (segment.has_data || told == told::OPENING),
+        0 => segment.sequence == first && (segment.has_data || toa_state == toa_state::OPENING),
         tcp_flags::SYN => toa > 1,
         _ => false,
     };
     // A SYN is looked at only where it brings data (RFC 7413), for the connection is accepted with it then.
     let is_read = segment.flags & tcp_flags::SYN == 0 || segment.has_data || toa > 1;
     match (tells, is_read && !segment.is_plain) {
-        (true, _) => Telling::Tell,
-        (false, true) => Telling::Clean,
-        (false, false) => Telling::Nothing,
+        (true, _) => ToaAction::Add,
+        (false, true) => ToaAction::Strip,
+        (false, false) => ToaAction::Leave,
     }
 }
 
-/// How far a connection has come with a segment of the real server's, and the sequence number behind the client's SYN.
+/// How far a connection has come with a segment of the real server's, and the sequence number after the client's SYN.
 #[inline(always)]
-pub const fn answered(told: u8, first: u32, segment: &Segment) -> (u8, u32) {
+pub const fn after_reply(toa_state: u8, first: u32, segment: &Segment) -> (u8, u32) {
     const OPENS: u8 = tcp_flags::SYN | tcp_flags::ACK;
     if segment.flags & OPENS == OPENS {
-        return (told::OPENING, segment.acknowledgment);
+        return (toa_state::OPENING, segment.acknowledgment);
     }
     let acknowledged = segment.acknowledgment.wrapping_sub(first);
     if segment.flags & tcp_flags::ACK != 0 && acknowledged != 0 && acknowledged < 1 << 31 {
-        return (told::SETTLED, first);
+        return (toa_state::SETTLED, first);
     }
-    (if told == told::OPENING && segment.has_data { told::ANSWERED } else { told }, first)
+    (if toa_state == toa_state::OPENING && segment.has_data { toa_state::ANSWERED } else { toa_state }, first)
 }
 
 /// Kind and length of the option for the maximum segment size (RFC 9293, section 3.7.1).
@@ -153,51 +153,58 @@ mod tests {
     #[test]
     fn a_connection_is_told_until_its_data_is_acknowledged() {
         use tcp_flags::{ACK, FIN, RST, SYN};
-        let told = |told, segment| telling(told, 1, FIRST, &segment) == Telling::Tell;
-        assert!(!told(told::OPENING, client(SYN, u32::MAX, false)), "the SYN");
-        assert!(told(told::OPENING, client(ACK, 0, false)), "the end of the handshake");
-        assert!(told(told::OPENING, client(ACK, 0, true)), "the first data");
-        assert!(told(told::OPENING, client(ACK | FIN, 0, false)), "nothing but an end");
-        assert!(!told(told::OPENING, client(ACK, 9, true)), "data behind");
-        assert!(!told(told::OPENING, client(RST, 0, false)));
-        // A server that speaks first has the handshake behind it.
-        let answered = |told, segment| answered(told, FIRST, &segment).0;
-        let now = answered(told::OPENING, server(ACK, 0, false));
-        assert_eq!(now, told::OPENING, "its SYN, or an ACK of nothing");
-        let now = answered(now, server(ACK, 0, true));
-        assert_eq!(now, told::ANSWERED);
-        assert!(!told(now, client(ACK, 0, false)) && told(now, client(ACK, 0, true)));
-        let now = answered(now, server(ACK, 9, false));
-        assert_eq!(now, told::SETTLED);
-        assert!(!told(now, client(ACK, 0, true)), "a sequence number that comes again after 4 GiB");
-        assert_eq!(answered(now, server(ACK, 0, true)), told::SETTLED, "an old answer");
-        assert_eq!(answered(told::OPENING, server(ACK, u32::MAX, false)), told::OPENING, "an ACK of the past");
-        assert_eq!(answered(told::OPENING, server(RST, 5, false)), told::OPENING, "not an ACK");
-        assert!(telling(told::OPENING, 2, FIRST, &client(SYN, u32::MAX, false)) == Telling::Tell);
+        let adds = |toa_state, segment| toa_action(toa_state, 1, FIRST, &segment) == ToaAction::Add;
+        assert!(!adds(toa_state::OPENING, client(SYN, u32::MAX, false)), "the SYN");
+        assert!(adds(toa_state::OPENING, client(ACK, 0, false)), "the end of the handshake");
+        assert!(adds(toa_state::OPENING, client(ACK, 0, true)), "the first data");
+        assert!(adds(toa_state::OPENING, client(ACK | FIN, 0, false)), "nothing but an end");
+        assert!(!adds(toa_state::OPENING, client(ACK, 9, true)), "later data");
+        assert!(!adds(toa_state::OPENING, client(RST, 0, false)));
+        // A server that speaks first has completed the handshake by then.
+        let after_reply = |toa_state, segment| after_reply(toa_state, FIRST, &segment).0;
+        let now = after_reply(toa_state::OPENING, server(ACK, 0, false));
+        assert_eq!(now, toa_state::OPENING, "its SYN, or an ACK of nothing");
+        let now = after_reply(now, server(ACK, 0, true));
+        assert_eq!(now, toa_state::ANSWERED);
+        assert!(!adds(now, client(ACK, 0, false)) && adds(now, client(ACK, 0, true)));
+        let now = after_reply(now, server(ACK, 9, false));
+        assert_eq!(now, toa_state::SETTLED);
+        assert!(!adds(now, client(ACK, 0, true)), "a sequence number that comes again after 4 GiB");
+        assert_eq!(after_reply(now, server(ACK, 0, true)), toa_state::SETTLED, "an old answer");
+        assert_eq!(
+            after_reply(toa_state::OPENING, server(ACK, u32::MAX, false)),
+            toa_state::OPENING,
+            "an ACK of the past"
+        );
+        assert_eq!(after_reply(toa_state::OPENING, server(RST, 5, false)), toa_state::OPENING, "not an ACK");
+        assert!(toa_action(toa_state::OPENING, 2, FIRST, &client(SYN, u32::MAX, false)) == ToaAction::Add);
     }
 
     #[test]
     fn a_syn_begins_it_again() {
         use tcp_flags::{ACK, SYN};
-        assert_eq!(asked(told::SETTLED, &client(SYN, 500, false)), told::OPENING);
-        assert_eq!(asked(told::SETTLED, &client(ACK, 500, true)), told::SETTLED);
+        assert_eq!(after_request(toa_state::SETTLED, &client(SYN, 500, false)), toa_state::OPENING);
+        assert_eq!(after_request(toa_state::SETTLED, &client(ACK, 500, true)), toa_state::SETTLED);
         // Whatever SYNs a client sends, the server's says which one counts.
         let answer = server(SYN | ACK, 1000, false);
-        assert_eq!(answered(told::SETTLED, FIRST, &answer), (told::OPENING, answer.acknowledgment));
-        assert_eq!(answered(told::OPENING, answer.acknowledgment, &server(ACK, 1000, false)).0, told::OPENING);
+        assert_eq!(after_reply(toa_state::SETTLED, FIRST, &answer), (toa_state::OPENING, answer.acknowledgment));
+        assert_eq!(
+            after_reply(toa_state::OPENING, answer.acknowledgment, &server(ACK, 1000, false)).0,
+            toa_state::OPENING
+        );
     }
 
     #[test]
     fn what_a_client_brings_is_cleaned() {
         let strange = |ahead| Segment { is_plain: false, ..client(tcp_flags::ACK, ahead, true) };
-        assert_eq!(telling(told::OPENING, 1, FIRST, &strange(9)), Telling::Clean);
-        assert_eq!(telling(told::ANSWERED, 1, FIRST, &strange(9)), Telling::Clean);
-        assert_eq!(telling(told::SETTLED, 1, FIRST, &strange(9)), Telling::Nothing);
-        assert_eq!(telling(told::OPENING, 0, FIRST, &strange(0)), Telling::Nothing);
-        assert_eq!(telling(told::OPENING, 1, FIRST, &strange(0)), Telling::Tell);
+        assert_eq!(toa_action(toa_state::OPENING, 1, FIRST, &strange(9)), ToaAction::Strip);
+        assert_eq!(toa_action(toa_state::ANSWERED, 1, FIRST, &strange(9)), ToaAction::Strip);
+        assert_eq!(toa_action(toa_state::SETTLED, 1, FIRST, &strange(9)), ToaAction::Leave);
+        assert_eq!(toa_action(toa_state::OPENING, 0, FIRST, &strange(0)), ToaAction::Leave);
+        assert_eq!(toa_action(toa_state::OPENING, 1, FIRST, &strange(0)), ToaAction::Add);
         let syn = |has_data| Segment { flags: tcp_flags::SYN, has_data, ..strange(0) };
-        assert_eq!(telling(told::OPENING, 1, FIRST, &syn(false)), Telling::Nothing);
-        assert_eq!(telling(told::OPENING, 1, FIRST, &syn(true)), Telling::Clean, "Fast Open");
+        assert_eq!(toa_action(toa_state::OPENING, 1, FIRST, &syn(false)), ToaAction::Leave);
+        assert_eq!(toa_action(toa_state::OPENING, 1, FIRST, &syn(true)), ToaAction::Strip, "Fast Open");
     }
 
     const TOA: [u8; 8] = [254, 8, 0x1f, 0x90, 192, 0, 2, 7];

@@ -1,4 +1,4 @@
-//! SipHash: the Maglev scheduler's keyed hash, and the one behind numbers that nobody else may be able to make.
+//! SipHash: the Maglev scheduler's keyed hash, and the one that makes numbers which nobody else can.
 
 /// A key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -61,20 +61,20 @@ pub const fn path_mtu(v6: bool, kind: u8, code: u8, rest: u32) -> Option<u32> {
     }
 }
 
-/// The path MTU to remember where one was `told` and `known` was in force; `None` if the error is to be ignored. As the kernel's
+/// The path MTU to remember where one was `reported` and `known` was in force; `None` if the error is to be ignored. As the kernel's
 /// routes do it: an MTU never grows by an error, one of IPv4 is not taken for less than `ip_rt_min_pmtu`, and one of IPv6 below
 /// the least is not believed.
 #[inline(always)]
-pub const fn lower_mtu(v6: bool, told: u32, known: u32) -> Option<u32> {
+pub const fn lower_mtu(v6: bool, reported: u32, known: u32) -> Option<u32> {
     /// Default of `ip_rt_min_pmtu`.
     const LEAST_BELIEVED4: u32 = 552;
-    if told > known {
+    if reported > known {
         return None;
     }
-    match (v6, told < LEAST_MTU6, told < LEAST_BELIEVED4) {
+    match (v6, reported < LEAST_MTU6, reported < LEAST_BELIEVED4) {
         (true, true, _) => None,
         (false, _, true) => Some(if known < LEAST_BELIEVED4 { known } else { LEAST_BELIEVED4 }),
-        _ => Some(told),
+        _ => Some(reported),
     }
 }
 
@@ -136,10 +136,10 @@ mod tests {
             (Some(900), None, None)
         );
         assert_eq!((path_mtu(true, 2, 0, 1300), path_mtu(true, 3, 4, 1300)), (Some(1300), None));
-        let v4 = |told, known| lower_mtu(false, told, known);
+        let v4 = |reported, known| lower_mtu(false, reported, known);
         assert_eq!([v4(900, 1500), v4(1500, 1500), v4(1501, 1500)], [Some(900), Some(1500), None]);
         assert_eq!([v4(0, 1500), v4(551, 1500), v4(100, 296), v4(900, 0)], [Some(552), Some(552), Some(296), None]);
-        let v6 = |told, known| lower_mtu(true, told, known);
+        let v6 = |reported, known| lower_mtu(true, reported, known);
         assert_eq!(
             [v6(1300, 1500), v6(1280, 1500), v6(1279, 1500), v6(1600, 1500)],
             [Some(1300), Some(1280), None, None]

@@ -38,7 +38,7 @@ const fn has_prefix(address: Address, prefix: Address, bits: u8) -> bool {
         == 0
 }
 
-/// The address with everything behind the prefix set to 0.
+/// The address with everything after the prefix set to 0.
 pub const fn prefix(address: Address, bits: u8) -> Address {
     let a = address.0;
     Address([a[0] & mask(bits, 0), a[1] & mask(bits, 1), a[2] & mask(bits, 2), a[3] & mask(bits, 3)])

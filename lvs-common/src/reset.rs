@@ -74,7 +74,7 @@ mod tests {
         assert_eq!(seen(word, RST | ACK, 99, 99, 0), word);
         assert_eq!(seen(word, 0, 99, 99, 9), word);
         assert_eq!(seen(word, SYN, 99, 0, 0), 0, "another connection begins");
-        // A probe for life is behind the last byte.
+        // A probe for life is after the last byte.
         assert_eq!(seen(word, ACK, 14, 20, 1), word);
     }
 

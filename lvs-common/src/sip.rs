@@ -42,14 +42,14 @@ enum Place {
     Failed,
 }
 
-/// A search for the value: what is known behind a byte.
+/// A search for the value: what is known after a byte.
 pub struct Scan {
     place: Place,
     letters: u32,
     at: u32,
     length: u32,
     hash: u64,
-    /// How many bytes of the part behind the `@`, plus 1; 0 before it.
+    /// How many bytes of the part after the `@`, plus 1; 0 before it.
     domain: u32,
 }
 

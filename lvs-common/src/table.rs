@@ -1,7 +1,7 @@
 //! The connection table's logic: where a connection may stand, how it is found, put in and taken out.
 //!
 //! A hash of client address, client port and protocol gives two buckets of [`WAYS`] ways. A connection goes to its first
-//! bucket unless that is nearly full and the second is emptier, and to one of the buckets behind the second if both are
+//! bucket unless that is nearly full and the second is emptier, and to one of the buckets after the second if both are
 //! full. Every bucket that is passed by on this way counts an overflow, and only look-ups that miss in a bucket with
 //! overflows read on. Like IPVS's, the hash leaves out everything but the client's side, so one entry serves both
 //! directions, and a client that talks to many services from one port has as many entries with one hash.
@@ -15,7 +15,7 @@ use crate::verifier::Each;
 /// Ways of a first bucket that are filled before the second choice is considered.
 const RESERVE: u32 = 12;
 
-/// Buckets that a connection may stand in: its two choices, and those behind the second.
+/// Buckets that a connection may stand in: its two choices, and those after the second.
 pub const PROBES: u32 = 8;
 
 /// Access to one family's table. Pointers stay valid as long as the table; `None` only for an index out of range.
@@ -33,24 +33,24 @@ pub trait Store<A>: Each {
     /// Adds to a counter that CPUs holding different locks change.
     fn add(&self, counter: *mut u32, amount: u32);
     /// Lowers the bucket's [`Bucket::due`] to `due` if it is later.
-    fn sooner(&self, bucket: *mut Bucket, due: u64);
+    fn lower_due(&self, bucket: *mut Bucket, due: u64);
     /// Orders the stores before it before those after it, for readers without the lock.
     fn barrier(&self, bucket: *mut Bucket);
-    /// [`roomy`], which a store may keep in a place of its own: it is asked rarely.
+    /// [`probe_with_room`], which a store may keep in a place of its own: it is asked rarely.
     #[inline(always)]
-    fn roomy(&self, hash: Hash) -> Option<u32>
+    fn probe_with_room(&self, hash: Hash) -> Option<u32>
     where
         Self: Sized,
     {
-        roomy(self, hash)
+        probe_with_room(self, hash)
     }
-    /// [`pass_by`], in the same way.
+    /// [`count_overflow`], in the same way.
     #[inline(always)]
-    fn pass_by(&self, hash: Hash, probe: u32, amount: u32)
+    fn count_overflow(&self, hash: Hash, probe: u32, amount: u32)
     where
         Self: Sized,
     {
-        pass_by(self, hash, probe, amount);
+        count_overflow(self, hash, probe, amount);
     }
 }
 
@@ -108,7 +108,7 @@ impl Hash {
         ((mixed.wrapping_mul(0x9e37_79b1) as u64 * buckets as u64) >> 32) as u32
     }
 
-    /// Choice number `probe` among `buckets`: the first, the second, and those behind the second.
+    /// Choice number `probe` among `buckets`: the first, the second, and those after the second.
     #[inline(always)]
     const fn choice(self, probe: u32, buckets: u32) -> u32 {
         if probe == 0 {
@@ -286,7 +286,7 @@ fn insert_locked<A, S: Store<A>>(
     }
     // SAFETY: a bucket of the store.
     let has_room = unsafe { (&raw const (*first).used).read_volatile() } < RESERVE;
-    let probe = if has_room { 0 } else { store.roomy(hash).ok_or(InsertError::Full)? };
+    let probe = if has_room { 0 } else { store.probe_with_room(hash).ok_or(InsertError::Full)? };
     let index = hash.choice(probe, store.buckets());
     let bucket = store.bucket(index).ok_or(InsertError::Full)?;
     if probe == 0 || index == hash.first(store.buckets()) {
@@ -297,7 +297,7 @@ fn insert_locked<A, S: Store<A>>(
     }
     let result = place(store, hash, due, index, bucket, fill);
     if result.is_ok() && probe != 0 {
-        store.pass_by(hash, probe, 1);
+        store.count_overflow(hash, probe, 1);
     }
     store.unlock(bucket);
     result
@@ -306,7 +306,7 @@ fn insert_locked<A, S: Store<A>>(
 /// The choice that a connection goes to: the first, unless that is nearly full and the second emptier; the next one with
 /// room if both are full.
 #[inline(always)]
-pub fn roomy<A, S: Store<A>>(store: &S, hash: Hash) -> Option<u32> {
+pub fn probe_with_room<A, S: Store<A>>(store: &S, hash: Hash) -> Option<u32> {
     let (mut first, mut choice) = (0, None);
     store.each(PROBES, &mut |probe| {
         let Some(bucket) = store.bucket(hash.choice(probe, store.buckets())) else { return true };
@@ -329,7 +329,7 @@ pub fn roomy<A, S: Store<A>>(store: &S, hash: Hash) -> Option<u32> {
 
 /// Counts `amount` overflows at the buckets before choice `probe`.
 #[inline(always)]
-pub fn pass_by<A, S: Store<A>>(store: &S, hash: Hash, probe: u32, amount: u32) {
+pub fn count_overflow<A, S: Store<A>>(store: &S, hash: Hash, probe: u32, amount: u32) {
     store.each(PROBES, &mut move |passed| {
         if passed >= probe {
             return true;
@@ -365,7 +365,7 @@ fn place<A, S: Store<A>>(
     store.barrier(bucket);
     set_tag(bucket, way, hash.tag());
     // After the tag: a sweep that has passed by before it sees the bucket's time lowered.
-    store.sooner(bucket, due);
+    store.lower_due(bucket, due);
     Ok((at, connection))
 }
 
@@ -402,12 +402,12 @@ pub fn remove_beside<A, S: Store<A>>(
         store.unlock(bucket);
     }
     if gone && index != hash.first(store.buckets()) {
-        store.pass_by(hash, probe_of(store, hash, index), u32::MAX);
+        store.count_overflow(hash, probe_of(store, hash, index), u32::MAX);
     }
     gone
 }
 
-/// Which choice of `hash` bucket `index` is: that behind the first which it is not.
+/// Which choice of `hash` bucket `index` is: that after the first which it is not.
 #[inline(always)]
 fn probe_of<A, S: Store<A>>(store: &S, hash: Hash, index: u32) -> u32 {
     let (second, buckets) = (hash.second(store.buckets()), store.buckets());

@@ -174,7 +174,7 @@ mod tests {
         words.iter().flat_map(|word| word.to_ne_bytes()).collect()
     }
 
-    /// The definition, taken at its word: options one behind the other, until one is wrong.
+    /// The definition, taken at its word: options one after the other, until one is wrong.
     fn literal(mut options: &[u8]) -> Option<Client> {
         loop {
             match *options {
@@ -206,7 +206,7 @@ mod tests {
         assert_eq!(find(&TOA6[..]), nine());
         assert_eq!(find(&[&TOA6[..], &TIMESTAMPS, &[1, 1]].concat()[..]), nine());
         assert_eq!(find(&[&[1, 1], &TIMESTAMPS[..], &SACK, &TOA4].concat()[..]), seven());
-        assert_eq!(find(&[&[1; 32], &TOA4[..]].concat()[..]), seven(), "behind as much padding as there is room for");
+        assert_eq!(find(&[&[1; 32], &TOA4[..]].concat()[..]), seven(), "after as much padding as there is room for");
         assert_eq!(find(&[&[2, 4, 5, 0xb4, 1, 3, 3, 7], &TOA4[..], &[0; 4]].concat()[..]), seven(), "on a SYN");
         assert_eq!(find(&[&TOA4[..], &TOA6].concat()[..]), seven(), "the first one counts");
     }
@@ -216,7 +216,7 @@ mod tests {
         for nothing in [&[][..], &[1], &[1; 40], &[0; 40], &[254], &[254, 0], &[254, 1], &[3], &TIMESTAMPS] {
             assert_eq!(find(nothing), None, "{nothing:?}");
         }
-        assert_eq!(find(&[&[0], &TOA4[..]].concat()[..]), None, "behind the end of the options");
+        assert_eq!(find(&[&[0], &TOA4[..]].concat()[..]), None, "after the end of the options");
         for cut in 0..8 {
             assert_eq!(find(&TOA4[..cut]), None, "cut to {cut} bytes");
         }

@@ -54,7 +54,7 @@ mod tests {
         assert!(is_among(&UOA[..], &Plain));
         assert!(is_among(&[&router_alert[..], &[1, 1, 1], &UOA].concat()[..], &Plain));
         assert!(is_among(&[31, 4, 0, 0][..], &Plain), "of any length");
-        assert!(!is_among(&[&[0][..], &UOA].concat()[..], &Plain), "behind the end");
+        assert!(!is_among(&[&[0][..], &UOA].concat()[..], &Plain), "after the end");
         assert!(!is_among(&[&[148, 12, 0, 0][..], &UOA].concat()[..], &Plain), "inside another one");
         assert!(!is_among(&[31][..], &Plain) && !is_among(&[][..], &Plain));
     }

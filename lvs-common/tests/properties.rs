@@ -21,7 +21,7 @@ struct Literal {
 
 impl Literal {
     /// The position picked. It gives up once every destination was tried at the lowest threshold: at the end of the list, or,
-    /// if it began at the lowest threshold behind `last`, back there.
+    /// if it began at the lowest threshold after `last`, back there.
     fn pick(&mut self, top: i64, fall: i64) -> Option<usize> {
         if top == 0 {
             return None;

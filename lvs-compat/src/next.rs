@@ -1,4 +1,4 @@
-//! The functions behind ours: those the program would have called without this library.
+//! The next functions of the same names: those that the program would have called without this library.
 
 use std::ffi::{CStr, c_int, c_void};
 use std::mem::transmute;
@@ -11,7 +11,7 @@ type Get = unsafe extern "C" fn(c_int, c_int, c_int, *mut c_void, *mut socklen_t
 /// `setsockopt`'s type.
 type Set = unsafe extern "C" fn(c_int, c_int, c_int, *const c_void, socklen_t) -> c_int;
 
-/// A symbol behind ours, looked up once. Threads that come at once find the same.
+/// The next symbol of the same name, looked up once. Threads that come at once find the same.
 struct Symbol {
     name: &'static CStr,
     address: AtomicPtr<c_void>,
@@ -22,7 +22,7 @@ impl Symbol {
         Symbol { name, address: AtomicPtr::new(std::ptr::null_mut()) }
     }
 
-    /// Its address; null if nothing behind this library has it.
+    /// Its address; null if no later library has it.
     fn find(&self) -> *mut c_void {
         let mut address = self.address.load(Ordering::Relaxed);
         if address.is_null() {

@@ -56,7 +56,7 @@ impl Message {
         Message { kind, body }
     }
 
-    /// The value of the first attribute of this type behind a fixed part of so many bytes.
+    /// The value of the first attribute of this type after a fixed part of so many bytes.
     pub fn attribute(&self, fixed: usize, kind: u16) -> Option<&[u8]> {
         let mut attributes = NlasIterator::new(self.body.get(fixed..)?).map_while(Result::ok);
         attributes.find(|attribute| attribute.kind() == kind).and_then(|attribute| {

@@ -102,8 +102,8 @@ pub struct Connection<A> {
     pub kind: EntryKind,
     /// How packets reach the real server, fixed when the connection was made.
     pub forward: Mode,
-    /// FullNAT: [`told`](crate::fullnat::told).
-    pub told: u8,
+    /// FullNAT: [`toa_state`](crate::fullnat::toa_state).
+    pub toa_state: u8,
     /// Jiffies at the last packet.
     pub last_seen: u64,
     /// The destination.
@@ -189,7 +189,7 @@ impl<A: IpAddress> Connection<A> {
         fields! {
             copied: client virt client_port virt_port protocol kind forward last_seen dest state timeout control fwmark real
                 real_port engine;
-            zero: told in_packets controlled local local_port reply_hop alias local_id first pad2
+            zero: toa_state in_packets controlled local local_port reply_hop alias local_id first pad2
         }
     }
 

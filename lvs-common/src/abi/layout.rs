@@ -127,11 +127,11 @@ layouts! {
     Device { ifindex, flags, mac }
     Bucket { tags, lock, overflow, used, pad, due }
     Connection<u32> {
-        client, virt, client_port, virt_port, protocol, kind, forward, told, last_seen, dest, state, timeout, in_packets,
+        client, virt, client_port, virt_port, protocol, kind, forward, toa_state, last_seen, dest, state, timeout, in_packets,
         control, controlled, fwmark, real, local, real_port, local_port, reply_hop, engine, alias, local_id, first, pad2,
     }
     Connection<[u32; 4]> {
-        client, virt, client_port, virt_port, protocol, kind, forward, told, last_seen, dest, state, timeout, in_packets,
+        client, virt, client_port, virt_port, protocol, kind, forward, toa_state, last_seen, dest, state, timeout, in_packets,
         control, controlled, fwmark, real, local, real_port, local_port, reply_hop, engine, alias, local_id, first, pad2,
     }
     EngineKey { entry, family }

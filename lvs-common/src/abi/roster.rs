@@ -13,7 +13,7 @@ pub const ROSTER_ENTRIES: usize = 12;
 pub struct RosterEntry {
     /// Its number.
     pub id: DestId,
-    /// Its weight; 0 only behind the last entry: a destination that gets no new connections is not on a roster.
+    /// Its weight; 0 only after the last entry: a destination that gets no new connections is not on a roster.
     pub weight: u32,
 }
 
@@ -21,7 +21,7 @@ pub struct RosterEntry {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C, align(8))]
 pub struct RosterPart {
-    /// Index of the part that follows, 0 behind the last.
+    /// Index of the part that follows, 0 after the last.
     pub next: u32,
     /// The service whose roster it is, or was, a part of; 0 if of none yet.
     pub service: ServiceId,

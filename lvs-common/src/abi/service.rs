@@ -99,7 +99,7 @@ pub struct ServiceConfig {
     pub weight_gcd: u32,
     /// Inner map of `TABLES` with this configuration's bucket table (dh, sh, mh); 0 is none.
     pub table: u32,
-    /// Inner map of `TABLES` with this service's local addresses for FullNAT, behind
+    /// Inner map of `TABLES` with this service's local addresses for FullNAT, after
     /// [`POOL_HEAD`](super::POOL_HEAD); 0 is the default pool, which is that of service 0.
     pub locals: u32,
     /// First part of its roster in `ROSTERS`, for a scheduler that looks at every destination of a long list; 0 is none.

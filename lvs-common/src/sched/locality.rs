@@ -14,7 +14,7 @@ pub struct Entry {
     pub used: u64,
     /// When the set changed last, in the same unit.
     pub changed: u64,
-    /// The destinations that serve it, the newest first, 0 behind the last; lblc has only one.
+    /// The destinations that serve it, the newest first, 0 after the last; lblc has only one.
     pub dests: [DestId; SET],
 }
 

@@ -30,7 +30,7 @@ impl Walk for Round {
     }
 }
 
-/// The first usable destination behind the one picked last, going round at the end of the list. Without one the
+/// The first usable destination after the one picked last, going round at the end of the list. Without one the
 /// state stays.
 #[inline(always)]
 pub fn pick<D: Destinations + ?Sized>(list: &D, state: u64) -> Pick {

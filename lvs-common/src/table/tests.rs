@@ -57,7 +57,7 @@ impl Store<u32> for Memory {
         // SAFETY: a counter of ours.
         unsafe { *counter = (*counter).wrapping_add(amount) }
     }
-    fn sooner(&self, bucket: *mut Bucket, due: u64) {
+    fn lower_due(&self, bucket: *mut Bucket, due: u64) {
         // SAFETY: a bucket of ours.
         unsafe { (*bucket).due = (*bucket).due.min(due) }
     }

@@ -33,7 +33,7 @@ pub struct PlaneDirector {
     plane: Plane,
     slots: Slots,
     grouping: bool,
-    /// Services deleted since the last switch: their keys leave the index behind it.
+    /// Services deleted since the last switch: their keys leave the index after it.
     gone: Vec<ServiceId>,
     /// Whether destinations were deleted since the last switch.
     deleted: bool,

@@ -49,7 +49,7 @@ impl Prefix {
     }
 }
 
-/// An address with everything behind the prefix set to 0.
+/// An address with everything after the prefix set to 0.
 fn first(address: IpAddr, length: u8) -> IpAddr {
     match address {
         IpAddr::V4(v4) => Ipv4Addr::from(prefix(Address::v4(v4.octets()), length).octets4()).into(),
@@ -165,7 +165,7 @@ pub fn ports(text: &str) -> Result<(u16, u16), String> {
     }
 }
 
-/// Reads a mark, decimal or hexadecimal behind `0x`. The error is a sentence.
+/// Reads a mark, decimal or hexadecimal after `0x`. The error is a sentence.
 pub fn mark(text: &str) -> Result<u32, String> {
     let number = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
         Some(digits) => u32::from_str_radix(digits, 16).ok(),

@@ -63,7 +63,7 @@ pub fn floor_grow(ctx: XdpContext) -> u32 {
     }
 }
 
-/// Cuts off what is behind the headers of TCP over IPv4.
+/// Cuts off what is after the headers of TCP over IPv4.
 #[xdp]
 pub fn floor_shrink(ctx: XdpContext) -> u32 {
     const REST: i32 = FRAME as i32 - 54;

@@ -50,7 +50,7 @@ impl<'a> Outer<'a> {
     }
 
     /// The tunnel of a destination with this configuration. Reads it each time: what has been compared is a known number to
-    /// the verifier, and it follows everything behind once for each number.
+    /// the verifier, and it follows everything after once for each number.
     #[inline(always)]
     pub fn new(config: *const DestConfig, family: u8, source: &'a Address, destination: &'a Address, df: bool) -> Self {
         // SAFETY: an element of the map, written by `lvsadm` only while it is not in force.

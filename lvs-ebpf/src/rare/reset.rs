@@ -75,7 +75,7 @@ fn send_resets<A: Family>(packet: TcPacket, resets: Shared<u32>, is_partial: boo
         let mut more = true;
         KernelLoop.each(CARRIED, &mut |_| {
             match reset_queue::pop::<A>() {
-                Some(waiting) => tell::<A>(packet, &waiting, is_partial),
+                Some(waiting) => reset_both_ends::<A>(packet, &waiting, is_partial),
                 None => more = false,
             }
             !more
@@ -88,7 +88,7 @@ fn send_resets<A: Family>(packet: TcPacket, resets: Shared<u32>, is_partial: boo
 
 /// Resets both ends of a connection, if nothing came from them in between.
 #[inline(always)]
-fn tell<A: Family>(packet: TcPacket, waiting: &PendingReset, is_partial: bool) {
+fn reset_both_ends<A: Family>(packet: TcPacket, waiting: &PendingReset, is_partial: bool) {
     let Some(connection) = store::entry::<A>(waiting.at) else { return };
     let c = connection.get();
     if c.state & (conn_flags::RESETTING | conn_flags::DEAD) != conn_flags::RESETTING || c.kind != EntryKind::CONNECTION

@@ -50,7 +50,7 @@ fn restore_length(ctx: &TcContext) -> Option<()> {
     ctx.store(ETHERNET + 40, &[u32::from_ne_bytes([next, 0, 0xc2, 4]), length.to_be()], 0).ok()
 }
 
-/// Removes `length` bytes behind the Ethernet header.
+/// Removes `length` bytes after the Ethernet header.
 #[inline(always)]
 fn remove(ctx: &TcContext, length: usize, flags: u32) -> Option<()> {
     // Segments keep their size: it is that of the inner packets already.
@@ -65,7 +65,7 @@ fn shorten(ctx: &TcContext, length: usize) -> Option<()> {
     if remove(ctx, length, BPF_F_ADJ_ROOM_DECAP_L3_IPV4).is_some() {
         return Some(());
     }
-    // Bytes behind the inner packet are padding, which IP cuts off. The kernel adds none to a packet that the sending host
+    // Bytes after the inner packet are padding, which IP cuts off. The kernel adds none to a packet that the sending host
     // marked as encapsulated, but such a mark does not travel over a wire.
     // SAFETY: the context's pointer is the program's argument.
     if unsafe { bpf_skb_change_tail(ctx.skb.skb, ctx.len() + 40, 0) } != 0 {

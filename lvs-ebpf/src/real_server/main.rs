@@ -44,7 +44,7 @@ use inner::Inner;
 use outer::Outer;
 use vips::VIPS;
 
-/// Decapsulates; whatever becomes of a packet, filters behind this one still see it.
+/// Decapsulates; whatever becomes of a packet, filters after this one still see it.
 #[classifier]
 fn real_server(ctx: TcContext) -> i32 {
     let verdict = match outer::family(&ctx) {

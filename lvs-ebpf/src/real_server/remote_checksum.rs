@@ -49,7 +49,7 @@ fn sum(ctx: &TcContext, mut offset: usize, mut left: usize) -> Option<u32> {
     if last >= CHUNK {
         return None;
     }
-    // The last chunk is summed with zeros behind it.
+    // The last chunk is summed with zeros after it.
     for word in 0..CHUNK / 8 {
         // SAFETY: inside the array. Volatile, or it would become a call that clears byte by byte.
         unsafe { chunk.add(word).write_volatile(0) };
@@ -57,7 +57,7 @@ fn sum(ctx: &TcContext, mut offset: usize, mut left: usize) -> Option<u32> {
     add(ctx, chunk, offset, last + 1, sum)
 }
 
-/// Adds `size` bytes, 1 to [`CHUNK`], which are loaded to the front of `chunk`, and what is behind them.
+/// Adds `size` bytes, 1 to [`CHUNK`], which are loaded to the front of `chunk`, and what is after them.
 #[inline(always)]
 fn add(ctx: &TcContext, chunk: *mut u64, offset: usize, size: usize, sum: u32) -> Option<u32> {
     // SAFETY: `chunk` points to CHUNK bytes, of which the first `size` are written; the rest is written already.

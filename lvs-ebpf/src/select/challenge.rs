@@ -54,7 +54,7 @@ pub fn instead<P: Packet, A: Family>(
         return None;
     }
     let second = second(now);
-    if is_verified(p.source, settings, second) || lets_in::<A>(service, settings, second) {
+    if is_verified(p.source, settings, second) || admits_unverified::<A>(service, settings, second) {
         return None;
     }
     Some(if challenge::is_request(p.flags) { Ok(next) } else { Err(exits::drop(packet, Exit::DropUnverified)) })
@@ -77,23 +77,23 @@ fn is_verified<A: IpAddress>(source: A, settings: &Settings, second: u64) -> boo
     if rate == 0 {
         return true;
     }
-    take_one(field!(source.requests), second, rate)
+    spend_request(field!(source.requests), second, rate)
 }
 
 /// Whether a service lets a request of an unverified source in all the same.
 #[inline(always)]
-fn lets_in<A: IpAddress>(service: &ServiceRef, settings: &Settings, second: u64) -> bool {
+fn admits_unverified<A: IpAddress>(service: &ServiceRef, settings: &Settings, second: u64) -> bool {
     let (held, buckets) = match A::IS_V4 {
         true => (settings.held[0], params::buckets4()),
         false => (settings.held[1], params::buckets6()),
     };
     challenge::has_room(held, buckets.wrapping_mul(WAYS / 4 * 3))
-        && take_one(service.requests(), second, settings.sysctls.synproxy_rate)
+        && spend_request(service.requests(), second, settings.sysctls.synproxy_rate)
 }
 
 /// Takes one of the `rate` requests that `word` has for this second. There is none where another CPU's came between.
 #[inline(always)]
-fn take_one(word: Shared<u32>, second: u64, rate: u32) -> bool {
+fn spend_request(word: Shared<u32>, second: u64, rate: u32) -> bool {
     let old = word.load();
     match challenge::spend(old, second, rate) {
         Some(new) => word.compare_exchange(old, new).is_ok(),

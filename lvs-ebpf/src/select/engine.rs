@@ -31,7 +31,7 @@ pub fn call_id<A: IpAddress>(packet: TcPacket, p: &Parsed<A>) -> Option<Engine> 
     let length = packet.length().checked_sub(begin)?;
     let length = (if length > LOOKED_AT { LOOKED_AT } else { length }).checked_sub(1)? & (LOOKED_AT - 1);
     let scratch = SCRATCH.get_ptr_mut(cpu::number())?;
-    // SAFETY: this CPU's own element, with room for the search behind the longest text; a helper call with a valid context. The
+    // SAFETY: this CPU's own element, with room for the search after the longest text; a helper call with a valid context. The
     // search is there and not on the stack, so that the verifier does not tell one step of it from another.
     let (text, scan) = unsafe {
         let text = (&raw mut (*scratch).payload).cast::<u8>();

@@ -99,7 +99,7 @@ fn ask<P: Packet, A: Family>(packet: P, p: &Parsed<A>, settings: &Settings, now:
     if !opens {
         return Err(exits::pass(packet, Exit::NotFirst));
     }
-    if is_kept_out(settings) {
+    if drops_arrival(settings) {
         return Err(exits::drop(packet, Exit::DropDefence));
     }
     let config = service.config();
@@ -147,7 +147,7 @@ fn ask<P: Packet, A: Family>(packet: P, p: &Parsed<A>, settings: &Settings, now:
 
 /// Whether `drop_packet` drops this new connection.
 #[inline(always)]
-fn is_kept_out(settings: &Settings) -> bool {
+fn drops_arrival(settings: &Settings) -> bool {
     if settings.drop_rate == 0 {
         return false;
     }

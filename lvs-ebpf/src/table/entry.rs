@@ -156,7 +156,7 @@ impl<A> Entry<A> {
     #[inline(always)]
     pub fn set_toa_state(self, state: u8) {
         let c = self.0;
-        field!(c.told).store(state);
+        field!(c.toa_state).store(state);
     }
 
     /// Sets the sequence number of the client's first byte, host order.

@@ -92,7 +92,7 @@ impl<A: IpAddress> Store<A> for Table {
         of_table(counter).fetch_add(amount);
     }
     #[inline(always)]
-    fn sooner(&self, bucket: *mut Bucket, due: u64) {
+    fn lower_due(&self, bucket: *mut Bucket, due: u64) {
         lower_due(of_table(bucket), due);
     }
     #[inline(always)]
@@ -101,12 +101,12 @@ impl<A: IpAddress> Store<A> for Table {
         field!(bucket.lock).fetch_add(0);
     }
     #[inline(always)]
-    fn roomy(&self, hash: Hash) -> Option<u32> {
+    fn probe_with_room(&self, hash: Hash) -> Option<u32> {
         let probe = probe_with_room::<A>(hash.0);
         if probe < PROBES { Some(probe) } else { None }
     }
     #[inline(always)]
-    fn pass_by(&self, hash: Hash, probe: u32, amount: u32) {
+    fn count_overflow(&self, hash: Hash, probe: u32, amount: u32) {
         count_overflow::<A>(hash.0, probe, amount);
     }
 }
@@ -117,7 +117,7 @@ global_fn! {
 }
 
 fn find_room<A: IpAddress>(hash: u64) -> u32 {
-    table::roomy::<A, Table>(&Table, Hash(hash)).unwrap_or(PROBES)
+    table::probe_with_room::<A, Table>(&Table, Hash(hash)).unwrap_or(PROBES)
 }
 
 global_fn! {
@@ -126,7 +126,7 @@ global_fn! {
 }
 
 fn add_overflow<A: IpAddress>(hash: u64, probe: u32, amount: u32) -> u32 {
-    table::pass_by::<A, Table>(&Table, Hash(hash), probe, amount);
+    table::count_overflow::<A, Table>(&Table, Hash(hash), probe, amount);
     0
 }
 

@@ -68,7 +68,7 @@ fn accepted(ctx: &SockOpsContext) {
     }
 }
 
-/// The option may come with the first data instead. What comes behind that is nobody's word any more.
+/// The option may come with the first data instead. What comes after that is nobody's word any more.
 #[inline(always)]
 fn later(ctx: &SockOpsContext) {
     let connection = Connection(ctx);

@@ -65,15 +65,15 @@ fn destination(id: u32) -> bool {
     estimator::tick(&mut averages, &delta);
     average.store(averages);
     if service != TOTAL {
-        pass_on(service, &delta);
+        add_to_account(service, &delta);
     }
-    pass_on(TOTAL, &delta);
+    add_to_account(TOTAL, &delta);
     true
 }
 
 /// Adds what a destination counted to its service's (or the total's) account for the tick to come.
 #[inline(always)]
-fn pass_on(service: ServiceId, delta: &Counters) {
+fn add_to_account(service: ServiceId, delta: &Counters) {
     let Some(rates) = element(&SERVICE_RATES, service.get()) else { return };
     let last = field!(rates.last);
     last.store(last.load().plus(*delta));

@@ -41,7 +41,7 @@ pub fn start() -> i32 {
     if !is_ready {
         return 2;
     }
-    tell_time(clock::jiffies());
+    publish_clock(clock::jiffies());
     start_timer(clock)
 }
 
@@ -55,7 +55,7 @@ fn start_timer(clock: Shared<Clock>) -> i32 {
 
 /// Leaves the time for `lvsadm`, which cannot read jiffies itself. The timer alone writes it, once it runs.
 #[inline(always)]
-fn tell_time(now: u64) {
+fn publish_clock(now: u64) {
     if let Some(settings) = element(&SETTINGS, 0) {
         field!(settings.now).store(now);
         field!(settings.now_ns).store(clock::nanoseconds());
@@ -67,7 +67,7 @@ extern "C" fn tick(_map: *mut c_void, _key: *mut u32, clock: *mut Clock) -> i64 
     // SAFETY: the kernel passes the element of `CLOCK` that the timer is in.
     let clock = unsafe { Shared::new(clock) };
     let now = clock::jiffies();
-    tell_time(now);
+    publish_clock(now);
     let Some(settings) = element(&SETTINGS, 0) else { return 0 };
     let slice = field!(clock.slice).load();
     let held = field!(clock.held);

@@ -27,7 +27,7 @@ pub struct Refused {
 pub type Attach<'a, D> = &'a mut dyn FnMut(&mut D, &str, Option<Attached>) -> std::result::Result<(), String>;
 
 /// Carries changes out. Services, destinations and marks become visible to packets at once; devices are attached before that, and
-/// detached behind it, so that none is missing for the rules that are in force.
+/// detached after it, so that none is missing for the rules that are in force.
 pub fn carry_out<D: Director>(
     director: &mut D,
     changes: &[Change],

@@ -87,7 +87,7 @@ fn mount_points(mounts: &str) -> Vec<PathBuf> {
     mounts.lines().filter_map(point).collect()
 }
 
-/// A field of `/proc/PID/mountinfo`: blanks and backslashes are three octal digits behind a backslash.
+/// A field of `/proc/PID/mountinfo`: blanks and backslashes are three octal digits after a backslash.
 fn unescaped(field: &str) -> String {
     [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
         .iter()

@@ -18,7 +18,7 @@ use super::netlink;
 use lvs_director::dataplane::{clsact, ticks_per_second};
 use lvs_director::objects;
 
-/// The filter's priority: before what is added without one, behind what asks to be first.
+/// The filter's priority: before what is added without one, after what asks to be first.
 const PRIORITY: u16 = 1000;
 /// The filter's handle at that priority.
 const HANDLE: TcHandle = TcHandle::new(0, 1);

@@ -114,7 +114,7 @@ pub fn run(args: &RealServerArgs) -> Result<()> {
     state.change_to(wanted)
 }
 
-/// A prefix, or an address for itself alone. What an address has behind its prefix does not count.
+/// A prefix, or an address for itself alone. What an address has after its prefix does not count.
 fn prefix(text: &str) -> Result<IpNet, String> {
     let prefix = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
     prefix.map(|prefix: IpNet| prefix.trunc()).map_err(|_| "neither an address nor a prefix of addresses".to_owned())

@@ -55,7 +55,7 @@ fn has_no_options<A: IpAddress>(p: &Parsed<A>) -> bool {
 fn limits<A: IpAddress>(p: &Parsed<A>, mtu: u32, added: u32) -> Limits {
     Limits {
         room: cross::room(A::IS_V4, mtu),
-        reported: cross::told(A::IS_V4, mtu, added),
+        reported: cross::reported_mtu(A::IS_V4, mtu, added),
         may_fragment: cross::may_be_cut(A::IS_V4, p.length, p.df),
     }
 }

@@ -9,7 +9,7 @@ use crate::{
 };
 use lvs_common::{
     abi::{Connection, IpAddress, Settings},
-    fullnat::{Telling, answered, asked, telling, told},
+    fullnat::{ToaAction, after_reply, after_request, toa_action, toa_state},
     wire::tcp_flags,
 };
 
@@ -26,17 +26,17 @@ pub fn concerns_request<P: Packet, A: IpAddress>(
         return false;
     }
     let Some(segment) = options::segment(packet, p) else { return uoa::concerns(p, settings, c) };
-    let now = asked(c.told, &segment);
-    if now != c.told {
+    let now = after_request(c.toa_state, &segment);
+    if now != c.toa_state {
         connection.set_toa_state(now);
     }
-    telling(now, settings.sysctls.toa, c.first, &segment) != Telling::Nothing
+    toa_action(now, settings.sysctls.toa, c.first, &segment) != ToaAction::Leave
 }
 
 /// Whether TOA is a thing of the past for a connection, and this packet is not to begin another one.
 #[inline(always)]
 fn is_settled<A: IpAddress>(p: &Parsed<A>, c: &Connection<A>) -> bool {
-    c.told >= told::SETTLED && p.flags & tcp_flags::SYN == 0
+    c.toa_state >= toa_state::SETTLED && p.flags & tcp_flags::SYN == 0
 }
 
 /// What a real server's packet means for TOA: whether it is its SYN.
@@ -52,11 +52,11 @@ pub fn concerns_reply<P: Packet, A: IpAddress>(
         return false;
     }
     let Some(segment) = options::segment(packet, p) else { return false };
-    let (told, first) = answered(c.told, c.first, &segment);
-    if (told, first) != (c.told, c.first) {
+    let (toa_state, first) = after_reply(c.toa_state, c.first, &segment);
+    if (toa_state, first) != (c.toa_state, c.first) {
         // Segments on two CPUs at once are those of a connection that opens, or none that matters.
         connection.set_first_sequence(first);
-        connection.set_toa_state(told);
+        connection.set_toa_state(toa_state);
     }
     segment.flags & tcp_flags::SYN != 0 && settings.sysctls.toa != 0
 }

@@ -11,7 +11,7 @@ use lvs_common::{
     abi::{Address, Connection, IpAddress},
     checksum, cross,
     exit::Exit,
-    fullnat::{Telling, each_toa, segment_size, telling},
+    fullnat::{ToaAction, each_toa, segment_size, toa_action},
     toa::{self, LENGTH4, LENGTH6, Options},
     wire::{Ipv4, Ipv6, Tcp},
 };
@@ -43,13 +43,13 @@ pub fn add_client_option<A: Family>(packet: TcPacket) -> i32 {
     let Some(Matched { p, settings, connection, .. }) = handover::load::<A>() else { return TcPacket::PASS };
     let c = connection.get();
     let Some(segment) = options::segment(packet, p) else { return uoa::add_client_option(packet, p, settings, c) };
-    let wanted = telling(c.told, settings.sysctls.toa, c.first, &segment);
+    let wanted = toa_action(c.toa_state, settings.sysctls.toa, c.first, &segment);
     // Not even behind the director's own: nobody is to wonder which of two counts.
     if !segment.is_plain && !clean(packet, p) {
         return exits::drop(packet, Exit::DropInternal);
     }
-    if wanted == Telling::Tell {
-        stats::exit(if add(packet, p, c) { Exit::Told } else { Exit::Untold });
+    if wanted == ToaAction::Add {
+        stats::exit(if add(packet, p, c) { Exit::ToaSent } else { Exit::ToaNoRoom });
     }
     jump::<A, _>(packet, Program::FullNat)
 }
@@ -186,7 +186,7 @@ fn lend_options<A, R>(packet: TcPacket, p: &Parsed<A>, work: impl FnOnce(&Copy<'
     lend_copy(packet, p.l4() + HEADER, options, options, work)
 }
 
-/// The program for a real server's SYN: the client is told a segment size that leaves room for the option.
+/// The program for a real server's SYN: the client learns a segment size that leaves room for the option.
 #[inline(always)]
 pub fn clamp_mss<A: Family>(packet: TcPacket) -> i32 {
     control_block::set(packet, Flag::OptionsDone);

@@ -60,7 +60,7 @@ pub fn add_client_option<A: Family>(packet: TcPacket, p: &Parsed<A>, settings: &
         }
     }
     if c.in_packets <= settings.sysctls.uoa {
-        stats::exit(if add(packet, p, c, options) { Exit::Told } else { Exit::Untold });
+        stats::exit(if add(packet, p, c, options) { Exit::ToaSent } else { Exit::ToaNoRoom });
     }
     jump::<A, _>(packet, Program::FullNat)
 }

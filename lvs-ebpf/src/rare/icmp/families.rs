@@ -29,12 +29,12 @@ use crate::{
     values::{icmp_error::IcmpError, parsed::L3, route::By},
 };
 
-/// Most bytes that are quoted behind the quoted network header: so many that no error is too long in either family.
+/// Most bytes that are quoted after the quoted network header: so many that no error is too long in either family.
 const QUOTED: u32 = 512;
 
 /// Goes on with an error about entry `at`.
 #[inline(always)]
-pub fn go_on<A: Family>(packet: TcPacket, at: u32) -> i32 {
+pub fn forward_error<A: Family>(packet: TcPacket, at: u32) -> i32 {
     if !handover::store(at) {
         return exits::drop(packet, Exit::DropInternal);
     }

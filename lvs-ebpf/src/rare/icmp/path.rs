@@ -28,13 +28,13 @@ const LIFETIME: u32 = 600;
 pub fn learn<A: IpAddress>(packet: TcPacket, report: &IcmpError<A>, to: &Address, must_be_tunnel: bool) {
     let Some(header) = packet.read::<Icmp>(report.header()) else { return };
     let (kind, code, rest) = (header.kind, header.code, header.rest.get());
-    if let Some(told) = icmp::path_mtu(!A::IS_V4, kind, code, rest) {
+    if let Some(reported) = icmp::path_mtu(!A::IS_V4, kind, code, rest) {
         let now = clock::jiffies();
         let known = route::lend(
             #[inline(always)]
             |found| if route::route(packet, A::FAMILY, to, now, found).is_ok() { found.hop.mtu as u32 } else { 0 },
         );
-        if let Some(mtu) = icmp::lower_mtu(!A::IS_V4, told, known.unwrap_or(0))
+        if let Some(mtu) = icmp::lower_mtu(!A::IS_V4, reported, known.unwrap_or(0))
             && !is_remembered(to, mtu, now)
         {
             remember(to, A::FAMILY as u32 | (must_be_tunnel as u32) << 8, mtu, now);

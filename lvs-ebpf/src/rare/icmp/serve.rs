@@ -32,7 +32,7 @@ pub fn run<A: Family>(packet: TcPacket) -> i32 {
         let c = connection.get();
         if !find::expired(c, now) {
             if c.is_crossed() {
-                return families::go_on::<A>(packet, at);
+                return families::forward_error::<A>(packet, at);
             }
             return translate::to_server(packet, report, settings, c, now);
         }
@@ -40,7 +40,7 @@ pub fn run<A: Family>(packet: TcPacket) -> i32 {
     if reply && let Some((at, connection)) = find::of_server(&report.about) {
         let c = connection.get();
         if c.kind == EntryKind::CROSSED {
-            return families::go_on::<A>(packet, at);
+            return families::forward_error::<A>(packet, at);
         }
         return translate::to_client(packet, report, settings, c, now);
     }

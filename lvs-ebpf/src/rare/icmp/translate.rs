@@ -111,7 +111,7 @@ pub fn to_client<A: Family>(
     let is_fullnat = c.forward == Mode::FULLNAT;
     if c.forward != Mode::MASQ && !is_fullnat {
         // The client knows the packet as it is quoted.
-        if goes_on(packet, report, now) {
+        if stack_forwards(packet, report, now) {
             count_reply(c, settings, report.outer.length);
         }
         return exits::pass(packet, Exit::Reply);
@@ -169,7 +169,7 @@ fn count_reply<A>(c: &Connection<A>, settings: &Settings, length: u32) {
 /// Whether the stack sends an error on that is not translated: not one whose TTL has run out, nor one that comes from an address
 /// of the director's own.
 #[inline(always)]
-fn goes_on<A: Family>(packet: TcPacket, report: &IcmpError<A>, now: u64) -> bool {
+fn stack_forwards<A: Family>(packet: TcPacket, report: &IcmpError<A>, now: u64) -> bool {
     let p = &report.outer;
     if packet.device() == 0 {
         return true;
