@@ -10,7 +10,7 @@ use lvs_common::programs::entry;
 
 use super::constants::Constants;
 use super::error::{Context, Error, Result, unfit};
-use super::load::{TC_PROGRAMS, link_tier, load_program};
+use super::load::{TC_PROGRAMS, link_tier, load_programs};
 use super::plane::Plane;
 use crate::objects::L3;
 
@@ -37,9 +37,7 @@ pub fn load(plane: &Plane) -> Result<()> {
         loader.map_pin_path(name, directory.join(name));
     }
     let mut object = loader.load(L3).context("the kernel refuses the programs for devices without Ethernet headers")?;
-    for (name, program) in object.programs_mut() {
-        load_program(name, program, false)?;
-    }
+    load_programs(&mut object, false)?;
     let array = link_tier(&mut object, TC_PROGRAMS, |row| row.tc)?;
     // What a command that was killed left.
     for pin in pins.iter().chain([&directory.join(ARRAY)]).filter(|pin| pin.exists()) {

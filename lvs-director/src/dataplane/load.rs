@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::num::NonZero;
+use std::panic::resume_unwind;
 use std::path::Path;
-use std::thread::sleep;
+use std::sync::{Mutex, PoisonError};
+use std::thread::{self, available_parallelism, sleep};
 use std::time::Duration;
 
 use aya::maps::{Array, Map, MapData, ProgramArray};
@@ -13,6 +16,7 @@ use aya::{Ebpf, EbpfLoader};
 use aya_obj::generated::bpf_map_type;
 use lvs_common::abi::{Idle, Settings, WAYS};
 use lvs_common::programs::{self, PROGRAMS, Row, entry};
+use nix::sys::signal::{SigSet, SigmaskHow};
 
 use super::bpffs::Directory;
 use super::constants::Constants;
@@ -46,9 +50,7 @@ const LEAST_PORTS: u32 = 1 << 16;
 pub fn load(directory: &Directory, loading: Loading) -> Result<()> {
     let constants = Constants::new(&loading)?;
     let mut object = create(&loading, DIRECTOR, &constants)?;
-    for (name, program) in object.programs_mut() {
-        load_program(name, program, loading.verifier_log)?;
-    }
+    load_programs(&mut object, loading.verifier_log)?;
     let arrays = link_programs(&mut object)?;
     write_settings(&mut object)?;
     start(&mut object)?;
@@ -124,8 +126,33 @@ fn create(loading: &Loading, bytes: &[u8], constants: &Constants) -> Result<Ebpf
 /// The program arrays, with their names. They lose their programs with their last reference, so they are pinned too.
 type Arrays = Vec<(&'static str, ProgramArray<MapData>)>;
 
+/// Loads all programs of an object, on as many CPUs as there are: nearly all of the time is the verifier's, which keeps to one CPU
+/// for a program. The first refusal is returned.
+pub(super) fn load_programs(object: &mut Ebpf, verifier_log: bool) -> Result<()> {
+    let threads = available_parallelism().map_or(1, NonZero::get);
+    let waiting = Mutex::new(object.programs_mut());
+    let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let work = || {
+        while let Some((name, program)) = next() {
+            load_program(name, program, verifier_log)?;
+        }
+        Ok(())
+    };
+    // Signals are for the threads that the program has made itself: this may be a library in a program with handlers of its own.
+    let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
+    let outcome = thread::scope(|scope| {
+        // A thread that is refused (`pids.max`) leaves its work to the others.
+        let others =
+            (1..threads).map_while(|_| thread::Builder::new().spawn_scoped(scope, work).ok()).collect::<Vec<_>>();
+        let own = work();
+        others.into_iter().map(|other| other.join().unwrap_or_else(|panic| resume_unwind(panic))).fold(own, Result::and)
+    });
+    before.thread_set_mask()?;
+    outcome
+}
+
 /// Loads a program.
-pub(super) fn load_program(name: &str, program: &mut Program, verifier_log: bool) -> Result<()> {
+fn load_program(name: &str, program: &mut Program, verifier_log: bool) -> Result<()> {
     let loaded = match program {
         Program::Xdp(program) => program.load(),
         Program::SchedClassifier(program) => program.load(),
