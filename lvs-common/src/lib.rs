@@ -16,6 +16,8 @@
 //! errors are sent) · [`sip`] (Call-ID) · [`toa`] and [`uoa`] (options
 //! that carry the client's address) · [`fragments`].
 //!
+//! What directors tell each other: [`sync`] (connection synchronisation).
+//!
 //! What is decided:
 //! [`sched`] (schedulers, a file each) · [`state`] (TCP, SCTP and UDP states) · [`table`] (the connection table) ·
 //! [`access`] (who may come in) · [`admission`] (which packets may open a connection) · [`persist`] (templates) · [`marks`] (which service) · [`watch`] and [`hash`] · [`fullnat`], [`ports`] and [`cross`]
@@ -48,6 +50,7 @@ pub mod reset;
 pub mod sched;
 pub mod sip;
 pub mod state;
+pub mod sync;
 pub mod table;
 pub mod toa;
 pub mod uoa;
