@@ -5,10 +5,13 @@
 //! full. Every bucket that is passed by on this way counts an overflow, and only look-ups that miss in a bucket with
 //! overflows read on. Like IPVS's, the hash leaves out everything but the client's side, so one entry serves both
 //! directions, and a client that talks to many services from one port has as many entries with one hash.
-//! Buckets are locked to insert and remove; look-ups take no lock: an entry is written before its tag, and compared
-//! after it.
+//! In its bucket a connection takes the way that its hash names, if that is free. So a look-up reads the entry there first, and
+//! nearly always the one line of memory that it reads is the connection's own: the bucket's line, with the tags of all ways, is
+//! read if another connection was there first.
+//! Buckets are locked to insert and remove; look-ups take no lock: an entry is [`DEAD`](conn_flags::DEAD) until all of it is
+//! written and from its removal on, and its tag is written later still.
 
-use crate::abi::{Bucket, Connection, IpAddress, WAYS};
+use crate::abi::{Bucket, Connection, IpAddress, WAYS, conn_flags};
 use crate::byte_order::Be16;
 use crate::verifier::Each;
 
@@ -93,6 +96,12 @@ impl Hash {
     #[inline(always)]
     pub const fn tag(self) -> u16 {
         (self.0 >> 48) as u16 | 1
+    }
+
+    /// The way that such a connection takes if it is free.
+    #[inline(always)]
+    pub const fn way(self) -> u32 {
+        (self.0 >> 32) as u32 & (WAYS - 1)
     }
 
     /// The first choice among `buckets`.
@@ -188,8 +197,8 @@ const fn lowest(bits: u64) -> u32 {
 
 /// Finds the connection with this hash that `matches`: its index and itself.
 ///
-/// Nearly always it is the first entry with its tag in its first bucket. Everything else is left to a loop of the
-/// store's, which the verifier follows once.
+/// Nearly always it is in the way that its hash names of its first bucket, or else it is the first entry there with its tag.
+/// Everything else is left to a loop of the store's, which the verifier follows once.
 #[inline(always)]
 pub fn find<A, S: Store<A>>(
     store: &S,
@@ -197,12 +206,18 @@ pub fn find<A, S: Store<A>>(
     matches: impl Fn(&Connection<A>) -> bool,
 ) -> Option<(u32, *mut Connection<A>)> {
     let index = hash.first(store.buckets());
+    let at = entry(index, hash.way());
+    let connection = store.connection(at)?;
+    // SAFETY: an entry of the store. Other CPUs may write to it; every value of its plain fields is valid.
+    if unsafe { matches(&*connection) && is_in(connection) } {
+        return Some((at, connection));
+    }
     let bucket = store.bucket(index)?;
     let candidates = ways(bucket, hash.tag());
     if candidates != 0 {
         let at = entry(index, lowest(candidates));
         let connection = store.connection(at)?;
-        // SAFETY: an entry of the store. Other CPUs may write to it; every value of its plain fields is valid.
+        // SAFETY: as above.
         if matches(unsafe { &*connection }) {
             return Some((at, connection));
         }
@@ -214,6 +229,17 @@ pub fn find<A, S: Store<A>>(
     }
     let at = search(store, hash, &matches)?;
     Some((at, store.connection(at)?))
+}
+
+/// Whether an entry is in the table, without a look at its tag.
+///
+/// # Safety
+///
+/// The entry is one of a store's.
+#[inline(always)]
+unsafe fn is_in<A>(connection: *mut Connection<A>) -> bool {
+    // SAFETY: as above; volatile, as other CPUs write.
+    unsafe { (&raw const (*connection).state).read_volatile() & conn_flags::DEAD == 0 }
 }
 
 /// Looks at every entry that a connection of this hash can be: the index of the one that `matches`.
@@ -251,7 +277,8 @@ pub enum InsertError {
     Exists(u32),
 }
 
-/// Puts a connection in: finds it a way and has `fill` write the entry before anybody can find it.
+/// Puts a connection in: finds it a way and has `fill` write the entry before anybody can find it. What `fill` writes is
+/// [`DEAD`](conn_flags::DEAD) from its first word on.
 ///
 /// `due` is when it may expire at the earliest (jiffies): the bucket is not swept later than that.
 #[inline(always)]
@@ -356,13 +383,18 @@ fn place<A, S: Store<A>>(
     if free == 0 {
         return Err(InsertError::Full);
     }
-    let way = lowest(free);
+    let way = if free >> hash.way() & 1 != 0 { hash.way() } else { lowest(free) };
     let at = entry(index, way);
     let connection = store.connection(at).ok_or(InsertError::Full)?;
     fill(connection);
     // SAFETY: a bucket of the store, locked.
     unsafe { (*bucket).used = (*bucket).used.wrapping_add(1) };
     store.barrier(bucket);
+    // SAFETY: an entry of the store, which nobody changes while it is dead.
+    unsafe {
+        let state = &raw mut (*connection).state;
+        state.write_volatile(state.read_volatile() & !conn_flags::DEAD);
+    }
     set_tag(bucket, way, hash.tag());
     // After the tag: a sweep that has passed by before it sees the bucket's time lowered.
     store.lower_due(bucket, due);
@@ -394,6 +426,8 @@ pub fn remove_beside<A, S: Store<A>>(
     // SAFETY: a bucket and an entry of the store.
     let gone = unsafe { tag_at(bucket, way) == hash.tag() && dead(&*connection) };
     if gone {
+        // SAFETY: an entry of the store; a packet that still holds it changes nothing from here on.
+        unsafe { (&raw mut (*connection).state).write_volatile(conn_flags::DEAD) };
         set_tag(bucket, way, 0);
         // SAFETY: a bucket of the store, locked.
         unsafe { (*bucket).used = (*bucket).used.wrapping_sub(1) };
@@ -411,8 +445,8 @@ pub fn remove_beside<A, S: Store<A>>(
 #[inline(always)]
 fn probe_of<A, S: Store<A>>(store: &S, hash: Hash, index: u32) -> u32 {
     let (second, buckets) = (hash.second(store.buckets()), store.buckets());
-    let behind = if index >= second { index } else { index.wrapping_add(buckets) };
-    behind.wrapping_sub(second).wrapping_add(1)
+    let unwrapped = if index >= second { index } else { index.wrapping_add(buckets) };
+    unwrapped.wrapping_sub(second).wrapping_add(1)
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! A connection before it goes into the table.
 
+use core::mem::offset_of;
+
 use crate::{
     config::{destination::DestRef, service::ServiceRef},
     kernel::{cpu, params, shared::element_of},
@@ -79,14 +81,22 @@ pub fn write<A: IpAddress>(
     })
 }
 
-/// Copies a draft to an entry that nobody can find yet. As words: LLVM's BPF back end cannot expand a copy whose alignment exceeds
-/// eight.
+/// The state's word among a connection's, the one that follows the destination's.
+const fn state_word<A>() -> usize {
+    let at = offset_of!(Connection<A>, state);
+    assert!(at % 8 == 4 && at - 4 == offset_of!(Connection<A>, dest));
+    at / 8
+}
+
+/// Copies a draft to an entry that is not in the table, and leaves it dead. As words: LLVM's BPF back end cannot expand a copy whose
+/// alignment exceeds eight.
 #[inline(always)]
-pub fn copy<A>(draft: Entry<A>, to: Entry<A>) {
+fn copy<A>(draft: Entry<A>, to: Entry<A>) {
     let (from, to) = (draft.as_ptr().cast::<u64>(), to.as_ptr().cast::<u64>());
     for i in 0..size_of::<Connection<A>>() / 8 {
+        let dead = if i == const { state_word::<A>() } { (conn_flags::DEAD as u64) << 32 } else { 0 };
         // SAFETY: two connections in maps, which are whole words long.
-        unsafe { to.add(i).write_volatile(from.add(i).read()) }
+        unsafe { to.add(i).write_volatile(from.add(i).read() | dead) }
     }
 }
 
