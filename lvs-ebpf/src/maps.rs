@@ -47,7 +47,7 @@ pub static SERVICES: Array<Service, 2, MMAP> = Array::new();
 /// Destinations, by `DestId`.
 #[btf_map]
 pub static DESTS: Array<Destination, 2, MMAP> = Array::new();
-/// Counters of each destination and CPU, at `cpu * destinations + DestId`.
+/// Counters of each destination and CPU: see [`own_counters`](lvs_common::abi::own_counters).
 #[btf_map]
 pub static COUNTERS: Array<Counters, 2, MMAP> = Array::new();
 /// Rates of destinations, by `DestId`.

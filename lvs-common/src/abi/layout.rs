@@ -152,7 +152,10 @@ const fn sysctls(mut hash: Hash) -> Hash {
 }
 
 /// Version of the layout of all pinned maps together.
-pub const LAYOUT_VERSION: u32 = sysctls(maps(Hash::NEW)).number(size_of::<Address>()).0;
+pub const LAYOUT_VERSION: u32 = sysctls(maps(Hash::NEW)).number(size_of::<Address>()).text(COUNTERS_LAYOUT).0;
+
+/// What no type tells: where in `COUNTERS` the counters of a CPU are.
+const COUNTERS_LAYOUT: &str = "common row, own rows";
 
 #[cfg(test)]
 mod tests {

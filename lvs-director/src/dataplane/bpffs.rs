@@ -157,12 +157,21 @@ fn mounted(point: &Path) -> Result<File> {
     if same(own.as_fd(), initial.as_fd())? {
         return make(point);
     }
-    // On a thread with a root and a working directory of its own, so that this process keeps its own: to enter a mount
-    // namespace is to take its root, which a process in a chroot could not find back from.
+    visit(&initial, || existing(point).map_or_else(|| make(point), Ok))?
+}
+
+/// Does something in the initial mount namespace, or in the outermost one that this process may enter.
+pub fn outside<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T> {
+    visit(&outermost()?, work)
+}
+
+/// Does something in a mount namespace. On a thread with a root and a working directory of its own, so that this process keeps its own:
+/// to enter a mount namespace is to take its root, which a process in a chroot could not find back from.
+fn visit<T: Send>(namespace: &File, work: impl FnOnce() -> T + Send) -> Result<T> {
     let visit = || {
         unshare(CloneFlags::CLONE_FS).context("cannot leave the working directory")?;
-        setns(&initial, CloneFlags::CLONE_NEWNS).context("cannot enter the initial mount namespace")?;
-        existing(point).map_or_else(|| make(point), Ok)
+        setns(namespace, CloneFlags::CLONE_NEWNS).context("cannot enter the initial mount namespace")?;
+        Ok(work())
     };
     thread::scope(|scope| scope.spawn(visit).join()).unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }

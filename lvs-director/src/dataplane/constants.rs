@@ -6,6 +6,7 @@ use aya::EbpfLoader;
 use aya::maps::{Array, Map, MapData};
 use aya_obj::generated::bpf_map_type;
 
+use super::cpus;
 use super::error::{Context, Result};
 use super::kernel::{kernel_at_least, ticks_per_second};
 use super::loading::Loading;
@@ -28,7 +29,7 @@ pub struct Constants {
     /// Buckets of each family's connection table.
     pub buckets: u32,
     destinations: u32,
-    /// CPUs that there can be.
+    /// CPUs that have counters of their own.
     pub cpus: u32,
     fib_source: u32,
 }
@@ -38,7 +39,8 @@ impl Constants {
     pub fn new(loading: &Loading) -> Result<Self> {
         let random = || getrandom::u64().ok().context("the kernel gave no random numbers");
         let secrets = [random()?, random()?, random()?];
-        Self::with(loading.log.number(), buckets(loading.sizes.connections), loading.sizes.destinations, secrets)
+        let sizes = loading.sizes;
+        Self::with(loading.log.number(), buckets(sizes.connections), sizes.destinations, cpus::present()?, secrets)
     }
 
     /// Of a data plane that is loaded.
@@ -49,10 +51,11 @@ impl Constants {
         let secret = |index| map.get(&index, 0).context("cannot read map SECRETS");
         let secrets = [secret(0)?, secret(1)?, secret(2)?];
         let level = pins::log_level(&plane.directory).number();
-        Self::with(level, plane.buckets4.count(), plane.dests.count(), secrets)
+        let (destinations, counters) = (plane.dests.count(), plane.counters.count());
+        Self::with(level, plane.buckets4.count(), destinations, counters / destinations - 1, secrets)
     }
 
-    fn with(level: u8, buckets: u32, destinations: u32, secrets: [u64; 3]) -> Result<Self> {
+    fn with(level: u8, buckets: u32, destinations: u32, cpus: u32, secrets: [u64; 3]) -> Result<Self> {
         let [secret, first, other] = secrets;
         Ok(Constants {
             level,
@@ -61,7 +64,7 @@ impl Constants {
             challenge_key: [first, other],
             buckets,
             destinations,
-            cpus: aya::util::nr_cpus().map_err(|(_, error)| error).context("cannot count the CPUs")? as u32,
+            cpus,
             fib_source: u32::from(kernel_at_least(6, 7)),
         })
     }

@@ -13,7 +13,7 @@ use aya::programs::{ProgramError, TcError, XdpError};
 use nix::errno::Errno;
 
 use super::defaults::DefaultsError;
-use crate::{director, netlink};
+use crate::netlink;
 
 /// What the data plane's functions return.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -71,6 +71,22 @@ pub enum Error {
         /// What the kernel says.
         reason: String,
     },
+    /// There is no memory for the data plane.
+    #[error(
+        "the data plane needs {needed} MiB for its tables, and {meanwhile} MiB while it is loaded; refused by {limit}: raise that, or \
+         make the tables smaller with LVS_CONNS, LVS_SERVICES and LVS_DESTINATIONS"
+    )]
+    NoMemory {
+        /// MiB that they need.
+        needed: u64,
+        /// MiB that loading needs beside that.
+        meanwhile: u64,
+        /// What refuses it.
+        limit: String,
+        /// What failed, if it was tried.
+        #[source]
+        cause: Option<Box<Error>>,
+    },
     /// The maps of the namespace's data plane are laid out by another version.
     #[error(
         "the data plane is of another version (its maps are {found}, not {ours}): save the rules with the lvsadm that \
@@ -104,14 +120,9 @@ impl Error {
         match self {
             Error::Step { cause, .. } | Error::Cause(cause) => cause.number(),
             Error::XdpTaken { .. } => Some(libc::EBUSY),
+            Error::NoMemory { .. } => Some(libc::ENOMEM),
             _ => None,
         }
-    }
-}
-
-impl From<Error> for director::Error {
-    fn from(error: Error) -> Self {
-        director::Error::Other(error.line())
     }
 }
 

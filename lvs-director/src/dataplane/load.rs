@@ -14,12 +14,13 @@ use aya::programs::links::FdLink;
 use aya::programs::{Program, SchedClassifier, SkLookup, TestRun, TestRunOptions};
 use aya::{Ebpf, EbpfLoader};
 use aya_obj::generated::bpf_map_type;
-use lvs_common::abi::{Idle, Settings, WAYS};
+use lvs_common::abi::{Idle, Settings};
 use lvs_common::programs::{self, PROGRAMS, Row, entry};
 use nix::sys::signal::{SigSet, SigmaskHow};
 
 use super::bpffs::Directory;
 use super::constants::Constants;
+use super::cpus;
 use super::error::{Context, Error, Result, unfit};
 use super::kernel::has_tc_links;
 use super::layout;
@@ -27,7 +28,7 @@ use super::loading::Loading;
 use super::pins::{self, SIGN_OF_LIFE, remove};
 use super::pod::Pod;
 use super::refusal::refused;
-use super::sizes::{list_elements, localities, roster_places};
+use super::sizes::sized;
 use crate::objects::{DIRECTOR, L3};
 
 /// Programs that later calls need, and so are pinned: those that are attached to devices, the one whose log is followed, and
@@ -37,14 +38,11 @@ const PINNED: [&str; 6] = [entry::XDP, entry::INGRESS, entry::EGRESS, entry::LOG
 /// The program array of TC.
 pub(super) const TC_PROGRAMS: &str = "TC_PROGRAMS";
 
+/// Programs that are loaded at a time at most.
+const MOST_THREADS: usize = 8;
+
 /// `BPF_F_MMAPABLE`
 const MMAPABLE: u32 = 1 << 10;
-
-/// Verified sources that are remembered at least: of fewer, the kernel's lists for each CPU would forget the newest.
-const LEAST_VERIFIED: u32 = 1 << 14;
-
-/// Chunks of local ports there is room for at least; beyond, as many as connections, of which each is in one.
-const LEAST_PORTS: u32 = 1 << 16;
 
 /// Loads the object and pins everything in `directory`, which does not exist before and is complete when it does.
 pub fn load(directory: &Directory, loading: Loading) -> Result<()> {
@@ -78,58 +76,30 @@ pub fn verify(loading: Loading) -> Result<BTreeMap<String, Result<u32>>> {
 
 /// Creates the maps of an object.
 fn create(loading: &Loading, bytes: &[u8], constants: &Constants) -> Result<Ebpf> {
-    let sizes = loading.sizes;
     if bytes.is_empty() {
         return Err(Error::NotBuilt);
     }
     // The kernel checks older limits on locked memory before 5.11 only; nothing to raise here.
-    let (buckets, cpus) = (constants.buckets, constants.cpus);
-    let entries = buckets * WAYS;
     let mut loader = EbpfLoader::new();
     constants.override_in(&mut loader);
-    loader
-        .map_max_entries("BUCKETS4", buckets)
-        .map_max_entries("BUCKETS6", buckets)
-        .map_max_entries("CONNS4", entries)
-        .map_max_entries("CONNS6", entries)
-        .map_max_entries("VERIFIED", sizes.connections.max(LEAST_VERIFIED))
-        .map_max_entries("LOCALITY", localities(sizes.connections))
-        .map_max_entries("PORTS", sizes.connections.max(LEAST_PORTS))
-        .map_max_entries("LISTS4", list_elements(sizes.lists))
-        .map_max_entries("LISTS6", list_elements(sizes.lists))
-        .map_max_entries("SERVICES", sizes.services)
-        .map_max_entries("SERVICE_RATES", sizes.services)
-        .map_max_entries("SERVICE4", sizes.services)
-        .map_max_entries("SERVICE6", sizes.services)
-        .map_max_entries("FWMARKS", sizes.services)
-        .map_max_entries("TABLES", sizes.services)
-        .map_max_entries("DESTS", sizes.destinations)
-        .map_max_entries("ROSTERS", roster_places(sizes.destinations))
-        .map_max_entries("DEST_RATES", sizes.destinations)
-        .map_max_entries("COUNTERS", sizes.destinations * cpus)
-        .map_max_entries("DRAFTS4", cpus)
-        .map_max_entries("DRAFTS6", cpus)
-        .map_max_entries("REQUESTS", cpus)
-        .map_max_entries("PARSED4", cpus)
-        .map_max_entries("PARSED6", cpus)
-        .map_max_entries("FIBS", cpus)
-        .map_max_entries("ROUTES", cpus)
-        .map_max_entries("ICMP_ERRORS4", cpus)
-        .map_max_entries("ICMP_ERRORS6", cpus)
-        .map_max_entries("MATCHES", cpus)
-        .map_max_entries("LINES", cpus)
-        .map_max_entries("SCRATCH", cpus)
-        .load(bytes)
-        .context("the kernel refuses the data plane's maps")
+    for sized in sized(&loading.sizes, constants.cpus, cpus::possible()?) {
+        loader.map_max_entries(sized.map, sized.elements);
+    }
+    loader.load(bytes).context("the kernel refuses the data plane's maps")
 }
 
 /// The program arrays, with their names. They lose their programs with their last reference, so they are pinned too.
 type Arrays = Vec<(&'static str, ProgramArray<MapData>)>;
 
-/// Loads all programs of an object, on as many CPUs as there are: nearly all of the time is the verifier's, which keeps to one CPU
+/// How many programs are loaded at a time. The verifier takes some 16 MiB for each.
+pub(super) fn threads() -> usize {
+    available_parallelism().map_or(1, NonZero::get).min(MOST_THREADS)
+}
+
+/// Loads all programs of an object, on several CPUs: nearly all of the time is the verifier's, which keeps to one CPU
 /// for a program. The first refusal is returned.
 pub(super) fn load_programs(object: &mut Ebpf, verifier_log: bool) -> Result<()> {
-    let threads = available_parallelism().map_or(1, NonZero::get);
+    let threads = threads();
     let waiting = Mutex::new(object.programs_mut());
     let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
     let work = || {

@@ -6,6 +6,7 @@ use super::defaults::Defaults;
 use super::error::{Result, unfit};
 use super::load;
 use super::loading::Loading;
+use super::memory::{self, Limits};
 use super::pins;
 use super::plane::Plane;
 use crate::director::{Access, Room};
@@ -27,7 +28,9 @@ pub fn open_or_load(loading: Loading) -> Result<Plane> {
         Err(directory) => directory,
     };
     collect(&directory)?;
-    load::load(&directory, loading)?;
+    let limits = Limits::read();
+    memory::admit(&loading, &limits)?;
+    load::load(&directory, loading).map_err(|error| memory::explained(error, &loading, &limits))?;
     match Plane::open(directory)? {
         Ok(plane) => Ok(plane),
         Err(_) => unfit("the data plane is gone as soon as it was loaded"),

@@ -212,8 +212,8 @@ impl Plane {
     /// What a destination counted on all CPUs.
     pub fn counted(&self, id: DestId) -> Counters {
         let stride = self.dests.count();
-        let cpus = self.counters.count() / stride;
-        (0..cpus).fold(Counters::default(), |sum, cpu| sum.plus(self.counters.get(cpu * stride + id.get())))
+        let rows = self.counters.count() / stride;
+        (0..rows).fold(Counters::default(), |sum, row| sum.plus(self.counters.get(row * stride + id.get())))
     }
 
     /// Puts new tables, of schedulers' slots or of local addresses, into places, which no configuration in force refers to. All at once, because the kernel

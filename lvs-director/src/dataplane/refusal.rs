@@ -1,5 +1,7 @@
 //! Why the kernel refuses a program, in one line.
 
+use std::io::ErrorKind;
+
 use aya::programs::ProgramError;
 
 use super::error::Error;
@@ -9,12 +11,14 @@ use super::kernel::kernel_release;
 /// `log` says so.
 pub fn refused(name: &str, error: ProgramError, log: bool) -> Error {
     let release = kernel_release();
-    let ProgramError::LoadError { io_error, verifier_log } = error else {
-        return Error::Step {
-            doing: format!("Linux {release} refuses program {name}").into(),
-            cause: Box::new(error.into()),
-        };
+    let doing = || format!("Linux {release} refuses program {name}").into();
+    let (io_error, verifier_log) = match error {
+        ProgramError::LoadError { io_error, verifier_log } => (io_error, verifier_log),
+        other => return Error::Step { doing: doing(), cause: Box::new(other.into()) },
     };
+    if io_error.kind() == ErrorKind::OutOfMemory {
+        return Error::Step { doing: doing(), cause: Box::new(io_error.into()) };
+    }
     let text = verifier_log.to_string();
     if log {
         eprintln!("{text}");

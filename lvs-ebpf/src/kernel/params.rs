@@ -29,7 +29,7 @@ params! {
     BUCKETS6_COUNT buckets6: u32 = 1,
     /// Destination slots, the stride of a CPU in `COUNTERS`.
     DEST_COUNT dests: u32 = 2,
-    /// CPUs that count.
+    /// CPUs that have counters of their own.
     CPU_COUNT cpus: u32 = 1,
     /// Whether the kernel's FIB look-up can tell the source address (Linux 6.7).
     FIB_SOURCE fib_source: u32 = 0,

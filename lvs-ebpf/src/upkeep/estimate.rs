@@ -1,7 +1,7 @@
 //! The estimator: every two seconds, in slices, rates of destinations, services and the total.
 
 use lvs_common::{
-    abi::{Counters, DestId, ServiceId},
+    abi::{Counters, DestId, ServiceId, common_counters, own_counters},
     estimator,
 };
 
@@ -45,9 +45,9 @@ pub fn slice(slice: u64) {
 /// What a destination has counted on all CPUs.
 #[inline(always)]
 fn sum(id: DestId) -> Counters {
-    let mut total = Counters::default();
+    let mut total = COUNTERS.get(common_counters(id)).copied().unwrap_or_default();
     for cpu in 0..params::cpus() {
-        if let Some(c) = COUNTERS.get(cpu.wrapping_mul(params::dests()).wrapping_add(id.get())) {
+        if let Some(c) = COUNTERS.get(own_counters(cpu, params::dests(), id)) {
             total = total.plus(*c);
         }
     }

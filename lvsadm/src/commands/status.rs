@@ -48,6 +48,7 @@ struct Tables {
     connections: u32,
     services: u32,
     destinations: u32,
+    bytes: u64,
 }
 
 /// Clients on lists.
@@ -77,7 +78,10 @@ struct Strategies {
 /// Shows the status.
 pub fn status(json: bool) -> Result<()> {
     let Some(plane) = dataplane::open(Access::Read)? else {
-        bail!("nothing is loaded in this network namespace: `lvsadm attach` or a first rule loads it");
+        let needed = dataplane::needed(&Defaults::read()?.loading)?;
+        bail!(
+            "nothing is loaded in this network namespace: `lvsadm attach` or a first rule loads it, with {needed} MiB of tables"
+        );
     };
     let devices = dataplane::attachments(&plane)?;
     let left_out = dataplane::left_out(&plane)?;
@@ -95,7 +99,7 @@ pub fn status(json: bool) -> Result<()> {
         packets: plane.exits()?.into_iter().map(|(exit, meaning, packets)| Exit { exit, packets, meaning }).collect(),
         tables: {
             let (_, services, destinations) = plane.sizes();
-            Tables { connections: room, services, destinations }
+            Tables { connections: room, services, destinations, bytes: plane.memory()? }
         },
         connections: held.iter().map(|(family, held)| (family.name(), *held)).collect(),
         lists: Lists { clients: BTreeMap::new(), room: room_of_lists },
@@ -144,8 +148,11 @@ fn text(status: &Status) -> String {
     let t = &status.tables;
     let _ = writeln!(
         text,
-        "tables: {} connections of each family, {} services, {} destinations",
-        t.connections, t.services, t.destinations
+        "tables: {} connections of each family, {} services, {} destinations; {} MiB",
+        t.connections,
+        t.services,
+        t.destinations,
+        t.bytes.div_ceil(1 << 20)
     );
     let held = status.connections.iter().map(|(family, held)| {
         let percent = u64::from(*held) * 100 / u64::from(t.connections.max(1));

@@ -36,6 +36,7 @@ mod locality;
 mod machine_readable;
 mod marks;
 mod masters;
+mod memory;
 mod names;
 mod nat64;
 mod next_hops;
