@@ -105,7 +105,7 @@ layouts! {
     ServiceKey<[u32; 4]> { address, port, protocol, pad }
     FwmarkKey { mark, family }
     Service {
-        switch, config, address, port, protocol, family, fwmark, local_turn, requests, serial, folded, base,
+        switch, config, address, port, protocol, family, fwmark, local_turn, requests, here, serial, folded, base,
     }
     ServiceConfig {
         flags, scheduler, pe, pad, persist_timeout, netmask, head, dest_count, weight_max, weight_gcd, table, locals, roster,

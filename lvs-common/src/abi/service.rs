@@ -136,6 +136,9 @@ pub struct Service {
     pub local_turn: u32,
     /// Requests of unverified sources that were let in: see [`challenge::spend`](crate::challenge::spend).
     pub requests: u32,
+    /// By which device its address was last found to be the host's own, and until when that holds: see
+    /// [`admission::known_here`](crate::admission::known_here).
+    pub here: u64,
     /// Order of creation: `--nosort` lists by it.
     pub serial: u64,
     /// What destinations that no longer exist had counted for this service.
@@ -145,4 +148,4 @@ pub struct Service {
 }
 
 const _: () = assert!(size_of::<ServiceConfig>() == 72);
-const _: () = assert!(size_of::<Service>() == 272);
+const _: () = assert!(size_of::<Service>() == 280);

@@ -32,6 +32,7 @@ pub struct Constants {
     /// CPUs that have counters of their own.
     pub cpus: u32,
     fib_source: u32,
+    fib_skips_neighbour: u32,
 }
 
 impl Constants {
@@ -66,6 +67,7 @@ impl Constants {
             destinations,
             cpus,
             fib_source: u32::from(kernel_at_least(6, 7)),
+            fib_skips_neighbour: u32::from(kernel_at_least(6, 3)),
         })
     }
 
@@ -80,7 +82,8 @@ impl Constants {
             .override_global("BUCKETS6_COUNT", &self.buckets, false)
             .override_global("DEST_COUNT", &self.destinations, false)
             .override_global("CPU_COUNT", &self.cpus, false)
-            .override_global("FIB_SOURCE", &self.fib_source, false);
+            .override_global("FIB_SOURCE", &self.fib_source, false)
+            .override_global("FIB_SKIPS_NEIGHBOUR", &self.fib_skips_neighbour, false);
     }
 
     /// Keeps the random ones in a directory of pins.

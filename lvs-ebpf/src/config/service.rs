@@ -67,6 +67,13 @@ impl ServiceRef {
         field!(it.local_turn)
     }
 
+    /// Where its address was last found to be the host's own: see [`admission::known_here`](lvs_common::admission::known_here).
+    #[inline(always)]
+    pub fn here(&self) -> Shared<u64> {
+        let it = self.it;
+        field!(it.here)
+    }
+
     /// The count of requests of unverified sources: see [`challenge::spend`](lvs_common::challenge::spend).
     #[inline(always)]
     pub fn requests(&self) -> Shared<u32> {

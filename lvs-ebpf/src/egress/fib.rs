@@ -8,10 +8,13 @@ use lvs_common::{
 
 use crate::{
     egress::route::{LOOPBACK, copy},
-    kernel::{clear::clear, loops, random, scratch},
+    kernel::{clear::clear, loops, params, random, scratch},
     maps::FIBS,
     packet::access::Packet,
 };
+
+/// `BPF_FIB_LOOKUP_SKIP_NEIGH`: nothing here is sent, so no neighbour is asked for.
+const FIB_SKIPS_NEIGHBOUR: u32 = 1 << 2;
 
 /// How often the answer of a route with several ways is asked for: the kernel chooses by a hash of the addresses.
 const SAMPLES: u32 = 16;
@@ -23,7 +26,7 @@ pub fn ask<P: Packet>(packet: P, family: u8, device: u32, from: &Address, to: &A
     scratch::lend(
         &FIBS,
         #[inline(always)]
-        |params| ask_with(packet, params, family, device, from, to),
+        |fib| ask_with(packet, fib, family, device, from, to),
     )
     .unwrap_or((Way::Unknown, 0))
 }
@@ -31,34 +34,34 @@ pub fn ask<P: Packet>(packet: P, family: u8, device: u32, from: &Address, to: &A
 #[inline(always)]
 fn ask_with<P: Packet>(
     packet: P,
-    params: &mut bpf_fib_lookup,
+    fib: &mut bpf_fib_lookup,
     family: u8,
     device: u32,
     from: &Address,
     to: &Address,
 ) -> (Way, u32) {
-    clear(params);
-    params.family = family;
-    params.ifindex = device;
+    clear(fib);
+    fib.family = family;
+    fib.ifindex = device;
     if family == AF_INET {
-        params.__bindgen_anon_3.ipv4_src = from.0[0];
-        params.__bindgen_anon_4.ipv4_dst = to.0[0];
+        fib.__bindgen_anon_3.ipv4_src = from.0[0];
+        fib.__bindgen_anon_4.ipv4_dst = to.0[0];
     } else {
-        params.__bindgen_anon_3.ipv6_src = copy(from).0;
-        params.__bindgen_anon_4.ipv6_dst = copy(to).0;
+        fib.__bindgen_anon_3.ipv6_src = copy(from).0;
+        fib.__bindgen_anon_4.ipv6_dst = copy(to).0;
     }
-    let way = Way::of(packet.fib(params, 0));
-    (way, params.ifindex)
+    let flags = if params::fib_skips_neighbour() != 0 { FIB_SKIPS_NEIGHBOUR } else { 0 };
+    let way = Way::of(packet.fib(fib, flags));
+    (way, fib.ifindex)
 }
 
-/// Whether the host routes on, or refuses by a route, what comes in for an address: asked for the packet's own device, or, where that
-/// does not forward, as the host itself would.
+/// Where an address is for what comes in for it: asked for the packet's own device, or, where that does not forward, as the host itself
+/// would.
 #[inline(always)]
-pub fn is_transit<P: Packet>(packet: P, family: u8, from: &Address, to: &Address) -> bool {
-    let (way, _) = ask(packet, family, packet.device(), from, to);
-    match way {
-        Way::Unknown => ask(packet, family, LOOPBACK, from, to).0.is_transit(),
-        way => way.is_transit(),
+pub fn way_on<P: Packet>(packet: P, family: u8, from: &Address, to: &Address) -> Way {
+    match ask(packet, family, packet.device(), from, to).0 {
+        Way::Unknown => ask(packet, family, LOOPBACK, from, to).0,
+        way => way,
     }
 }
 

@@ -33,4 +33,6 @@ params! {
     CPU_COUNT cpus: u32 = 1,
     /// Whether the kernel's FIB look-up can tell the source address (Linux 6.7).
     FIB_SOURCE fib_source: u32 = 0,
+    /// 1 if the kernel's FIB look-up can leave the neighbour out (Linux 6.3).
+    FIB_SKIPS_NEIGHBOUR fib_skips_neighbour: u32 = 0,
 }

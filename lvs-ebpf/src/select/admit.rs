@@ -3,7 +3,7 @@
 
 use lvs_common::{
     abi::{Address, IpAddress, Settings, device_flags},
-    admission,
+    admission::{self, Way},
     exit::Exit,
 };
 
@@ -11,7 +11,7 @@ use crate::{
     config::{destination::DestRef, device::device, service::ServiceRef},
     egress::{fib, route},
     exits,
-    kernel::clock,
+    kernel::{clock, params},
     packet::{
         access::Packet,
         control_block::{self, Flag},
@@ -47,7 +47,7 @@ pub fn refusal<P: Packet, A: IpAddress>(
     Some(exits::drop(packet, refused))
 }
 
-/// Whether a packet for the address of a service is one that the host routes on.
+/// Whether a packet for the address of a service is one that the host routes on, or refuses by a route.
 #[inline(always)]
 pub fn is_routed_on<P: Packet, A: IpAddress>(
     packet: P,
@@ -55,10 +55,20 @@ pub fn is_routed_on<P: Packet, A: IpAddress>(
     service: &ServiceRef,
     settings: &Settings,
 ) -> bool {
-    service.fwmark() == 0
-        && settings.sysctls.transit == 0
-        && packet.device() != 0
-        && fib::is_transit(packet, A::FAMILY, &p.source.widen(), &p.destination.widen())
+    service.fwmark() == 0 && settings.sysctls.transit == 0 && packet.device() != 0 && is_elsewhere(packet, p, service)
+}
+
+#[inline(always)]
+fn is_elsewhere<P: Packet, A: IpAddress>(packet: P, p: &Parsed<A>, service: &ServiceRef) -> bool {
+    let (here, device, now) = (service.here(), packet.device(), clock::jiffies());
+    if admission::is_known_here(here.load(), device, now) {
+        return false;
+    }
+    let way = fib::way_on(packet, A::FAMILY, &p.source.widen(), &p.destination.widen());
+    if way == Way::Here {
+        here.store(admission::known_here(device, now, params::hz()));
+    }
+    way.is_transit()
 }
 
 /// Why a packet's source is refused, if it is.
