@@ -254,6 +254,8 @@ pub mod entry {
     pub const LOG: &str = "lvs_log";
     /// Run once by the loader: starts the timer.
     pub const START: &str = "lvs_start";
+    /// Run by `lvsadm` to put connections into the table that another director told of.
+    pub const IMPORT: &str = "lvs_import";
     /// Run by `lvsadm drain --reset`: removes the connections of a destination.
     pub const DRAIN: &str = "lvs_drain";
     /// Run by `lvsadm` after a list of clients has changed: removes the connections of clients that may not come in any more.

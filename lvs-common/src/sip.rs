@@ -1,6 +1,6 @@
 //! SIP's Call-ID (RFC 3261 §20.8), by which the persistence engine `sip` tells dialogs apart.
 
-use crate::verifier::Each;
+use crate::verifier::{Each, Plain};
 
 /// Longest Call-ID that a template is made of, bytes; a longer one makes none.
 pub const LONGEST: u32 = 255;
@@ -173,17 +173,37 @@ pub fn call_id(length: u32, scan: &mut Scan, each: impl Each, byte: impl Fn(u32)
     Some(CallId { at: scan.at, length: scan.length, hash: scan.hash | 1 << 63 })
 }
 
+/// The hash of a Call-ID that stands by itself; `None` for what is none.
+pub fn hash(text: &[u8], secret: u64) -> Option<u64> {
+    let mut scan = Scan { place: Place::Colon, ..Scan::new(secret) };
+    let found = call_id(text.len() as u32, &mut scan, Plain, |at| text.get(at as usize).copied().unwrap_or(0))?;
+    (found.length as usize == text.len()).then_some(found.hash)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::verifier::Plain;
 
     fn find(message: &str) -> Option<&str> {
         let bytes = message.as_bytes();
         let found = call_id(bytes.len() as u32, &mut Scan::new(7), Plain, |at| bytes[at as usize])?;
         Some(&message[found.at as usize..][..found.length as usize])
+    }
+
+    #[test]
+    fn a_call_id_has_one_hash_wherever_it_stands() {
+        for id in ["843817637684230@998sdasdh09", "a", "<x>@[::1]"] {
+            let message = format!("INVITE sip:a@b SIP/2.0\r\nCall-ID: {id}\r\n\r\n");
+            let bytes = message.as_bytes();
+            let found = call_id(bytes.len() as u32, &mut Scan::new(7), Plain, |at| bytes[at as usize]);
+            assert_eq!(hash(id.as_bytes(), 7), found.map(|found| found.hash));
+            assert!(hash(id.as_bytes(), 7).is_some());
+        }
+        for none in ["", "a b", "a@", "a\r\n", "\u{e9}"] {
+            assert_eq!(hash(none.as_bytes(), 7), None, "{none:?}");
+        }
     }
 
     #[test]

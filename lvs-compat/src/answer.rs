@@ -1,10 +1,10 @@
 //! What IPVS answers to its socket options, out of a director. The checks come in the kernel's order, so the errors do.
 
 use lvs_director::director::{Director, Error, Wanted};
-use lvs_director::rules::{self, ServiceEntry};
+use lvs_director::rules::{self, Role, ServiceEntry};
 use nix::errno::Errno;
 
-use crate::abi::{self, Daemon, Destination, Destinations, Get, Info, Key, Plain, Service, Services, Set, Timeouts};
+use crate::abi::{self, Destination, Destinations, Get, Info, Key, Plain, Service, Services, Set, Timeouts};
 use crate::convert;
 
 /// Everything an entry of this ABI has.
@@ -50,8 +50,12 @@ pub fn get(director: &dyn Director, what: Get, length: usize, argument: &[u8]) -
             let seconds = |value: u32| i32::try_from(value).unwrap_or(i32::MAX);
             Ok(Timeouts { tcp: seconds(t.tcp), tcp_fin: seconds(t.tcp_fin), udp: seconds(t.udp) }.bytes().to_vec())
         }
-        // This build has none, and a state of 0 says so.
-        Get::Daemons => Ok([Daemon::default().bytes(), Daemon::default().bytes()].concat()),
+        Get::Daemons => {
+            let daemons = director.daemons().map_err(number)?;
+            // A state of 0 says that there is none.
+            let of = |role| daemons.iter().find(|daemon| daemon.role == role).map(convert::daemon).unwrap_or_default();
+            Ok(Role::ALL.map(of).iter().flat_map(|daemon| daemon.bytes().to_vec()).collect())
+        }
     }
 }
 
@@ -61,9 +65,8 @@ pub fn set(director: &mut dyn Director, what: Set, argument: &[u8]) -> Result<()
         return Err(Errno::EINVAL);
     }
     match what {
-        // There is no synchronisation in this build to start, and so none to stop.
-        Set::StartDaemon => return Err(Errno::ENOPROTOOPT),
-        Set::StopDaemon => return Err(Errno::ESRCH),
+        Set::StartDaemon => return director.start_daemon(&convert::started(&read(argument)?)?).map_err(number),
+        Set::StopDaemon => return director.stop_daemon(convert::role(&read(argument)?)?).map_err(number),
         Set::Flush => return director.flush().map_err(number),
         Set::Timeouts => {
             return director.set_timeouts(convert::timeouts(&read(argument)?)?).map_err(number);

@@ -4,7 +4,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use lvs_common::abi::{Forward, service_flags};
 use lvs_director::rules::{
-    self, DestinationKey, Family, Netmask, Protocol, Rates, ServiceKey, Statistics, scheduler_by_name, scheduler_name,
+    self, Daemon, DestinationKey, Family, Netmask, Protocol, Rates, Role, ServiceKey, Statistics, scheduler_by_name,
+    scheduler_name,
 };
 use nix::errno::Errno;
 
@@ -163,4 +164,30 @@ pub fn timeouts(timeouts: &abi::Timeouts) -> Result<rules::Timeouts, Errno> {
 
 fn ip(octets: [u8; 4]) -> IpAddr {
     IpAddr::V4(Ipv4Addr::from(octets))
+}
+/// The number of a daemon's role, `IP_VS_STATE_*`.
+fn state(role: Role) -> i32 {
+    match role {
+        Role::Master => 1,
+        Role::Backup => 2,
+    }
+}
+
+/// The role of a daemon that is to be started or ended.
+pub fn role(daemon: &abi::Daemon) -> Result<Role, Errno> {
+    Role::ALL.into_iter().find(|role| state(*role) == daemon.state).ok_or(Errno::EINVAL)
+}
+
+/// A daemon that is to be started; the ABI says less of it than ipvsadm's command line.
+pub fn started(daemon: &abi::Daemon) -> Result<Daemon, Errno> {
+    let interface = name(&daemon.interface)?;
+    let syncid = u8::try_from(daemon.syncid).map_err(|_| Errno::EINVAL)?;
+    Ok(Daemon { interface, syncid, ..Daemon::new(role(daemon)?) })
+}
+
+/// A daemon that runs.
+pub fn daemon(daemon: &Daemon) -> abi::Daemon {
+    let mut interface = [0; 16];
+    interface.iter_mut().zip(daemon.interface.bytes().take(15)).for_each(|(to, from)| *to = from);
+    abi::Daemon { state: state(daemon.role), interface, syncid: daemon.syncid.into() }
 }

@@ -23,9 +23,11 @@ mod convert;
 mod namespace;
 mod next;
 
+use std::env;
 use std::ffi::{c_int, c_void};
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::ptr;
 
 use lvs_director::dataplane::{self, PlaneDirector};
@@ -153,7 +155,7 @@ fn ask<T: Send>(
 ) -> Result<T, Errno> {
     let visit = || {
         namespace::within(socket, || match dataplane::ready(access, Room::default()) {
-            Ok(plane) => Ok(question(&mut PlaneDirector::new(plane))),
+            Ok(plane) => Ok(question(&mut PlaneDirector::new(plane).with_program(lvsadm()))),
             Err(error) => Ok(Err(refused(&error))),
         })
     };
@@ -163,6 +165,11 @@ fn ask<T: Send>(
         Ok(Err(error)) => Err(error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)),
         Err(_) => Err(Errno::EIO),
     }
+}
+
+/// The program that runs the daemons of connection synchronisation.
+fn lvsadm() -> PathBuf {
+    env::var_os("LVSADM").map_or_else(|| PathBuf::from("/usr/sbin/lvsadm"), PathBuf::from)
 }
 
 /// The number for a data plane that cannot be had.

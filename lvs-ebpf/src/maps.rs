@@ -4,16 +4,16 @@ use crate::values::clock::Clock;
 use crate::values::locality_key::LocalityKey;
 use crate::values::pending_reset::PendingReset;
 use crate::values::scratch::Scratch;
-use aya_ebpf::btf_maps::Queue;
+use aya_ebpf::btf_maps::{Queue, RingBuf};
 use aya_ebpf::{
     bindings::bpf_fib_lookup,
     btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray},
     macros::btf_map,
 };
 use lvs_common::abi::{
-    Address, Bucket, Connection, Counters, DEVICE_SLOTS, Destination, Device, EngineData, EngineKey, FwmarkKey,
-    LOCAL_ADDRESSES, ListEntry, ListKey4, ListKey6, LocalAddress, MARK_RULES, MarkRule, PortKey, Ports, Rates,
-    RosterPart, Service, ServiceId, ServiceKey, Settings, Watch,
+    Address, Announcement, Bucket, Connection, Counters, DEVICE_SLOTS, Destination, Device, EngineData, EngineKey,
+    FwmarkKey, INCOMING as INCOMING_COUNT, Incoming, LOCAL_ADDRESSES, ListEntry, ListKey4, ListKey6, LocalAddress,
+    MARK_RULES, MarkRule, PortKey, Ports, Rates, RosterPart, Service, ServiceId, ServiceKey, Settings, Sync, Watch,
 };
 
 use lvs_common::{challenge::Verified, fragments, sched::locality::Entry};
@@ -211,6 +211,16 @@ pub static ARRIVALS: Array<u64, 1> = Array::new();
 /// The timer and the progress of its sweep; one element.
 #[btf_map]
 pub static CLOCK: Array<Clock, 1> = Array::new();
+
+/// The daemons of connection synchronisation and what they have done; one element.
+#[btf_map]
+pub static SYNC: Array<Sync, 1, MMAP> = Array::new();
+/// Connections and templates that a master's daemon is to tell its backups of.
+#[btf_map]
+pub static ANNOUNCEMENTS: RingBuf<Announcement, { 1 << 20 }> = RingBuf::new();
+/// Connections and templates that are to be put into the table.
+#[btf_map]
+pub static INCOMING: Array<Incoming, { INCOMING_COUNT as usize }, MMAP> = Array::new();
 
 /// Connections that have expired and wait until both their ends are reset.
 #[btf_map]

@@ -39,6 +39,8 @@ pub fn make(director: &mut dyn Director, command: Command) -> Option<(Operation,
             (Operation::DeleteLocal, delete_local(director, service.as_ref(), address))
         }
         Command::SetTimeouts(timeouts) => (Operation::Timeouts, director.set_timeouts(timeouts)),
+        Command::StartDaemon(daemon) => (Operation::StartDaemon, director.start_daemon(&daemon)),
+        Command::StopDaemon(role) => (Operation::StopDaemon, director.stop_daemon(role)),
         Command::Zero(key) => (Operation::Zero, director.zero(key.as_ref())),
         _ => return None,
     })

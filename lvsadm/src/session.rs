@@ -267,10 +267,6 @@ impl<'d> Session<'_, 'd> {
                 self.outcome.stdout.push_str(&grammar::version(self.dialect));
                 Err(0)
             }
-            Command::Daemon => {
-                self.complain("This build has no connection synchronisation daemon");
-                Ok(REFUSED)
-            }
             Command::List { list, json: false } => self.list(list),
             Command::List { list, json: true } => self.list_json(list),
             Command::ListLocals { service, json } => self.locals(service, json),
@@ -313,8 +309,10 @@ impl<'d> Session<'_, 'd> {
                 let timeouts = self.reader()?.timeouts();
                 text = render::timeouts(&self.listed(Operation::Timeouts, timeouts)?);
             }
-            // There are none in this build, and ipvsadm prints nothing for none.
-            List::Daemons => {}
+            List::Daemons => {
+                let daemons = self.reader()?.daemons();
+                text = render::daemons(&self.listed(Operation::Daemons, daemons)?);
+            }
             List::Connections { numeric, engines } => {
                 self.open(Access::Read)?;
                 self.unlock();
@@ -354,7 +352,10 @@ impl<'d> Session<'_, 'd> {
                 let timeouts = self.reader()?.timeouts();
                 json::timeouts(&self.listed(Operation::Timeouts, timeouts)?)
             }
-            List::Daemons => json::daemons(),
+            List::Daemons => {
+                let daemons = self.reader()?.daemons();
+                json::daemons(&self.listed(Operation::Daemons, daemons)?)
+            }
             List::Connections { .. } => {
                 let mut rows = json::Rows::default();
                 self.open(Access::Read)?;

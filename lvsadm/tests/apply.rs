@@ -9,8 +9,8 @@ use common::TestNames;
 use common::tables::{configured, filled, related};
 use lvs_director::director::{Director, Error, MemoryDirector, Result, Wanted, rules};
 use lvs_director::rules::{
-    AccessChange, AccessEntry, AccessKind, Attached, Change, Connection, Destination, DestinationKey, LocalEntry, Mark,
-    Rule, RuleKey, Service, ServiceEntry, ServiceKey, Timeouts, difference,
+    AccessChange, AccessEntry, AccessKind, Attached, Change, Connection, Daemon, Destination, DestinationKey,
+    LocalEntry, Mark, Role, Rule, RuleKey, Service, ServiceEntry, ServiceKey, Timeouts, difference,
 };
 use lvsadm::apply::file::Script;
 use lvsadm::apply::{Refused, carry_out};
@@ -166,6 +166,15 @@ impl Director for Refusing {
     }
     fn edit_access(&mut self, kind: AccessKind, service: Option<&ServiceKey>, change: &AccessChange) -> Result<()> {
         self.next()?.edit_access(kind, service, change)
+    }
+    fn start_daemon(&mut self, daemon: &Daemon) -> Result<()> {
+        self.inner.start_daemon(daemon)
+    }
+    fn stop_daemon(&mut self, role: Role) -> Result<()> {
+        self.inner.stop_daemon(role)
+    }
+    fn daemons(&self) -> Result<Vec<Daemon>> {
+        self.inner.daemons()
     }
     fn connections(&self, visit: &mut dyn FnMut(&Connection)) -> Result<()> {
         self.inner.connections(visit)

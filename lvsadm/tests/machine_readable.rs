@@ -7,10 +7,10 @@ use std::collections::HashSet;
 use common::ipvsadm;
 use common::tables::configured;
 use jsonschema::Validator;
-use lvs_common::abi::Counters;
+use lvs_common::abi::{Counters, Sync};
 use lvs_director::dataplane::Defence;
 use lvs_director::director::{Director, MemoryDirector, Wanted};
-use lvs_director::rules::{AccessKind, Connection, Family, PersistenceEngine, Protocol, Rates};
+use lvs_director::rules::{AccessKind, Connection, Daemon, Family, PersistenceEngine, Protocol, Rates, Role};
 use lvsadm::render::{self, AccessLists, Metrics};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -108,6 +108,8 @@ proptest! {
             defence: &DEFENCE,
             lists: &LISTS,
             fragments: (3, 4096),
+            sync: &Sync::default(),
+            daemons: &[],
         });
         check_exposition(&text);
     }
@@ -242,11 +244,17 @@ fn metrics_have_node_exporters_names() {
         defence: &DEFENCE,
         lists: &LISTS,
         fragments,
+        sync: &Sync { lost: 77, ..Sync::default() },
+        daemons: &[Daemon::new(Role::Backup)],
     });
     let scrape = check_exposition(&text);
     assert_eq!(scrape.docs["node_ipvs_connections_total"], "The total number of connections made.");
     for line in [
         "node_ipvs_connections_total 11",
+        "lvs_sync_running{state=\"master\"} 0",
+        "lvs_sync_running{state=\"backup\"} 1",
+        "lvs_sync_lost_total 77",
+        "lvs_sync_malformed_total 0",
         "node_ipvs_incoming_packets_total 22",
         "node_ipvs_outgoing_packets_total 33",
         "node_ipvs_incoming_bytes_total 44",

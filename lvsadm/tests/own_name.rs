@@ -163,10 +163,17 @@ fn help_needs_no_data_plane_by_its_own_name_alone() {
 }
 
 #[test]
-fn synchronisation_is_refused_in_one_line() {
-    let start = ["ipvsadm", "--start-daemon", "master", "--mcast-interface", "eth0", "--syncid", "3"];
-    let outcome = ipvsadm(&mut MemoryDirector::default(), &start, "");
-    assert_eq!((outcome.status, outcome.stderr.lines().count()), (255, 1));
+fn daemons_are_listed_for_programs_too() {
+    let mut director = MemoryDirector::default();
+    for command in ["--start-daemon backup --syncid 7", "--start-daemon master --mcast-group ff02::81"] {
+        let words: Vec<&str> = ["lvsadm"].into_iter().chain(command.split(' ')).collect();
+        assert_eq!(ipvsadm(&mut director, &words, "").status, 0);
+    }
+    let listed = ipvsadm(&mut director, &["lvsadm", "-L", "--daemon", "--json"], "").stdout;
+    let daemons: serde_json::Value = serde_json::from_str(&listed).unwrap();
+    assert_eq!(daemons[0]["state"], "master");
+    assert_eq!((&daemons[0]["group"], &daemons[0]["maxlen"]), (&"ff02::81".into(), &1452.into()));
+    assert_eq!((&daemons[1]["state"], &daemons[1]["syncid"]), (&"backup".into(), &7.into()));
 }
 
 #[test]

@@ -139,8 +139,8 @@ pub struct Connection<A> {
     pub local_id: u32,
     /// FullNAT of TCP: sequence number of the client's first byte, host order.
     pub first: u32,
-    /// Always 0.
-    pub pad2: u32,
+    /// What the backups were told last: [`Told`](crate::sync::rules::Told).
+    pub announced: u32,
 }
 
 /// What an entry of the table begins as: everything that its makers decide. The rest of a [`Connection`] begins as none.
@@ -189,7 +189,7 @@ impl<A: IpAddress> Connection<A> {
         fields! {
             copied: client virt client_port virt_port protocol kind forward last_seen dest state timeout control fwmark real
                 real_port engine;
-            zero: toa_state in_packets controlled local local_port reply_hop alias local_id first pad2
+            zero: toa_state in_packets controlled local local_port reply_hop alias local_id first announced
         }
     }
 

@@ -19,6 +19,7 @@ use super::roster::{RosterEntry, RosterPart};
 use super::service::{FwmarkKey, Service, ServiceConfig, ServiceKey};
 use super::settings::{Settings, Timeouts, Watch};
 use super::statistics::{Counters, Rates};
+use super::sync::{Announcement, Daemon, Incoming, Sync, SyncCounters};
 use super::sysctls::SYSCTLS;
 use crate::icmp_limit::IcmpLimits;
 
@@ -89,7 +90,7 @@ layouts! {
     maps:
     Settings {
         epoch, now, now_ns, flags, dests_used, services_used, staged, idle_dests, resets, serial, marks, drop_rate, held,
-        taken_out, removal, lists, pad, paths_until, icmp, timeouts, sysctls,
+        taken_out, removal, lists, afterwards, paths_until, icmp, timeouts, daemons, pad, sysctls,
     }
     Timeouts { tcp, sctp, udp, pad }
     IcmpLimits { interval4, mask4, interval6, mask6, per_second, burst }
@@ -128,17 +129,29 @@ layouts! {
     Bucket { tags, lock, overflow, used, pad, due }
     Connection<u32> {
         client, virt, client_port, virt_port, protocol, kind, forward, toa_state, last_seen, dest, state, timeout, in_packets,
-        control, controlled, fwmark, real, local, real_port, local_port, reply_hop, engine, alias, local_id, first, pad2,
+        control, controlled, fwmark, real, local, real_port, local_port, reply_hop, engine, alias, local_id, first,
+        announced,
     }
     Connection<[u32; 4]> {
         client, virt, client_port, virt_port, protocol, kind, forward, toa_state, last_seen, dest, state, timeout, in_packets,
-        control, controlled, fwmark, real, local, real_port, local_port, reply_hop, engine, alias, local_id, first, pad2,
+        control, controlled, fwmark, real, local, real_port, local_port, reply_hop, engine, alias, local_id, first,
+        announced,
     }
     EngineKey { entry, family }
     EngineData { length, text }
     LocalAddress { address, conns, host_first, host_last, conflicts, family, pools, removed }
     PortKey { real, local, real_port, protocol, chunk }
     Ports { taken, pad, bits }
+    Sync { daemons, lost, waiting, counters }
+    Daemon { process, family, started, interface, group, syncid, maxlen, port, ttl }
+    Announcement {
+        client, virt, real, client_port, virt_port, real_port, protocol, kind, forward, family, pad, dest, state, timeout, fwmark,
+        entry, engine,
+    }
+    Incoming {
+        client, virt, real, client_port, virt_port, real_port, protocol, kind, forward, family, pad, dest, state, timeout, fwmark,
+        in_packets, control, age, result, entry, engine,
+    }
 }
 
 /// Adds the settings, whose fields are their table's rows.
@@ -152,7 +165,8 @@ const fn sysctls(mut hash: Hash) -> Hash {
 }
 
 /// Version of the layout of all pinned maps together.
-pub const LAYOUT_VERSION: u32 = sysctls(maps(Hash::NEW)).number(size_of::<Address>()).text(COUNTERS_LAYOUT).0;
+pub const LAYOUT_VERSION: u32 =
+    sysctls(maps(Hash::NEW)).number(size_of::<Address>()).number(size_of::<SyncCounters>()).text(COUNTERS_LAYOUT).0;
 
 /// What no type tells: where in `COUNTERS` the counters of a CPU are.
 const COUNTERS_LAYOUT: &str = "common row, own rows";

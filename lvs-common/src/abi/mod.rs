@@ -21,6 +21,7 @@ mod service;
 mod settings;
 mod statistics;
 mod switch;
+mod sync;
 pub mod sysctls;
 pub mod tunnel;
 
@@ -41,4 +42,5 @@ pub use service::*;
 pub use settings::*;
 pub use statistics::*;
 pub use switch::*;
+pub use sync::*;
 pub use sysctls::Sysctls;

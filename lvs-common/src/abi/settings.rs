@@ -2,6 +2,7 @@
 
 use super::ids::{DestId, ServiceId};
 use super::mark::MarkLists;
+use super::sync::{afterwards, daemons};
 use super::sysctls::Sysctls;
 use crate::icmp_limit::IcmpLimits;
 
@@ -56,19 +57,34 @@ pub struct Settings {
     pub removal: u64,
     /// Number of the newest list of clients; only `lvsadm` reads it.
     pub lists: u32,
-    /// Always 0.
-    pub pad: u32,
+    /// [`afterwards`](super::afterwards); follows from the settings and the daemons, so that packets ask one word.
+    pub afterwards: u32,
     /// Until when any of the path MTUs in `PATHS` holds, jiffies; the data plane's.
     pub paths_until: u64,
     /// How many ICMP errors the host sends.
     pub icmp: IcmpLimits,
     /// Global timeouts.
     pub timeouts: Timeouts,
+    /// Which [`daemons`](super::daemons) of connection synchronisation run.
+    pub daemons: u32,
+    /// Always 0.
+    pub pad: u32,
     /// Sysctls.
     pub sysctls: Sysctls,
 }
 
 impl Settings {
+    /// Has the words follow that packets ask in place of several others.
+    pub fn derive(&mut self) {
+        let bit = |holds: bool, bit: u32| if holds { bit } else { 0 };
+        let is_master = self.daemons & daemons::MASTER != 0;
+        self.afterwards =
+            bit(self.sysctls.conn_expire_tcp_rst != 0, afterwards::RESETS) | bit(is_master, afterwards::ANNOUNCES);
+        let is_idle = self.daemons & daemons::BACKUP != 0 && self.sysctls.backup_only != 0;
+        let serves = self.flags & settings_flags::SERVICES != 0 && !is_idle;
+        self.flags = self.flags & !settings_flags::ANY | bit(serves, settings_flags::ANY);
+    }
+
     /// Every slot that a destination was ever in.
     pub fn dest_slots(&self) -> impl Iterator<Item = DestId> + use<> {
         (1..self.dests_used).map(DestId::new)
@@ -88,10 +104,13 @@ pub mod settings_flags {
     pub const ANY_PORT: u32 = 2;
     /// A firewall-mark service or a mark rule.
     pub const FWMARK: u32 = 4;
-    /// A service at all: without any, IPVS lets even live connections' packets pass.
+    /// Packets are served: there is a service at all, without which IPVS lets even live connections' packets pass, and no backup that
+    /// is to serve nothing (`backup_only`).
     pub const ANY: u32 = 8;
     /// A classification rule about more destination addresses than the watch filter is told one by one.
     pub const ANY_ADDRESS: u32 = 16;
+    /// There is a service.
+    pub const SERVICES: u32 = 32;
 }
 
 /// Bits of each half of the watch filter.
@@ -111,7 +130,7 @@ pub struct Watch {
 }
 
 const _: () = assert!(size_of::<Timeouts>() == 136);
-const _: () = assert!(size_of::<Settings>() == 400);
+const _: () = assert!(size_of::<Settings>() == 440);
 
 /// IPVS's timeouts.
 impl Default for Timeouts {

@@ -86,7 +86,8 @@ settings! {
         "Room is scarce while a family's connection table has fewer free pages of 4 KiB than this (or than an eighth of it, if \
          that is fewer); IPVS looks at the host's free memory."
     backup_only = 0, 0..=1, Other
-        "Kept, but of no effect: there is no synchronisation in this build, so no backup."
+        "1: While a backup's daemon runs, the director serves no packets: neither clients' nor, other than in IPVS, those of \
+         real servers behind NAT."
     cache_bypass = 0, 0..=1, Same
         "1: Packets for a service by mark that has no usable server go on to their own destination."
     conn_expire_tcp_rst = 0, 0..=1, Own
@@ -142,6 +143,29 @@ settings! {
     snat_reroute = 1, 0..=1, Other
         "Kept, but of no effect: replies of NAT are routed as with 1, by rules (ip rule) about what comes from the virtual address. Rules \
          about the real server's address or device (from, iif) do not apply."
+    sync_period = 50, 0..=i32::MAX as u32, Same
+        "With sync_threshold: the backups are told of an established connection with the packet of this number and each period after; \
+         0: once. IPVS has it as the second number of sync_threshold."
+    sync_persist_mode = 0, 0..=1, Same
+        "1: The backups are told of persistence templates alone, and not of connections that have one."
+    sync_ports = 1, 1..=64, Same
+        "How many UDP ports, from --mcast-port on, synchronisation uses: a power of 2, the same on all directors. A daemon takes it when \
+         it starts."
+    sync_qlen_max = 0, 0..=u32::MAX, Other
+        "Kept, but of no effect: what waits to be sent has a buffer of 1 MiB, and what finds no room there is counted as lost."
+    sync_refresh_period = 0, 0..=u32::MAX / 8, Same
+        "Seconds by which the end of a connection or template must have moved before the backups are told again; 0: they are told by \
+         packets alone."
+    sync_retries = 0, 0..=3, Same
+        "How often the backups are told again of a connection within sync_refresh_period, an eighth of it apart."
+    sync_sock_size = 0, 0..=i32::MAX as u32, Same
+        "Bytes of the daemons' socket buffers; 0 is the host's default. A daemon takes it when it starts."
+    sync_threshold = 3, 0..=i32::MAX as u32, Same
+        "With the packet of this number from the client, the backups are told of an established connection. As IPVS has it, \
+         sync_threshold=\"3 50\" sets sync_period, too."
+    sync_version = 1, 0..=1, Same
+        "The version of the protocol that a master speaks; 0 is that of Linux before 2.6.39: IPv4 only, without marks and timeouts. \
+         Backups understand both."
     synproxy_rate = 1000, 0..=MAX_RATE, Own
         "Requests a second that a service with -j enable lets in whose sources are not verified; those beyond are challenged. With \
          more than half of the connection table in use, all are."

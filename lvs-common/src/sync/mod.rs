@@ -1,9 +1,11 @@
-//! Connection synchronisation between directors, by IPVS's protocol: what its messages say.
+//! Connection synchronisation between directors, by IPVS's protocol: what its messages say, and when
+//! a master sends one.
 
 mod malformed;
 mod message;
 mod numbers;
 mod record;
+pub mod rules;
 mod v0;
 mod v1;
 mod writer;

@@ -8,7 +8,7 @@ use lvs_director::rules::{self, DestinationKey, Protocol, ServiceKey};
 use proptest::prelude::*;
 
 use super::*;
-use crate::abi::{DestinationEntry, ServiceEntry as Entry};
+use crate::abi::{Daemon, DestinationEntry, ServiceEntry as Entry};
 
 const TCP: u16 = 6;
 
@@ -128,8 +128,10 @@ fn refusals_have_the_kernels_numbers() {
         (Errno::EINVAL, Set::AddDestination, with(Destination { address: [224, 0, 0, 1], ..gone })),
         (Errno::EINVAL, Set::AddDestination, with(Destination { flags: 5, ..gone })),
         (Errno::EINVAL, Set::Flush, vec![0]),
-        (Errno::ENOPROTOOPT, Set::StartDaemon, Daemon::default().bytes().to_vec()),
-        (Errno::ESRCH, Set::StopDaemon, Daemon::default().bytes().to_vec()),
+        (Errno::EINVAL, Set::StartDaemon, Daemon::default().bytes().to_vec()),
+        (Errno::ENODEV, Set::StartDaemon, Daemon { state: 1, ..Daemon::default() }.bytes().to_vec()),
+        (Errno::EINVAL, Set::StopDaemon, Daemon::default().bytes().to_vec()),
+        (Errno::ESRCH, Set::StopDaemon, Daemon { state: 2, ..Daemon::default() }.bytes().to_vec()),
     ] {
         assert_eq!(refusal(what, &argument), expected, "{what:?} {argument:?}");
     }

@@ -9,6 +9,7 @@ use crate::director::Access;
 
 use std::fs::{self, File};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 
@@ -35,6 +36,8 @@ pub struct Directory {
     point: PathBuf,
     name: String,
     lock: Option<Flock<File>>,
+    /// Which directory it was when [`Directory::identify`] was asked.
+    identity: Option<u64>,
 }
 
 impl Directory {
@@ -51,6 +54,20 @@ impl Directory {
     /// A path beside the directory.
     pub fn sibling(&self, name: &str) -> PathBuf {
         PathBuf::from(format!("/proc/self/fd/{}/{name}", self.root.as_raw_fd()))
+    }
+
+    /// Remembers which directory it is, for [`Directory::lock_again`].
+    pub fn identify(&mut self) {
+        self.identity = identity(&self.path());
+    }
+
+    /// Waits for the lock again, after [`Directory::unlock`]. `false` if the directory is not the one any more that it was: another data
+    /// plane may be loaded now, or none.
+    pub fn lock_again(&mut self, access: Access) -> Result<bool> {
+        // The lock that a process has is changed, not waited for.
+        self.lock = None;
+        self.lock = Some(lock(&self.root, &self.point, &self.name, access)?);
+        Ok(identity(&self.path()) == self.identity)
     }
 
     /// Lets other commands go on. What is open stays open, and may be changed by them.
@@ -99,6 +116,17 @@ pub fn open(access: Access) -> Result<Directory> {
     let point = mount_point();
     let root = mounted(&point)?;
     let name = format!("{NAMESPACE}{}", namespace_cookie()?);
+    let lock = lock(&root, &point, &name, access)?;
+    Ok(Directory { root, point, name, lock: Some(lock), identity: None })
+}
+
+/// What tells a directory from others of its name, before and after it.
+fn identity(path: &Path) -> Option<u64> {
+    fs::metadata(path).ok().map(|found| found.ino())
+}
+
+/// Waits for a directory's lock.
+fn lock(root: &File, point: &Path, name: &str, access: Access) -> Result<Flock<File>> {
     // The lock is a directory of its own: the other one is made and removed under it.
     let locks = format!("/proc/self/fd/{}/locks", root.as_raw_fd());
     let lock = format!("{locks}/{name}");
@@ -110,8 +138,7 @@ pub fn open(access: Access) -> Result<Directory> {
             _ => {}
         }
     }
-    let lock = locked(File::open(&lock).context("cannot open the lock")?, access).context("cannot lock")?;
-    Ok(Directory { root, point, name, lock: Some(lock) })
+    locked(File::open(&lock).context("cannot open the lock")?, access).context("cannot lock")
 }
 
 /// Takes a lock of the calling thread's network namespace beside that of its directory, if nobody has it.

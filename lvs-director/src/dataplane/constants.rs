@@ -71,6 +71,11 @@ impl Constants {
         })
     }
 
+    /// The secret of the connection tables' hash.
+    pub fn secret(&self) -> u64 {
+        self.secret
+    }
+
     /// Has a loader set them. An object need not have all of them.
     pub fn override_in<'a>(&'a self, loader: &mut EbpfLoader<'a>) {
         loader

@@ -113,13 +113,27 @@ impl NetDevice {
     }
 }
 
-/// Every device, by one request: to ask what their drivers can do takes many.
-pub fn links() -> Result<Vec<Link>> {
+/// What the kernel tells of every device.
+fn messages() -> Result<Vec<Message>> {
     let mut request = LinkMessage::default();
     // A third of the answer would be statistics.
     request.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
-    let messages =
-        netlink::dump(ROUTE, RouteNetlinkMessage::GetLink(request)).context("cannot list the network devices")?;
+    netlink::dump(ROUTE, RouteNetlinkMessage::GetLink(request)).context("cannot list the network devices")
+}
+
+/// Index and MTU of the device of a name, if there is one.
+pub fn named(name: &str) -> Result<Option<(u32, u32)>> {
+    Ok(messages()?.iter().find_map(|message| {
+        let found = message.attribute(LINK_HEADER, libc::IFLA_IFNAME)?;
+        let mtu = message.attribute(LINK_HEADER, libc::IFLA_MTU)?.try_into().ok()?;
+        let index = LinkHeader::parse(&message.body).ok()?.index;
+        (without_zero(found) == name).then_some((index, u32::from_ne_bytes(mtu)))
+    }))
+}
+
+/// Every device, by one request: to ask what their drivers can do takes many.
+pub fn links() -> Result<Vec<Link>> {
+    let messages = messages()?;
     let (mut links, relations): (Vec<Link>, Vec<Relation>) = messages.iter().filter_map(link).unzip();
     for link in &mut links {
         link.has_vlans = relations.iter().any(|relation| relation.vlan_of == link.index);

@@ -3,6 +3,7 @@
 use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use lvs_common::abi::{Counters, MARK_RULES, MarkRule, ServiceId, Sysctls, service_flags};
 use lvs_common::sched::change::Change;
@@ -15,10 +16,11 @@ use super::mapped::put;
 use super::plane::Plane;
 use super::services::check_count;
 use super::slots::Slots;
-use crate::director::{Director, Error, Result, Wanted, check};
+use super::sync::process;
+use crate::director::{Access, Director, Error, Result, Wanted, check};
 use crate::rules::{
-    AccessChange, AccessEntry, AccessKind, AccessList, AccessRule, Connection, Destination, DestinationKey, LocalEntry,
-    Mark, Service, ServiceEntry, ServiceKey, Timeouts,
+    AccessChange, AccessEntry, AccessKind, AccessList, AccessRule, Connection, Daemon, Destination, DestinationKey,
+    LocalEntry, Mark, Role, Service, ServiceEntry, ServiceKey, Timeouts,
 };
 
 /// Buckets that ipvsadm's first line tells: IPVS's default, which scripts may know; the real table is `lvsadm status`'s.
@@ -26,6 +28,9 @@ const TABLE_SIZE: u32 = 4096;
 
 /// How many slots are looked through in the time that a command takes anyway.
 const FEW_SLOTS: u32 = 4096;
+
+/// The program that this process runs.
+const OWN: &str = "/proc/self/exe";
 
 /// See the module.
 #[derive(Debug)]
@@ -45,6 +50,8 @@ pub struct PlaneDirector {
     listed: bool,
     /// Lists of clients, once they were read.
     rows: OnceCell<Rows>,
+    /// What daemons are run by.
+    program: PathBuf,
 }
 
 impl PlaneDirector {
@@ -60,7 +67,13 @@ impl PlaneDirector {
             pooled: false,
             listed: false,
             rows: OnceCell::new(),
+            program: PathBuf::from(OWN),
         }
+    }
+
+    /// Has daemons run by another program than this one: the path of `lvsadm`.
+    pub fn with_program(self, program: PathBuf) -> Self {
+        PlaneDirector { program, ..self }
     }
 
     /// The data plane it is made of.
@@ -94,6 +107,17 @@ impl PlaneDirector {
             self.abort()?;
             Err(error)
         })
+    }
+
+    /// Does something that another process needs the lock for. Of a group of changes, those so far are made before.
+    fn aside(&mut self, work: impl FnOnce(&mut Plane) -> Result<()>) -> Result<()> {
+        if self.grouping {
+            self.finish(Ok(()))?;
+        }
+        self.plane.directory.unlock();
+        let worked = work(&mut self.plane);
+        let same = self.plane.directory.lock_again(Access::Change)?;
+        if same { worked } else { Err(Error::Other("the data plane was unloaded meanwhile".to_owned())) }
     }
 
     /// Stages the deletion of a service and its destinations.
@@ -393,6 +417,25 @@ impl Director for PlaneDirector {
             packets: packets.get(&prefix).copied().unwrap_or_default(),
         };
         self.write_list(kind, id, &list.into_iter().map(entry).collect::<Vec<_>>())
+    }
+
+    fn start_daemon(&mut self, daemon: &Daemon) -> Result<()> {
+        let program = self.program.clone();
+        self.aside(|_| process::start(&program, daemon))
+    }
+
+    fn stop_daemon(&mut self, role: Role) -> Result<()> {
+        let process = self.plane.daemon_process(role);
+        self.aside(|plane| {
+            process::stop(role, process)?;
+            // One that was killed has left its note.
+            plane.directory.lock_again(Access::Change)?;
+            Ok(plane.forget_dead_daemons()?)
+        })
+    }
+
+    fn daemons(&self) -> Result<Vec<Daemon>> {
+        Ok(self.plane.daemons()?)
     }
 
     fn connections(&self, visit: &mut dyn FnMut(&Connection)) -> Result<()> {

@@ -15,6 +15,13 @@ const CONTROL_BLOCK: usize = 12;
 /// See [`CONTROL_BLOCK`].
 const WORDS: usize = 48;
 
+/// The context of a program that `lvsadm` runs, with the first words of its control block.
+pub fn context(words: [u32; 3]) -> Vec<u8> {
+    let mut context = [0u32; WORDS];
+    context[CONTROL_BLOCK..CONTROL_BLOCK + words.len()].copy_from_slice(&words);
+    context.iter().flat_map(|word| word.to_ne_bytes()).collect()
+}
+
 impl Plane {
     /// Ends a destination's connections, and its templates as soon as no connection needs them: how many. Their next packets
     /// belong to no connection.
@@ -35,11 +42,9 @@ impl Plane {
         let frame = [0u8; 64];
         let mut ended = 0;
         for from in (0..buckets).step_by(PART as usize) {
-            let mut context = [0u32; WORDS];
-            context[CONTROL_BLOCK..CONTROL_BLOCK + 3].copy_from_slice(&[dest.get(), from, PART]);
-            let context: Vec<u8> = context.iter().flat_map(|word| word.to_ne_bytes()).collect();
+            let words = context([dest.get(), from, PART]);
             let options =
-                TestRunOptions { data_in: Some(&frame), ctx_in: Some(&context), repeat: 1, ..Default::default() };
+                TestRunOptions { data_in: Some(&frame), ctx_in: Some(&words), repeat: 1, ..Default::default() };
             ended += program.test_run(options).context("cannot end connections")?.return_value;
         }
         Ok(ended)

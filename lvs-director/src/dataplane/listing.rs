@@ -15,7 +15,9 @@ use super::mapped::{Mapped, field};
 use super::plane::Plane;
 use super::slots;
 use crate::director::Wanted;
-use crate::rules::{Connection, DestinationEntry, PersistenceEngine, Protocol, Rates, ServiceEntry};
+use crate::rules::{
+    Connection, DestinationEntry, DestinationKey, PersistenceEngine, Protocol, Rates, ServiceEntry, ServiceKey,
+};
 
 impl Plane {
     /// Services that are configured, oldest first.
@@ -23,6 +25,14 @@ impl Plane {
         let mut ids: Vec<_> = self.settings().service_slots().filter(|id| self.is_present(*id)).collect();
         ids.sort_by_cached_key(|id| field!(self.services, *id, serial));
         ids
+    }
+
+    /// Every service that is configured, with its destinations, by what both are found by.
+    pub fn keys(&self) -> impl Iterator<Item = (ServiceKey, ServiceId, Vec<(DestinationKey, DestId)>)> + '_ {
+        self.service_ids().into_iter().map(|id| {
+            let keys = self.list(id).into_iter().map(|dest| (convert::dest_key(&self.dests.get(dest)), dest));
+            (convert::service_key(&self.services.get(id)), id, keys.collect())
+        })
     }
 
     /// A service with what is wanted of it. `deleted` is what its deleted destinations have counted.

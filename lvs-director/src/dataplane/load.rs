@@ -32,8 +32,9 @@ use super::sizes::sized;
 use crate::objects::{DIRECTOR, L3};
 
 /// Programs that later calls need, and so are pinned: those that are attached to devices, the one whose log is followed, and
-/// those that end connections.
-const PINNED: [&str; 6] = [entry::XDP, entry::INGRESS, entry::EGRESS, entry::LOG, entry::DRAIN, entry::EXPEL];
+/// those that end connections or make some.
+const PINNED: [&str; 7] =
+    [entry::XDP, entry::INGRESS, entry::EGRESS, entry::LOG, entry::DRAIN, entry::EXPEL, entry::IMPORT];
 
 /// The program array of TC.
 pub(super) const TC_PROGRAMS: &str = "TC_PROGRAMS";

@@ -1,11 +1,13 @@
 //! The eBPF data plane: loading it, attaching it, and the director made of its maps.
 
+mod announcements;
 mod attach;
 pub mod bpffs;
 pub mod clsact;
 mod constants;
 mod convert;
 mod cpus;
+mod daemons;
 mod defaults;
 mod defence;
 mod destinations;
@@ -40,6 +42,7 @@ mod services;
 mod sizes;
 mod slots;
 mod sources;
+mod sync;
 mod syscall;
 mod tags;
 mod watch;
@@ -61,4 +64,5 @@ pub use pins::{log_level, remove as remove_pins};
 pub use plane::Plane;
 pub use refusal::refused;
 pub use sizes::Sizes;
+pub use sync::worker::run as synchronise;
 pub use watching::Watching;

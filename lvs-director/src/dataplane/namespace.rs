@@ -86,7 +86,7 @@ fn read_settings(plane: &mut Plane) -> Result<()> {
     plane.know_policies()?;
     plane.know_the_host()?;
     plane.know_icmp_limits();
-    Ok(())
+    plane.forget_dead_daemons()
 }
 
 /// Unloads this network namespace's data plane: detaches, and forgets rules and connections.

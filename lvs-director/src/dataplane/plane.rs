@@ -9,7 +9,8 @@ use aya::maps::{HashMap, Map, MapData, MapError, PerCpuArray};
 use aya_obj::generated::bpf_map_type;
 use lvs_common::abi::{
     Bucket, Connection, Counters, DestConfig, DestId, Destination, Device, EngineData, EngineKey, FwmarkKey, Idle,
-    LocalAddress, MarkRule, Rates, RosterPart, Service, ServiceConfig, ServiceId, ServiceKey, Settings, Switch, Watch,
+    LocalAddress, MarkRule, Rates, RosterPart, Service, ServiceConfig, ServiceId, ServiceKey, Settings, Switch, Sync,
+    Watch,
 };
 use lvs_common::exit::EXITS;
 use lvs_common::fragments::Held;
@@ -51,6 +52,7 @@ pub struct Plane {
     pub(super) locals: Mapped<LocalAddress>,
     pub(super) devices: Mapped<Device>,
     pub(super) rosters: Mapped<RosterPart>,
+    pub(super) sync: Mapped<Sync>,
     tables: MapData,
     /// Services whose scheduler's table has to be built before the next switch.
     pub(super) tables_due: BTreeSet<ServiceId>,
@@ -78,13 +80,14 @@ fn hash<K: aya::Pod, V: aya::Pod>(directory: &Path, name: &str) -> Result<HashMa
 
 impl Plane {
     /// Opens the pinned maps as they are; gives the directory back if nothing is loaded in this network namespace.
-    pub(super) fn map(directory: Directory) -> Result<Result<Plane, Directory>> {
+    pub(super) fn map(mut directory: Directory) -> Result<Result<Plane, Directory>> {
         let path = directory.path();
         match std::fs::metadata(path.join("SETTINGS")) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Err(directory)),
             other => other.context("cannot look into the directory of pins")?,
         };
         layout::check(&path)?;
+        directory.identify();
         Ok(Ok(Plane {
             settings: Mapped::open(&path.join("SETTINGS"))?,
             watch: Mapped::open(&path.join("WATCH"))?,
@@ -106,6 +109,7 @@ impl Plane {
             service6: hash(&path, "SERVICE6")?,
             fwmarks: hash(&path, "FWMARKS")?,
             rosters: Mapped::open(&path.join("ROSTERS"))?,
+            sync: Mapped::open(&path.join("SYNC"))?,
             tables: MapData::from_pin(path.join("TABLES")).context("cannot open map TABLES")?,
             tables_due: BTreeSet::new(),
             rosters_due: BTreeSet::new(),
@@ -124,6 +128,7 @@ impl Plane {
         let before = self.settings.get(0);
         let mut after = before;
         change(&mut after);
+        after.derive();
         // Only what changed is stored: the clock in there is the sweep's.
         let (from, to) = (words(&before), words(&after));
         let target = self.settings.at(0).cast::<u32>();

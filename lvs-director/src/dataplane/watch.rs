@@ -28,7 +28,7 @@ fn flags_of(key: &ServiceKey) -> u32 {
         ServiceKey::Address { port: 0, .. } => settings_flags::ANY_PORT,
         ServiceKey::Address { .. } => 0,
     };
-    kind | settings_flags::ANY
+    kind | settings_flags::SERVICES
 }
 
 /// What there is to be found where these rules are, and the addresses that the filter has to know.

@@ -6,8 +6,8 @@ use lvs_common::abi::Sysctls;
 
 use super::error::Error;
 use crate::rules::{
-    AccessChange, AccessEntry, AccessKind, Connection, Destination, DestinationKey, LocalEntry, Mark, Rule, SYSCTLS,
-    Service, ServiceEntry, ServiceKey, Timeouts,
+    AccessChange, AccessEntry, AccessKind, Connection, Daemon, Destination, DestinationKey, LocalEntry, Mark, Role,
+    Rule, SYSCTLS, Service, ServiceEntry, ServiceKey, Timeouts,
 };
 
 /// What a director answers.
@@ -111,6 +111,16 @@ pub trait Director {
     /// taken from it outside a group: they see each of these by itself. Connections of clients who may not come in any more
     /// end. [`Error::NoService`] if there is no such service; entries that are to go must be there.
     fn edit_access(&mut self, kind: AccessKind, service: Option<&ServiceKey>, change: &AccessChange) -> Result<()>;
+
+    /// Starts a daemon of connection synchronisation. [`Error::Os`] with `ENODEV` if there is no such device, [`Error::Exists`] if one
+    /// of its role runs.
+    fn start_daemon(&mut self, daemon: &Daemon) -> Result<()>;
+
+    /// Ends the daemon of a role. [`Error::NoService`] if none runs.
+    fn stop_daemon(&mut self, role: Role) -> Result<()>;
+
+    /// The daemons that run, the master first.
+    fn daemons(&self) -> Result<Vec<Daemon>>;
 
     /// Shows every connection and template to `visit`, in the table's order.
     fn connections(&self, visit: &mut dyn FnMut(&Connection)) -> Result<()>;

@@ -46,6 +46,9 @@ pub enum Operation {
     Timeouts,
     Connections,
     Restore,
+    StartDaemon,
+    StopDaemon,
+    Daemons,
 }
 
 impl Error {
@@ -54,6 +57,8 @@ impl Error {
         use Operation as O;
         Cow::Borrowed(match (self, operation) {
             (Error::Exists, O::AddService) => "Service already exists",
+            (Error::Exists, O::StartDaemon) => "Daemon has already run",
+            (Error::NoService, O::StopDaemon) => "No daemon is running",
             (Error::Exists, O::AddDestination) => "Destination already exists",
             (Error::Exists, O::AddLocal) => "Local address already exists",
             (Error::NotFound, O::DeleteLocal) => "No such local address",

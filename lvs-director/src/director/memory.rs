@@ -9,8 +9,8 @@ use super::check;
 use super::contract::{Director, Result, Wanted};
 use super::error::Error;
 use crate::rules::{
-    AccessChange, AccessEntry, AccessKind, AccessList, AccessRule, Connection, Destination, DestinationEntry,
-    DestinationKey, LocalEntry, Mark, Rates, Service, ServiceEntry, ServiceKey, Statistics, Timeouts,
+    AccessChange, AccessEntry, AccessKind, AccessList, AccessRule, Connection, Daemon, Destination, DestinationEntry,
+    DestinationKey, LocalEntry, Mark, Rates, Role, Service, ServiceEntry, ServiceKey, Statistics, Timeouts,
 };
 
 /// A director in memory, for tests and for rules that are only looked at. Counters, rates and connections are what
@@ -28,6 +28,8 @@ pub struct MemoryDirector {
     locals: HashMap<Option<ServiceKey>, Vec<IpAddr>>,
     /// Lists of clients of services, and of all services.
     access: HashMap<(AccessKind, Option<ServiceKey>), AccessList>,
+    /// The daemons that were started.
+    daemons: Vec<Daemon>,
     /// As it was when a group of changes was begun.
     before: Option<Box<MemoryDirector>>,
     /// Where in `entries` a service is.
@@ -44,6 +46,7 @@ impl Default for MemoryDirector {
             marks: Vec::new(),
             locals: HashMap::new(),
             access: HashMap::new(),
+            daemons: Vec::new(),
             before: None,
             index: HashMap::new(),
         }
@@ -229,6 +232,29 @@ impl Director for MemoryDirector {
         service.map_or(Ok(0), |service| self.position(service))?;
         change.apply(self.access.entry((kind, service.copied())).or_default());
         Ok(())
+    }
+
+    /// The only device is `eth0`, and its MTU 1500.
+    fn start_daemon(&mut self, daemon: &Daemon) -> Result<()> {
+        if daemon.interface != Daemon::INTERFACE {
+            return Err(Error::Os(libc::ENODEV));
+        }
+        if self.daemons.iter().any(|running| running.role == daemon.role) {
+            return Err(Error::Exists);
+        }
+        self.daemons.push(Daemon { maxlen: daemon.length(1500), ..daemon.clone() });
+        self.daemons.sort_by_key(|daemon| daemon.role as u8);
+        Ok(())
+    }
+
+    fn stop_daemon(&mut self, role: Role) -> Result<()> {
+        let at = self.daemons.iter().position(|daemon| daemon.role == role).ok_or(Error::NoService)?;
+        self.daemons.remove(at);
+        Ok(())
+    }
+
+    fn daemons(&self) -> Result<Vec<Daemon>> {
+        Ok(self.daemons.clone())
     }
 
     fn connections(&self, visit: &mut dyn FnMut(&Connection)) -> Result<()> {

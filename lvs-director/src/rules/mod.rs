@@ -4,6 +4,7 @@
 
 mod access;
 mod connection;
+mod daemon;
 mod destination;
 mod device;
 mod kernel;
@@ -22,6 +23,7 @@ pub use access::{
     AccessChange, AccessEntry, AccessKind, AccessList, AccessRule, access_file, client, duration, seconds,
 };
 pub use connection::Connection;
+pub use daemon::{Daemon, Role};
 pub use destination::{Destination, DestinationKey, Tunnel};
 pub use device::{AttachMode, Attached};
 pub use kernel::{hash_order, header};
@@ -35,5 +37,5 @@ pub use scheduler::{
 };
 pub use service::{Edit, Family, Netmask, OwnEdits, PersistenceEngine, Protocol, Service, ServiceKey};
 pub use statistics::{DestinationEntry, Rates, ServiceEntry, Statistics};
-pub use sysctls::{AUTOMATIC, SYSCTL_PREFIX, SYSCTLS, Sysctl, SysctlName, consistent, explained, sysctl};
+pub use sysctls::{AUTOMATIC, SYSCTL_PREFIX, SYSCTLS, Sysctl, SysctlName, arguments, consistent, explained, sysctl};
 pub use timeouts::Timeouts;

@@ -9,8 +9,7 @@ pub use lvs_common::abi::sysctls::{AUTOMATIC, Kind, SYSCTLS, Sysctl};
 pub const SYSCTL_PREFIX: &str = "net.ipv4.vs.";
 
 /// Names of IPVS's that nothing is kept of, and why.
-pub const ABSENT: [(&str, &str); 14] = {
-    const SYNC: &str = "there is no synchronisation in this build.";
+pub const ABSENT: [(&str, &str); 6] = {
     const ESTIMATOR: &str = "rates are estimated by the data plane's timer, and no thread.";
     const TABLES: &str =
         "tables do not grow; how large they are is decided when they are loaded (lvsadm attach --conns, LVS_CONNS).";
@@ -21,14 +20,6 @@ pub const ABSENT: [(&str, &str); 14] = {
         ("est_cpulist", ESTIMATOR),
         ("est_nice", ESTIMATOR),
         ("svc_lfactor", TABLES),
-        ("sync_persist_mode", SYNC),
-        ("sync_ports", SYNC),
-        ("sync_qlen_max", SYNC),
-        ("sync_refresh_period", SYNC),
-        ("sync_retries", SYNC),
-        ("sync_sock_size", SYNC),
-        ("sync_threshold", SYNC),
-        ("sync_version", SYNC),
     ]
 };
 
@@ -86,10 +77,31 @@ impl SysctlName {
 
 /// Whether settings go together. The error is a sentence.
 pub fn consistent(sysctls: &Sysctls) -> Result<(), String> {
-    let Sysctls { lport_min, lport_max, .. } = sysctls;
-    match lport_min <= lport_max {
-        true => Ok(()),
-        false => Err(format!("there are no ports from {lport_min} (lport_min) to {lport_max} (lport_max)")),
+    let Sysctls { lport_min, lport_max, sync_threshold, sync_period, sync_ports, .. } = sysctls;
+    if lport_min > lport_max {
+        return Err(format!("there are no ports from {lport_min} (lport_min) to {lport_max} (lport_max)"));
+    }
+    if *sync_period != 0 && sync_threshold >= sync_period {
+        return Err(format!(
+            "sync_threshold ({sync_threshold}) must be less than sync_period ({sync_period}), or that 0"
+        ));
+    }
+    if !sync_ports.is_power_of_two() {
+        return Err(format!("sync_ports takes a power of 2, not {sync_ports}"));
+    }
+    Ok(())
+}
+
+/// The settings that an argument of `lvsadm sysctl` sets: IPVS has two numbers in sync_threshold.
+pub fn arguments(argument: &str) -> Vec<String> {
+    let of_threshold = argument.split_once('=').filter(|(name, _)| {
+        let name = name.trim();
+        name.strip_prefix(SYSCTL_PREFIX).unwrap_or(name) == "sync_threshold"
+    });
+    let numbers = of_threshold.map(|(_, value)| value.trim().trim_matches(['"', '\'']).split_whitespace());
+    match numbers.map(Vec::from_iter).as_deref() {
+        Some([threshold, period]) => vec![format!("sync_threshold={threshold}"), format!("sync_period={period}")],
+        _ => vec![argument.to_owned()],
     }
 }
 
@@ -129,7 +141,11 @@ mod tests {
         assert_eq!(told("net.ipv4.vs.conn_reuse_mode = 2"), Ok(("conn_reuse_mode", Some(2))));
         assert_eq!(told("drop_entry"), Ok(("drop_entry", None)));
         // As the kernel has it: two numbers.
-        assert_eq!(told("net.ipv4.vs.sync_threshold=3 50"), Ok(("sync_threshold", Some(0))));
+        let both = ["sync_threshold=3".to_owned(), "sync_period=50".to_owned()];
+        assert_eq!(arguments("net.ipv4.vs.sync_threshold = \"3\t50\""), both);
+        for one in ["sync_threshold=3", "sync_threshold", "drop_entry=1 2"] {
+            assert_eq!(arguments(one), [one]);
+        }
         for (argument, sentence) in [
             ("drop_entry=4", "drop_entry takes a number from 0 to 3, not `4'"),
             ("sloppy_tcp=-1", "sloppy_tcp takes a number from 0 to 1, not `-1'"),
@@ -163,13 +179,17 @@ mod tests {
             let name = SysctlName::parse(name).unwrap_or_else(|sentence| panic!("{sentence}"));
             assert!(!matches!(name, SysctlName::Kept(Sysctl { kind: Kind::Own, .. })));
         }
-        assert_eq!(SysctlName::all().count(), kernels.split_whitespace().count() + 10);
+        let own = SYSCTLS.iter().filter(|sysctl| sysctl.kind == Kind::Own || sysctl.name == "sync_period").count();
+        assert_eq!(SysctlName::all().count(), kernels.split_whitespace().count() + own);
         let noted: Vec<&str> = SYSCTLS
             .iter()
             .filter(|sysctl| SysctlName::Kept(sysctl).note().is_some())
             .map(|sysctl| sysctl.name)
             .collect();
-        assert_eq!(noted, ["amemthresh", "backup_only", "conntrack", "ignore_tunneled", "snat_reroute"]);
+        assert_eq!(
+            noted,
+            ["amemthresh", "backup_only", "conntrack", "ignore_tunneled", "snat_reroute", "sync_qlen_max"]
+        );
         assert!(
             SysctlName::all()
                 .filter_map(|name| name.note())
@@ -183,6 +203,15 @@ mod tests {
         assert_eq!(consistent(&ports(5000, 5000)), Ok(()));
         let sentence = "there are no ports from 5001 (lport_min) to 5000 (lport_max)";
         assert_eq!(consistent(&ports(5001, 5000)), Err(sentence.to_owned()));
+    }
+
+    #[test]
+    fn a_threshold_is_within_its_period_and_ports_are_a_power_of_two() {
+        let threshold = |sync_threshold, sync_period| Sysctls { sync_threshold, sync_period, ..Sysctls::default() };
+        assert!(consistent(&threshold(1, 2)).is_ok() && consistent(&threshold(9, 0)).is_ok());
+        assert!(consistent(&threshold(2, 2)).is_err());
+        let ports = |sync_ports| consistent(&Sysctls { sync_ports, ..Sysctls::default() });
+        assert!(ports(64).is_ok() && ports(3).is_err());
     }
 
     #[test]

@@ -35,6 +35,12 @@ pub fn lvs_start(_: TcContext) -> i32 {
     upkeep::expire::start()
 }
 
+/// Attached nowhere: `lvsadm` runs it to put connections into the table.
+#[classifier]
+pub fn lvs_import(ctx: TcContext) -> i32 {
+    upkeep::enter::run(TcPacket(ctx.as_ptr().cast()))
+}
+
 /// Attached nowhere: `lvsadm drain --reset` runs it.
 #[classifier]
 pub fn lvs_drain(ctx: TcContext) -> i32 {

@@ -1,11 +1,11 @@
 //! The control block: five words that travel with a packet in TC from program to program. XDP has none: there every word
 //! reads as 0.
 //!
-//! | Word | Programs of a served packet | `Reject` | `Split` | `lvs_drain`, `lvs_expel` |
+//! | Word | Programs of a served packet | `Reject` | `Split` | `lvs_drain`, `lvs_expel`, `lvs_import` |
 //! |---|---|---|---|---|
 //! | 0 | – | ICMP type and code | longest fragment | destination (`lvs_drain`) |
-//! | 1 | destination (`Tunnel`) | ICMP's second word | destination | first bucket |
-//! | 2 | – | destination to answer from | headers in front of what came in fragments | number of buckets |
+//! | 1 | destination (`Tunnel`) | ICMP's second word | destination | first bucket or element |
+//! | 2 | – | destination to answer from | headers in front of what came in fragments | number of them |
 //! | 3 | – | destination to count for | – | – |
 //! | 4 | flags; upper half: longest fragment that came | the same | the same | – |
 //!
@@ -167,8 +167,8 @@ pub fn drained(packet: TcPacket) -> DestId {
     DestId::new(packet.control(0))
 }
 
-/// The part of the connection tables that `lvsadm` passes to a program that ends connections: the first bucket of each family's
-/// table, and how many.
+/// The part that `lvsadm` passes to a program that ends connections or makes some: the first bucket of each family's table, or the
+/// first element of `INCOMING`, and how many.
 #[inline(always)]
 pub fn part(packet: TcPacket) -> (u32, u32) {
     (packet.control(1), packet.control(2))

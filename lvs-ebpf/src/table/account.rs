@@ -1,6 +1,7 @@
 //! What a packet changes at its connection: state, times, counts.
 
 use crate::table::account;
+use crate::table::announce::announce_packet;
 use crate::table::entry::Entry;
 use crate::{
     config::destination::DestRef,
@@ -11,7 +12,7 @@ use crate::{
 };
 use lvs_common::abi::IpAddress;
 use lvs_common::{
-    abi::Settings,
+    abi::{Settings, afterwards},
     reset,
     table::Store,
     wire::{Tcp, protocol},
@@ -37,7 +38,29 @@ pub fn account_request<P: Packet, A: IpAddress>(
     advance(at, connection, Some(dest), (p, false), settings, now);
     connection.count_request();
     stats::packet_in(dest.id, p.length);
-    account::record_for_reset(packet, p, settings, connection);
+    if settings.afterwards != 0 {
+        account::afterwards(packet, p, settings, at, connection, now);
+    }
+}
+
+/// What few directors want of a client's packet, after it is counted.
+#[inline(always)]
+pub fn afterwards<P: Packet, A: IpAddress>(
+    packet: P,
+    p: &Parsed<A>,
+    settings: &Settings,
+    at: u32,
+    connection: Entry<A>,
+    now: u64,
+) where
+    Table: Store<A>,
+{
+    if settings.afterwards & afterwards::RESETS != 0 && p.carried == protocol::TCP {
+        account::record_for_reset(packet, p, connection);
+    }
+    if settings.afterwards & afterwards::ANNOUNCES != 0 {
+        announce_packet::<A>(at, connection, settings, now);
+    }
 }
 
 /// State, times and counts of a real server's packet.
@@ -67,10 +90,7 @@ pub fn account_reply<P: Packet, A: IpAddress>(
 
 /// Keeps in mind what a reset would need to know, with a client's packet.
 #[inline(always)]
-pub fn record_for_reset<P: Packet, A: IpAddress>(packet: P, p: &Parsed<A>, settings: &Settings, connection: Entry<A>) {
-    if settings.sysctls.conn_expire_tcp_rst == 0 || p.carried != protocol::TCP {
-        return;
-    }
+fn record_for_reset<P: Packet, A: IpAddress>(packet: P, p: &Parsed<A>, connection: Entry<A>) {
     let Some(h) = packet.read::<Tcp>(p.l4()) else { return };
     let headers = (p.l4() - L3) as u32 + (h.offset >> 4) as u32 * 4;
     let length = p.length.saturating_sub(headers);

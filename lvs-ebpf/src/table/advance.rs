@@ -163,7 +163,7 @@ fn own_timeouts(dest: Option<Shared<Destination>>, epoch: u64) -> [u32; 3] {
 
 /// Moves a connection between active and inactive at its destination.
 #[inline(always)]
-fn account(dest: Option<Shared<Destination>>, old: u32, new: u32) {
+pub fn account(dest: Option<Shared<Destination>>, old: u32, new: u32) {
     const ONE_ACTIVE: u64 = (1 << 32) - 1;
     let change = match (old & conn_flags::INACTIVE != 0, new & conn_flags::INACTIVE != 0) {
         (true, false) => ONE_ACTIVE,

@@ -105,6 +105,20 @@ impl<A> Entry<A> {
         count.store(count.load().wrapping_add(1));
     }
 
+    /// Sets the count of packets from the client.
+    #[inline(always)]
+    pub fn set_requests(self, count: u32) {
+        let c = self.0;
+        field!(c.in_packets).store(count);
+    }
+
+    /// Sets what is remembered of the last time that the backups were told of the connection.
+    #[inline(always)]
+    pub fn set_announced(self, word: u32) {
+        let c = self.0;
+        field!(c.announced).store(word);
+    }
+
     /// Sets the time of the last packet, jiffies, if it has changed: so an entry's line stays shared between CPUs for a jiffy.
     #[inline(always)]
     pub fn touch(self, now: u64) {

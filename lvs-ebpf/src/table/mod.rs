@@ -1,6 +1,7 @@
 pub mod account;
 pub mod advance;
 pub mod alias;
+pub mod announce;
 pub mod answer;
 pub mod binding;
 pub mod draft;

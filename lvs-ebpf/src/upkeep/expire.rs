@@ -3,7 +3,7 @@
 use core::{ffi::c_void, marker::PhantomData};
 
 use aya_ebpf::helpers::generated::{bpf_timer_init, bpf_timer_set_callback, bpf_timer_start};
-use lvs_common::abi::{Bucket, Connection, EntryKind, Settings, WAYS, conn_flags};
+use lvs_common::abi::{Bucket, Connection, EntryKind, Settings, WAYS, afterwards, conn_flags};
 
 use crate::{
     config::{self, destination::DestRef},
@@ -15,7 +15,7 @@ use crate::{
     },
     maps::{CLOCK, SETTINGS},
     packet::parse::Family,
-    table::{alias, entry::Entry, find, release, reset_queue, store},
+    table::{alias, announce::announce, entry::Entry, find, release, reset_queue, store},
     upkeep::{defend, estimate},
     values::clock::{Clock, SLICES},
 };
@@ -228,6 +228,11 @@ impl<A: Family> Cleaning<A> {
             if c.controlled != 0 {
                 c.set_timeout(CONTROL_EXTENSION.wrapping_mul(params::hz()));
                 c.touch(now);
+                if let Some(settings) = config::settings()
+                    && settings.afterwards & afterwards::ANNOUNCES != 0
+                {
+                    announce::<A>(at, c, settings, now);
+                }
             } else if !reset_queue::keep_for_reset(at, c, now) {
                 let is_gone = release::remove(at, c, self.epoch, |c| find::expired(c, now) && c.controlled == 0);
                 if is_gone || c.state & conn_flags::DEAD != 0 {

@@ -1,5 +1,6 @@
 pub mod defend;
 pub mod drain;
+pub mod enter;
 pub mod estimate;
 pub mod expel;
 pub mod expire;

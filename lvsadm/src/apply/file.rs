@@ -17,7 +17,7 @@ use lvs_director::director::{Director, Error, MemoryDirector, Room, Wanted, rule
 use lvs_director::rules::LogLevel;
 use lvs_director::rules::{
     AccessChange, AccessKind, AccessRule, AttachMode, MarkChange, Rule, RuleKey, SYSCTLS, ServiceKey, SysctlName,
-    Timeouts, Traffic, consistent, sysctl, words,
+    Timeouts, Traffic, arguments, consistent, sysctl, words,
 };
 
 /// What is wrong with a line.
@@ -84,7 +84,7 @@ impl Setting {
         match sub {
             Sub::Sysctl { reset, settings, explain: _ } => {
                 let mut values = Vec::new();
-                for setting in &settings {
+                for setting in &settings.iter().flat_map(|setting| arguments(setting)).collect::<Vec<_>>() {
                     match sysctl(setting)? {
                         (_, None) => return Err(format!("`sysctl {setting}' sets nothing: it takes NAME=VALUE here")),
                         (SysctlName::Kept(sysctl), Some(value)) => values.push((sysctl.name, value)),

@@ -18,6 +18,7 @@ pub fn metrics(output: Option<&Path>) -> Result<()> {
     let exits: Vec<_> = plane.exits()?.into_iter().map(|(exit, _, packets)| (exit, packets)).collect();
     let (total, defence) = (plane.total_counted(), Defence::of(&plane));
     let fragments = plane.fragments()?;
+    let (sync, daemons) = (plane.sync(), plane.daemons()?);
     let director = PlaneDirector::new(plane);
     let services = director.services(Wanted { destinations: true, statistics: true, rates: true })?;
     let lists = super::access::sizes(&director)?;
@@ -29,6 +30,8 @@ pub fn metrics(output: Option<&Path>) -> Result<()> {
         defence: &defence,
         lists: &lists,
         fragments,
+        sync: &sync,
+        daemons: &daemons,
     });
     match output {
         Some(file) => replace(file, &text).with_context(|| format!("cannot write {}", file.display())),

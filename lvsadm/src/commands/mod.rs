@@ -10,6 +10,7 @@ mod open;
 mod output;
 mod run;
 mod status;
+mod synchronise;
 mod sysctl;
 
 pub use open::open;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
-use super::{access, apply, attach, drain, mark, metrics, status, sysctl};
+use super::{access, apply, attach, drain, mark, metrics, status, synchronise, sysctl};
 use crate::agent;
 use crate::grammar::subcommands::Sub;
 use lvs_director::dataplane::Defaults;
@@ -36,6 +36,7 @@ pub fn run(sub: Sub) -> ExitCode {
         Sub::Unload => attach::unload(),
         Sub::Log => attach::log(),
         Sub::Agent => agent::run(),
+        Sub::Synchronise { words } => synchronise::synchronise(&words),
         Sub::RealServer(arguments) => crate::real_server::run(&arguments),
         Sub::Sysctl { explain: true, settings, .. } => sysctl::explain(&settings),
         Sub::Sysctl { reset, settings, .. } => sysctl::sysctl(reset, &settings),

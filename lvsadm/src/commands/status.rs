@@ -12,7 +12,7 @@ use crate::render;
 use lvs_common::fragments::{self, DATAGRAMS};
 use lvs_director::dataplane::{self, Defaults, Defence, PlaneDirector, Watching};
 use lvs_director::director::{Access, Director, Wanted};
-use lvs_director::rules::{ServiceEntry, ServiceKey};
+use lvs_director::rules::{Daemon, ServiceEntry, ServiceKey};
 
 #[derive(Serialize)]
 struct Status {
@@ -26,6 +26,7 @@ struct Status {
     lists: Lists,
     fragments: Fragments,
     defence: Strategies,
+    synchronisation: Synchronisation,
     firewall: Vec<firewall::Chain>,
 }
 
@@ -75,6 +76,16 @@ struct Strategies {
     entries_dropped: u32,
 }
 
+/// The daemons of connection synchronisation that run, and what they have done.
+#[derive(Serialize)]
+struct Synchronisation {
+    daemons: Vec<render::json::DaemonObject>,
+    lost: u64,
+    waiting: u64,
+    #[serde(flatten)]
+    counters: BTreeMap<&'static str, u64>,
+}
+
 /// Shows the status.
 pub fn status(json: bool) -> Result<()> {
     let Some(plane) = dataplane::open(Access::Read)? else {
@@ -86,6 +97,7 @@ pub fn status(json: bool) -> Result<()> {
     let devices = dataplane::attachments(&plane)?;
     let left_out = dataplane::left_out(&plane)?;
     let Defence { held, room, modes, drop_rate, taken_out } = Defence::of(&plane);
+    let daemons = plane.daemons()?;
     let room_of_lists = plane.list_room()?;
     let mut status = Status {
         pins: plane.directory.place(),
@@ -108,6 +120,12 @@ pub fn status(json: bool) -> Result<()> {
             Fragments { waiting, cells, datagrams: DATAGRAMS, bytes: fragments::MEMORY }
         },
         defence: Strategies { modes: modes.into(), drop_rate, entries_dropped: taken_out },
+        synchronisation: {
+            let sync = plane.sync();
+            let counters = sync.counters.rows().map(|(name, _, _, value)| (name, value)).collect();
+            let daemons = daemons.iter().map(render::json::DaemonObject::of).collect();
+            Synchronisation { daemons, lost: sync.lost, waiting: sync.waiting, counters }
+        },
         firewall: Vec::new(),
     };
     let director = PlaneDirector::new(plane);
@@ -124,11 +142,11 @@ pub fn status(json: bool) -> Result<()> {
     if json {
         return super::output::print(&render::json::line(&status));
     }
-    super::output::print(&text(&status))
+    super::output::print(&text(&status, &daemons))
 }
 
 /// The status for people.
-fn text(status: &Status) -> String {
+fn text(status: &Status, daemons: &[Daemon]) -> String {
     let mut text = String::new();
     for d in &status.devices {
         let _ = writeln!(text, "{:<16} {:<8} {}", d.device, d.mode, d.why);
@@ -182,6 +200,19 @@ fn text(status: &Status) -> String {
             rate => format!("one new connection in {rate} is dropped"),
         }
     );
+    for daemon in daemons {
+        let _ = writeln!(text, "{daemon}");
+    }
+    let Synchronisation { lost, waiting, counters, .. } = &status.synchronisation;
+    let counted: Vec<String> = [(&"lost", lost), (&"waiting", waiting)]
+        .into_iter()
+        .chain(counters)
+        .filter(|(_, count)| **count != 0)
+        .map(|(name, count)| format!("{} {count}", name.replace('_', " ")))
+        .collect();
+    if !counted.is_empty() {
+        let _ = writeln!(text, "synchronisation: {}", counted.join(", "));
+    }
     text += &firewall::text(&status.firewall);
     for e in status.packets.iter().filter(|e| e.packets != 0) {
         let _ = writeln!(text, "{:>12} {:<20} {}", e.packets, e.exit, e.meaning);

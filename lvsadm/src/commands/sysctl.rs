@@ -5,12 +5,15 @@ use lvs_common::abi::Sysctls;
 
 use lvs_director::dataplane;
 use lvs_director::dataplane::Defaults;
-use lvs_director::rules::{SYSCTL_PREFIX, SYSCTLS, Sysctl, SysctlName, consistent, explained, sysctl as read};
+use lvs_director::rules::{
+    SYSCTL_PREFIX, SYSCTLS, Sysctl, SysctlName, arguments as each, consistent, explained, sysctl as read,
+};
 
 /// Shows the named settings, or all; sets those with a value, after all are set back to their defaults if that is wanted.
 /// Nothing is set unless everything can be. What means something else here than in IPVS is told of on standard error.
 pub fn sysctl(reset: bool, arguments: &[String]) -> Result<()> {
     // Before the data plane is loaded for it.
+    let arguments: Vec<String> = arguments.iter().flat_map(|argument| each(argument)).collect();
     let named: Vec<_> = arguments.iter().map(|argument| read(argument)).collect::<Result<_, _>>().map_err(failed)?;
     let mut plane = dataplane::open_or_load(Defaults::read()?.loading)?;
     let mut changed = if reset { Sysctls::default() } else { plane.settings().sysctls };

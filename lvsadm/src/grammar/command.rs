@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use lvs_director::director::Access;
-use lvs_director::rules::{Destination, DestinationKey, OwnEdits, Service, ServiceKey, Timeouts};
+use lvs_director::rules::{Daemon, Destination, DestinationKey, OwnEdits, Role, Service, ServiceKey, Timeouts};
 
 /// A service with the names of its scheduler and engine. They may not exist: the director says so after it looked up the
 /// service.
@@ -56,8 +56,10 @@ pub enum Command {
     },
     /// `--set`
     SetTimeouts(Timeouts),
-    /// `--start-daemon` or `--stop-daemon`
-    Daemon,
+    /// `--start-daemon`
+    StartDaemon(Daemon),
+    /// `--stop-daemon`
+    StopDaemon(Role),
     /// `-R`
     Restore,
     /// `-S`
@@ -78,7 +80,7 @@ impl Command {
     pub fn access(&self) -> Access {
         match self {
             Command::List { .. } | Command::ListLocals { .. } | Command::Save { .. } => Access::Read,
-            Command::Help | Command::Version | Command::Daemon => Access::Read,
+            Command::Help | Command::Version => Access::Read,
             _ => Access::Change,
         }
     }

@@ -12,8 +12,8 @@ use super::command::{Command, Failure, List, Mode, Named};
 use super::rule::{self, Rule};
 use super::values;
 use lvs_director::rules::{
-    Destination, DestinationKey, Family, Netmask, OwnEdits, Protocol, Service, ServiceKey, Timeouts, Tunnel,
-    flag_by_name, scheduler_by_name,
+    Daemon, Destination, DestinationKey, Family, Netmask, OwnEdits, Protocol, Role, Service, ServiceKey, Timeouts,
+    Tunnel, flag_by_name, scheduler_by_name,
 };
 
 /// The scheduler of a service that names none.
@@ -63,6 +63,8 @@ pub struct Draft {
     pub json: bool,
     /// The values of `--set`.
     pub timeouts: Timeouts,
+    /// The synchronisation daemon.
+    pub daemon: Daemon,
 }
 
 /// The flags about a tunnel.
@@ -132,6 +134,7 @@ impl Draft {
             list: Shown::default(),
             json: false,
             timeouts: Timeouts::default(),
+            daemon: Daemon::new(Role::Master),
         }
     }
 
@@ -209,7 +212,8 @@ impl Draft {
             Cmd::EditServer => Command::EditDestination(self.key()?, self.destination()?),
             Cmd::DeleteServer => Command::DeleteDestination(self.key()?, self.destination_key()?),
             Cmd::Set => Command::SetTimeouts(self.timeouts),
-            Cmd::StartDaemon | Cmd::StopDaemon => Command::Daemon,
+            Cmd::StartDaemon => Command::StartDaemon(self.daemon),
+            Cmd::StopDaemon => Command::StopDaemon(self.daemon.role),
             Cmd::Restore => Command::Restore,
             Cmd::Save => Command::Save { numeric: self.list.numeric },
             Cmd::AddLocal => Command::AddLocal(self.optional_key(), self.local()?),

@@ -11,7 +11,7 @@ use super::matrix::Given;
 use super::popt::Popt;
 use super::values::timeout;
 use crate::names::Names;
-use lvs_director::rules::Timeouts;
+use lvs_director::rules::{Role, Timeouts};
 
 /// Reads the arguments after the program's name.
 pub fn parse(arguments: &[&str], dialect: Dialect, names: &mut dyn Names) -> Result<Command, Failure> {
@@ -25,8 +25,8 @@ pub fn parse(arguments: &[&str], dialect: Dialect, names: &mut dyn Names) -> Res
         },
         _ => return Err(Failure::NoCommand),
     };
-    check_daemon(command, value)?;
     let (mut draft, mut given) = (Draft::new(), Given::default());
+    draft.daemon.role = role(command, value)?;
     while let Some(flag) = popt.flag() {
         let (flag, value) = flag.map_err(|bad| Failure::Option(format!("{}: {}", popt.culprit(), bad.text())))?;
         let Act::Take(take) = flag.act else {
@@ -51,10 +51,11 @@ pub fn parse(arguments: &[&str], dialect: Dialect, names: &mut dyn Names) -> Res
     Ok(command)
 }
 
-/// Checks the word that says which sync daemon.
-fn check_daemon(command: Cmd, word: Option<&str>) -> Result<(), Failure> {
-    match (command, word) {
-        (_, None | Some("master" | "backup")) => Ok(()),
+/// Reads the word that says which sync daemon; of other commands there is none.
+fn role(command: Cmd, word: Option<&str>) -> Result<Role, Failure> {
+    match (command, word.map(Role::by_name)) {
+        (_, Some(Some(role))) => Ok(role),
+        (_, None) => Ok(Role::Master),
         (Cmd::StartDaemon, _) => Failure::usage("illegal start-daemon parameter specified"),
         _ => Failure::usage("illegal start_daemon specified"),
     }

@@ -101,6 +101,13 @@ pub enum Sub {
     /// and connections do not need it: stopped or killed, it is missed only by devices that come later. One runs in each network
     /// namespace; lvsadm-agent.service is the one of the host.
     Agent,
+    /// Be a daemon of connection synchronisation: `--start-daemon` starts it, `--stop-daemon` ends it
+    #[command(hide = true)]
+    Synchronise {
+        /// What one would type after `lvsadm` to start it
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<String>,
+    },
     /// Make this host a real server for direct routing, tunnels or FullNAT
     RealServer(crate::real_server::RealServerArgs),
     /// Take a real server out of service: no new connections, and wait until those that it has are over

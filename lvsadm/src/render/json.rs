@@ -9,9 +9,9 @@ use super::access::AccessLists;
 use crate::grammar::flags::flags;
 use lvs_director::director::Wanted;
 use lvs_director::rules::{
-    AccessEntry, AccessKind, Connection, Destination, DestinationEntry, LocalEntry, Mark, Netmask, PersistenceEngine,
-    Prefix, Protocol, Rates, Service, ServiceEntry, ServiceKey, Statistics, Timeouts as Seconds, flags_of,
-    scheduler_name,
+    AccessEntry, AccessKind, Connection, Daemon, Destination, DestinationEntry, LocalEntry, Mark, Netmask,
+    PersistenceEngine, Prefix, Protocol, Rates, Service, ServiceEntry, ServiceKey, Statistics, Timeouts as Seconds,
+    flags_of, scheduler_name,
 };
 
 /// An address and a port.
@@ -255,9 +255,29 @@ pub fn locals(pools: &[(Option<ServiceKey>, Vec<LocalEntry>)]) -> String {
     line(&pools.iter().map(pool).collect::<Vec<_>>())
 }
 
-/// `--daemon`: there are none in this build.
-pub fn daemons() -> String {
-    line(&[(); 0])
+/// `--daemon`
+pub fn daemons(daemons: &[Daemon]) -> String {
+    line(&daemons.iter().map(DaemonObject::of).collect::<Vec<_>>())
+}
+
+/// A daemon of connection synchronisation.
+#[derive(Serialize)]
+pub struct DaemonObject {
+    state: &'static str,
+    interface: String,
+    syncid: u8,
+    maxlen: u16,
+    group: IpAddr,
+    port: u16,
+    ttl: u8,
+}
+
+impl DaemonObject {
+    /// Of a daemon.
+    pub fn of(daemon: &Daemon) -> Self {
+        let Daemon { role, interface, syncid, maxlen, group, port, ttl } = daemon.clone();
+        DaemonObject { state: role.name(), interface, syncid, maxlen, group, port, ttl }
+    }
 }
 
 /// Rows of the connection table, of which there may be a million.

@@ -6,8 +6,9 @@
 use std::collections::HashMap;
 use std::fmt::Write;
 
+use lvs_common::abi::Sync;
 use lvs_director::dataplane::Defence;
-use lvs_director::rules::{AccessKind, Family, ServiceEntry, ServiceKey, Statistics};
+use lvs_director::rules::{AccessKind, Daemon, Family, Role, ServiceEntry, ServiceKey, Statistics};
 
 /// Everything that is told.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +25,10 @@ pub struct Metrics<'a> {
     pub lists: &'a [(AccessKind, Family, usize)],
     /// How many cells hold fragments that wait, and how many there are.
     pub fragments: (u32, u32),
+    /// What the daemons of connection synchronisation have done.
+    pub sync: &'a Sync,
+    /// Those that run.
+    pub daemons: &'a [Daemon],
 }
 
 /// A metric: its name and its help.
@@ -93,9 +98,18 @@ const DEFENCE: [Metric; 2] = [
     ("lvs_defence_entries_dropped_total", "Connections and templates that drop_entry took out."),
 ];
 
+/// Of each daemon of connection synchronisation.
+const SYNC: [Metric; 1] = [("lvs_sync_running", "Whether a daemon of connection synchronisation runs.")];
+
+/// Of what is on its way.
+const UNSENT: [Metric; 2] = [
+    ("lvs_sync_lost_total", "Connections and templates that a master was not told of for want of room."),
+    ("lvs_sync_waiting", "Connections and templates that wait for their real server to be configured."),
+];
+
 /// The text.
 pub fn metrics(metrics: Metrics<'_>) -> String {
-    let Metrics { services, total, exits, defence, lists, fragments } = metrics;
+    let Metrics { services, total, exits, defence, lists, fragments, sync, daemons } = metrics;
     let mut text = String::new();
     write(&mut text, &TOTAL, &[(String::new(), counts(&total))]);
     let backends = services.iter().flat_map(|entry| {
@@ -130,8 +144,22 @@ pub fn metrics(metrics: Metrics<'_>) -> String {
         .modes
         .map(|(name, mode)| (format!("strategy=\"{name}\""), [matches!(mode, "working" | "always").into()]));
     write(&mut text, &STRATEGY, &modes);
+    write_sync(&mut text, sync, daemons);
     write(&mut text, &DEFENCE, &[(String::new(), [defence.drop_rate.into(), defence.taken_out.into()])]);
     text
+}
+
+/// Appends what the daemons of connection synchronisation have done.
+fn write_sync(text: &mut String, sync: &Sync, daemons: &[Daemon]) {
+    let running = Role::ALL.map(|role| {
+        let runs = daemons.iter().any(|daemon| daemon.role == role);
+        (format!("state=\"{}\"", role.name()), [runs.into()])
+    });
+    write(text, &SYNC, &running);
+    write(text, &UNSENT, &[(String::new(), [sync.lost, sync.waiting])]);
+    for (_, name, meaning, value) in sync.counters.rows() {
+        write(text, &[(name, meaning)], &[(String::new(), [value])]);
+    }
 }
 
 /// In the order of [`TOTAL`] and [`SERVICE`].

@@ -22,11 +22,16 @@ pub use rules::{changes, full};
 pub use save::save;
 pub use sort::sorted;
 
-use lvs_director::rules::{Mark, Timeouts};
+use lvs_director::rules::{Daemon, Mark, Timeouts};
 
 /// `mark list`
 pub fn marks(marks: &[Mark]) -> String {
     marks.iter().map(|mark| format!("{mark}\n")).collect()
+}
+
+/// `-L --daemon`
+pub fn daemons(daemons: &[Daemon]) -> String {
+    daemons.iter().map(|daemon| format!("{daemon}\n")).collect()
 }
 
 /// `-L --timeout`

@@ -192,6 +192,10 @@ pub fn configured() -> impl Strategy<Value = MemoryDirector> {
             }
             let ports = [sysctls.lport_min, sysctls.lport_max];
             (sysctls.lport_min, sysctls.lport_max) = (ports[0].min(ports[1]), ports[0].max(ports[1]));
+            sysctls.sync_ports = sysctls.sync_ports.next_power_of_two();
+            if sysctls.sync_period != 0 {
+                sysctls.sync_threshold %= sysctls.sync_period;
+            }
             director.set_sysctls(&sysctls).unwrap();
             director.set_marks(&marks).unwrap();
             director.set_locals(None, &pools[0]).unwrap();

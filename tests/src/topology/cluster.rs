@@ -251,6 +251,40 @@ impl Cluster {
         Ok(())
     }
 
+    /// A second director of a two-armed cluster, `eth0` and `eth1` beside the first one's. It has neither the virtual address nor
+    /// the one that real servers send their answers to.
+    pub fn second_director(&self) -> Result<Namespace> {
+        let second = Namespace::new("second")?;
+        self.plug(&second, "eth1", "servers", "second1")?;
+        self.plug(&second, "eth0", "front", "second0")?;
+        second.ip(&[
+            "addr add 192.168.122.99/24 dev eth1",
+            "addr add 2001:db8:b::99/64 dev eth1 nodad",
+            "addr add 10.10.10.11/24 dev eth0",
+            "addr add 2001:db8:a::11/64 dev eth0 nodad",
+            "route add 192.168.123.0/24 via 192.168.122.1",
+            "route add 2001:db8:c::/64 via 2001:db8:b::1",
+        ])?;
+        Ok(second)
+    }
+
+    /// Takes the director's cables out, and gives its addresses to another.
+    pub fn fail_over(&self, to: &Namespace) -> Result<()> {
+        self.director.ip(&["link set eth0 down", "link set eth1 down"])?;
+        to.ip(&[
+            "addr add 10.10.10.10/24 dev eth0",
+            "addr add 2001:db8:a::10/64 dev eth0 nodad",
+            "addr add 192.168.122.100/24 dev eth1",
+            "addr add 2001:db8:b::100/64 dev eth1 nodad",
+        ])?;
+        // What VRRP's gratuitous announcements do.
+        for namespace in [&self.client, &self.router].into_iter().chain(&self.servers) {
+            namespace.run("ip neigh flush all")?;
+            namespace.run("ip -6 neigh flush all")?;
+        }
+        Ok(())
+    }
+
     fn build_server(&mut self, number: usize) -> Result<()> {
         let server = &self.servers[number - 1];
         let switch = if self.layout.site == Site::Remote { "remote" } else { "servers" };

@@ -74,6 +74,13 @@ fn debians_ipvsadm_edits_and_lists_the_same_table() {
     let timeouts = ipvsadm(&director, "-L --timeout");
     assert_eq!(String::from_utf8_lossy(&timeouts.stdout), director.lvsadm("-L --timeout").unwrap());
     assert!(ipvsadm(&director, "-L --daemon").stdout.is_empty());
+    director.ip(&["link add eth0 type veth peer name peer0", "link set eth0 up"]).unwrap();
+    assert!(ipvsadm(&director, "--start-daemon backup --syncid 7").status.success());
+    for program in [ipvsadm(&director, "-L --daemon").stdout, director.lvsadm("-L --daemon").unwrap().into_bytes()] {
+        assert!(program.starts_with(b"backup sync daemon (mcast=eth0, syncid=7,"));
+    }
+    assert!(ipvsadm(&director, "--stop-daemon backup").status.success());
+    assert!(director.lvsadm("-L --daemon").unwrap().is_empty());
 
     let before = director.lvsadm("-Ln").unwrap();
     for (command, sentence) in [
@@ -90,7 +97,7 @@ fn debians_ipvsadm_edits_and_lists_the_same_table() {
         ),
         // ipvsadm's own: the ABI is IPv4's.
         ("-A -t [2001:db8::1]:80", "Operation not supported with specified address family"),
-        ("--start-daemon master", "Protocol not available"),
+        ("--start-daemon master --mcast-interface nosuch0", "No such device"),
         ("--stop-daemon master", "No daemon is running"),
     ] {
         let refused = ipvsadm(&director, command);

@@ -39,13 +39,16 @@ fn examples_of_rules_files_are_applied() {
 
 #[test]
 fn keepalived_and_ldirectord_accept_their_examples() {
-    // keepalived asks for the interface that the example names.
+    // keepalived asks for the interfaces that the examples name.
     let director = Namespace::new("director").unwrap();
     let network = Namespace::new("network").unwrap();
-    connect((&director, "eth0"), (&network, "eth0"), Offloads::Off).unwrap();
-    director
-        .run(&format!("/usr/sbin/keepalived --config-test --use-file {}", example("keepalived.conf").display()))
-        .unwrap();
+    for device in ["eth0", "eth1"] {
+        connect((&director, device), (&network, device), Offloads::Off).unwrap();
+    }
+    for file in ["keepalived.conf", "keepalived-pair.conf"] {
+        let file = example(file);
+        director.run(&format!("/usr/sbin/keepalived --config-test --use-file {}", file.display())).unwrap();
+    }
 
     // `status` reads the whole file. 3 is LSB's "not running"; a mistake in the file is another status.
     let output = director.command("/usr/sbin/ldirectord").arg(example("ldirectord.cf")).arg("status").output().unwrap();

@@ -45,6 +45,7 @@ mod one_packet;
 mod one_way;
 mod package;
 mod packets;
+mod pair;
 mod persistence;
 mod real_server;
 mod recorded_commands;

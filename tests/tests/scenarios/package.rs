@@ -109,9 +109,13 @@ fn rules_are_restored_from_where_each_distribution_has_them() {
     packages.etc("default/ipvsadm", "AUTO=\"false\"\nDAEMON=\"none\"\n");
     assert_eq!(restored(), "192.0.2.1:1", "Debian's settings say no");
     packages.etc("default/ipvsadm", "AUTO=\"true\"\nDAEMON=\"master\"\nIFACE=\"eth0\"\n");
-    let output = packages.run(&host, LOAD);
-    assert!(String::from_utf8_lossy(&output.stderr).contains("DAEMON=master in /etc/default/ipvsadm has no effect"));
-    assert_eq!(restored(), "192.0.2.1:2");
+    host.ip(&["link add eth0 type veth peer name peer0", "link set eth0 up"]).unwrap();
+    for _ in 0..2 {
+        assert_eq!(restored(), "192.0.2.1:2");
+        assert!(host.lvsadm("-L --daemon").unwrap().starts_with("master sync daemon (mcast=eth0, syncid=0,"));
+    }
+    packages.etc("default/ipvsadm", "AUTO=\"true\"\nDAEMON=\"none\"\n");
+    host.lvsadm("--stop-daemon master").unwrap();
     packages.etc("lvsadm.rules", &rules(3));
     assert_eq!(restored(), "192.0.2.1:3");
     let elsewhere = packages.root.join("elsewhere.rules");

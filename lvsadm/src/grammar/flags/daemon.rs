@@ -1,4 +1,4 @@
-//! Flags of the synchronisation daemon, which this build lacks: values are checked and not used.
+//! Flags of the synchronisation daemon.
 
 use crate::grammar::cmd::Cmd;
 use crate::grammar::command::Failure;
@@ -9,38 +9,60 @@ use crate::grammar::values::{self, ranged};
 /// The command that starts the daemon.
 const START: &[(Cmd, Rule)] = &[(Cmd::StartDaemon, Optional)];
 
+/// Longest name of a device, bytes; ipvsadm cuts a longer one.
+const LONGEST_NAME: usize = 15;
+
 /// The daemon's flags.
 pub const FLAGS: &[Flag] = &[
     Flag::new("syncid", "", &["syncid for connection sync (default=255)"])
         .value("sid")
         .within(Section::Daemon)
         .option(19, &[(Cmd::List, Optional), (Cmd::StartDaemon, Optional), (Cmd::StopDaemon, Optional)])
-        .takes(|_, argument| ranged(argument.text(), 0, 255, "illegal syncid specified").map(drop)),
+        .takes(|draft, argument| {
+            draft.daemon.syncid = ranged(argument.text(), 0, 255, "illegal syncid specified")? as u8;
+            Ok(())
+        }),
     Flag::new("sync-maxlen", "", &["Max sync message length (default=1472)"])
         .value("length")
         .within(Section::Daemon)
         .option(27, START)
-        .takes(|_, argument| ranged(argument.text(), 1, 65507, "illegal sync-maxlen specified").map(drop)),
+        .takes(|draft, argument| {
+            draft.daemon.maxlen = ranged(argument.text(), 1, 65507, "illegal sync-maxlen specified")? as u16;
+            Ok(())
+        }),
     Flag::new("mcast-interface", "", &["multicast interface for connection sync"])
         .value("interface")
         .within(Section::Daemon)
-        .option(11, START),
+        .option(11, START)
+        .takes(|draft, argument| {
+            draft.daemon.interface = values::cut(argument.text(), LONGEST_NAME).to_owned();
+            Ok(())
+        }),
     Flag::new("mcast-group", "", &["IPv4/IPv6 group (default=224.0.0.81)"])
         .value("address")
         .within(Section::Daemon)
         .option(24, START)
-        .takes(|_, argument| match values::multicast_group(argument.text()) {
-            Ok(_) => Ok(()),
+        .takes(|draft, argument| match values::multicast_group(argument.text()) {
+            Ok(group) => {
+                draft.daemon.group = group;
+                Ok(())
+            }
             Err(family) => Failure::usage(format!("invalid {family} mcast-group `{}'", argument.text())),
         }),
     Flag::new("mcast-port", "", &["UDP port (default=8848)"])
         .value("port")
         .within(Section::Daemon)
         .option(25, START)
-        .takes(|_, argument| ranged(argument.text(), 1, 65535, "illegal mcast-port specified").map(drop)),
+        .takes(|draft, argument| {
+            draft.daemon.port = ranged(argument.text(), 1, 65535, "illegal mcast-port specified")? as u16;
+            Ok(())
+        }),
     Flag::new("mcast-ttl", "", &["Multicast TTL (default=1)"])
         .value("ttl")
         .within(Section::Daemon)
         .option(26, START)
-        .takes(|_, argument| ranged(argument.text(), 1, 255, "illegal mcast-ttl specified").map(drop)),
+        .takes(|draft, argument| {
+            draft.daemon.ttl = ranged(argument.text(), 1, 255, "illegal mcast-ttl specified")? as u8;
+            Ok(())
+        }),
 ];

@@ -1,0 +1,113 @@
+//! The data plane's side of connection synchronisation: what packets announce, what is put into the table, and `SYNC`.
+
+use std::os::fd::{AsFd, BorrowedFd};
+
+use aya::maps::{Map, MapData, RingBuf};
+use aya::programs::{SchedClassifier, TestRun, TestRunOptions};
+use lvs_common::abi::{Announcement, Daemon as Slot, EngineData, EngineKey, INCOMING, Incoming, Sync, SyncCounters};
+use lvs_common::programs::entry;
+
+use super::end::context;
+use super::error::{Context, Result};
+use super::mapped::{Mapped, field, put};
+use super::plane::Plane;
+use super::pod::Pod;
+use crate::rules::Role;
+
+/// What packets announce, in the order in which they did.
+pub struct Announcements(RingBuf<MapData>);
+
+impl Announcements {
+    /// Shows `visit` what has been announced and not yet been read, `most` at most.
+    pub fn read(&mut self, most: usize, mut visit: impl FnMut(&Announcement)) {
+        for _ in 0..most {
+            let Some(item) = self.0.next() else { return };
+            if item.len() >= size_of::<Announcement>() {
+                // SAFETY: as many bytes as an announcement has, which is integers.
+                visit(&unsafe { item.as_ptr().cast::<Announcement>().read_unaligned() });
+            }
+        }
+    }
+}
+
+/// Readable when there is something to read.
+impl AsFd for Announcements {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// What connections are put into the table with.
+#[derive(Debug)]
+pub struct Import {
+    program: SchedClassifier,
+    incoming: Mapped<Incoming>,
+}
+
+impl Import {
+    /// Puts connections into the table, and notes in each what became of it. The caller has the data plane's lock.
+    pub fn run(&self, connections: &mut [Incoming]) -> Result<()> {
+        let frame = [0u8; 64];
+        for part in connections.chunks_mut(INCOMING as usize) {
+            (0..).zip(part.iter()).for_each(|(at, connection)| self.incoming.set(at, *connection));
+            let words = context([0, 0, part.len() as u32]);
+            let options =
+                TestRunOptions { data_in: Some(&frame), ctx_in: Some(&words), repeat: 1, ..Default::default() };
+            self.program.test_run(options).context("cannot put connections into the table")?;
+            (0..).zip(part.iter_mut()).for_each(|(at, connection)| *connection = self.incoming.get(at));
+        }
+        Ok(())
+    }
+}
+
+impl Plane {
+    /// Opens the ring buffer, which one process reads.
+    pub fn announcements(&self) -> Result<Announcements> {
+        let context = "cannot open map ANNOUNCEMENTS";
+        let map = Map::from_map_data(self.open_map("ANNOUNCEMENTS")?).context(context)?;
+        Ok(Announcements(RingBuf::try_from(map).context(context)?))
+    }
+
+    /// Opens what connections are put into the table with.
+    pub fn import(&self) -> Result<Import> {
+        let program = SchedClassifier::from_pin(self.directory.path().join(entry::IMPORT))
+            .context("the data plane was loaded by another version of lvsadm")?;
+        Ok(Import { program, incoming: Mapped::of(self.open_map("INCOMING")?)? })
+    }
+
+    /// Remembers what a persistence engine keyed a template with, for listings: without room for it the template works all the same.
+    pub fn remember_engine(&self, key: EngineKey, text: &[u8]) {
+        let mut data = EngineData { length: text.len().min(255) as u32, text: [0; 256] };
+        data.text.iter_mut().zip(text.iter().take(255)).for_each(|(to, from)| *to = *from);
+        if let Ok(mut engines) = self.open_hash::<Pod<EngineKey>, Pod<EngineData>>("ENGINES") {
+            let _ = engines.insert(Pod(key), Pod(data), 0);
+        }
+    }
+
+    /// The daemons and what they have done.
+    pub fn sync(&self) -> Sync {
+        self.sync.get(0)
+    }
+
+    /// Stores what a daemon has counted.
+    pub fn set_sync_counters(&self, counters: &SyncCounters) {
+        put!(self.sync, 0, counters, *counters);
+    }
+
+    /// Stores how many connections wait for their real server.
+    pub fn set_sync_waiting(&self, count: u64) {
+        put!(self.sync, 0, waiting, count);
+    }
+
+    /// What is noted of the daemon of a role.
+    pub fn daemon_slot(&self, role: Role) -> Slot {
+        field!(self.sync, 0, daemons)[role as usize]
+    }
+
+    /// Notes it.
+    pub fn set_daemon_slot(&self, role: Role, slot: &Slot) {
+        let mut slots = field!(self.sync, 0, daemons);
+        slots[role as usize] = *slot;
+        put!(self.sync, 0, daemons, slots);
+    }
+}

@@ -1,0 +1,89 @@
+//! A backup: has what other directors tell entered into the table.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use nix::sys::signalfd::SignalFd;
+use socket2::Socket;
+
+use lvs_common::sync::Message;
+
+use super::importer::Importer;
+use super::sockets;
+use super::wait::{readable, wait};
+use crate::dataplane::error::Result;
+use crate::dataplane::plane::Plane;
+use crate::rules::Daemon;
+
+/// How often the backup looks whether its data plane is still there and what waits can be entered, at least.
+const LOOKS: Duration = Duration::from_secs(1);
+/// Most messages that are read from a socket at a time.
+const AT_ONCE: usize = 64;
+
+/// A backup at work.
+pub struct Backup {
+    importer: Importer,
+    sockets: Vec<Socket>,
+    syncid: u8,
+    buffer: Vec<MaybeUninit<u8>>,
+}
+
+impl Backup {
+    /// Opens its sockets.
+    pub fn new(daemon: &Daemon, device: u32, plane: Plane) -> Result<Self> {
+        let sysctls = plane.settings().sysctls;
+        let open = |number| sockets::receiver(daemon, device, number, sysctls.sync_sock_size as usize);
+        let sockets = (0..sysctls.sync_ports as u16).map(open).collect::<io::Result<_>>()?;
+        // One byte more than a message may have: one that fills it is too long.
+        let buffer = vec![MaybeUninit::uninit(); usize::from(daemon.maxlen) + 1];
+        Ok(Backup { importer: Importer::new(plane)?, sockets, syncid: daemon.syncid, buffer })
+    }
+
+    /// The data plane, to note there what runs.
+    pub fn plane(&mut self) -> &mut Plane {
+        self.importer.plane()
+    }
+
+    /// Works until the process is told to end, or its data plane is gone.
+    pub fn work(&mut self, stop: &SignalFd) -> Result<()> {
+        loop {
+            let mut descriptors: Vec<_> = self.sockets.iter().map(|socket| readable(socket.as_fd())).collect();
+            descriptors.push(readable(stop.as_fd()));
+            if wait(&mut descriptors, LOOKS)?.pop() == Some(true) {
+                return Ok(());
+            }
+            if !self.importer.begin()? {
+                return Ok(());
+            }
+            for socket in &self.sockets {
+                for _ in 0..AT_ONCE {
+                    // An error of the socket's says that there is nothing to read, or that the device is down.
+                    let Ok(message) = receive(socket, &mut self.buffer) else { break };
+                    take(&mut self.importer, message, self.syncid);
+                }
+            }
+            self.importer.finish()?;
+        }
+    }
+}
+
+/// Reads a datagram. One that is longer than a message may be is none: [`take`] finds that it is not as long as it says.
+fn receive<'b>(socket: &Socket, buffer: &'b mut [MaybeUninit<u8>]) -> io::Result<&'b [u8]> {
+    let length = socket.recv(buffer)?;
+    let message = buffer.get(..length).unwrap_or_default();
+    // SAFETY: the socket has written so many bytes.
+    Ok(unsafe { &*(std::ptr::from_ref(message) as *const [u8]) })
+}
+
+/// Has the importer believe a message, or refuses it.
+fn take(importer: &mut Importer, message: &[u8], syncid: u8) {
+    let counters = importer.counters();
+    counters.received_messages += 1;
+    match Message::parse(message) {
+        Err(_) => counters.malformed += 1,
+        Ok(message) if syncid != 0 && message.syncid != syncid => counters.foreign += 1,
+        Ok(message) => importer.take(&message),
+    }
+}

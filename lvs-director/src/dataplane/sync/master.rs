@@ -1,0 +1,176 @@
+//! A master: sends what the data plane announces to the group.
+
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use lvs_common::abi::{AF_INET, Announcement, EngineKey, EntryKind, Mode, SyncCounters, conn_flags};
+use lvs_common::sync::{Engine, Push, Record, Version, Writer, flags};
+use nix::sys::signalfd::SignalFd;
+use socket2::Socket;
+
+use super::sockets;
+use super::wait::{readable, wait};
+use crate::dataplane::announcements::Announcements;
+use crate::dataplane::error::Result;
+use crate::dataplane::kernel::ticks_per_second;
+use crate::dataplane::plane::Plane;
+use crate::director::Access;
+use crate::rules::Daemon;
+
+/// How long announcements are collected for a message.
+const COLLECTED: Duration = Duration::from_millis(20);
+/// How often the master looks whether its data plane is still there, at least.
+const LOOKS: Duration = Duration::from_secs(1);
+/// Most announcements that are read at a time.
+const AT_ONCE: usize = 16384;
+/// The name of the one persistence engine.
+const SIP: &[u8] = b"sip";
+
+/// A master at work.
+pub struct Master {
+    plane: Plane,
+    announcements: Announcements,
+    sockets: Vec<Socket>,
+    syncid: u8,
+    buffer: Vec<u8>,
+    waiting: Vec<Announcement>,
+}
+
+impl Master {
+    /// Opens its sockets. What was announced before is nobody's news.
+    pub fn new(daemon: &Daemon, device: u32, plane: Plane) -> Result<Self> {
+        let sysctls = plane.settings().sysctls;
+        let open = |number| sockets::sender(daemon, device, number, sysctls.sync_sock_size as usize);
+        let sockets = (0..sysctls.sync_ports as u16).map(open).collect::<std::io::Result<_>>()?;
+        let mut announcements = plane.announcements()?;
+        announcements.read(usize::MAX, |_| {});
+        let (syncid, buffer) = (daemon.syncid, vec![0; daemon.maxlen.into()]);
+        Ok(Master { plane, announcements, sockets, syncid, buffer, waiting: Vec::new() })
+    }
+
+    /// The data plane, to note there what runs.
+    pub fn plane(&mut self) -> &mut Plane {
+        &mut self.plane
+    }
+
+    /// Works until the process is told to end, or its data plane is gone.
+    pub fn work(&mut self, stop: &SignalFd) -> Result<()> {
+        let mut looked = Instant::now();
+        loop {
+            let mut descriptors = [readable(self.announcements.as_fd()), readable(stop.as_fd())];
+            let ready = wait(&mut descriptors, LOOKS)?;
+            if ready[1] || ready[0] && wait(&mut descriptors[1..], COLLECTED)?[0] {
+                return Ok(());
+            }
+            let mut waiting = std::mem::take(&mut self.waiting);
+            loop {
+                self.announcements.read(AT_ONCE, |announcement| waiting.push(*announcement));
+                self.send(&waiting);
+                let is_all = waiting.len() < AT_ONCE;
+                waiting.clear();
+                if is_all {
+                    break;
+                }
+            }
+            self.waiting = waiting;
+            if looked.elapsed() >= LOOKS {
+                looked = Instant::now();
+                if !self.plane.directory.lock_again(Access::Read)? {
+                    return Ok(());
+                }
+                self.plane.directory.unlock();
+            }
+        }
+    }
+
+    /// Sends announcements. What cannot be sent is counted.
+    fn send(&mut self, announcements: &[Announcement]) {
+        let version = match self.plane.settings().sysctls.sync_version {
+            0 => Version::V0,
+            _ => Version::V1,
+        };
+        let (hz, mut counters) = (ticks_per_second(), self.plane.sync().counters);
+        let ports = self.sockets.len();
+        for (number, socket) in self.sockets.iter().enumerate() {
+            // Whatever is told of a client's connections goes to one port, so it arrives in its order.
+            let mut own = announcements.iter().filter(|a| port(a, ports) == number).peekable();
+            while own.peek().is_some() {
+                let mut writer = Writer::new(&mut self.buffer, version, self.syncid);
+                let mut count = 0;
+                while let Some(announcement) = own.peek() {
+                    let key = EngineKey { entry: announcement.entry, family: announcement.family.into() };
+                    let data = (announcement.kind == EntryKind::TEMPLATE && announcement.engine != 0)
+                        .then(|| self.plane.engine_data(key))
+                        .flatten();
+                    let text = data.as_ref().and_then(|data| data.text.get(..data.length as usize));
+                    let engine = text.map(|data| Engine { name: SIP, data });
+                    let pushed = record(announcement, engine, hz).map_or(Push::Never, |record| writer.push(&record));
+                    match pushed {
+                        Push::Full => break,
+                        Push::Never => counters.unsayable += 1,
+                        Push::Done => count += 1,
+                    }
+                    own.next();
+                }
+                let message = writer.finish();
+                if !message.is_empty() {
+                    note(&mut counters, socket.send(message), count);
+                }
+            }
+        }
+        self.plane.set_sync_counters(&counters);
+    }
+}
+
+/// Counts a message that was sent, or not.
+fn note(counters: &mut SyncCounters, sent: std::io::Result<usize>, connections: u64) {
+    match sent {
+        Ok(_) => {
+            counters.sent_messages += 1;
+            counters.sent_connections += connections;
+        }
+        Err(_) => counters.send_failures += 1,
+    }
+}
+
+/// The number of the port that an announcement goes to.
+fn port(announcement: &Announcement, ports: usize) -> usize {
+    let client = announcement.client.fold() ^ u32::from(announcement.client_port.get());
+    (client.wrapping_mul(0x9e37_79b1) >> 16) as usize % ports.max(1)
+}
+
+/// What a message says of an announcement; nothing if the protocol has no words for it.
+fn record<'a>(a: &Announcement, engine: Option<Engine<'a>>, hz: u32) -> Option<Record<'a>> {
+    let is_template = a.kind == EntryKind::TEMPLATE;
+    if a.engine != 0 && is_template && engine.is_none() {
+        return None;
+    }
+    // Of a tunnel to a real server of the other family, the entry has no address.
+    if a.real == Default::default() {
+        return None;
+    }
+    let is_assured = a.state & conn_flags::ASSURED != 0;
+    let is_inactive = if is_template { !is_assured } else { a.state & conn_flags::INACTIVE != 0 };
+    let is_one_way = if is_template { a.forward != Mode::MASQ } else { a.state & conn_flags::NO_OUTPUT != 0 };
+    let flag = |holds: bool, flag: u32| if holds { flag } else { 0 };
+    let forward = a.forward.forward()? as u32;
+    Some(Record {
+        is_v6: a.family != AF_INET,
+        protocol: a.protocol,
+        flags: forward
+            | flag(is_one_way, flags::NO_OUTPUT)
+            | flag(is_inactive, flags::INACTIVE)
+            | flag(is_template, flags::TEMPLATE),
+        state: if is_template { u16::from(is_assured) } else { (a.state & conn_flags::STATE) as u16 },
+        client_port: a.client_port,
+        virt_port: a.virt_port,
+        real_port: a.real_port,
+        fwmark: a.fwmark,
+        timeout: a.timeout / hz.max(1),
+        client: a.client,
+        virt: a.virt,
+        real: a.real,
+        sequences: None,
+        engine,
+    })
+}

@@ -1,0 +1,9 @@
+//! Connection synchronisation: the processes that tell other directors of connections, or learn of theirs.
+
+mod backup;
+mod importer;
+mod master;
+pub mod process;
+mod sockets;
+mod wait;
+pub mod worker;

@@ -1,0 +1,183 @@
+//! Puts connections that came from elsewhere into the table: those that another director told of. No packet comes here: `lvsadm`
+//! writes them to `INCOMING`, runs the program, and finds there what became of each.
+
+use lvs_common::abi::{
+    AF_INET, Connection, Draft, EntryKind, EntryRef, Incoming, IpAddress, Settings, conn_flags, entered,
+};
+use lvs_common::table::{self, Hash, InsertError};
+
+use crate::config::{self, destination::DestRef, watch};
+use crate::kernel::{
+    clock,
+    global::global_fn,
+    loops::{Turn, repeat},
+    params,
+    shared::{Shared, element, field},
+};
+use crate::maps::INCOMING;
+use crate::packet::{access::TcPacket, control_block};
+use crate::table::{
+    advance, binding, draft,
+    entry::Entry,
+    find, release,
+    store::{self},
+};
+
+/// Enters the elements of `INCOMING` that `lvsadm` names.
+#[inline(always)]
+pub fn run(packet: TcPacket) -> i32 {
+    let (from, count) = control_block::part(packet);
+    repeat(count, &mut Entering { from, now: clock::jiffies() });
+    0
+}
+
+/// A loop over elements.
+struct Entering {
+    from: u32,
+    now: u64,
+}
+
+impl Turn for Entering {
+    #[inline(always)]
+    fn turn(&mut self, index: u32) -> bool {
+        let Some(incoming) = element(&INCOMING, self.from.wrapping_add(index)) else { return true };
+        let Some(settings) = config::settings() else { return true };
+        let result = if incoming.get().family == AF_INET {
+            enter::<u32>(incoming, settings, self.now)
+        } else {
+            enter::<[u32; 4]>(incoming, settings, self.now)
+        };
+        field!(incoming.result).store(result);
+        false
+    }
+}
+
+global_fn! {
+    /// Enters an element: [`entered`].
+    fn enter<A>(incoming: Shared<Incoming>, settings: &Settings, now: u64) -> u32 = enter4, enter6 => put_in
+}
+
+/// What the table finds an element by.
+#[inline(always)]
+fn hash_of<A: IpAddress>(i: &Incoming) -> Hash {
+    let (client, virt) = (A::narrow(i.client), A::narrow(i.virt));
+    if i.kind == EntryKind::TEMPLATE {
+        return table::template_hash(client, virt, i.virt_port, i.protocol, i.engine, params::secret());
+    }
+    find::hash(client, i.client_port, i.protocol)
+}
+
+/// Whether an entry is the connection or template of an element.
+#[inline(always)]
+fn is_same<A: IpAddress>(c: &Connection<A>, i: &Incoming) -> bool {
+    c.kind == i.kind
+        && c.client == A::narrow(i.client)
+        && c.client_port == i.client_port
+        && c.virt == A::narrow(i.virt)
+        && c.virt_port == i.virt_port
+        && c.protocol == i.protocol
+        && (i.kind != EntryKind::TEMPLATE || c.engine == i.engine && c.state & conn_flags::INVALID == 0)
+}
+
+fn put_in<A: IpAddress>(incoming: Shared<Incoming>, settings: &Settings, now: u64) -> u32 {
+    let i = incoming.get();
+    if let Some((at, c)) = find::look_up(hash_of::<A>(i), |c| is_same::<A>(c, i)) {
+        field!(incoming.entry).store(at);
+        let is_other = i.kind == EntryKind::CONNECTION && c.dest != i.dest;
+        if !is_other {
+            return update::<A>(at, c, incoming, settings, now);
+        }
+        // It ends, and another has taken its place; or it is the other one, which takes the place of this.
+        if i.state & conn_flags::INACTIVE != 0
+            || !release::remove(at, c, settings.epoch, |c| c.controlled == 0 && is_same::<A>(c, i))
+        {
+            return entered::IGNORED;
+        }
+    }
+    insert::<A>(incoming, settings, now)
+}
+
+global_fn! {
+    /// Changes an entry that is there.
+    fn update<A>(at: u32, c: Entry<A>, incoming: Shared<Incoming>, settings: &Settings, now: u64) -> u32
+        = update_entered4, update_entered6 => change
+}
+
+fn change<A: IpAddress>(at: u32, c: Entry<A>, incoming: Shared<Incoming>, settings: &Settings, now: u64) -> u32 {
+    const TOLD: u32 = conn_flags::STATE | conn_flags::INACTIVE | conn_flags::ASSURED;
+    let (i, old) = (incoming.get(), c.state);
+    let new = old & !TOLD | i.state & TOLD;
+    if old & conn_flags::DEAD != 0 {
+        return entered::IGNORED;
+    }
+    // A lost race is harmless: a packet of the connection came through here, and knows better.
+    if new != old && c.state_word().compare_exchange(old, new).is_ok() && c.kind != EntryKind::TEMPLATE {
+        advance::account(DestRef::get(c.dest, settings.epoch).map(|dest| dest.it), old, new);
+    }
+    c.set_timeout(i.timeout);
+    c.set_requests(i.in_packets);
+    c.touch(now.wrapping_sub(i.age as u64));
+    store::sweep_by::<A>(at, now.wrapping_add(i.timeout as u64));
+    entered::UPDATED
+}
+
+global_fn! {
+    /// Puts an element into the table.
+    fn insert<A>(incoming: Shared<Incoming>, settings: &Settings, now: u64) -> u32
+        = insert_entered4, insert_entered6 => make
+}
+
+fn make<A: IpAddress>(incoming: Shared<Incoming>, settings: &Settings, now: u64) -> u32 {
+    let i = incoming.get();
+    let last_seen = now.wrapping_sub(i.age as u64);
+    let draft = draft::begin(Draft {
+        client: A::narrow(i.client),
+        virt: A::narrow(i.virt),
+        client_port: i.client_port,
+        virt_port: i.virt_port,
+        protocol: i.protocol,
+        kind: i.kind,
+        forward: i.forward,
+        last_seen,
+        dest: i.dest,
+        state: i.state,
+        timeout: i.timeout,
+        control: i.control,
+        fwmark: i.fwmark,
+        real: A::narrow(i.real),
+        real_port: i.real_port,
+        engine: i.engine,
+    });
+    let Some(draft) = draft else { return entered::NO_ROOM };
+    draft.set_requests(i.in_packets);
+    let due = last_seen.wrapping_add(i.timeout as u64);
+    match draft::put(draft, hash_of::<A>(i), due, |c| is_same::<A>(c, i)) {
+        Ok(at) => field!(incoming.entry).store(at),
+        // Its packets have opened it a moment ago.
+        Err(InsertError::Exists(_)) => return entered::IGNORED,
+        Err(_) => return entered::NO_ROOM,
+    }
+    count::<A>(i, settings);
+    entered::NEW
+}
+
+/// Counts an entry that was made where it counts: at its destination and its template.
+#[inline(always)]
+fn count<A: IpAddress>(i: &Incoming, settings: &Settings) {
+    let is_template = i.kind == EntryKind::TEMPLATE;
+    if let Some(dest) = DestRef::get(i.dest, settings.epoch) {
+        // As inactive, whatever it is.
+        binding::bind(&dest, is_template);
+        if !is_template {
+            advance::account(Some(dest.it), conn_flags::INACTIVE, i.state);
+        }
+    }
+    if let Some(control) = EntryRef::get(i.control)
+        && let Some(template) = store::entry::<A>(control)
+    {
+        template.controlled_word().fetch_add(1);
+    }
+    if i.fwmark != 0 && !is_template {
+        watch::watch(A::narrow(i.virt));
+    }
+}

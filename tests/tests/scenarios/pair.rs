@@ -1,0 +1,241 @@
+//! Two directors that tell each other of connections by IPVS's protocol.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::process::Command;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use socket2::SockRef;
+use tests::eventually;
+use tests::topology::{Cluster, Datagrams, Layout, Namespace, Origin, Server, Session, VIP, VIP6};
+
+/// A message that a Linux 6.1 master sent, as the payload of its datagram.
+const RECORDED: &str = include_str!("../../golden/sync-message.txt");
+
+/// Two directors of the same rules, and servers of UDP.
+struct Pair {
+    _datagrams: Vec<Server>,
+    cluster: Cluster,
+    backup: Namespace,
+}
+
+impl Pair {
+    fn new(options: &str) -> Self {
+        let cluster = Cluster::new(Layout { servers: 2, ..Layout::default() }).unwrap();
+        let backup = cluster.second_director().unwrap();
+        for director in [&cluster.director, &backup] {
+            director.sysctl(&["net/ipv4/ip_forward=1", "net/ipv6/conf/all/forwarding=1"]).unwrap();
+            for service in ["-t 10.10.10.10:80", "-u 10.10.10.10:53", "-t [2001:db8:a::10]:80"] {
+                director.lvsadm(&format!("-A {service} -s rr{options}")).unwrap();
+                for server in [1, 2] {
+                    let (v4, v6) = cluster.server_addresses(server);
+                    let (address, port) = if service.contains('[') {
+                        (format!("[{v6}]"), 80)
+                    } else {
+                        (v4.to_string(), if service.contains("-u") { 53 } else { 80 })
+                    };
+                    director.lvsadm(&format!("-a {service} -r {address}:{port} -m")).unwrap();
+                }
+            }
+            director.lvsadm("sysctl sync_threshold=1 sync_period=2").unwrap();
+        }
+        let udp = |(number, namespace): (usize, &Namespace)| {
+            Server::udp(namespace, cluster.server_addresses(number).0, 53, &format!("rs{number}")).unwrap()
+        };
+        let datagrams = (1..).zip(&cluster.servers).map(udp).collect();
+        Pair { _datagrams: datagrams, cluster, backup }
+    }
+
+    fn start(&self, options: &str) {
+        let daemon = |role| format!("--start-daemon {role} --mcast-interface eth1 --syncid 7{options}");
+        self.backup.lvsadm(&daemon("backup")).unwrap();
+        self.cluster.director.lvsadm(&daemon("master")).unwrap();
+    }
+
+    /// Waits until the backup lists a connection as the master does, but for the seconds that it has left.
+    fn has_learnt(&self, client_port: u16, state: &str) {
+        let listed = |director: &Namespace| {
+            let listing = director.lvsadm("-Lcn").unwrap();
+            let is_it = |line: &&str| line.contains(&format!(":{client_port} ")) && line.contains(state);
+            let line = listing.lines().find(is_it)?;
+            let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+            Some([&words[..1], &words[2..]].concat())
+        };
+        eventually("the backup knows the connection", || {
+            let learnt = listed(&self.backup);
+            learnt.is_some() && learnt == listed(&self.cluster.director)
+        });
+    }
+}
+
+/// One counter of `lvsadm status --json`.
+fn counted(director: &Namespace, counter: &str) -> u64 {
+    let status: serde_json::Value = serde_json::from_str(&director.lvsadm("status --json").unwrap()).unwrap();
+    status["synchronisation"][counter].as_u64().unwrap()
+}
+
+#[test]
+fn connections_of_both_families_and_of_udp_go_on_with_the_other_director() {
+    for options in ["", " --mcast-group ff02::81 --mcast-port 9999"] {
+        let pair = Pair::new("");
+        pair.start(options);
+        let client = &pair.cluster.client;
+        let mut sessions: Vec<(Session, String)> = [VIP, VIP6, VIP, VIP6]
+            .into_iter()
+            .map(|vip| {
+                let mut session = Session::open(client, SocketAddr::new(vip, 80), Origin::default()).unwrap();
+                let server = session.ask().unwrap();
+                // With each second packet.
+                assert_eq!(session.ask().unwrap(), server);
+                assert_eq!(session.ask().unwrap(), server);
+                (session, server)
+            })
+            .collect();
+        let origin = Origin { port: 40053, ..Origin::default() };
+        let datagrams = Datagrams::open(client, SocketAddr::new(VIP, 53), origin).unwrap();
+        let answer = datagrams.ask().unwrap();
+        for (session, _) in &sessions {
+            pair.has_learnt(session.port().unwrap(), "ESTABLISHED");
+        }
+        pair.has_learnt(40053, "UDP");
+        pair.cluster.fail_over(&pair.backup).unwrap();
+        for (session, server) in &mut sessions {
+            assert_eq!(&session.ask().unwrap(), server);
+        }
+        assert_eq!(datagrams.ask().unwrap(), answer);
+    }
+}
+
+#[test]
+fn a_client_stays_with_its_server_by_the_template() {
+    let pair = Pair::new(" -p 300");
+    pair.start("");
+    pair.cluster.director.lvsadm("sysctl sync_persist_mode=1").unwrap();
+    let to = SocketAddr::new(VIP, 80);
+    // The other server's turn is next.
+    let server = Session::open(&pair.cluster.client, to, Origin::default()).unwrap().ask().unwrap();
+    eventually("the backup knows the template", || pair.backup.lvsadm("-Lcn").unwrap().contains("ASSURED"));
+    assert!(!pair.backup.lvsadm("-Lcn").unwrap().contains("ESTABLISHED"), "sync_persist_mode tells of templates alone");
+    pair.cluster.fail_over(&pair.backup).unwrap();
+    for _ in 0..3 {
+        assert_eq!(Session::open(&pair.cluster.client, to, Origin::default()).unwrap().ask().unwrap(), server);
+    }
+}
+
+#[test]
+fn what_the_kernels_master_sent_is_entered_and_nothing_else_is() {
+    let pair = Pair::new("");
+    pair.start("");
+    let listed = || {
+        let listing = pair.backup.lvsadm("-Lcn").unwrap();
+        let mut lines: Vec<String> = listing
+            .lines()
+            .skip(2)
+            .map(|line| {
+                line.split_whitespace()
+                    .enumerate()
+                    .filter(|(at, _)| *at != 1)
+                    .map(|(_, word)| word)
+                    .collect::<Vec<_>>()
+                    .join(" ")
+            })
+            .collect();
+        lines.sort();
+        lines
+    };
+    let message = message();
+    let send = |message: &[u8], to: IpAddr| {
+        pair.cluster.director.enter(|| {
+            let socket = UdpSocket::bind((Ipv4Addr::new(192, 168, 122, 100), 0))?;
+            SockRef::from(&socket).set_multicast_if_v4(&Ipv4Addr::new(192, 168, 122, 100))?;
+            Ok(socket.send_to(message, (to, 8848)).map(drop)?)
+        })
+    };
+    let group = Ipv4Addr::new(224, 0, 0, 81).into();
+    let received = || counted(&pair.backup, "received_messages");
+    let mut sent = 0;
+    let mut refused = |message: &[u8], counter: &str| {
+        let before = counted(&pair.backup, counter);
+        send(message, group).unwrap();
+        sent += 1;
+        eventually("the message is counted", || received() == sent);
+        assert_eq!(counted(&pair.backup, counter), before + 1, "{counter}");
+        assert!(listed().is_empty(), "{counter}");
+    };
+    let with = |at: usize, byte: u8| {
+        let mut changed = message.clone();
+        changed[at] = byte;
+        changed
+    };
+    refused(&message[..message.len() - 1], "malformed");
+    refused(&[&message[..], &[0]].concat(), "malformed");
+    refused(&[0; 1473], "malformed");
+    refused(&[], "malformed");
+    refused(&with(1, 8), "foreign");
+    // The number of records; a protocol that no service has; a state that TCP has not.
+    refused(&with(4, 13), "malformed");
+    refused(&with(8 + 36 * 5 + 1, 1), "malformed");
+    refused(&with(8 + 36 * 5 + 9, 11), "malformed");
+    // To the director itself, not to the group: nobody listens.
+    let _ = send(&message, Ipv4Addr::new(192, 168, 122, 99).into());
+    // A real server that is not configured: its connections wait for it.
+    send(&message, group).unwrap();
+    eventually("the message is counted", || received() == sent + 1);
+    assert!(listed().is_empty());
+    for rule in [
+        "-A -t 192.0.2.10:80 -s rr -p 300",
+        "-a -t 192.0.2.10:80 -r 10.2.0.11:8080 -m",
+        "-A -u 192.0.2.10:53 -s rr",
+        "-a -u 192.0.2.10:53 -r 10.2.0.12:53 -g",
+    ] {
+        pair.backup.lvsadm(rule).unwrap();
+    }
+    let recorded = [
+        "TCP ASSURED 10.1.0.100:0 192.0.2.10:80 10.2.0.11:8080",
+        "TCP CLOSE_WAIT 10.1.0.100:40001 192.0.2.10:80 10.2.0.11:8080",
+        "UDP UDP 10.1.0.100:40002 192.0.2.10:53 10.2.0.12:53",
+    ];
+    eventually("what waited is entered", || listed() == recorded);
+    assert_eq!((counted(&pair.backup, "waiting"), counted(&pair.backup, "entered")), (0, 3));
+    let counts = pair.backup.destinations("-t 192.0.2.10:80").unwrap();
+    let counts = &counts["10.2.0.11"];
+    assert_eq!((counts.active, counts.inactive), (0, 1));
+}
+
+#[test]
+fn a_daemon_that_was_killed_is_noticed_and_one_may_be_started_again() {
+    let host = Namespace::new("host").unwrap();
+    host.ip(&["link add eth0 type veth peer name peer0", "link set eth0 up", "addr add 10.9.9.1/24 dev eth0"]).unwrap();
+    let daemons = || host.lvsadm("-L --daemon").unwrap();
+    for _ in 0..2 {
+        host.lvsadm("--start-daemon backup --syncid 5").unwrap();
+        assert_eq!(
+            daemons(),
+            "backup sync daemon (mcast=eth0, syncid=5, maxlen=1472, group=224.0.0.81, port=8848, ttl=1)\n"
+        );
+        kill(Pid::from_raw(process(&host)), Signal::SIGKILL).unwrap();
+        eventually("the daemon is noticed to be gone", || daemons().is_empty());
+        assert!(host.lvsadm("--stop-daemon backup").is_err());
+    }
+    host.lvsadm("--start-daemon master").unwrap();
+    let process = process(&host);
+    host.lvsadm("unload").unwrap();
+    eventually("a daemon ends with its data plane", || fs::metadata(format!("/proc/{process}")).is_err());
+}
+
+/// The number of the one daemon's process in a namespace.
+fn process(host: &Namespace) -> i32 {
+    let processes = Command::new("ip").args(["netns", "pids", host.name()]).output().unwrap().stdout;
+    let processes = String::from_utf8(processes).unwrap();
+    let is_daemon = |number: &&str| {
+        fs::read_to_string(format!("/proc/{number}/cmdline")).is_ok_and(|line| line.contains("--start-daemon"))
+    };
+    processes.split_whitespace().find(is_daemon).unwrap().parse().unwrap()
+}
+
+/// The recorded message.
+fn message() -> Vec<u8> {
+    let digits: Vec<u8> = RECORDED.chars().filter_map(|c| c.to_digit(16)).map(|digit| digit as u8).collect();
+    digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
+}
