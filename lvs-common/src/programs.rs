@@ -219,7 +219,20 @@ const FAMILIES: u32 = 2;
 /// Slots of the program arrays.
 pub const SLOTS: usize = 64;
 
-const _: () = assert!(PROGRAMS.len() * FAMILIES as usize <= SLOTS);
+/// Slots that lead to another generation of the data plane, while connections move from one to the next. They are empty at all
+/// other times.
+pub mod generation {
+    /// In the arrays of the generation that packets come to: where a packet goes whose connection is not known there. In TC that is
+    /// [`HANDED`](super::entry::HANDED) of the generation before it; in XDP [`XDP_LEAVE`](super::entry::XDP_LEAVE), as TC has
+    /// everything.
+    pub const PREVIOUS: u32 = 62;
+    /// In the TC array of the generation before: where a packet goes that would open a connection there,
+    /// [`RETURNED`](super::entry::RETURNED) of the next one.
+    pub const SUCCESSOR: u32 = 63;
+}
+
+const _: () = assert!(PROGRAMS.len() * FAMILIES as usize <= generation::PREVIOUS as usize);
+const _: () = assert!((generation::SUCCESSOR as usize) < SLOTS);
 
 impl Program {
     /// The program's slot in `XDP_PROGRAMS` and `TC_PROGRAMS`, for packets of IPv4 or of IPv6.
@@ -256,6 +269,20 @@ pub mod entry {
     pub const START: &str = "lvs_start";
     /// Run by `lvsadm` to put connections into the table that another director told of.
     pub const IMPORT: &str = "lvs_import";
+    /// Run by `lvsadm` when another generation of the data plane has taken over: stops the timer.
+    pub const STOP: &str = "lvs_stop";
+    /// Run by `lvsadm` to put connections of the generation before into the table.
+    pub const MOVE: &str = "lvs_move";
+    /// In the next generation's TC array: takes packets whose connection is not known there.
+    pub const HANDED: &str = "lvs_handed";
+    /// [`HANDED`] of devices without Ethernet headers.
+    pub const L3_HANDED: &str = "lvs_l3_handed";
+    /// In the TC array of the generation before: takes packets that would open a connection there.
+    pub const RETURNED: &str = "lvs_returned";
+    /// [`RETURNED`] of devices without Ethernet headers.
+    pub const L3_RETURNED: &str = "lvs_l3_returned";
+    /// In the XDP array, while connections move: leaves a packet to TC.
+    pub const XDP_LEAVE: &str = "lvs_xdp_leave";
     /// Run by `lvsadm drain --reset`: removes the connections of a destination.
     pub const DRAIN: &str = "lvs_drain";
     /// Run by `lvsadm` after a list of clients has changed: removes the connections of clients that may not come in any more.

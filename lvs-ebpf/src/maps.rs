@@ -11,9 +11,10 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use lvs_common::abi::{
-    Address, Announcement, Bucket, Connection, Counters, DEVICE_SLOTS, Destination, Device, EngineData, EngineKey,
-    FwmarkKey, INCOMING as INCOMING_COUNT, Incoming, LOCAL_ADDRESSES, ListEntry, ListKey4, ListKey6, LocalAddress,
-    MARK_RULES, MarkRule, PortKey, Ports, Rates, RosterPart, Service, ServiceId, ServiceKey, Settings, Sync, Watch,
+    Address, Announcement, Arrival, Bucket, Connection, Counters, DEVICE_SLOTS, Destination, Device, EngineData,
+    EngineKey, FwmarkKey, INCOMING as INCOMING_COUNT, Incoming, LOCAL_ADDRESSES, ListEntry, ListKey4, ListKey6,
+    LocalAddress, MARK_RULES, MOVED_AT_ONCE, MarkRule, PortKey, Ports, Rates, RosterPart, Service, ServiceId,
+    ServiceKey, Settings, Sync, Watch,
 };
 
 use lvs_common::{challenge::Verified, fragments, sched::locality::Entry};
@@ -131,6 +132,16 @@ pub static DRAFTS4: Array<Connection<u32>, 1> = Array::new();
 /// The same for IPv6.
 #[btf_map]
 pub static DRAFTS6: Array<Connection<[u32; 4]>, 1> = Array::new();
+
+/// Connections of the generation of the data plane before this one, which `lvs_move` puts into the table.
+#[btf_map]
+pub static MOVING4: Array<Connection<u32>, { MOVED_AT_ONCE as usize }, MMAP> = Array::new();
+/// The same for IPv6.
+#[btf_map]
+pub static MOVING6: Array<Connection<[u32; 4]>, { MOVED_AT_ONCE as usize }, MMAP> = Array::new();
+/// What became of each of them: see [`Arrival`](lvs_common::abi::Arrival).
+#[btf_map]
+pub static MOVED: Array<Arrival, { MOVED_AT_ONCE as usize }, MMAP> = Array::new();
 
 /// The connection being asked for, one for each CPU.
 #[btf_map]

@@ -1,8 +1,18 @@
 //! Tail calls, by the table of programs in [`lvs_common::programs`].
 
-use lvs_common::{abi::IpAddress, exit::Exit, programs::Program};
+use lvs_common::{
+    abi::IpAddress,
+    exit::Exit,
+    programs::{Program, generation},
+};
 
-use crate::{packet::access::Packet, stats};
+use crate::{
+    packet::{
+        access::Packet,
+        control_block::{self, Flag},
+    },
+    stats,
+};
 
 /// Goes on with a program of family `A`. If the kernel refuses, the packet is dropped and counted.
 #[inline(always)]
@@ -10,6 +20,22 @@ pub fn jump<A: IpAddress, P: Packet>(packet: P, to: Program) -> i32 {
     packet.tail_call(to.slot(A::IS_V4));
     count_refused();
     P::DROP
+}
+
+/// Hands a packet of no known connection to the generation of the data plane before this one, while connections move from there.
+/// Returns if there is none, or if it has been asked.
+#[inline(always)]
+pub fn ask_previous<P: Packet>(packet: P) {
+    if !control_block::has(packet, Flag::Returned) {
+        packet.tail_call(generation::PREVIOUS);
+    }
+}
+
+/// Hands a packet that would open a connection to the generation of the data plane after this one, once that makes the new
+/// connections. Returns if there is none.
+#[inline(always)]
+pub fn leave_to_successor<P: Packet>(packet: P) {
+    packet.tail_call(generation::SUCCESSOR);
 }
 
 /// Not inlined, as jumps are many and refusals rare.

@@ -5,6 +5,7 @@
 
 mod access;
 mod address;
+mod arrival;
 pub mod bench;
 mod connection;
 mod destination;
@@ -27,6 +28,7 @@ pub mod tunnel;
 
 pub use access::*;
 pub use address::*;
+pub use arrival::*;
 pub use connection::*;
 pub use destination::*;
 pub use device::*;

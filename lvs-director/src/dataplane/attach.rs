@@ -25,8 +25,8 @@ use super::plane::Plane;
 use crate::rules::{AttachMode, Attached};
 
 /// Priority and handle of the TC filters where the kernel has no links for them (before Linux 6.6).
-const PRIORITY: u16 = 900;
-const HANDLE: TcHandle = TcHandle::new(0, 1);
+pub(super) const PRIORITY: u16 = 900;
+pub(super) const HANDLE: TcHandle = TcHandle::new(0, 1);
 
 /// A device's hooks, as their pins are called.
 const HOOKS: [&str; 4] = ["xdp", "generic", "ingress", "egress"];

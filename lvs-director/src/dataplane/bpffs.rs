@@ -26,6 +26,8 @@ const MOUNT_POINT_VARIABLE: &str = "LVS_BPFFS";
 /// What a directory's name begins with, before the namespace's cookie: in its place, and while it is made.
 pub const NAMESPACE: &str = "ns-";
 const DRAFT: &str = "draft-";
+/// The same for the generation that comes after the one in its place.
+pub const NEXT: &str = "next-";
 /// `SO_NETNS_COOKIE` (Linux 5.14).
 const SO_NETNS_COOKIE: libc::c_int = 71;
 
@@ -93,6 +95,11 @@ impl Directory {
     /// Where the directory is made before it takes its place.
     pub fn draft(&self) -> PathBuf {
         self.other(DRAFT)
+    }
+
+    /// Where the next generation is made, and the one before it is removed.
+    pub fn next(&self) -> PathBuf {
+        self.other(NEXT)
     }
 
     /// Drafts of commands that were killed: nobody has the lock that they are made under.

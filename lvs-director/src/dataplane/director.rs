@@ -166,7 +166,7 @@ impl PlaneDirector {
     /// in any more end.
     fn settle_lists(&mut self) -> Result<()> {
         // A packet that began before is through by then: no connection comes after its look into a list.
-        self.plane.wait_for_packets();
+        Plane::wait_for_packets();
         self.rows.take();
         self.plane.collect_lists(self.rows()?)?;
         self.rows.take();
@@ -395,7 +395,7 @@ impl Director for PlaneDirector {
             AccessChange::Add(rules) if !self.grouping && self.plane.has_list(kind, id) => {
                 self.rows.take();
                 self.plane.add_to_list(kind, id, rules)?;
-                self.plane.wait_for_packets();
+                Plane::wait_for_packets();
                 return self.plane.expel().map(drop).map_err(Error::from);
             }
             AccessChange::Delete(prefixes) if !self.grouping => {

@@ -2,6 +2,7 @@
 //! such device is attached.
 
 use std::fs;
+use std::path::Path;
 
 use aya::EbpfLoader;
 use aya::programs::Program;
@@ -15,20 +16,28 @@ use super::plane::Plane;
 use crate::objects::L3;
 
 /// The pin of the program array.
-const ARRAY: &str = "L3_PROGRAMS";
+pub const ARRAY: &str = "L3_PROGRAMS";
+
+/// The programs that are pinned.
+const PROGRAMS: [&str; 4] = [entry::L3_INGRESS, entry::L3_EGRESS, entry::L3_HANDED, entry::L3_RETURNED];
+
+/// Whether the programs are loaded beside the data plane of a directory.
+pub fn is_loaded(directory: &Path) -> bool {
+    PROGRAMS.iter().all(|name| directory.join(name).exists())
+}
 
 /// Loads the programs, unless they are loaded.
 pub fn load(plane: &Plane) -> Result<()> {
     let directory = plane.directory.path();
-    let programs = [entry::L3_INGRESS, entry::L3_EGRESS];
-    let pins = programs.map(|name| directory.join(name));
-    if pins.iter().all(|pin| pin.exists()) {
-        return Ok(());
-    }
+    if is_loaded(&directory) { Ok(()) } else { load_into(&directory, &Constants::of(plane)?) }
+}
+
+/// Loads the programs beside the data plane of a directory, which has these constants.
+pub fn load_into(directory: &Path, constants: &Constants) -> Result<()> {
+    let pins = PROGRAMS.map(|name| directory.join(name));
     if L3.is_empty() {
         return Err(Error::NotBuilt);
     }
-    let constants = Constants::of(plane)?;
     let names = Object::parse(L3).ok().context("the object for devices without Ethernet headers is no object")?.maps;
     let mut loader = EbpfLoader::new();
     constants.override_in(&mut loader);
@@ -44,7 +53,7 @@ pub fn load(plane: &Plane) -> Result<()> {
         fs::remove_file(pin).context("cannot remove a pin")?;
     }
     array.pin(directory.join(ARRAY)).context("cannot pin map L3_PROGRAMS")?;
-    for (name, pin) in programs.iter().zip(&pins) {
+    for (name, pin) in PROGRAMS.iter().zip(&pins) {
         match object.program_mut(name).with_context(|| format!("the object has no program {name}"))? {
             Program::SchedClassifier(program) => program.pin(pin),
             _ => return unfit(format!("program {name} is of another type")),

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use super::syscall;
 
+const BPF_OBJ_PIN: libc::c_long = 6;
 const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const BPF_LINK_UPDATE: libc::c_long = 29;
@@ -44,6 +45,15 @@ fn bpf(command: libc::c_long, attributes: &mut Attributes) -> Option<i32> {
 /// Number of the device, network namespace or control group that the link pinned at `path` is attached to; 0 if that is
 /// gone, `None` if there is no such link.
 pub fn target(path: &Path) -> Option<u32> {
+    info(path).map(|info| info.target)
+}
+
+/// Number of the program of the link pinned at `path`, `None` if there is no such link.
+pub fn program(path: &Path) -> Option<u32> {
+    info(path).map(|info| info.program)
+}
+
+fn info(path: &Path) -> Option<Info> {
     let link = open(path)?;
     let mut info = Info::default();
     let mut attributes = Attributes {
@@ -51,7 +61,16 @@ pub fn target(path: &Path) -> Option<u32> {
         second: (&raw mut info) as u64,
     };
     bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attributes)?;
-    Some(info.target)
+    Some(info)
+}
+
+/// Pins what is pinned at `path`, a map, a program or a link, at `other` as well.
+pub fn pin_again(path: &Path, other: &Path) -> io::Result<()> {
+    let object = open(path).ok_or(io::ErrorKind::NotFound)?;
+    let name = CString::new(other.as_os_str().as_bytes())?;
+    let mut attributes = Attributes { first: name.as_ptr() as u64, second: object.as_raw_fd() as u64 };
+    // SAFETY: the command takes a path and a descriptor, which outlive the call.
+    unsafe { syscall::bpf(BPF_OBJ_PIN, &mut attributes) }.map(drop)
 }
 
 /// Puts another program of the same type into the place of that of the link pinned at `path`, in one step.
@@ -71,7 +90,7 @@ pub fn detach(path: &Path) {
     }
 }
 
-/// The link pinned at `path`.
+/// What is pinned at `path`.
 fn open(path: &Path) -> Option<OwnedFd> {
     let path = CString::new(path.as_os_str().as_bytes()).ok()?;
     let fd = bpf(BPF_OBJ_GET, &mut Attributes { first: path.as_ptr() as u64, second: 0 })?;

@@ -214,7 +214,7 @@ impl Plane {
     }
 
     /// Waits until every packet that may know a list as it was is through.
-    pub fn wait_for_packets(&self) {
+    pub fn wait_for_packets() {
         if syscall::wait_for_programs().is_err() {
             // The kernel has no such call for this process: a packet takes microseconds.
             std::thread::sleep(Duration::from_millis(20));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::num::NonZero;
 use std::panic::resume_unwind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::thread::{self, available_parallelism, sleep};
 use std::time::Duration;
@@ -18,6 +18,7 @@ use lvs_common::abi::{Idle, Settings};
 use lvs_common::programs::{self, PROGRAMS, Row, entry};
 use nix::sys::signal::{SigSet, SigmaskHow};
 
+use super::birth::Birth;
 use super::bpffs::Directory;
 use super::constants::Constants;
 use super::cpus;
@@ -31,10 +32,26 @@ use super::refusal::refused;
 use super::sizes::sized;
 use crate::objects::{DIRECTOR, L3};
 
-/// Programs that later calls need, and so are pinned: those that are attached to devices, the one whose log is followed, and
-/// those that end connections or make some.
-const PINNED: [&str; 7] =
-    [entry::XDP, entry::INGRESS, entry::EGRESS, entry::LOG, entry::DRAIN, entry::EXPEL, entry::IMPORT];
+/// Programs that later calls need, and so are pinned: those that are attached to devices, the one whose log is followed, those
+/// that end connections or make some, and those that another generation needs.
+const PINNED: [&str; 13] = [
+    entry::XDP,
+    entry::INGRESS,
+    entry::EGRESS,
+    entry::LOG,
+    entry::DRAIN,
+    entry::EXPEL,
+    entry::IMPORT,
+    entry::START,
+    entry::STOP,
+    entry::MOVE,
+    entry::HANDED,
+    entry::RETURNED,
+    entry::XDP_LEAVE,
+];
+
+/// The program array of XDP.
+pub(super) const XDP_PROGRAMS: &str = "XDP_PROGRAMS";
 
 /// The program array of TC.
 pub(super) const TC_PROGRAMS: &str = "TC_PROGRAMS";
@@ -48,15 +65,50 @@ const MMAPABLE: u32 = 1 << 10;
 /// Loads the object and pins everything in `directory`, which does not exist before and is complete when it does.
 pub fn load(directory: &Directory, loading: Loading) -> Result<()> {
     let constants = Constants::new(&loading)?;
-    let mut object = create(&loading, DIRECTOR, &constants)?;
+    let draft = directory.draft();
+    remove(&draft)?;
+    load_into(&draft, &loading, &constants).inspect_err(|_| drop(remove(&draft)))?;
+    fs::rename(&draft, directory.path()).context("cannot put the pinned data plane in its place")
+}
+
+/// Loads the object and pins everything in a new directory.
+fn load_into(draft: &Path, loading: &Loading, constants: &Constants) -> Result<()> {
+    let mut object = create(loading, DIRECTOR, constants, &[])?;
     load_programs(&mut object, loading.verifier_log)?;
     let arrays = link_programs(&mut object)?;
     write_settings(&mut object)?;
-    start(&mut object)?;
-    let draft = directory.draft();
-    remove(&draft)?;
-    pin(object, arrays, &loading, &constants, &draft).inspect_err(|_| drop(remove(&draft)))?;
-    fs::rename(&draft, directory.path()).context("cannot put the pinned data plane in its place")
+    make_directories(draft)?;
+    if !has_tc_links() {
+        pin_sign_of_life(&mut object, &draft.join("links").join(SIGN_OF_LIFE))?;
+    }
+    pin(object, arrays, draft)?;
+    constants.pin(draft)?;
+    idle(loading.sizes.destinations)?.pin(draft.join("IDLE")).context("cannot pin map IDLE")?;
+    mark(draft, loading, &Birth::now(1))?;
+    start(draft)
+}
+
+/// Loads the object beside a data plane that runs, and pins everything in a directory that has the pins of the maps to be
+/// shared. Its timer is not started.
+pub(super) fn load_beside(
+    directory: &Path,
+    shared: &[String],
+    loading: &Loading,
+    constants: &Constants,
+    birth: &Birth,
+) -> Result<()> {
+    let shared: Vec<(&str, PathBuf)> = shared.iter().map(|name| (&**name, directory.join(name))).collect();
+    let mut object = create(loading, DIRECTOR, constants, &shared)?;
+    load_programs(&mut object, loading.verifier_log)?;
+    let arrays = link_programs(&mut object)?;
+    pin(object, arrays, directory)?;
+    mark(directory, loading, birth)
+}
+
+/// Makes the directory of a data plane's pins.
+pub(super) fn make_directories(path: &Path) -> Result<()> {
+    fs::create_dir(path).context("cannot create a directory of pins")?;
+    fs::create_dir(path.join("links")).context("cannot create a directory of pins")
 }
 
 /// Loads every program to tell how many instructions the verifier looked at, or why it refuses, and forgets them.
@@ -64,7 +116,7 @@ pub fn verify(loading: Loading) -> Result<BTreeMap<String, Result<u32>>> {
     let mut verified = BTreeMap::new();
     for (bytes, prefix) in [(DIRECTOR, ""), (L3, "l3/")] {
         // As they would be loaded: sizes are constants to the verifier, and other ones are other work.
-        let mut object = create(&loading, bytes, &Constants::new(&loading)?)?;
+        let mut object = create(&loading, bytes, &Constants::new(&loading)?, &[])?;
         verified.extend(object.programs_mut().map(|(name, program)| {
             let count = load_program(name, program, loading.verifier_log).and_then(|()| {
                 program.info()?.verified_instruction_count().context("this kernel does not count instructions")
@@ -75,8 +127,8 @@ pub fn verify(loading: Loading) -> Result<BTreeMap<String, Result<u32>>> {
     Ok(verified)
 }
 
-/// Creates the maps of an object.
-fn create(loading: &Loading, bytes: &[u8], constants: &Constants) -> Result<Ebpf> {
+/// Creates the maps of an object, but those that it shares: their names and pins.
+fn create(loading: &Loading, bytes: &[u8], constants: &Constants, shared: &[(&str, PathBuf)]) -> Result<Ebpf> {
     if bytes.is_empty() {
         return Err(Error::NotBuilt);
     }
@@ -85,6 +137,9 @@ fn create(loading: &Loading, bytes: &[u8], constants: &Constants) -> Result<Ebpf
     constants.override_in(&mut loader);
     for sized in sized(&loading.sizes, constants.cpus, cpus::possible()?) {
         loader.map_max_entries(sized.map, sized.elements);
+    }
+    for (name, pin) in shared {
+        loader.map_pin_path(name, pin);
     }
     loader.load(bytes).context("the kernel refuses the data plane's maps")
 }
@@ -136,7 +191,7 @@ fn load_program(name: &str, program: &mut Program, verifier_log: bool) -> Result
 /// Fills the program arrays.
 fn link_programs(object: &mut Ebpf) -> Result<Arrays> {
     Ok(vec![
-        ("XDP_PROGRAMS", link_tier(object, "XDP_PROGRAMS", |row| row.xdp)?),
+        (XDP_PROGRAMS, link_tier(object, XDP_PROGRAMS, |row| row.xdp)?),
         (TC_PROGRAMS, link_tier(object, TC_PROGRAMS, |row| row.tc)?),
     ])
 }
@@ -177,9 +232,8 @@ const START_TRIES: u32 = 100;
 const START_PAUSE: Duration = Duration::from_millis(10);
 
 /// Starts the sweep's timer, which goes on by itself.
-fn start(object: &mut Ebpf) -> Result<()> {
-    let program: &SchedClassifier =
-        object.program(entry::START).context("the object has no program that starts the timer")?.try_into()?;
+pub(super) fn start(directory: &Path) -> Result<()> {
+    let program = SchedClassifier::from_pin(directory.join(entry::START)).context("cannot open program lvs_start")?;
     // Any frame will do: the program does not look at it.
     let frame = [0u8; 64];
     let mut answer = 0;
@@ -194,25 +248,17 @@ fn start(object: &mut Ebpf) -> Result<()> {
     unfit(format!("cannot start the sweep: the kernel's timer says {answer}"))
 }
 
-/// Pins maps and entry programs into a new directory.
-fn pin(mut object: Ebpf, arrays: Arrays, loading: &Loading, constants: &Constants, path: &Path) -> Result<()> {
-    fs::create_dir(path).context("cannot create a directory of pins")?;
-    let links = path.join("links");
-    fs::create_dir(&links).context("cannot create a directory of pins")?;
-    if !has_tc_links() {
-        pin_sign_of_life(&mut object, &links.join(SIGN_OF_LIFE))?;
-    }
+/// Pins maps and entry programs into a directory. Maps that are pinned there are shared.
+fn pin(mut object: Ebpf, arrays: Arrays, path: &Path) -> Result<()> {
     let names: Vec<String> = object.maps().map(|(name, _)| name.to_owned()).collect();
     for name in names {
         // Read-only data is the programs' own.
-        if name.starts_with('.') {
+        if name.starts_with('.') || path.join(&name).exists() {
             continue;
         }
         let map = object.take_map(&name).context("a map is gone")?;
         pin_map(map, &path.join(&name)).with_context(|| format!("cannot pin map {name}"))?;
     }
-    constants.pin(path)?;
-    idle(loading.sizes.destinations)?.pin(path.join("IDLE")).context("cannot pin map IDLE")?;
     for (name, array) in arrays {
         array.pin(path.join(name)).with_context(|| format!("cannot pin map {name}"))?;
     }
@@ -226,6 +272,12 @@ fn pin(mut object: Ebpf, arrays: Arrays, loading: &Loading, constants: &Constant
         }
         .with_context(|| format!("cannot pin program {name}"))?;
     }
+    Ok(())
+}
+
+/// Notes what a data plane was loaded with, and when.
+fn mark(path: &Path, loading: &Loading, birth: &Birth) -> Result<()> {
+    birth.mark(path)?;
     fs::create_dir(path.join(pins::log_mark(loading.log))).context("cannot note the level of the log")?;
     layout::mark(path)
 }

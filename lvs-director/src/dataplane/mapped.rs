@@ -164,6 +164,17 @@ macro_rules! put {
 
 pub(super) use {field, put};
 
+/// A word of a field of an array's element that programs change by atomics, as an atomic.
+macro_rules! atomic {
+    ($array:expr, $index:expr, $field:ident) => {{
+        let element = $array.at($index);
+        // SAFETY: a word of an element that `at` has checked, aligned by its type; everybody changes it by atomics.
+        unsafe { std::sync::atomic::AtomicU32::from_ptr(&raw mut (*element).$field) }
+    }};
+}
+
+pub(super) use atomic;
+
 impl<T, I> Drop for Mapped<T, I> {
     fn drop(&mut self) {
         // SAFETY: the addresses reserved by `open`; no reference into them outlives it.

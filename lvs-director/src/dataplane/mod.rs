@@ -2,6 +2,7 @@
 
 mod announcements;
 mod attach;
+mod birth;
 pub mod bpffs;
 pub mod clsact;
 mod constants;
@@ -16,6 +17,7 @@ mod director;
 mod end;
 mod error;
 mod features;
+mod generation;
 mod icmp;
 mod kernel;
 mod l3;
@@ -49,11 +51,13 @@ mod watch;
 mod watching;
 
 pub use attach::{Attachment, Refusal, Which, attach, attach_loopback, attach_new, attachments, detach, left_out};
+pub use birth::Birth;
 pub use defaults::{Defaults, DefaultsError};
 pub use defence::Defence;
 pub use devices::{Headers, Link, NetDevice, all as devices};
 pub use director::PlaneDirector;
 pub use error::{Cause, Error, Result};
+pub use generation::{Change, Outcome, change};
 pub use kernel::ticks_per_second;
 pub use load::verify;
 pub use loading::Loading;

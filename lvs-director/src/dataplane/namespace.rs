@@ -97,6 +97,7 @@ pub fn unload() -> Result<bool> {
         attach::detach_all(&directory)?;
         pins::remove(&directory.path())?;
     }
+    pins::remove(&directory.next())?;
     Ok(loaded)
 }
 
@@ -108,6 +109,7 @@ fn collect(own: &Directory) -> Result<()> {
     for name in own.all(bpffs::NAMESPACE)? {
         if name != own.name() && pins::is_dead(&own.sibling(&name)) {
             pins::remove(&own.sibling(&name))?;
+            pins::remove(&own.sibling(&name.replacen(bpffs::NAMESPACE, bpffs::NEXT, 1)))?;
         }
     }
     Ok(())

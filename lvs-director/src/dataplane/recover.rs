@@ -4,6 +4,7 @@ use lvs_common::abi::{Idle, ServiceId, Switch, dest_flags};
 
 use super::bpffs::Directory;
 use super::error::Result;
+use super::generation;
 use super::mapped::{field, put};
 use super::plane::Plane;
 use super::slots;
@@ -12,6 +13,7 @@ impl Plane {
     /// Opens the pinned maps for changes; gives the directory back if nothing is loaded in this network namespace. Forgets what
     /// a command that was killed left staged.
     pub fn open(directory: Directory) -> Result<Result<Plane, Directory>> {
+        generation::settle(&directory)?;
         Ok(match Plane::map(directory)? {
             Ok(mut plane) => {
                 plane.recover()?;
@@ -23,6 +25,9 @@ impl Plane {
 
     /// Opens the pinned maps to read them; `None` if nothing is loaded, or if a command that was killed left something staged.
     pub fn open_to_read(directory: Directory) -> Result<Option<Plane>> {
+        if generation::is_under_way(&directory) {
+            return Ok(None);
+        }
         Ok(Plane::map(directory)?.ok().filter(|plane| plane.settings().staged == 0))
     }
 

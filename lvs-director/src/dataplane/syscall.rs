@@ -7,6 +7,7 @@ use aya::Pod;
 use aya::maps::MapData;
 
 const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
+const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
 const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
 const BPF_MAP_UPDATE_BATCH: libc::c_long = 26;
 const BPF_MAP_DELETE_BATCH: libc::c_long = 27;
@@ -141,4 +142,15 @@ pub fn look_up(map: &MapData, key: u32) -> io::Result<u32> {
     // SAFETY: a key and room for a value of four bytes each, which outlive the call.
     unsafe { bpf(BPF_MAP_LOOKUP_ELEM, &mut element) }?;
     Ok(value)
+}
+
+/// Puts an element into a queue.
+pub fn push<V>(map: &MapData, value: &V) -> io::Result<()> {
+    if map.info().map_err(io::Error::other)?.value_size() as usize != size_of::<V>() {
+        return Err(io::Error::other("the map's values are of another size"));
+    }
+    let mut element =
+        Element { map: map.fd().as_fd().as_raw_fd() as u32, value: value as *const V as u64, ..Element::default() };
+    // SAFETY: a value of the map's size, which outlives the call; a queue has no keys.
+    unsafe { bpf(BPF_MAP_UPDATE_ELEM, &mut element) }.map(drop)
 }

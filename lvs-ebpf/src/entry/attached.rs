@@ -4,11 +4,15 @@
 use aya_ebpf::{
     EbpfContext as _,
     bindings::sk_action::SK_PASS,
-    macros::{classifier, sk_lookup},
-    programs::{SkLookupContext, TcContext},
+    macros::{classifier, sk_lookup, xdp},
+    programs::{SkLookupContext, TcContext, XdpContext},
 };
 
-use crate::{forward::tc, packet::access::TcPacket, upkeep};
+use crate::{
+    forward::tc,
+    packet::access::{Packet as _, TcPacket, XdpPacket},
+    upkeep,
+};
 
 /// Attached to devices: what comes in.
 #[classifier]
@@ -39,6 +43,36 @@ pub fn lvs_start(_: TcContext) -> i32 {
 #[classifier]
 pub fn lvs_import(ctx: TcContext) -> i32 {
     upkeep::enter::run(TcPacket(ctx.as_ptr().cast()))
+}
+
+/// Attached nowhere: `lvsadm` runs it when another generation of the data plane has taken over.
+#[classifier]
+pub fn lvs_stop(_: TcContext) -> i32 {
+    upkeep::expire::stop()
+}
+
+/// Attached nowhere: `lvsadm` runs it to put connections of the generation before into the table.
+#[classifier]
+pub fn lvs_move(ctx: TcContext) -> i32 {
+    upkeep::take_in::run(TcPacket(ctx.as_ptr().cast()))
+}
+
+/// In the next generation's array, while connections move there: packets of connections that it does not know.
+#[classifier]
+pub fn lvs_handed(ctx: TcContext) -> i32 {
+    tc::take_over(TcPacket(ctx.as_ptr().cast()), false)
+}
+
+/// In the array of the generation before: packets that would open a connection there.
+#[classifier]
+pub fn lvs_returned(ctx: TcContext) -> i32 {
+    tc::take_over(TcPacket(ctx.as_ptr().cast()), true)
+}
+
+/// In the array of XDP, while connections move: TC serves the packet.
+#[xdp]
+pub fn lvs_xdp_leave(_: XdpContext) -> u32 {
+    XdpPacket::PASS as u32
 }
 
 /// Attached nowhere: `lvsadm drain --reset` runs it.

@@ -34,7 +34,7 @@ use crate::{
         handover,
         parse::Family,
     },
-    programs::jump,
+    programs::{ask_previous, jump},
     stats,
     table::{account, answer, draft, find, fragments, reset_queue},
     values::parsed::{Parsed, Stray},
@@ -61,6 +61,19 @@ pub fn egress(packet: TcPacket) -> i32 {
 #[inline(always)]
 fn frame(packet: TcPacket) -> i32 {
     control_block::clear(packet);
+    by_family(packet)
+}
+
+/// Serves a packet that another generation of the data plane hands over, at whichever hook it came. If it `is_returned`, that
+/// generation has looked for its connection.
+#[inline(always)]
+pub fn take_over(packet: TcPacket, is_returned: bool) -> i32 {
+    control_block::take_over(packet, is_returned);
+    by_family(packet)
+}
+
+#[inline(always)]
+fn by_family(packet: TcPacket) -> i32 {
     // Without an Ethernet header only the kernel knows.
     let kind = if link::HEADER == 0 { packet.ethertype() } else { packet.carried() };
     match kind {
@@ -133,6 +146,7 @@ pub fn serve<A: Family>(packet: TcPacket) -> i32 {
     if for_vip || settings.sysctls.nat_icmp_send != 0 {
         return jump::<A, _>(packet, Program::Schedule);
     }
+    ask_previous(packet);
     exits::pass(packet, Exit::NotOurs)
 }
 

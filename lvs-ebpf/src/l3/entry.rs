@@ -19,3 +19,15 @@ pub fn lvs_l3_ingress(ctx: TcContext) -> i32 {
 pub fn lvs_l3_egress(ctx: TcContext) -> i32 {
     tc::egress(TcPacket(ctx.as_ptr().cast()))
 }
+
+/// In the next generation's array, while connections move there: packets of connections that it does not know.
+#[classifier]
+pub fn lvs_l3_handed(ctx: TcContext) -> i32 {
+    tc::take_over(TcPacket(ctx.as_ptr().cast()), false)
+}
+
+/// In the array of the generation before: packets that would open a connection there.
+#[classifier]
+pub fn lvs_l3_returned(ctx: TcContext) -> i32 {
+    tc::take_over(TcPacket(ctx.as_ptr().cast()), true)
+}

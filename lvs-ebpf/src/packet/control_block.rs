@@ -1,10 +1,10 @@
 //! The control block: five words that travel with a packet in TC from program to program. XDP has none: there every word
 //! reads as 0.
 //!
-//! | Word | Programs of a served packet | `Reject` | `Split` | `lvs_drain`, `lvs_expel`, `lvs_import` |
+//! | Word | Programs of a served packet | `Reject` | `Split` | `lvs_drain`, `lvs_expel`, `lvs_import`, `lvs_move` |
 //! |---|---|---|---|---|
 //! | 0 | – | ICMP type and code | longest fragment | destination (`lvs_drain`) |
-//! | 1 | destination (`Tunnel`) | ICMP's second word | destination | first bucket or element |
+//! | 1 | destination (`Tunnel`) | ICMP's second word | destination | first bucket or element; whether they are of IPv6 (`lvs_move`) |
 //! | 2 | – | destination to answer from | headers in front of what came in fragments | number of them |
 //! | 3 | – | destination to count for | – | – |
 //! | 4 | flags; upper half: longest fragment that came | the same | the same | – |
@@ -40,12 +40,26 @@ pub enum Flag {
     LaterFragment = 64,
     /// What was parsed is the packet that an ICMP error quotes.
     Quoted = 128,
+    /// The generation of the data plane before this one does not know the packet's connection.
+    Returned = 256,
 }
+
+/// What a packet keeps when another generation of the data plane takes it over, whatever build that is of: these flags and
+/// [`largest`].
+const KEPT: u32 =
+    Flag::CarriedResets as u32 | Flag::Fragment as u32 | Flag::LaterFragment as u32 | !((1 << LARGEST_SHIFT) - 1);
 
 /// Forgets what an earlier packet or program left.
 #[inline(always)]
 pub fn clear(packet: TcPacket) {
     packet.set_control(FLAGS, 0);
+}
+
+/// Begins anew with a packet of another generation of the data plane, which has looked for its connection if it `is_returned`.
+#[inline(always)]
+pub fn take_over(packet: TcPacket, is_returned: bool) {
+    let returned = if is_returned { Flag::Returned as u32 } else { 0 };
+    packet.set_control(FLAGS, packet.control(FLAGS) & KEPT | returned);
 }
 
 /// Sets a flag.

@@ -28,7 +28,7 @@ use crate::{
         parse::Family,
         ttl,
     },
-    programs::jump,
+    programs::{ask_previous, jump, leave_to_successor},
     select::{
         admit, challenge, engine,
         existing::{self, Verdict},
@@ -65,6 +65,8 @@ fn decide<P: Packet, A: Family>(packet: P, p: &Parsed<A>, settings: &Settings, n
             Verdict::Drop => return Err(exits::drop(packet.in_tc()?, Exit::DropNoDestination)),
             Verdict::Replace => drop(release::remove(at, connection, settings.epoch, |_| true)),
         }
+    } else {
+        ask_previous(packet);
     }
     ask(packet, p, settings, now)
 }
@@ -128,6 +130,7 @@ fn ask<P: Packet, A: Family>(packet: P, p: &Parsed<A>, settings: &Settings, now:
                 r.dest = dest;
                 return Ok(Program::Open);
             }
+            leave_to_successor(packet);
             if service.port().is_zero() && service.fwmark() == 0 && !is_persistent {
                 // A service for every port, and nothing that ties a client's ports together: as in IPVS, no destination.
                 return Ok(Program::Open);

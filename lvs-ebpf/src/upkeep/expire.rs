@@ -2,7 +2,7 @@
 
 use core::{ffi::c_void, marker::PhantomData};
 
-use aya_ebpf::helpers::generated::{bpf_timer_init, bpf_timer_set_callback, bpf_timer_start};
+use aya_ebpf::helpers::generated::{bpf_timer_cancel, bpf_timer_init, bpf_timer_set_callback, bpf_timer_start};
 use lvs_common::abi::{Bucket, Connection, EntryKind, Settings, WAYS, afterwards, conn_flags};
 
 use crate::{
@@ -43,6 +43,15 @@ pub fn start() -> i32 {
     }
     publish_clock(clock::jiffies());
     start_timer(clock)
+}
+
+/// Stops the timer, and waits for a tick that runs.
+#[inline(always)]
+pub fn stop() -> i32 {
+    let Some(clock) = element(&CLOCK, 0) else { return -1 };
+    let timer = field!(clock.timer).as_ptr();
+    // SAFETY: a timer in an element of a map; one that is not initialised is an error.
+    unsafe { bpf_timer_cancel(timer) as i32 }
 }
 
 /// Has the timer tick after the interval.

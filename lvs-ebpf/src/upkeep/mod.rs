@@ -5,3 +5,4 @@ pub mod estimate;
 pub mod expel;
 pub mod expire;
 pub mod sweep;
+pub mod take_in;

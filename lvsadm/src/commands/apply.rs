@@ -86,21 +86,22 @@ fn loading(script: &Script, defaults: &Defaults) -> Loading {
 /// Lines that want the data plane loaded otherwise than it is.
 fn otherwise(script: &Script, plane: &Plane) -> Vec<Mistake> {
     let mut mistakes = Vec::new();
-    let mut add = |line, is: String, wanted: String| {
-        let sentence = format!("the data plane is loaded with {is}, not {wanted}: `lvsadm unload` first");
+    let mut add = |line, is: String, wanted: String, mend: String| {
+        let sentence = format!("the data plane is loaded with {is}, not {wanted}: `{mend}` first");
         mistakes.push(Mistake { line, sentence });
     };
     let (room, level) = script.loading();
     if let Some((line, connections)) = room
         && !plane.has_room_for(connections)
     {
-        add(line, format!("room for {} connections", plane.sizes().0), connections.to_string());
+        let resize = format!("lvsadm resize --conns {connections}");
+        add(line, format!("room for {} connections", plane.sizes().0), connections.to_string(), resize);
     }
     let log = dataplane::log_level(&plane.directory);
     if let Some((line, level)) = level
         && level != log
     {
-        add(line, format!("its log {}", log.name()), level.name().to_owned());
+        add(line, format!("its log {}", log.name()), level.name().to_owned(), "lvsadm unload".to_owned());
     }
     mistakes
 }

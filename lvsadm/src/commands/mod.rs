@@ -4,6 +4,7 @@ mod access;
 mod apply;
 mod attach;
 mod drain;
+mod generation;
 mod mark;
 mod metrics;
 mod open;

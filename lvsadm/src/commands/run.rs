@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
-use super::{access, apply, attach, drain, mark, metrics, status, synchronise, sysctl};
+use super::{access, apply, attach, drain, generation, mark, metrics, status, synchronise, sysctl};
 use crate::agent;
 use crate::grammar::subcommands::Sub;
 use lvs_director::dataplane::Defaults;
@@ -34,6 +34,8 @@ pub fn run(sub: Sub) -> ExitCode {
         Sub::Block(arguments) => access::access(AccessKind::Block, &arguments),
         Sub::Allow(arguments) => access::access(AccessKind::Allow, &arguments),
         Sub::Unload => attach::unload(),
+        Sub::Resize { conns } => generation::resize(conns),
+        Sub::Upgrade => generation::upgrade(),
         Sub::Log => attach::log(),
         Sub::Agent => agent::run(),
         Sub::Synchronise { words } => synchronise::synchronise(&words),

@@ -3,19 +3,25 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Result, bail};
 use serde::Serialize;
 
 use crate::firewall;
 use crate::render;
+use lvs_common::abi::LAYOUT_VERSION;
 use lvs_common::fragments::{self, DATAGRAMS};
-use lvs_director::dataplane::{self, Defaults, Defence, PlaneDirector, Watching};
+use lvs_director::dataplane::{self, Birth, Defaults, Defence, PlaneDirector, Watching};
 use lvs_director::director::{Access, Director, Wanted};
 use lvs_director::rules::{Daemon, ServiceEntry, ServiceKey};
 
 #[derive(Serialize)]
 struct Status {
+    version: String,
+    layout: String,
+    generation: u32,
+    since: u64,
     pins: PathBuf,
     ipsec: usize,
     agent: bool,
@@ -99,7 +105,12 @@ pub fn status(json: bool) -> Result<()> {
     let Defence { held, room, modes, drop_rate, taken_out } = Defence::of(&plane);
     let daemons = plane.daemons()?;
     let room_of_lists = plane.list_room()?;
+    let birth = Birth::read(&plane.directory.path())?;
     let mut status = Status {
+        version: birth.version,
+        layout: format!("{LAYOUT_VERSION:08x}"),
+        generation: birth.generation,
+        since: birth.since,
         pins: plane.directory.place(),
         ipsec: plane.protected_prefixes()?,
         agent: Watching::is_under_way()?,
@@ -151,6 +162,15 @@ fn text(status: &Status, daemons: &[Daemon]) -> String {
     for d in &status.devices {
         let _ = writeln!(text, "{:<16} {:<8} {}", d.device, d.mode, d.why);
     }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let _ = writeln!(
+        text,
+        "data plane: version {}, layout {}, generation {}, loaded {} seconds ago",
+        status.version,
+        status.layout,
+        status.generation,
+        now.saturating_sub(status.since)
+    );
     let _ = writeln!(text, "pinned in {}", status.pins.display());
     text += match status.agent {
         true => "agent: it serves devices from the moment they come up\n",

@@ -92,6 +92,19 @@ pub enum Sub {
     },
     /// Detach from every device and forget rules and connections
     Unload,
+    /// Make room for more connections, or for fewer, while packets flow
+    ///
+    /// A second data plane with tables of that size is loaded beside the one that runs, every connection moves there, and it takes
+    /// over. Rules, counters, lists of clients and settings stay. No packet is dropped for it. Other commands wait meanwhile.
+    Resize {
+        /// Most connections at a time, of each family
+        #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
+        conns: u32,
+    },
+    /// Replace the data plane's programs by those of this lvsadm, while packets flow
+    ///
+    /// Rules, connections, counters and settings stay. No packet is dropped for it.
+    Upgrade,
     /// Follow the data plane's log
     Log,
     /// Serve devices from the moment they come up, and mend what changes on this host: runs until it is stopped

@@ -25,6 +25,7 @@ mod fullnat_forged;
 mod fullnat_host;
 mod fullnat_ports;
 mod fullnat_toa;
+mod generations;
 mod host_life;
 mod interfaces;
 mod l3_devices;

@@ -20,7 +20,7 @@ use crate::{
         handover,
         parse::Family,
     },
-    programs::jump,
+    programs::{ask_previous, jump},
     select::{admit, find_service, mark},
     table::{
         find,
@@ -57,6 +57,7 @@ pub fn run<A: Family>(packet: TcPacket) -> i32 {
     }
     let is_first = fragment.part.offset == 0;
     if known.is(State::Passed) || is_first && !concerns_director::<A>(packet, &fragment, settings) {
+        ask_previous(packet);
         known.set(State::Passed);
         return pass::<A>(packet, &fragment, known);
     }

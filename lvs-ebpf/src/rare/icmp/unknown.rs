@@ -7,7 +7,7 @@ use crate::{
         control_block::{self, Flag},
         handover,
     },
-    programs::jump,
+    programs::{ask_previous, jump},
     values::icmp_error::IcmpError,
 };
 use lvs_common::{
@@ -21,6 +21,7 @@ use lvs_common::{
 /// Serves an error about no connection.
 #[inline(always)]
 pub fn run<A: IpAddress>(packet: TcPacket, report: &IcmpError<A>, settings: &Settings) -> i32 {
+    ask_previous(packet);
     if settings.sysctls.schedule_icmp == 0 {
         return exits::pass(packet, Exit::NotOurs);
     }
