@@ -2,7 +2,7 @@
 
 use lvs_common::abi::Address;
 use lvs_common::byte_order::Be16;
-use lvs_common::sync::{Engine, Malformed, Message, Push, Record, Sequence, Version, Writer, flags};
+use lvs_common::sync::{Engine, Malformed, Message, Push, Record, Sequence, Version, Writer, flags, question};
 use proptest::prelude::*;
 
 /// A message that a Linux 6.1 master sent, as the payload of its datagram: templates of a client, connections over TCP and UDP.
@@ -97,6 +97,14 @@ fn a_full_message_takes_no_more_and_a_record_that_fits_nowhere_is_never_taken() 
     let mut writer = Writer::new(&mut buffer, Version::V1, 0);
     let pushed = (0..300).take_while(|_| writer.push(&record) == Push::Done).count();
     assert_eq!(pushed, 255);
+}
+
+#[test]
+fn a_backups_question_is_a_message_without_records() {
+    let question = question(7);
+    let message = Message::parse(&question).unwrap();
+    assert_eq!((message.version, message.syncid, message.count()), (Version::V1, 7, 0));
+    assert_eq!(message.records().count(), 0);
 }
 
 /// What a record owns while it is generated.

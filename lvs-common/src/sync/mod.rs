@@ -13,4 +13,4 @@ mod writer;
 pub use malformed::Malformed;
 pub use message::{Message, Records, Version};
 pub use record::{Engine, Record, Sequence, flags, option};
-pub use writer::{Push, Writer};
+pub use writer::{Push, Writer, question};

@@ -88,6 +88,12 @@ const fn worth(protocol: u8, state: u8) -> Worth {
     }
 }
 
+/// Whether a connection, by its protocol and its word of state, is one that backups are told of at all.
+#[inline(always)]
+pub const fn is_told(protocol: u8, state: u32) -> bool {
+    !matches!(worth(protocol, (state & conn_flags::STATE) as u8), Worth::Nothing)
+}
+
 /// Whether the backups are to be told of a connection at `now` ([`UNITS`]): what to remember then.
 #[inline(always)]
 pub fn tells(c: &Candidate, rules: &Sysctls, now: u32) -> Option<Told> {

@@ -79,6 +79,12 @@ impl<'b> Writer<'b> {
     }
 }
 
+/// The message without records by which a backup asks for the whole table when it begins. IPVS has no such question; to its daemons it is a
+/// message that says nothing.
+pub const fn question(syncid: u8) -> [u8; v1::HEADER] {
+    [0, syncid, 0, v1::HEADER as u8, 0, 1, 0, 0]
+}
+
 /// Writes a header over the beginning of a buffer.
 fn put<const N: usize>(buffer: &mut [u8], header: [u8; N]) {
     if let Some(place) = buffer.first_chunk_mut() {

@@ -4,8 +4,12 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use aya::maps::{Map, MapData, RingBuf};
 use aya::programs::{SchedClassifier, TestRun, TestRunOptions};
-use lvs_common::abi::{Announcement, Daemon as Slot, EngineData, EngineKey, INCOMING, Incoming, Sync, SyncCounters};
+use lvs_common::abi::{
+    Announcement, Bucket, Connection, Daemon as Slot, EngineData, EngineKey, EntryKind, INCOMING, Incoming, IpAddress,
+    Mode, Sync, SyncCounters, WAYS, conn_flags,
+};
 use lvs_common::programs::entry;
+use lvs_common::sync::rules;
 
 use super::end::context;
 use super::error::{Context, Result};
@@ -60,7 +64,71 @@ impl Import {
     }
 }
 
+/// An entry as its packets would announce it, with so many jiffies left.
+fn announcement<A: IpAddress>(entry: u32, c: &Connection<A>, timeout: u32) -> Announcement {
+    Announcement {
+        client: c.client.widen(),
+        virt: c.virt.widen(),
+        real: c.real.widen(),
+        client_port: c.client_port,
+        virt_port: c.virt_port,
+        real_port: c.real_port,
+        protocol: c.protocol,
+        kind: c.kind,
+        forward: c.forward,
+        family: A::FAMILY,
+        pad: 0,
+        dest: c.dest,
+        state: c.state,
+        timeout,
+        fwmark: c.fwmark,
+        entry,
+        engine: c.engine,
+    }
+}
+
+/// Shows what backups are told of in one bucket.
+fn told_of_bucket<A: IpAddress>(
+    (buckets, connections): (&Mapped<Bucket>, &Mapped<Connection<A>>),
+    index: u32,
+    now: u64,
+    visit: &mut dyn FnMut(Announcement),
+) {
+    if index >= buckets.count() || field!(buckets, index, used) == 0 {
+        return;
+    }
+    let tags = field!(buckets, index, tags);
+    for way in 0..WAYS {
+        if (tags[way as usize / 4] >> (way % 4 * 16)) as u16 == 0 {
+            continue;
+        }
+        let at = index * WAYS + way;
+        let c = connections.get(at);
+        let left = (c.last_seen + u64::from(c.timeout)).saturating_sub(now);
+        let is_over = c.state & (conn_flags::DEAD | conn_flags::INVALID) != 0 || left == 0;
+        let is_told = match c.kind {
+            EntryKind::TEMPLATE => true,
+            EntryKind::CONNECTION => rules::is_told(c.protocol, c.state) && c.forward != Mode::FULLNAT,
+            _ => false,
+        };
+        if is_told && !is_over {
+            visit(announcement(at, &c, left.min(u32::MAX.into()) as u32));
+        }
+    }
+}
+
 impl Plane {
+    /// Shows what backups are told of in `count` buckets of each family from `from` on, whether packets have announced it or not. `false` if
+    /// that was the last of the table.
+    pub fn told(&self, from: u32, count: u32, visit: &mut dyn FnMut(Announcement)) -> bool {
+        let now = field!(self.settings, 0, now);
+        for index in from..from.saturating_add(count) {
+            told_of_bucket((&self.buckets4, &self.conns4), index, now, visit);
+            told_of_bucket((&self.buckets6, &self.conns6), index, now, visit);
+        }
+        from.saturating_add(count) < self.buckets4.count().max(self.buckets6.count())
+    }
+
     /// Opens the ring buffer, which one process reads.
     pub fn announcements(&self) -> Result<Announcements> {
         let context = "cannot open map ANNOUNCEMENTS";

@@ -3,12 +3,12 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signalfd::SignalFd;
 use socket2::Socket;
 
-use lvs_common::sync::Message;
+use lvs_common::sync::{Message, question};
 
 use super::importer::Importer;
 use super::sockets;
@@ -19,6 +19,10 @@ use crate::rules::Daemon;
 
 /// How often the backup looks whether its data plane is still there and what waits can be entered, at least.
 const LOOKS: Duration = Duration::from_secs(1);
+/// How often a backup asks for the whole table when it begins.
+const QUESTIONS: u32 = 3;
+/// Bytes of the sockets' buffers unless `sync_sock_size` says otherwise: the whole table comes at once.
+const BUFFER: u32 = 4 << 20;
 /// Most messages that are read from a socket at a time.
 const AT_ONCE: usize = 64;
 
@@ -26,6 +30,8 @@ const AT_ONCE: usize = 64;
 pub struct Backup {
     importer: Importer,
     sockets: Vec<Socket>,
+    /// Asks masters for the whole table.
+    question: Socket,
     syncid: u8,
     buffer: Vec<MaybeUninit<u8>>,
 }
@@ -34,11 +40,13 @@ impl Backup {
     /// Opens its sockets.
     pub fn new(daemon: &Daemon, device: u32, plane: Plane) -> Result<Self> {
         let sysctls = plane.settings().sysctls;
-        let open = |number| sockets::receiver(daemon, device, number, sysctls.sync_sock_size as usize);
+        let buffer = if sysctls.sync_sock_size == 0 { BUFFER } else { sysctls.sync_sock_size } as usize;
+        let open = |number| sockets::receiver(daemon, device, number, buffer);
         let sockets = (0..sysctls.sync_ports as u16).map(open).collect::<io::Result<_>>()?;
+        let question = sockets::sender(daemon, device, 0, 0)?;
         // One byte more than a message may have: one that fills it is too long.
         let buffer = vec![MaybeUninit::uninit(); usize::from(daemon.maxlen) + 1];
-        Ok(Backup { importer: Importer::new(plane)?, sockets, syncid: daemon.syncid, buffer })
+        Ok(Backup { importer: Importer::new(plane)?, sockets, question, syncid: daemon.syncid, buffer })
     }
 
     /// The data plane, to note there what runs.
@@ -48,7 +56,13 @@ impl Backup {
 
     /// Works until the process is told to end, or its data plane is gone.
     pub fn work(&mut self, stop: &SignalFd) -> Result<()> {
+        let (mut asked, mut questions) = (Instant::now(), 0);
         loop {
+            // More than once, as a question may be lost: a master answers no more than every few seconds.
+            if questions == 0 || questions < QUESTIONS && asked.elapsed() >= LOOKS {
+                let _ = self.question.send(&question(self.syncid));
+                (asked, questions) = (Instant::now(), questions + 1);
+            }
             let mut descriptors: Vec<_> = self.sockets.iter().map(|socket| readable(socket.as_fd())).collect();
             descriptors.push(readable(stop.as_fd()));
             if wait(&mut descriptors, LOOKS)?.pop() == Some(true) {

@@ -1,14 +1,16 @@
 //! A master: sends what the data plane announces to the group.
 
+use std::io::Read;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use lvs_common::abi::{AF_INET, Announcement, EngineKey, EntryKind, Mode, SyncCounters, conn_flags};
-use lvs_common::sync::{Engine, Push, Record, Version, Writer, flags};
+use lvs_common::sync::{Engine, Message, Push, Record, Version, Writer, flags};
 use nix::sys::signalfd::SignalFd;
 use socket2::Socket;
 
 use super::sockets;
+use super::transfer::{self, Transfer};
 use super::wait::{readable, wait};
 use crate::dataplane::announcements::Announcements;
 use crate::dataplane::error::Result;
@@ -31,6 +33,9 @@ pub struct Master {
     plane: Plane,
     announcements: Announcements,
     sockets: Vec<Socket>,
+    /// Hears backups that have just begun.
+    questions: Socket,
+    transfer: Transfer,
     syncid: u8,
     buffer: Vec<u8>,
     waiting: Vec<Announcement>,
@@ -42,10 +47,12 @@ impl Master {
         let sysctls = plane.settings().sysctls;
         let open = |number| sockets::sender(daemon, device, number, sysctls.sync_sock_size as usize);
         let sockets = (0..sysctls.sync_ports as u16).map(open).collect::<std::io::Result<_>>()?;
+        let questions = sockets::receiver(daemon, device, 0, 0)?;
         let mut announcements = plane.announcements()?;
         announcements.read(usize::MAX, |_| {});
         let (syncid, buffer) = (daemon.syncid, vec![0; daemon.maxlen.into()]);
-        Ok(Master { plane, announcements, sockets, syncid, buffer, waiting: Vec::new() })
+        let transfer = Transfer::default();
+        Ok(Master { plane, announcements, sockets, questions, transfer, syncid, buffer, waiting: Vec::new() })
     }
 
     /// The data plane, to note there what runs.
@@ -56,23 +63,22 @@ impl Master {
     /// Works until the process is told to end, or its data plane is gone.
     pub fn work(&mut self, stop: &SignalFd) -> Result<()> {
         let mut looked = Instant::now();
+        // Whoever listens already knows nothing of what is in the table.
+        self.transfer.ask();
         loop {
-            let mut descriptors = [readable(self.announcements.as_fd()), readable(stop.as_fd())];
-            let ready = wait(&mut descriptors, LOOKS)?;
-            if ready[1] || ready[0] && wait(&mut descriptors[1..], COLLECTED)?[0] {
+            let mut descriptors =
+                [readable(self.announcements.as_fd()), readable(stop.as_fd()), readable(self.questions.as_fd())];
+            let time = if self.transfer.is_under_way() { transfer::PAUSE } else { LOOKS };
+            let ready = wait(&mut descriptors, time)?;
+            if ready[1] || ready[0] && wait(&mut descriptors[1..2], COLLECTED)?[0] {
                 return Ok(());
             }
-            let mut waiting = std::mem::take(&mut self.waiting);
-            loop {
-                self.announcements.read(AT_ONCE, |announcement| waiting.push(*announcement));
-                self.send(&waiting);
-                let is_all = waiting.len() < AT_ONCE;
-                waiting.clear();
-                if is_all {
-                    break;
-                }
+            if ready[2] && is_asked(&self.questions, self.syncid) {
+                self.transfer.ask();
             }
-            self.waiting = waiting;
+            let part = self.transfer.part(&self.plane);
+            self.send(&part);
+            self.send_announced();
             if looked.elapsed() >= LOOKS {
                 looked = Instant::now();
                 if !self.plane.directory.lock_again(Access::Read)? {
@@ -83,8 +89,26 @@ impl Master {
         }
     }
 
+    /// Sends what has been announced.
+    fn send_announced(&mut self) {
+        let mut waiting = std::mem::take(&mut self.waiting);
+        loop {
+            self.announcements.read(AT_ONCE, |announcement| waiting.push(*announcement));
+            self.send(&waiting);
+            let is_all = waiting.len() < AT_ONCE;
+            waiting.clear();
+            if is_all {
+                break;
+            }
+        }
+        self.waiting = waiting;
+    }
+
     /// Sends announcements. What cannot be sent is counted.
     fn send(&mut self, announcements: &[Announcement]) {
+        if announcements.is_empty() {
+            return;
+        }
         let version = match self.plane.settings().sysctls.sync_version {
             0 => Version::V0,
             _ => Version::V1,
@@ -120,6 +144,17 @@ impl Master {
         }
         self.plane.set_sync_counters(&counters);
     }
+}
+
+/// Whether a backup of this syncid, or of all, asks for the whole table. Messages of other masters are for backups.
+fn is_asked(socket: &Socket, syncid: u8) -> bool {
+    let mut is_asked = false;
+    let mut buffer = [0; 16];
+    while let Ok(length) = (&*socket).read(&mut buffer) {
+        let question = Message::parse(buffer.get(..length).unwrap_or_default());
+        is_asked |= question.is_ok_and(|question| question.count() == 0 && [0, syncid].contains(&question.syncid));
+    }
+    is_asked
 }
 
 /// Counts a message that was sent, or not.

@@ -5,5 +5,6 @@ mod importer;
 mod master;
 pub mod process;
 mod sockets;
+mod transfer;
 mod wait;
 pub mod worker;

@@ -3,6 +3,8 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::{RcvBuf, RcvBufForce};
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
 
 use crate::rules::Daemon;
@@ -51,7 +53,8 @@ pub fn receiver(daemon: &Daemon, device: u32, number: u16, buffer: usize) -> io:
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     if buffer != 0 {
-        socket.set_recv_buffer_size(buffer)?;
+        // Beyond the host's limit, as the kernel's own daemon.
+        setsockopt(&socket, RcvBufForce, &buffer).or_else(|_| setsockopt(&socket, RcvBuf, &buffer))?;
     }
     // Of the address it is bound to are only the group's packets, and of those only the ones it has joined for.
     socket.bind(&address(daemon, device, number).into())?;
