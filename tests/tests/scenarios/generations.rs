@@ -144,7 +144,7 @@ fn nothing_is_lost(tier: Tier, change: impl Fn(&Cluster, usize) -> Result<()> + 
             scope.spawn(move || -> Result<usize> {
                 let mut answered = 0;
                 while !is_over.load(Ordering::Relaxed) {
-                    answered += client().load(at(port), 2, Duration::from_millis(500))?;
+                    answered += client().load(at(port), 1, Duration::from_millis(500))?;
                 }
                 Ok(answered)
             })
@@ -154,8 +154,8 @@ fn nothing_is_lost(tier: Tier, change: impl Fn(&Cluster, usize) -> Result<()> + 
             let is_over = &is_over;
             scope.spawn(move || -> Result<()> {
                 while !is_over.load(Ordering::Relaxed) {
-                    let got = client().get(at(port), "/bytes/3000000")?;
-                    ensure!(got.as_bytes() == text(3_000_000), "a stream has changed");
+                    let got = client().get(at(port), "/bytes/1000000")?;
+                    ensure!(got.as_bytes() == text(1_000_000), "a stream has changed");
                 }
                 Ok(())
             })
