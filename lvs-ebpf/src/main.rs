@@ -22,7 +22,7 @@
 #![no_main]
 #![allow(internal_features, reason = "core has no atomics for bpf but the intrinsics")]
 #![allow(clippy::needless_borrows_for_generic_args, reason = "what is lent to a map is not copied to the stack first")]
-#![feature(core_intrinsics, stmt_expr_attributes)]
+#![feature(asm_experimental_arch, core_intrinsics, stmt_expr_attributes)]
 #![allow(missing_docs, reason = "a program has no public interface; items are documented where they need it")]
 
 mod config;

@@ -10,6 +10,7 @@ use lvs_common::{
 };
 
 use crate::{
+    kernel::wide,
     packet::access::Packet,
     values::parsed::{L3, Parsed},
 };
@@ -136,10 +137,12 @@ pub fn replace_address<P: Packet, A: IpAddress>(
             L3,
             #[inline(always)]
             |h| {
-                match side {
-                    Side::Source => h.source = words,
-                    Side::Destination => h.destination = words,
-                }
+                let place = match side {
+                    Side::Source => &raw mut h.source,
+                    Side::Destination => &raw mut h.destination,
+                };
+                // SAFETY: a field of a header in the packet.
+                unsafe { wide::store(words, place) };
                 if lower_ttl {
                     h.hop_limit = h.hop_limit.wrapping_sub(1);
                 }

@@ -7,7 +7,7 @@ use lvs_common::{
 };
 
 use crate::{
-    kernel::random,
+    kernel::{random, wide},
     packet::access::Packet,
     packet::jumbo,
     values::parsed::{L3, Parsed},
@@ -158,14 +158,15 @@ fn write_v6<P: Packet, A>(packet: P, p: &Parsed<A>, outer: &Outer<'_>, l4: u8, l
         L3,
         #[inline(always)]
         |h| {
-            *h = Ipv6 {
-                version: Be32::new(6 << 28 | (outer_tos(p.tos) as u32) << 20),
-                payload_length: length_field(length.wrapping_sub(40)),
-                next_header: l4,
-                hop_limit: p.ttl.wrapping_sub(1),
-                source: outer.source.0,
-                destination: outer.destination.0,
-            };
+            h.version = Be32::new(6 << 28 | (outer_tos(p.tos) as u32) << 20);
+            h.payload_length = length_field(length.wrapping_sub(40));
+            h.next_header = l4;
+            h.hop_limit = p.ttl.wrapping_sub(1);
+            // SAFETY: addresses in maps, and fields of a header in the packet.
+            unsafe {
+                wide::copy(&raw const outer.source.0, &raw mut h.source);
+                wide::copy(&raw const outer.destination.0, &raw mut h.destination);
+            }
         },
     )
 }

@@ -10,3 +10,4 @@ pub mod redirect;
 pub mod reload;
 pub mod scratch;
 pub mod shared;
+pub mod wide;

@@ -8,7 +8,7 @@ use lvs_common::{
 };
 
 use crate::{
-    kernel::reload::reload,
+    kernel::{reload::reload, wide},
     packet::{access::Packet, access::TcPacket, access::XdpPacket},
     values::parsed::{L3, OFFSETS, Parsed, Stray},
 };
@@ -223,14 +223,14 @@ impl Family for u32 {
 
 /// What both tiers take of an IPv6 header; `protocol` is theirs to fill in.
 #[inline(always)]
-fn parsed6(h: &Ipv6, protocol: u8, l4: usize) -> Result<Parsed<[u32; 4]>, Stray> {
+fn parsed6(h: &Ipv6, ends: [[u32; 4]; 2], protocol: u8, l4: usize) -> Result<Parsed<[u32; 4]>, Stray> {
     let version = h.version.get();
     if version >> 28 != 6 {
         return Err(Stray::NotOurs);
     }
     Ok(Parsed {
-        source: h.source,
-        destination: h.destination,
+        source: ends[0],
+        destination: ends[1],
         source_port: Be16::ZERO,
         destination_port: Be16::ZERO,
         protocol,
@@ -251,7 +251,7 @@ impl Family for [u32; 4] {
             packet.pull(L3 + 48);
         }
         let Some(h) = packet.read::<Ipv6>(at) else { return Err(Stray::NotOurs) };
-        let mut parsed = parsed6(&h, 0, at + 40)?;
+        let mut parsed = parsed6(&h, [h.source, h.destination], 0, at + 40)?;
         if h.payload_length.is_zero() && at == L3 {
             parsed.length = big_length(packet);
         }
@@ -266,7 +266,9 @@ impl Family for [u32; 4] {
                 L3,
                 #[inline(always)]
                 |h: &Ipv6| {
-                    let parsed = parsed6(h, reload(&h.next_header), L3 + 40)?;
+                    // SAFETY: fields of a header in the packet.
+                    let ends = unsafe { [wide::load(&raw const h.source), wide::load(&raw const h.destination)] };
+                    let parsed = parsed6(h, ends, reload(&h.next_header), L3 + 40)?;
                     if matches!(
                         parsed.carried,
                         protocol::HOP_BY_HOP | protocol::ROUTING | protocol::FRAGMENT | protocol::DESTINATION

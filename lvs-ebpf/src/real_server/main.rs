@@ -9,7 +9,7 @@
 #![allow(internal_features, reason = "core has no atomics for bpf but the intrinsics")]
 #![allow(clippy::needless_borrows_for_generic_args, reason = "what is lent to a map is not copied to the stack first")]
 #![allow(missing_docs, reason = "a program has no public interface; items are documented where they need it")]
-#![feature(core_intrinsics, stmt_expr_attributes)]
+#![feature(asm_experimental_arch, core_intrinsics, stmt_expr_attributes)]
 
 mod congestion;
 mod deliver;
