@@ -1,6 +1,6 @@
 //! The LVS data plane: the director's eBPF object.
 //!
-//! Each folder is a floor, and imports only floors above it in this list:
+//! Each folder is a floor, and imports only the floors that this list names before it (`docs/develop/layers.md`):
 //!
 //! | Floor | Holds |
 //! |---|---|

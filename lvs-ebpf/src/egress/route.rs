@@ -1,4 +1,4 @@
-//! Last stage: the next hop, and out.
+//! The next hop: from a connection's or destination's cache, or by the kernel's FIB look-up.
 
 use crate::values::route::{By, Route};
 use core::ptr::null_mut;

@@ -1,4 +1,5 @@
-//! Third stage, for packets whose connection is there but may not be for them: reused ports, deleted destinations.
+//! Whether a packet's existing connection takes the packet, is replaced, or has the packet dropped: reused ports, deleted
+//! destinations.
 
 use crate::table::entry::Entry;
 use lvs_common::abi::IpAddress;
