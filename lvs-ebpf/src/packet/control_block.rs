@@ -1,5 +1,5 @@
-//! The control block: five words that travel with a packet in TC from program to program. XDP has none: there every word
-//! reads as 0.
+//! The control block: five words (`skb->cb`) in which a TC program leaves facts for the next one. XDP has none: there every
+//! word reads as 0.
 //!
 //! | Word | Programs of a served packet | `Reject` | `Split` | `lvs_drain`, `lvs_expel`, `lvs_import`, `lvs_move` |
 //! |---|---|---|---|---|
