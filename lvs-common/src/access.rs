@@ -1,4 +1,4 @@
-//! Who may come in: what the lists of blocked and of allowed clients make of one.
+//! Who may come in: what the lists of blocked and of allowed clients decide about a client.
 
 use crate::abi::{FOR_GOOD, ListEntry};
 use crate::exit::Exit;

@@ -1,9 +1,9 @@
-//! The answer to floods of TCP SYNs with forged sources: a challenge that only whoever receives at the source can answer, and
-//! for which nothing is kept until it was.
+//! The answer to floods of TCP SYNs with forged sources: a challenge that only a host at the source address can answer. The
+//! director stores nothing until the answer comes.
 //!
-//! A SYN is answered with a bare ACK that acknowledges nothing the client has sent. A client that waits for the answer to its
-//! SYN must tell so by a RST whose sequence number is that acknowledgement number (RFC 9293 §3.10.7.3), and goes on waiting.
-//! The number is a keyed hash of the connection's ends and the time, so the RST proves that its source receives.
+//! The director answers a SYN with a bare ACK that acknowledges nothing the client has sent. A client in SYN-SENT must answer
+//! that by a RST whose sequence number is the ACK's acknowledgement number, and stays in SYN-SENT (RFC 9293 §3.10.7.3). The
+//! number is a keyed hash of the connection's ends and the time, so the RST proves that its source receives packets.
 
 use crate::abi::IpAddress;
 use crate::abi::sysctls::MAX_RATE;

@@ -1,10 +1,11 @@
-//! What FullNAT decides about TCP segments: which of them tell the real server its client, and what becomes of options.
+//! What FullNAT decides about TCP segments: which of them carry the client's address to the real server, and what becomes of
+//! options.
 //!
-//! The real server reads [TOA](crate::toa) from the packet that completes the handshake or, where that is lost or waited
-//! over (deferred accept), from the first data. So it goes on everything that has the client's first sequence number, until
-//! the real server has acknowledged data. Up to then no client may bring an option of that kind of its own: it would come
-//! from an address that is trusted. So nothing that a client sends may end this time before its end: what its first sequence
-//! number is, is what the real server's SYN acknowledges, and every SYN begins it again.
+//! The real server reads [TOA](crate::toa) from the packet that completes the handshake, or from the first data if that
+//! packet was lost or not accepted (deferred accept). So the option is on every packet with the client's first sequence
+//! number, until the real server has acknowledged data. Until then, an option of that kind from the client would reach the
+//! real server from an address that it trusts, so it is removed. A client must not be able to end this time early. So the
+//! real server's SYN, not the client, says what the client's first sequence number is, and every SYN begins the time anew.
 
 use crate::{
     toa::{self, Options},

@@ -1,7 +1,8 @@
-//! What the director has to know of an established TCP connection so that it can reset it when it expires
-//! (`conn_expire_tcp_rst`): sequence numbers that both ends take (RFC 5961, section 3: no others than those they expect).
+//! What the director stores of an established TCP connection to be able to reset it when it expires (`conn_expire_tcp_rst`):
+//! sequence numbers that both ends accept (RFC 5961, section 3: only those that they expect).
 //!
-//! The client's packets tell both, and they pass in every mode: where its data ends, and what it expects next.
+//! The client's packets, which pass the director in every mode, have both numbers: where the client's data ends, and what it
+//! expects next.
 
 use crate::wire::tcp_flags;
 

@@ -1,8 +1,8 @@
-//! The log, behind a switch that is set when the programs are loaded. Off, it is a constant that the verifier takes the code
-//! away by, so it costs nothing.
+//! The log. The level is a constant that is set when the programs are loaded. If the log is off, the verifier removes its
+//! code, so it costs nothing.
 //!
-//! A line is written by a program of its own, which the one at its end jumps to: writing takes more stack than any
-//! program has left.
+//! A program of its own writes a line, and a program that ends a packet's journey jumps to it: to write a line takes more
+//! stack than other programs have left.
 
 use crate::values::log_line::LogLine;
 use aya_log_ebpf::{

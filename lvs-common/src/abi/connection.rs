@@ -1,8 +1,8 @@
 //! The connection table: `BUCKETS4`/`BUCKETS6` and `CONNS4`/`CONNS6`.
 //!
 //! A bucket is one cache line with a 16-bit tag for each of its [`WAYS`] connections; connection `way` of bucket `b` is
-//! entry `b * WAYS + way` of the connection array. Packets find a connection by its tag and compare only entries
-//! whose tag matches, so a miss costs one line and a hit two. See `table` for the logic.
+//! entry `b * WAYS + way` of the connection array. A packet first reads the entry in the way that its hash names. If that is
+//! another connection's, it reads the bucket's tags, and then only entries whose tag matches. See `table` for the logic.
 
 use super::{
     address::IpAddress,

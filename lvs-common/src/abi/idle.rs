@@ -1,7 +1,7 @@
 //! Deleted destinations: `IDLE`, an array indexed by [`DestId`](super::DestId) that packets never read.
 //!
-//! It tells `lvsadm` in a few lines of memory what it would else have to look for through all of `DESTS`: slots that can be
-//! given away, and destinations that can be revived.
+//! It shows `lvsadm` which slots are free and which destinations can be revived. Without it, `lvsadm` would have to read all
+//! of `DESTS`.
 
 /// What is known of a destination's slot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,8 +1,9 @@
 //! The version of the maps' layout, which follows from the types themselves.
 //!
-//! The version is a hash over every type that a pinned map holds: its name, size and alignment, and each field's name,
-//! offset and size. Fields that change places change it, though they be of one size. A type's fields are listed here once
-//! more: the list does not compile unless it is complete.
+//! The version is a hash over every type that a pinned map holds: its name, size and alignment, and each field's name, offset
+//! and size. If two fields of one size change places, the version changes, too. The list below names each type's fields once
+//! more, and does not compile unless it is complete: the compiler then says "pattern requires `..` due to inaccessible
+//! fields".
 
 use core::mem::offset_of;
 

@@ -1,6 +1,6 @@
-//! Rosters: `ROSTERS`, an array of parts. The roster of a service has what a scheduler that looks at every destination
-//! reads and a command can change, in the order of the service's list but close together. What connections change stays in
-//! `DESTS`: as all numbers are known beforehand, the processor fetches many destinations at a time.
+//! Rosters: `ROSTERS`, an array of parts. A roster holds what a scheduler reads of each destination and only commands change,
+//! close together and in the order of the service's list. The counts that connections change stay in `DESTS`. All numbers of
+//! destinations are known beforehand, so the processor fetches many of their lines at a time.
 
 use super::ids::{DestId, ServiceId};
 

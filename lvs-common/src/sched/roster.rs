@@ -1,5 +1,5 @@
-//! Rosters of lists that are not short: built when a list or a weight changes, read by the schedulers that look at every
-//! destination.
+//! Rosters, for lists of more than a few destinations. A command builds one when a list or a weight changes. The schedulers
+//! that look at every destination read it.
 
 use super::destinations::{Candidate, Visit};
 use crate::abi::{DestId, Destination, ROSTER_ENTRIES, RosterEntry, RosterPart, ServiceId};

@@ -1,5 +1,5 @@
-//! What the host's settings demand of packets' sources (`rp_filter`, `accept_local`, `route_localnet`), for the data plane, which
-//! cannot read them: noted with each device by every command.
+//! What the host's settings demand of packets' sources (`rp_filter`, `accept_local`, `route_localnet`). The data plane cannot
+//! read them, so every command stores them with each device.
 
 use std::fs;
 

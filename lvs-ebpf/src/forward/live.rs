@@ -1,4 +1,4 @@
-//! Which packets of an existing connection are forwarded at once, and which are scheduled.
+//! Whether a connection takes a packet at once, or the program `Schedule` decides.
 
 use lvs_common::{
     abi::{Connection, IpAddress, Settings, conn_flags},

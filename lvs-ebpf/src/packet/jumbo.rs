@@ -1,5 +1,5 @@
-//! BIG TCP over IPv6: until it is cut into segments, a packet of more than 65,535 bytes has its length in a hop-by-hop header
-//! (RFC 2675). The kernel takes the header out when it cuts the packet, but not of one within a tunnel; and IPv4 has none.
+//! BIG TCP over IPv6: a packet of more than 65,535 bytes has its length in a hop-by-hop header (RFC 2675) until it is cut
+//! into segments. The kernel removes the header when it cuts the packet, but not within a tunnel. IPv4 has no such header.
 
 use lvs_common::{
     abi::IpAddress,

@@ -1,9 +1,9 @@
 //! Resets of established TCP connections that expire (`conn_expire_tcp_rst`).
 //!
-//! The sweep that finds them expired cannot send anything: a timer has no packet. So it keeps them for a while longer, in a
-//! queue, and the next TCP packet that TC sees (XDP leaves it requests for connections) carries their resets: it is put
-//! aside, made one end's RST after the other, and put back as it was. The resets come in again as if the ends had sent them,
-//! so they go through the pipeline as any packet of the connection, whatever its mode, and close it.
+//! The sweep cannot send anything when it finds a connection expired, because a timer has no packet. So it puts the
+//! connection in a queue. The next TCP packet that TC sees carries the resets (meanwhile XDP passes requests for connections
+//! up to TC): the program saves that packet, makes one end's RST of its buffer and then the other's, and restores it. The
+//! resets come in again as if the ends had sent them, so the programs serve them as packets of the connection, and close it.
 
 use crate::packet::control_block::Flag;
 use crate::packet::handover;

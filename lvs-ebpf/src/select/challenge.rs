@@ -1,7 +1,7 @@
 //! The challenge of sources that ask a service with `-j enable` for connections: see [`lvs_common::challenge`].
 //!
-//! Whether one is due is decided where a packet without a connection is. The program here makes the challenge out of the
-//! request and sends it back, and looks at what comes as an answer.
+//! The program `Schedule` asks here whether a packet without a connection is to be challenged. The program `Challenge` makes
+//! the challenge out of the SYN and sends it back, and verifies the RST that comes as an answer.
 
 use crate::packet::handover;
 use aya_ebpf::bindings::xdp_action;

@@ -1,4 +1,4 @@
-//! What a packet changes at its connection: state, times, counts.
+//! Accounts a packet that is forwarded: the counters of its destination, and by `advance` its connection's state and times.
 
 use crate::table::account;
 use crate::table::announce::announce_packet;

@@ -1,7 +1,8 @@
-//! What a packet does to its connection: state, accounting at the destination, timeout, time of the last packet.
+//! Advances a connection by a packet: state, timeout, time of the last packet, and whether its destination counts it as
+//! active.
 //!
-//! Nearly all packets change no more than the time, which is seen at once. For the others there is one global function for each
-//! family. A call is too dear for every packet: see "global functions" in docs/develop/verifier.md.
+//! Nearly all packets change only the time, and `keeps` sees that at once. For the others there is one global function for
+//! each family. A call would cost too much for every packet: see "global functions" in docs/develop/verifier.md.
 
 use crate::table::entry::Entry;
 use lvs_common::abi::IpAddress;

@@ -1,4 +1,4 @@
-//! What FullNAT gives back when its connection is taken out of the table: the alias, in the table of the real server's family,
+//! What FullNAT releases when its connection is removed from the table: the alias, in the table of the real server's family,
 //! and the local port.
 
 use crate::kernel::global::global_fn;

@@ -1,5 +1,5 @@
-//! Answers of one-packet scheduling with NAT: its connection is not kept, so an entry of another kind leads a real server's answer
-//! to the client, for a while.
+//! Answers of one-packet scheduling with NAT. The table does not keep such a connection, so an entry of another kind leads
+//! the real server's answer to the client, for a while.
 
 use lvs_common::{
     abi::{Connection, EntryKind, IpAddress, Mode, Settings},

@@ -1,4 +1,4 @@
-//! What a connection held is given back when it is taken out of the table.
+//! Releases what a connection held when it is removed from the table.
 
 use crate::kernel::global::global_fn;
 use crate::table::binding;

@@ -1,5 +1,5 @@
-//! Ending many connections at once. No program that does it is attached anywhere: `lvsadm` runs them over one part of the
-//! connection tables after another.
+//! Ends many connections at once. Its programs are attached nowhere: `lvsadm` runs them over one part of the connection
+//! tables after another.
 
 use core::marker::PhantomData;
 

@@ -1,4 +1,4 @@
-//! The connection that the programs which open one together work on.
+//! The connection that is being asked for: `Schedule`, `Pick` and `Open` pass it on.
 
 use lvs_common::{
     abi::{DestId, EntryRef, ServiceId},

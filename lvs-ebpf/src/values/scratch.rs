@@ -1,4 +1,4 @@
-//! Room for what does not fit the stack.
+//! Memory for values that do not fit the stack.
 
 /// Longest payload of a packet that is put together or cut: what a packet of the kernel's can grow to.
 pub const PAYLOAD: usize = 16384;

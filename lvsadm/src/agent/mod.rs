@@ -1,7 +1,7 @@
-//! `agent`: an optional process that looks around whenever the kernel tells that a device, an address or a forwarding switch of
-//! this network namespace changed. What it does, every command does too; the agent does it at once.
+//! `agent`: an optional process that acts whenever the kernel reports a change of a device, an address or a forwarding switch
+//! of this network namespace. Every command does the same; the agent does it at once.
 //!
-//! The data plane needs it for nothing: packets are forwarded and connections expire without it.
+//! The data plane does not need it: without it, packets are forwarded and connections expire.
 
 mod events;
 
