@@ -46,6 +46,12 @@ exits! {
     DropNoServer "drop-no-server" "dropped: the service has no usable destination",
     DropTableFull "drop-table-full" "dropped: the connection table has no room for a new connection",
     DropBusy "drop-busy" "dropped: a bucket of the connection table stayed locked",
+    EvictedExpired "evicted-expired" "an expired connection was removed for a new one, as the table is full; counted beside",
+    EvictedClosed "evicted-closed" "a closed connection gave way to a new one, as the table is full; counted beside",
+    EvictedHalfOpen "evicted-half-open" "a half-open connection gave way to a new one, as the table is full; counted beside",
+    EvictedOnePacket "evicted-one-packet" "a UDP connection of one packet, or without an answer, gave way to a new one; counted beside",
+    EvictedTemplate "evicted-template" "a template without connections gave way to a new one, as the table is full; counted beside",
+    EvictedClosing "evicted-closing" "a connection that one end has closed gave way to a new one; counted beside",
     DropDefence "drop-defence" "dropped: a new connection that drop_packet keeps out",
     DropUnverified "drop-unverified" "dropped: would open a connection, is no plain request, and its source is not verified",
     DropBlocked "drop-blocked" "dropped: would belong to no connection, and its source is blocked (lvsadm block)",
@@ -129,6 +135,12 @@ impl Exit {
             | Exit::Held
             | Exit::DropFragmentAged
             | Exit::Fragmented
+            | Exit::EvictedExpired
+            | Exit::EvictedClosed
+            | Exit::EvictedHalfOpen
+            | Exit::EvictedOnePacket
+            | Exit::EvictedTemplate
+            | Exit::EvictedClosing
             | Exit::NotOurs => 5,
         }
     }

@@ -21,7 +21,8 @@
 //! What is decided:
 //! [`sched`] (schedulers, a file each) · [`state`] (TCP, SCTP and UDP states) · [`table`] (the connection table) ·
 //! [`access`] (who may come in) · [`admission`] (which packets may open a connection) · [`persist`] (templates) · [`marks`] (which service) · [`watch`] and [`hash`] · [`fullnat`], [`ports`] and [`cross`]
-//! (FullNAT, its local ports, IPv4 to IPv6) · [`challenge`] and [`defence`] (floods and scarce room) · [`reset`] (expired
+//! (FullNAT, its local ports, IPv4 to IPv6) · [`challenge`], [`defence`] and [`evict`] (floods, scarce
+//! room, a full table) · [`reset`] (expired
 //! connections) · [`estimator`] (rates).
 //!
 //! What the BPF verifier needs: [`verifier`].
@@ -36,6 +37,7 @@ pub mod checksum;
 pub mod cross;
 pub mod defence;
 pub mod estimator;
+pub mod evict;
 pub mod exit;
 pub mod fragments;
 pub mod fullnat;

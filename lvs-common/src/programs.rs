@@ -51,7 +51,7 @@ macro_rules! for_each_program {
             Open "makes the connection to the destination that was picked" {
                 xdp [lvs_xdp_open4 = select::open::run::<_, V4>, lvs_xdp_open6 = select::open::run::<_, V6>],
                 tc [lvs_open4 = select::open::run::<_, V4>, lvs_open6 = select::open::run::<_, V6>],
-                to [ClaimPort, OnePacket, Receive, Reject],
+                to [ClaimPort, MakeRoom, OnePacket, Receive, Reject],
             }
             Challenge "challenges the source of a SYN, or verifies the source of the answer" {
                 xdp [lvs_xdp_challenge4 = select::challenge::run::<_, V4>, lvs_xdp_challenge6 = select::challenge::run::<_, V6>],
@@ -66,7 +66,12 @@ macro_rules! for_each_program {
             OpenFullNat "makes a FullNAT connection and its alias" {
                 xdp [lvs_xdp_enter4 = forward::fullnat::open::insert::<_, V4>, lvs_xdp_enter6 = forward::fullnat::open::insert::<_, V6>],
                 tc [lvs_enter4 = forward::fullnat::open::insert::<_, V4>, lvs_enter6 = forward::fullnat::open::insert::<_, V6>],
-                to [Receive],
+                to [MakeRoom, Receive],
+            }
+            MakeRoom "has the least worth in a full table give way to what was drafted" {
+                xdp [lvs_xdp_room4 = select::make_room::run::<_, V4>, lvs_xdp_room6 = select::make_room::run::<_, V6>],
+                tc [lvs_room4 = select::make_room::run::<_, V4>, lvs_room6 = select::make_room::run::<_, V6>],
+                to [Open, OpenFullNat],
             }
             FullNat "forwards a client's packet by FullNAT" {
                 xdp [lvs_xdp_fullnat4 = forward::fullnat::xdp::request::<V4>, lvs_xdp_fullnat6 = forward::fullnat::xdp::request::<V6>],

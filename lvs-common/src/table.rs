@@ -119,7 +119,7 @@ impl Hash {
 
     /// Choice number `probe` among `buckets`: the first, the second, and those after the second.
     #[inline(always)]
-    const fn choice(self, probe: u32, buckets: u32) -> u32 {
+    pub const fn choice(self, probe: u32, buckets: u32) -> u32 {
         if probe == 0 {
             return self.first(buckets);
         }
@@ -242,17 +242,22 @@ unsafe fn is_in<A>(connection: *mut Connection<A>) -> bool {
     unsafe { (&raw const (*connection).state).read_volatile() & conn_flags::DEAD == 0 }
 }
 
-/// Looks at every entry that a connection of this hash can be: the index of the one that `matches`.
+/// Looks at every entry with the tag of this hash in every bucket that a connection of this hash can be in: the index of the one
+/// that `matches`.
 #[inline(always)]
 fn search<A, S: Store<A>>(store: &S, hash: Hash, matches: &impl Fn(&Connection<A>) -> bool) -> Option<u32> {
     let mut found = None;
-    store.each(PROBES * WAYS, &mut |n| {
-        let index = hash.choice(n / WAYS, store.buckets());
-        let way = n % WAYS;
+    store.each(PROBES, &mut |probe| {
+        let index = hash.choice(probe, store.buckets());
         let Some(bucket) = store.bucket(index) else { return true };
-        // SAFETY: a bucket of the store.
-        if unsafe { tag_at(bucket, way) } == hash.tag() {
-            let at = entry(index, way);
+        let mut candidates = ways(bucket, hash.tag());
+        // Nearly always there is none or one. A client that talks to many services from one port has more.
+        for _ in 0..WAYS {
+            if candidates == 0 {
+                break;
+            }
+            let at = entry(index, lowest(candidates));
+            candidates &= candidates.wrapping_sub(1);
             let Some(connection) = store.connection(at) else { return true };
             // SAFETY: an entry of the store, as in `find`.
             if matches(unsafe { &*connection }) {
@@ -260,8 +265,8 @@ fn search<A, S: Store<A>>(store: &S, hash: Hash, matches: &impl Fn(&Connection<A
                 return true;
             }
         }
-        // SAFETY: as above. Nothing has passed this bucket by.
-        way == WAYS - 1 && unsafe { (&raw const (*bucket).overflow).read_volatile() } == 0
+        // SAFETY: a bucket of the store. Nothing has passed it by.
+        unsafe { (&raw const (*bucket).overflow).read_volatile() == 0 }
     });
     found
 }
@@ -388,7 +393,10 @@ fn place<A, S: Store<A>>(
     let connection = store.connection(at).ok_or(InsertError::Full)?;
     fill(connection);
     // SAFETY: a bucket of the store, locked.
-    unsafe { (*bucket).used = (*bucket).used.wrapping_add(1) };
+    unsafe {
+        (*bucket).used = (*bucket).used.wrapping_add(1);
+        (*bucket).barren = 0;
+    }
     store.barrier(bucket);
     // SAFETY: an entry of the store, which nobody changes while it is dead.
     unsafe {

@@ -100,7 +100,7 @@ proptest! {
     #[test]
     fn metrics_are_well_formed(director in configured()) {
         let services = director.services(Wanted { destinations: true, statistics: true, rates: true }).unwrap();
-        let exits = [("nat", 7), ("drop-ttl", 0)];
+        let exits = [("nat", 7), ("drop-ttl", 0), ("evicted-closed", 12), ("drop-table-full", 13)];
         let text = render::metrics(Metrics {
             services: &services,
             total: Counters::default(),
@@ -273,6 +273,8 @@ fn metrics_have_node_exporters_names() {
         "lvs_table_room{family=\"inet6\"} 9",
         "lvs_fragment_cells_waiting 3",
         "lvs_fragment_cells 4096",
+        "lvs_table_evictions_total{kind=\"closed\"} 12",
+        "lvs_table_refusals_total 13",
         "lvs_defence_working{strategy=\"drop_entry\"} 0",
         "lvs_defence_working{strategy=\"drop_packet\"} 1",
         "lvs_defence_drop_rate 10",

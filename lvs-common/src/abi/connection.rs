@@ -27,10 +27,13 @@ pub struct Bucket {
     pub overflow: u32,
     /// Ways in use.
     pub used: u32,
-    /// Always 0.
-    pub pad: u32,
+    /// Full bucket: the way that is looked at first for an entry that gives way to a new one. After each the next one follows, so
+    /// that the oldest goes first.
+    pub hand: u32,
     /// No connection of this bucket expires before (jiffies): the sweep passes by until then.
     pub due: u64,
+    /// The jiffy at which nothing in this bucket could give way; 0 once something may.
+    pub barren: u64,
 }
 
 /// What an entry of the table is, as a number: any byte is a value. The constants stand in patterns.

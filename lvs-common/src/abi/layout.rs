@@ -127,7 +127,7 @@ layouts! {
     RosterEntry { id, weight }
     Idle { key, since }
     Device { ifindex, flags, mac }
-    Bucket { tags, lock, overflow, used, pad, due }
+    Bucket { tags, lock, overflow, used, hand, due, barren }
     Connection<u32> {
         client, virt, client_port, virt_port, protocol, kind, forward, toa_state, last_seen, dest, state, timeout, in_packets,
         control, controlled, fwmark, real, local, real_port, local_port, reply_hop, engine, alias, local_id, first,

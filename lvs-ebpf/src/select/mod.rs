@@ -4,6 +4,7 @@ pub mod destinations;
 pub mod engine;
 pub mod existing;
 pub mod find_service;
+pub mod make_room;
 pub mod mark;
 pub mod open;
 pub mod pick;

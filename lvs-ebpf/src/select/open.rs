@@ -22,7 +22,7 @@ use crate::{
     select::{
         admit, engine,
         find_service::{FTP, is_one_packet},
-        request, template,
+        make_room, request, template,
     },
     stats,
     table::{binding, draft, entry::Entry},
@@ -53,8 +53,9 @@ fn open<P: Packet, A: Family>(packet: P, p: &Parsed<A>, settings: &Settings, r: 
         return exits::drop(packet, Exit::DropLoopback);
     }
     if r.template.is_none() && service.config().flags & service_flags::PERSISTENT != 0 {
-        let Some((at, leads_to)) = template::make(p, &service, r.engine.hash, &dest, now) else {
-            return exits::drop(packet, Exit::DropTableFull);
+        let (at, leads_to) = match template::make(p, &service, r.engine.hash, &dest, now) {
+            Ok(made) => made,
+            Err(error) => return make_room::or_refuse::<_, A>(packet, error),
         };
         r.template = EntryRef::to(at);
         if r.engine.hash != 0
@@ -99,7 +100,7 @@ fn insert<P: Packet, A: IpAddress>(
 ) -> i32 {
     match draft::insert(p, draft, now) {
         Ok(_) => inserted(packet, p, service, dest, r, now),
-        Err(error) => exits::drop(packet, draft::refusal(error)),
+        Err(error) => make_room::or_refuse::<_, A>(packet, error),
     }
 }
 
@@ -191,6 +192,6 @@ fn open_bypass<A: IpAddress>(packet: TcPacket, p: &Parsed<A>, service: &ServiceR
             log::opened(packet, DestId::NONE, Program::Receive.slot(A::IS_V4));
             jump::<A, _>(packet, Program::Receive)
         }
-        Err(error) => exits::drop(packet, draft::refusal(error)),
+        Err(error) => make_room::or_refuse::<_, A>(packet, error),
     }
 }

@@ -36,7 +36,7 @@ use crate::{
         mark, request, template, unmatched_reply,
     },
     table::{find, release, reset_queue},
-    values::parsed::Parsed,
+    values::{parsed::Parsed, request::Room},
 };
 
 /// Schedules a packet.
@@ -118,6 +118,7 @@ fn ask<P: Packet, A: Family>(packet: P, p: &Parsed<A>, settings: &Settings, now:
             r.template = EntryRef::NONE;
             r.dest = DestId::NONE;
             r.v6 = !A::IS_V4 as u32;
+            r.room = Room::default();
             r.engine.hash = 0;
             if is_persistent && config.pe != 0 {
                 match engine::call_id(packet.in_tc()?, p) {

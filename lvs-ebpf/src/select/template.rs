@@ -81,8 +81,8 @@ pub fn find<A: IpAddress>(
     None
 }
 
-/// Makes a template that leads to `dest`: its entry, and the destination it leads to, for another CPU may have made it a
-/// moment ago. `None` if the table has no room.
+/// Makes a template that leads to `dest`, by way of this CPU's draft: its entry, and the destination it leads to, for another CPU may
+/// have made it a moment ago.
 #[inline(always)]
 pub fn make<A: IpAddress>(
     p: &Parsed<A>,
@@ -90,7 +90,7 @@ pub fn make<A: IpAddress>(
     engine: u64,
     dest: &DestRef,
     now: u64,
-) -> Option<(u32, DestId)> {
+) -> Result<(u32, DestId), InsertError> {
     let key = Key::of(p, service, engine);
     let (address, family, port) = (*dest.address(), dest.family(), dest.port());
     let timeout = service.config().persist_timeout.wrapping_mul(params::hz());
@@ -111,14 +111,15 @@ pub fn make<A: IpAddress>(
         real: if family == A::FAMILY { A::narrow(address) } else { A::default() },
         real_port: if key.own_port { port } else { Be16::ZERO },
         engine,
-    })?;
+    })
+    .ok_or(InsertError::Busy)?;
     match draft::put(draft, key.hash(), now.wrapping_add(timeout as u64), |c| key.matches(c)) {
         Ok(at) => {
             binding::bind(dest, true);
-            Some((at, dest.id))
+            Ok((at, dest.id))
         }
-        Err(InsertError::Exists(at)) => Some((at, store::entry::<A>(at)?.dest)),
-        Err(_) => None,
+        Err(InsertError::Exists(at)) => Ok((at, store::entry::<A>(at).ok_or(InsertError::Busy)?.dest)),
+        Err(error) => Err(error),
     }
 }
 

@@ -12,4 +12,5 @@ pub mod local_ports;
 pub mod reassemble;
 pub mod release;
 pub mod reset_queue;
+pub mod room;
 pub mod store;

@@ -37,8 +37,10 @@ fn release<A: IpAddress>(at: u32, c: Entry<A>, epoch: u64) -> u32 {
     }
     if let Some(control) = entry.control.get()
         && let Some(template) = store::entry::<A>(control)
+        && template.controlled_word().fetch_add(u32::MAX) == 1
     {
-        template.controlled_word().fetch_add(u32::MAX);
+        // It controls nothing any more.
+        store::may_give_way::<A>(control);
     }
     0
 }

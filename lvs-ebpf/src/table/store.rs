@@ -113,7 +113,7 @@ impl<A: IpAddress> Store<A> for Table {
 
 global_fn! {
     /// Which of its buckets, by the number of the probe, has room for a connection of this hash; [`PROBES`] if none has.
-    fn probe_with_room<A>(hash: u64) -> u32 = probe_with_room4, probe_with_room6 => find_room
+    pub fn probe_with_room<A>(hash: u64) -> u32 = probe_with_room4, probe_with_room6 => find_room
 }
 
 fn find_room<A: IpAddress>(hash: u64) -> u32 {
@@ -199,10 +199,19 @@ fn lower_or_give_up(bucket: Shared<Bucket>, due: u64) -> u32 {
     0
 }
 
-/// Has the bucket of entry `at` swept at `due` at the latest.
+/// Has the bucket of entry `at` swept at `due` at the latest. In a full table the entry may give way before that.
 #[inline(always)]
 pub fn sweep_by<A: IpAddress>(at: u32, due: u64) {
     if let Some(bucket) = bucket::<A>(at / WAYS) {
         lower_due(bucket, due);
+        field!(bucket.barren).store(0);
+    }
+}
+
+/// Has entry `at` looked at in a full table, as it may give way from now on.
+#[inline(always)]
+pub fn may_give_way<A: IpAddress>(at: u32) {
+    if let Some(bucket) = bucket::<A>(at / WAYS) {
+        field!(bucket.barren).store(0);
     }
 }

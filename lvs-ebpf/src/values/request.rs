@@ -19,6 +19,17 @@ pub struct Request {
     pub dest: DestId,
     /// 1 for IPv6.
     pub v6: u32,
+    pub room: Room,
+}
+
+/// Room that the program `MakeRoom` makes in a full table.
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+pub struct Room {
+    /// How often it has made room for this packet.
+    pub made: u32,
+    /// 1 if the drafted connection's alias needs it, 0 if the draft itself does.
+    pub for_alias: u32,
 }
 
 /// What an engine keys a template with.

@@ -29,6 +29,7 @@ struct Status {
     packets: Vec<Exit>,
     tables: Tables,
     connections: BTreeMap<&'static str, u32>,
+    full_table: FullTable,
     lists: Lists,
     fragments: Fragments,
     defence: Strategies,
@@ -74,6 +75,23 @@ struct Fragments {
     bytes: u32,
 }
 
+/// What became of new connections that found no room.
+#[derive(Serialize)]
+struct FullTable {
+    evictions: BTreeMap<&'static str, u64>,
+    refused: u64,
+}
+
+impl FullTable {
+    fn of(packets: &[Exit]) -> Self {
+        let counts = || packets.iter().map(|e| (e.exit, e.packets));
+        FullTable {
+            evictions: render::evictions(counts()).collect(),
+            refused: counts().filter(|(exit, _)| *exit == render::REFUSED).map(|(_, packets)| packets).sum(),
+        }
+    }
+}
+
 #[derive(Serialize)]
 struct Strategies {
     #[serde(flatten)]
@@ -106,6 +124,8 @@ pub fn status(json: bool) -> Result<()> {
     let daemons = plane.daemons()?;
     let room_of_lists = plane.list_room()?;
     let birth = Birth::read(&plane.directory.path())?;
+    let packets: Vec<Exit> =
+        plane.exits()?.into_iter().map(|(exit, meaning, packets)| Exit { exit, packets, meaning }).collect();
     let mut status = Status {
         version: birth.version,
         layout: format!("{LAYOUT_VERSION:08x}"),
@@ -119,7 +139,8 @@ pub fn status(json: bool) -> Result<()> {
             .map(|d| Device { device: d.device, mode: d.attached.name(), why: d.why })
             .chain(left_out.into_iter().map(|d| Device { device: d.device, mode: "none", why: d.why }))
             .collect(),
-        packets: plane.exits()?.into_iter().map(|(exit, meaning, packets)| Exit { exit, packets, meaning }).collect(),
+        full_table: FullTable::of(&packets),
+        packets,
         tables: {
             let (_, services, destinations) = plane.sizes();
             Tables { connections: room, services, destinations, bytes: plane.memory()? }
@@ -197,6 +218,13 @@ fn text(status: &Status, daemons: &[Daemon]) -> String {
         format!("{held} {family} ({percent} %)")
     });
     let _ = writeln!(text, "connections: {}", held.collect::<Vec<_>>().join(", "));
+    let FullTable { evictions, refused } = &status.full_table;
+    let evicted = evictions.iter().filter(|(_, count)| **count != 0).map(|(kind, count)| format!("{count} {kind}"));
+    let _ = match evicted.collect::<Vec<_>>() {
+        none if none.is_empty() && *refused == 0 => writeln!(text, "full table: not met so far"),
+        none if none.is_empty() => writeln!(text, "full table: nothing gave way; {refused} new connections refused"),
+        kinds => writeln!(text, "full table: {} gave way to new connections; {refused} refused", kinds.join(", ")),
+    };
     let Lists { clients, room } = &status.lists;
     if clients.values().any(|count| *count != 0) {
         let counts: Vec<String> = clients.iter().map(|(list, count)| format!("{list} {count}")).collect();

@@ -88,6 +88,13 @@ const FRAGMENTS: [Metric; 2] = [
     ("lvs_fragment_cells_waiting", "Cells with fragments that wait for others of their packet."),
     ("lvs_fragment_cells", "Cells for fragments that wait."),
 ];
+/// Of each kind of entry that gives way in a full table.
+const EVICTIONS: [Metric; 1] =
+    [("lvs_table_evictions_total", "Connections and templates that gave way to new ones in a full table.")];
+
+/// Of all tables.
+const REFUSALS: [Metric; 1] =
+    [("lvs_table_refusals_total", "New connections refused, as nothing in a full table gave way.")];
 
 /// Of each strategy against full tables.
 const STRATEGY: [Metric; 1] = [("lvs_defence_working", "Whether a strategy against full tables is at work.")];
@@ -129,6 +136,9 @@ pub fn metrics(metrics: Metrics<'_>) -> String {
         (labels(&entry.service.key), [r.conns, r.in_packets, r.out_packets, r.in_bytes, r.out_bytes])
     });
     write(&mut text, &RATE, &rates.collect::<Vec<_>>());
+    let evicted = evictions(exits.iter().copied()).map(|(kind, count)| (format!("kind=\"{kind}\""), [count]));
+    let evicted: Vec<_> = evicted.collect();
+    let refused = exits.iter().filter(|(exit, _)| *exit == REFUSED).map(|(_, packets)| packets).sum();
     let exits = exits.iter().map(|(exit, packets)| (format!("exit=\"{exit}\""), [*packets]));
     write(&mut text, &EXIT, &exits.collect::<Vec<_>>());
     let tables = defence
@@ -140,6 +150,8 @@ pub fn metrics(metrics: Metrics<'_>) -> String {
     });
     write(&mut text, &LIST, &lists.collect::<Vec<_>>());
     write(&mut text, &FRAGMENTS, &[(String::new(), [fragments.0.into(), fragments.1.into()])]);
+    write(&mut text, &EVICTIONS, &evicted);
+    write(&mut text, &REFUSALS, &[(String::new(), [refused])]);
     let modes = defence
         .modes
         .map(|(name, mode)| (format!("strategy=\"{name}\""), [matches!(mode, "working" | "always").into()]));
@@ -160,6 +172,14 @@ fn write_sync(text: &mut String, sync: &Sync, daemons: &[Daemon]) {
     for (_, name, meaning, value) in sync.counters.rows() {
         write(text, &[(name, meaning)], &[(String::new(), [value])]);
     }
+}
+
+/// The exit of new connections that find no room in a full table.
+pub const REFUSED: &str = "drop-table-full";
+
+/// What gave way in full tables, by kind, of the counts of exits.
+pub fn evictions(exits: impl Iterator<Item = (&'static str, u64)>) -> impl Iterator<Item = (&'static str, u64)> {
+    exits.filter_map(|(exit, count)| Some((exit.strip_prefix("evicted-")?, count)))
 }
 
 /// In the order of [`TOTAL`] and [`SERVICE`].

@@ -264,7 +264,8 @@ fn filled_and_drained_all_counters_are_back_at_zero() {
     for (to, kind) in sent {
         for (tier, clients) in [(Tier::Xdp, 0..CLIENTS / 2), (Tier::Tc, CLIENTS / 2..CLIENTS)] {
             let fates = director.send(tier, kind, to, clients).unwrap();
-            assert_eq!(count(&fates, Fate::Forwarded), fates.len(), "{kind:?} to {to} by {tier:?}");
+            let full = director.status("full_table");
+            assert_eq!(count(&fates, Fate::Forwarded), fates.len(), "{kind:?} to {to} by {tier:?}: {full}");
         }
     }
     let host = &director.testbed.director;
@@ -281,6 +282,99 @@ fn filled_and_drained_all_counters_are_back_at_zero() {
     let services = host.json("-L --stats --json").unwrap();
     for service in services.as_array().unwrap() {
         assert_eq!(service["statistics"]["connections"], CLIENTS, "{service}");
+    }
+}
+
+/// What is half open or of one packet gives way to whatever is new, of each family and in each tier; what is established stays, and
+/// counters are those of the table.
+#[test]
+fn in_a_full_table_the_least_worth_gives_way() {
+    const ESTABLISHED: u16 = 300;
+    for v6 in [false, true] {
+        let to = |port| SocketAddr::new(vip(v6), port);
+        let services = [
+            format!("-t {} -s rr", to(80)),
+            format!("-u {} -s rr", to(53)),
+            format!("-u {} -s rr -p 300", to(54)),
+            format!("--sctp-service {} -s rr", to(90)),
+        ];
+        let director = Director::new(1000, &services).unwrap();
+        let host = &director.testbed.director;
+        for kind in [Kind::Syn, Kind::Ack] {
+            director.send(Tier::Tc, kind, to(80), 0..ESTABLISHED).unwrap();
+        }
+        let floods = [(to(53), Kind::Datagram), (to(80), Kind::Syn), (to(90), Kind::Init), (to(54), Kind::Datagram)];
+        for (number, (to, kind)) in (1u16..).zip(floods) {
+            let first = number * 4000;
+            for (tier, clients) in [(Tier::Xdp, first..first + 2000), (Tier::Tc, first + 2000..first + 4000)] {
+                let fates = director.send(tier, kind, to, clients).unwrap();
+                let full = director.status("full_table");
+                assert_eq!(count(&fates, Fate::Forwarded), fates.len(), "{kind:?} to {to} by {tier:?}: {full}");
+            }
+            assert_eq!(in_state(host, "ESTABLISHED"), usize::from(ESTABLISHED), "after {kind:?}");
+        }
+        let full = director.status("full_table");
+        let gone = |kind: &str| full["evictions"][kind].as_u64().unwrap();
+        assert!(gone("half-open") > 3000 && gone("one-packet") > 1000, "{full}");
+        assert_eq!((full["refused"].as_u64(), gone("closing")), (Some(0), 0), "{full}");
+        let listed = host.connections().unwrap();
+        let counts = services.iter().map(|service| {
+            let name = service.split(' ').take(2).collect::<Vec<_>>().join(" ");
+            host.destinations(&name).unwrap().into_values().map(|c| c.active + c.inactive + c.persistent).sum::<u32>()
+        });
+        assert_eq!(counts.sum::<u32>() as usize, listed.len());
+        // A client that was there goes on, and one that comes next is served.
+        assert_eq!(count(&director.send(Tier::Tc, Kind::Ack, to(80), 0..ESTABLISHED).unwrap(), Fate::Forwarded), 300);
+        assert_eq!(director.send(Tier::Xdp, Kind::Syn, to(80), 30_000..30_001).unwrap(), [Fate::Forwarded]);
+    }
+}
+
+/// A table of established connections refuses new ones, and keeps each that it has.
+#[test]
+fn what_is_established_never_gives_way() {
+    let (web, dns) = (service(80), service(53));
+    let director = Director::new(400, &[format!("-t {web} -s rr"), format!("-u {dns} -s rr")]).unwrap();
+    let host = &director.testbed.director;
+    let mut established = 0;
+    for number in 0..900 {
+        let fates = director.send(Tier::Tc, Kind::Syn, web, [number].into_iter()).unwrap();
+        if fates == [Fate::Forwarded] {
+            assert_eq!(director.send(Tier::Tc, Kind::Ack, web, [number].into_iter()).unwrap(), fates);
+            established += 1;
+        }
+    }
+    // 34 buckets of 16 ways.
+    assert!((400..=544).contains(&established), "{established} of 544 ways");
+    assert_eq!(in_state(host, "ESTABLISHED"), established);
+    assert_eq!(director.status("full_table")["refused"], 900 - established);
+    let fates = director.send(Tier::Xdp, Kind::Datagram, dns, 1000..2000).unwrap();
+    assert!(count(&fates, Fate::Dropped) > 400, "{} were refused", count(&fates, Fate::Dropped));
+    assert_eq!(in_state(host, "ESTABLISHED"), established);
+    assert_eq!(director.status("full_table")["evictions"]["half-open"], 0);
+}
+
+/// FullNAT has two entries for each connection, and a port: all go with it.
+#[test]
+fn fullnat_gives_back_what_gave_way() {
+    const FLOOD: u16 = 4000;
+    for (v6, crossed) in [(false, false), (true, false), (true, true)] {
+        let director = Director::new(1000, &[]).unwrap();
+        let host = &director.testbed.director;
+        let to = SocketAddr::new(vip(v6), 80);
+        let server = SocketAddr::new(SERVER.of(v6 && !crossed), 80);
+        director.lvsadm(&format!("-A -t {to} -s rr"));
+        director.lvsadm(&format!("-a -t {to} -r {server} --fullnat"));
+        director.lvsadm(&format!("--add-laddr -t {to} -z {}", fixtures::LOCAL.of(v6 && !crossed)));
+        let fates = director.send(Tier::Tc, Kind::Syn, to, 0..FLOOD).unwrap();
+        let served = count(&fates, Fate::Forwarded);
+        assert!(served >= fates.len() * 9 / 10, "{served} of {}", fates.len());
+        let listed = host.connections().unwrap().len();
+        let counts: u32 =
+            host.destinations(&format!("-t {to}")).unwrap().into_values().map(|c| c.active + c.inactive).sum();
+        assert_eq!(counts as usize, listed, "v6 {v6}, crossed {crossed}");
+        let ports = host.lvsadm(&format!("--get-laddr -t {to} -n")).unwrap();
+        let taken = ports.lines().last().and_then(|line| line.split_whitespace().last()).map(str::to_owned);
+        assert_eq!(taken, Some(listed.to_string()), "{ports}");
     }
 }
 
@@ -310,8 +404,9 @@ fn a_flood_fills_the_table_and_what_is_established_goes_on() {
         flood.by_ref().take(usize::from(FLOOD) / FLOWS).for_each(|frame| socket.send(&frame).unwrap());
         assert_eq!(session.ask().unwrap(), "rs1");
     }
-    let full = director.exit("drop-table-full").unwrap();
-    assert!(full > 1000, "only {full} were refused");
+    let gone = director.exit("evicted-half-open").unwrap();
+    assert!(gone > 1000, "only {gone} gave way");
+    assert_eq!(director.exit("drop-table-full").unwrap(), 0);
     for session in &mut sessions {
         assert_eq!(session.ask().unwrap(), "rs1");
     }

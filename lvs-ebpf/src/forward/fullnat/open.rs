@@ -4,6 +4,7 @@ use lvs_common::{
     abi::{AF_INET, Mode},
     exit::Exit,
     programs::Program,
+    table::InsertError,
     wire::tcp_flags,
 };
 
@@ -20,7 +21,7 @@ use crate::{
         alias, binding, draft,
         entry::Entry,
         local_ports::{self, Wanted},
-        release, store,
+        release, room, store,
     },
     values::{parsed::Parsed, request::Request},
 };
@@ -81,12 +82,18 @@ pub fn insert<P: Packet, A: Family>(packet: P) -> i32 {
 }
 
 #[inline(always)]
-fn insert_requested<P: Packet, A: Family>(packet: P, p: &Parsed<A>, draft: Entry<A>, r: &Request) -> i32 {
+fn insert_requested<P: Packet, A: Family>(packet: P, p: &Parsed<A>, draft: Entry<A>, r: &mut Request) -> i32 {
     let Some((service, dest)) = requested(r) else { return P::PASS };
     let now = clock::jiffies();
     let (local, is_crossed, real) = (draft.local_id, draft.is_crossed(), dest.address());
+    if local != 0 && !room::is_left_for_alias(draft) {
+        r.room.for_alias = 1;
+        return jump::<A, _>(packet, Program::MakeRoom);
+    }
+    r.room.for_alias = 0;
     let at = match draft::insert(p, draft, now) {
         Ok(at) => at,
+        Err(InsertError::Full) => return jump::<A, _>(packet, Program::MakeRoom),
         Err(error) => {
             local_ports::release(local, draft.local_port, *real, draft.real_port, draft.protocol);
             return exits::drop(packet, draft::refusal(error));

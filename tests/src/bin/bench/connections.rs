@@ -141,6 +141,52 @@ pub fn table(report: &mut Report, seconds: f64) -> Result<()> {
     })
 }
 
+/// Connections of the table that is full while new ones come.
+const SMALL: u32 = 1 << 16;
+/// Flows that fill all of its ways.
+const OVERFLOWING: u32 = 2 * SMALL;
+
+/// What a new connection costs in a full table: where another gives way to it, and where it is refused.
+pub fn full(report: &mut Report, rounds: usize) -> Result<()> {
+    let testbed = Testbed::new()?;
+    testbed.director.lvsadm(&format!("attach --mode native --conns {SMALL}"))?;
+    let to = |port| SocketAddr::new(vip(false), port);
+    let mut rules = Vec::new();
+    for service in [format!("-t {}", to(3000)), format!("-u {}", to(3000)), format!("-u {}", to(3001))] {
+        rules.push(format!("-A {service} -s rr"));
+        rules.extend((1..=10).map(|port| format!("-a {service} -r {}:{port} -m", SERVER.of(false))));
+    }
+    testbed.restore(&rules)?;
+    report.section("XDP, net ns per new connection in a full table", "");
+    testbed.with_programs(|programs| {
+        let mut wrapper = Wrapper::new(0)?;
+        let (ours, nothing) = (descriptor(&programs.xdp)?, wrapper.floor("floor_drop")?);
+        let macs = (testbed.front.mac, CLIENT_MAC);
+        let flows = |kind, port, count| flows::run(kind, macs, client(false, 100), to(port), count);
+        let new = flows(Kind::Datagram, 3001, MILLION)?;
+        let mut times = [const { Vec::new() }; 3];
+        for _ in 0..rounds {
+            let base = wrapper.time(&nothing, &new, testbed.front, BATCH)?;
+            let fillings: [&[Kind]; 3] = [&[], &[Kind::Datagram], &[Kind::Syn, Kind::Ack]];
+            let verdicts = [xdp_verdict::REDIRECT, xdp_verdict::REDIRECT, xdp_verdict::DROP];
+            for ((filling, verdict), times) in fillings.iter().zip(verdicts).zip(&mut times) {
+                forget()?;
+                for kind in *filling {
+                    wrapper.time(&ours, &flows(*kind, 3000, OVERFLOWING)?, testbed.front, OVERFLOWING.into())?;
+                }
+                let timing = wrapper.time(&ours, &new, testbed.front, BATCH)?;
+                ensure!(timing.verdict == verdict, "a new connection: verdict {} instead of {verdict}", timing.verdict);
+                times.push(timing.ns - base.ns);
+            }
+        }
+        let names = ["table empty", "another gives way", "refused: all are established"];
+        for (name, times) in names.into_iter().zip(&mut times) {
+            report.add("full table", name, median(times), "ns", None);
+        }
+        Ok(())
+    })
+}
+
 /// Buckets of the table of IPv4, and how many connections are in them.
 fn occupied() -> Result<(u32, u64)> {
     let buckets: Array<_, [u64; 8]> = pinned("BUCKETS4")?.try_into()?;

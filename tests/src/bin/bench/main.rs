@@ -79,6 +79,7 @@ fn run() -> Result<()> {
             ports::new(&mut report, effort.rounds)?;
         }
         if wants("table") {
+            connections::full(&mut report, effort.rounds)?;
             connections::table(&mut report, 4.0 * effort.seconds)?;
         }
         Ok(())
