@@ -105,15 +105,15 @@ pub fn attach_loopback(plane: &mut Plane) -> Result<()> {
 /// Attaches to devices that have come up since: the named ones, or any that can be served. A device that an operator
 /// detached stays so. Nothing about a device is an error: the answer names those that cannot be served as asked.
 pub fn attach_new(plane: &mut Plane, names: &[String], mode: AttachMode) -> Result<Vec<Refusal>> {
-    let Differences { new, left, renamed, ports } = differences(plane, names)?;
+    let Differences { new, left, renamed, unwanted } = differences(plane, names)?;
     for name in left {
         let path = plane.directory.path().join("links").join(name);
         if path.is_dir() { pins::remove(&path)? } else { unpin(&path)? }
     }
     let mut refusals = Vec::new();
-    if !new.is_empty() || renamed || !ports.is_empty() {
+    if !new.is_empty() || renamed || !unwanted.is_empty() {
         let all = devices::all()?;
-        for device in all.iter().filter(|d| ports.contains(&d.link.index)) {
+        for device in all.iter().filter(|d| unwanted.contains(&d.link.index)) {
             detach_hooks(&plane.directory, device)?;
         }
         let fresh = all.iter().filter(|d| new.contains(&d.link.index) && d.link.index != LOOPBACK);
@@ -137,14 +137,15 @@ pub struct Differences {
     pub left: Vec<String>,
     /// Whether a device has another MAC address than the data plane knows.
     pub renamed: bool,
-    /// Indices of devices that are attached and have become another device's since: a bond's port, say.
-    pub ports: Vec<u32>,
+    /// Indices of devices that are attached and should not be: they have become a bond's port, say, or an operator's command that detached
+    /// them was killed.
+    pub unwanted: Vec<u32>,
 }
 
 impl Differences {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.new.is_empty() && self.left.is_empty() && !self.renamed && self.ports.is_empty()
+        self.new.is_empty() && self.left.is_empty() && !self.renamed && self.unwanted.is_empty()
     }
 }
 
@@ -165,8 +166,8 @@ pub fn differences(plane: &Plane, names: &[String]) -> Result<Differences> {
     };
     let new = links.iter().filter(|link| wanted(link) && !known(link)).map(|link| link.index).collect();
     let is_attached = |link: &&Link| HOOKS.iter().any(|hook| has(hook, link.index));
-    let ports =
-        links.iter().filter(|link| link.unservable.is_some()).filter(is_attached).map(|link| link.index).collect();
+    let is_unwanted = |link: &&Link| link.unservable.is_some() || has("detached", link.index);
+    let unwanted = links.iter().filter(is_unwanted).filter(is_attached).map(|link| link.index).collect();
     let indices: HashSet<u32> = links.iter().map(|link| link.index).collect();
     let is_left = |name: &&str| {
         let index = name.rsplit_once('-').and_then(|(_, index)| index.parse().ok());
@@ -177,7 +178,7 @@ pub fn differences(plane: &Plane, names: &[String]) -> Result<Differences> {
         let noted = plane.device(link.index % DEVICE_SLOTS);
         noted.ifindex == link.index && noted.mac != link.mac
     });
-    Ok(Differences { new, left, renamed, ports })
+    Ok(Differences { new, left, renamed, unwanted })
 }
 
 /// Whether a hook's pin is a filter's note, or a link whose device is there.
@@ -271,8 +272,9 @@ fn attach_device(plane: &mut Plane, device: &NetDevice, mode: AttachMode) -> Res
     }
     let _ = fs::remove_dir(pin(directory, "detached", device.link.index));
     pins::remove(&pin(directory, "refused", device.link.index))?;
-    attach_tc(directory, &device.link, "ingress")?;
-    attach_tc(directory, &device.link, "egress")
+    // Ingress is last: a device that has it has all of it, also after a command was killed.
+    attach_tc(directory, &device.link, "egress")?;
+    attach_tc(directory, &device.link, "ingress")
 }
 
 fn attach_xdp(directory: &Directory, device: &NetDevice, kind: &str, mode: XdpMode) -> Result<()> {
@@ -322,7 +324,7 @@ fn attach_tc(directory: &Directory, link: &Link, hook: &str) -> Result<()> {
     let options = NlOptions { priority: PRIORITY, handle: HANDLE, ..NlOptions::default() };
     let id = match program.attach_with_options(name, direction, TcAttachOptions::Netlink(options)) {
         // A command that was killed got so far.
-        Err(error) if is_there_already(&error) => {
+        Err(error) if tc_number(&error) == Some(libc::EEXIST) => {
             let link = SchedClassifierLink::attached(name, direction, PRIORITY, HANDLE, None).with_context(context)?;
             program.attach_to_link(link)
         }
@@ -334,11 +336,11 @@ fn attach_tc(directory: &Directory, link: &Link, hook: &str) -> Result<()> {
     fs::create_dir(&path).with_context(context)
 }
 
-/// Whether a TC filter of our priority and handle is what stands in the way.
-fn is_there_already(error: &ProgramError) -> bool {
+/// What the kernel answered to a request about a TC filter: `EEXIST` if one of our priority and handle stands in the way.
+fn tc_number(error: &ProgramError) -> Option<i32> {
     match error {
-        ProgramError::TcError(TcError::NetlinkError(error)) => error.raw_os_error() == Some(libc::EEXIST),
-        _ => false,
+        ProgramError::TcError(TcError::NetlinkError(error)) => error.raw_os_error(),
+        _ => None,
     }
 }
 
@@ -371,11 +373,12 @@ pub fn detach(plane: &mut Plane, names: &[String]) -> Result<()> {
     }
     for device in all.iter().filter(|d| names.is_empty() || names.contains(&d.link.name)) {
         let directory = &plane.directory;
-        detach_hooks(directory, device)?;
+        // The note is first: the next command does what one that was killed did not.
         let marker = pin(directory, "detached", device.link.index);
         if !marker.exists() {
             fs::create_dir(&marker).context("cannot note that a device is detached")?;
         }
+        detach_hooks(directory, device)?;
     }
     Ok(())
 }
@@ -390,7 +393,11 @@ fn detach_hook(directory: &Directory, device: &NetDevice, kind: &str) -> Result<
         let direction = if kind == "ingress" { TcAttachType::Ingress } else { TcAttachType::Egress };
         let link = SchedClassifierLink::attached(&device.link.name, direction, PRIORITY, HANDLE, None)
             .context("cannot name a TC filter")?;
-        aya::programs::links::Link::detach(link).with_context(|| format!("cannot detach from {}", device.link.name))?;
+        match aya::programs::links::Link::detach(link) {
+            // A command was killed before it removed the pin.
+            Err(error) if tc_number(&error) == Some(libc::ENOENT) => {}
+            other => other.with_context(|| format!("cannot detach from {}", device.link.name))?,
+        }
         return fs::remove_dir(&path).context("cannot remove a pin");
     }
     unpin(&path)

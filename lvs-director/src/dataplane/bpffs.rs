@@ -92,7 +92,7 @@ impl Directory {
         Ok(self.names()?.into_iter().filter(|name| name.starts_with(prefix)).collect())
     }
 
-    /// Where the directory is made before it takes its place.
+    /// Where the directory is made before it takes its place, and taken apart after it has left it.
     pub fn draft(&self) -> PathBuf {
         self.other(DRAFT)
     }
@@ -100,6 +100,13 @@ impl Directory {
     /// Where the next generation is made, and the one before it is removed.
     pub fn next(&self) -> PathBuf {
         self.other(NEXT)
+    }
+
+    /// The draft as a directory of pins, under this one's lock.
+    pub fn drafted(&self) -> Result<Directory> {
+        let root = self.root.try_clone().context("cannot keep the BPF file system open")?;
+        let name = self.name.replacen(NAMESPACE, DRAFT, 1);
+        Ok(Directory { root, point: self.point.clone(), name, lock: None, identity: self.identity })
     }
 
     /// Drafts of commands that were killed: nobody has the lock that they are made under.

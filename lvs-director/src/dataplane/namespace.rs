@@ -1,9 +1,13 @@
 //! The data plane of the calling thread's network namespace: opening, loading and unloading it as a whole.
 
+use std::fs;
+use std::io::ErrorKind;
+
 use super::attach::{self, Refusal};
 use super::bpffs::{self, Directory};
 use super::defaults::Defaults;
-use super::error::{Result, unfit};
+use super::error::{Context, Result, unfit};
+use super::kernel::has_tc_links;
 use super::load;
 use super::loading::Loading;
 use super::memory::{self, Limits};
@@ -18,12 +22,22 @@ pub fn open(access: Access) -> Result<Option<Plane>> {
     {
         return Ok(Some(plane));
     }
-    Ok(Plane::open(bpffs::open(Access::Change)?)?.ok())
+    Ok(opened()?.ok())
+}
+
+/// Opens this network namespace's data plane for changes. Where it is not loaded, nothing is left of one that was: the directory of pins
+/// is given back.
+fn opened() -> Result<Result<Plane, Directory>> {
+    let opened = Plane::open(bpffs::open(Access::Change)?)?;
+    if let Err(directory) = &opened {
+        take_apart(directory)?;
+    }
+    Ok(opened)
 }
 
 /// Opens this network namespace's data plane for changes; loads it first where it is not.
 pub fn open_or_load(loading: Loading) -> Result<Plane> {
-    let directory = match Plane::open(bpffs::open(Access::Change)?)? {
+    let directory = match opened()? {
         Ok(plane) => return Ok(plane),
         Err(directory) => directory,
     };
@@ -92,19 +106,32 @@ fn read_settings(plane: &mut Plane) -> Result<()> {
 /// Unloads this network namespace's data plane: detaches, and forgets rules and connections.
 pub fn unload() -> Result<bool> {
     let directory = bpffs::open(Access::Change)?;
-    let loaded = directory.path().exists();
-    if loaded {
-        attach::detach_all(&directory)?;
-        pins::remove(&directory.path())?;
+    let was_left = take_apart(&directory)?;
+    match fs::rename(directory.path(), directory.draft()) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(was_left),
+        other => other.context("cannot move the directory of pins")?,
     }
     pins::remove(&directory.next())?;
-    Ok(loaded)
+    take_apart(&directory)
+}
+
+/// Detaches and removes what a directory's draft holds: a data plane that is being unloaded, or what a command that was killed left of one
+/// as it loaded or unloaded it. Whether there was anything.
+fn take_apart(directory: &Directory) -> Result<bool> {
+    let draft = directory.draft();
+    if !draft.exists() {
+        return Ok(false);
+    }
+    attach::detach_all(&directory.drafted()?)?;
+    pins::remove(&draft)?;
+    Ok(true)
 }
 
 /// Removes what network namespaces that are gone have left, and commands that were killed while they loaded.
 fn collect(own: &Directory) -> Result<()> {
-    for draft in own.left_drafts()? {
-        pins::remove(&draft)?;
+    // Without links a filter must be detached from within its namespace, which is gone or does that itself.
+    for draft in own.left_drafts()?.iter().filter(|draft| has_tc_links() || pins::is_dead(draft)) {
+        pins::remove(draft)?;
     }
     for name in own.all(bpffs::NAMESPACE)? {
         if name != own.name() && pins::is_dead(&own.sibling(&name)) {

@@ -28,6 +28,7 @@ mod fullnat_toa;
 mod generations;
 mod host_life;
 mod interfaces;
+mod killing;
 mod l3_devices;
 mod ldirectord;
 mod lifecycle;
