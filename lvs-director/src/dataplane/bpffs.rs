@@ -252,7 +252,9 @@ fn existing(point: &Path) -> Option<File> {
 }
 
 fn make(point: &Path) -> Result<File> {
-    fs::create_dir_all(point).with_context(|| format!("cannot create {}", point.display()))?;
+    fs::create_dir_all(point).with_context(|| {
+        format!("cannot create {}, so set {MOUNT_POINT_VARIABLE} to a directory that can be", point.display())
+    })?;
     let none: Option<&str> = None;
     mount(Some("lvs"), point, Some("bpf"), MsFlags::empty(), Some("mode=0700"))
         .or_else(|_| mount(Some("lvs"), point, Some("bpf"), MsFlags::empty(), none))

@@ -105,7 +105,9 @@ impl Director {
             entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
         };
         let links = names(&self.pins.join("links")).into_iter().map(|name| format!("links/{name}"));
-        let all = names(&self.pins).into_iter().chain(links);
+        // When it was loaded is another time each time.
+        let own = names(&self.pins).into_iter().filter(|name| !name.starts_with("since-"));
+        let all = own.chain(links);
         let name = self.pins.file_name().unwrap().to_string_lossy().into_owned();
         // Beside it: what a command makes before it takes its place.
         let beside = names(self.pins.parent().unwrap()).into_iter().filter(|other| {

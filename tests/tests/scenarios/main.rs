@@ -6,6 +6,7 @@ mod admission;
 mod apply;
 mod big_tcp;
 mod chain;
+mod churn;
 mod commands;
 mod compat;
 mod defence;
