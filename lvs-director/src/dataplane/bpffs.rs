@@ -22,7 +22,7 @@ use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 /// The mount point, unless the environment names another one.
 const MOUNT_POINT: &str = "/run/lvs/bpf";
 /// Environment variable that names another mount point.
-const MOUNT_POINT_VARIABLE: &str = "LVS_BPFFS";
+pub const MOUNT_POINT_VARIABLE: &str = "LVS_BPFFS";
 /// What a directory's name begins with, before the namespace's cookie: in its place, and while it is made.
 pub const NAMESPACE: &str = "ns-";
 const DRAFT: &str = "draft-";
@@ -75,6 +75,11 @@ impl Directory {
     /// Lets other commands go on. What is open stays open, and may be changed by them.
     pub fn unlock(&mut self) {
         self.lock = None;
+    }
+
+    /// The file system that it is in.
+    pub fn root(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
     }
 
     /// Its name.

@@ -421,7 +421,7 @@ impl Director for PlaneDirector {
 
     fn start_daemon(&mut self, daemon: &Daemon) -> Result<()> {
         let program = self.program.clone();
-        self.aside(|_| process::start(&program, daemon))
+        self.aside(|plane| process::start(&program, daemon, plane.directory.root()))
     }
 
     fn stop_daemon(&mut self, role: Role) -> Result<()> {

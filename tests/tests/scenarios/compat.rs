@@ -77,7 +77,7 @@ fn debians_ipvsadm_edits_and_lists_the_same_table() {
     director.ip(&["link add eth0 type veth peer name peer0", "link set eth0 up"]).unwrap();
     assert!(ipvsadm(&director, "--start-daemon backup --syncid 7").status.success());
     for program in [ipvsadm(&director, "-L --daemon").stdout, director.lvsadm("-L --daemon").unwrap().into_bytes()] {
-        assert!(program.starts_with(b"backup sync daemon (mcast=eth0, syncid=7,"));
+        assert!(program.starts_with(b"backup sync daemon (mcast=eth0, syncid=7"));
     }
     assert!(ipvsadm(&director, "--stop-daemon backup").status.success());
     assert!(director.lvsadm("-L --daemon").unwrap().is_empty());

@@ -133,8 +133,18 @@ fn a_backup_that_begins_late_is_told_of_the_whole_table() {
     pair.configure(&pair.backup);
     pair.backup.lvsadm(&started("backup")).unwrap();
     pair.has_learnt(session.port().unwrap(), "ESTABLISHED");
+    // Both daemons go on with the next generation of their data plane.
+    for director in [&pair.cluster.director, &pair.backup] {
+        let daemons = director.lvsadm("-L --daemon").unwrap();
+        director.lvsadm("upgrade").unwrap();
+        eventually("the daemon goes on", || director.lvsadm("-L --daemon").unwrap() == daemons);
+    }
+    let mut other = Session::open(&pair.cluster.client, SocketAddr::new(VIP, 80), Origin::default()).unwrap();
+    let other_server = other.ask().unwrap();
+    pair.has_learnt(other.port().unwrap(), "ESTABLISHED");
     pair.cluster.fail_over(&pair.backup).unwrap();
     assert_eq!(session.ask().unwrap(), server);
+    assert_eq!(other.ask().unwrap(), other_server);
 }
 
 #[test]

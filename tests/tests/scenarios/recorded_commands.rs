@@ -46,7 +46,7 @@ fn every_recorded_command_is_repeated() {
         symlink(lvsadm_path(), programs.0.join(name)).unwrap();
     }
     let path = format!("PATH={}:{}", programs.0.display(), std::env::var("PATH").unwrap());
-    director.ip(&["link add eth0 type veth peer name peer0", "link set eth0 up"]).unwrap();
+    director.ip(&["link add eth0 type veth peer name peer0", "link set eth0 up", "link set peer0 up"]).unwrap();
     director.lvsadm("-Ln").unwrap();
     // Without `ip` and its mount namespace, which take longer than lvsadm.
     let everything = || {

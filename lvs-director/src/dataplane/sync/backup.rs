@@ -11,8 +11,8 @@ use socket2::Socket;
 use lvs_common::sync::{Message, question};
 
 use super::importer::Importer;
-use super::sockets;
-use super::wait::{readable, wait};
+use super::sockets::{self, Sender};
+use super::wait::{End, readable, wait};
 use crate::dataplane::error::Result;
 use crate::dataplane::plane::Plane;
 use crate::rules::Daemon;
@@ -31,7 +31,7 @@ pub struct Backup {
     importer: Importer,
     sockets: Vec<Socket>,
     /// Asks masters for the whole table.
-    question: Socket,
+    question: Sender,
     syncid: u8,
     buffer: Vec<MaybeUninit<u8>>,
 }
@@ -55,7 +55,7 @@ impl Backup {
     }
 
     /// Works until the process is told to end, or its data plane is gone.
-    pub fn work(&mut self, stop: &SignalFd) -> Result<()> {
+    pub fn work(&mut self, stop: &SignalFd) -> Result<End> {
         let (mut asked, mut questions) = (Instant::now(), 0);
         loop {
             // More than once, as a question may be lost: a master answers no more than every few seconds.
@@ -66,10 +66,10 @@ impl Backup {
             let mut descriptors: Vec<_> = self.sockets.iter().map(|socket| readable(socket.as_fd())).collect();
             descriptors.push(readable(stop.as_fd()));
             if wait(&mut descriptors, LOOKS)?.pop() == Some(true) {
-                return Ok(());
+                return Ok(End::Told);
             }
             if !self.importer.begin()? {
-                return Ok(());
+                return Ok(End::Gone);
             }
             for socket in &self.sockets {
                 for _ in 0..AT_ONCE {

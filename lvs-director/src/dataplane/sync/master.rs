@@ -9,9 +9,9 @@ use lvs_common::sync::{Engine, Message, Push, Record, Version, Writer, flags};
 use nix::sys::signalfd::SignalFd;
 use socket2::Socket;
 
-use super::sockets;
+use super::sockets::{self, Sender};
 use super::transfer::{self, Transfer};
-use super::wait::{readable, wait};
+use super::wait::{End, readable, wait};
 use crate::dataplane::announcements::Announcements;
 use crate::dataplane::error::Result;
 use crate::dataplane::kernel::ticks_per_second;
@@ -32,7 +32,7 @@ const SIP: &[u8] = b"sip";
 pub struct Master {
     plane: Plane,
     announcements: Announcements,
-    sockets: Vec<Socket>,
+    sockets: Vec<Sender>,
     /// Hears backups that have just begun.
     questions: Socket,
     transfer: Transfer,
@@ -61,7 +61,7 @@ impl Master {
     }
 
     /// Works until the process is told to end, or its data plane is gone.
-    pub fn work(&mut self, stop: &SignalFd) -> Result<()> {
+    pub fn work(&mut self, stop: &SignalFd) -> Result<End> {
         let mut looked = Instant::now();
         // Whoever listens already knows nothing of what is in the table.
         self.transfer.ask();
@@ -71,7 +71,7 @@ impl Master {
             let time = if self.transfer.is_under_way() { transfer::PAUSE } else { LOOKS };
             let ready = wait(&mut descriptors, time)?;
             if ready[1] || ready[0] && wait(&mut descriptors[1..2], COLLECTED)?[0] {
-                return Ok(());
+                return Ok(End::Told);
             }
             if ready[2] && is_asked(&self.questions, self.syncid) {
                 self.transfer.ask();
@@ -82,7 +82,7 @@ impl Master {
             if looked.elapsed() >= LOOKS {
                 looked = Instant::now();
                 if !self.plane.directory.lock_again(Access::Read)? {
-                    return Ok(());
+                    return Ok(End::Gone);
                 }
                 self.plane.directory.unlock();
             }

@@ -1,15 +1,18 @@
 //! Daemons as processes: started and ended by commands.
 
 use std::io::{self, BufRead, BufReader};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{ForkResult, Pid, fork, setsid};
 
+use crate::dataplane::bpffs::MOUNT_POINT_VARIABLE;
 use crate::dataplane::daemons::Running;
 use crate::director::{Error, Result};
 use crate::rules::{Daemon, Role};
@@ -26,13 +29,15 @@ const PAUSE: Duration = Duration::from_millis(20);
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Starts a daemon in a process of its own, by `program`, which goes on when the caller has ended. The caller has no lock of the
-/// data plane's.
-pub fn start(program: &Path, daemon: &Daemon) -> Result<()> {
+/// data plane's. The process finds its pins in `root`, the BPF file system, whatever it sees of mounts.
+pub fn start(program: &Path, daemon: &Daemon, root: BorrowedFd<'_>) -> Result<()> {
     let mut command = Command::new(program);
     command.arg0("lvsadm").arg(SUBCOMMAND).args(words(daemon)).current_dir("/");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let root = root.as_raw_fd();
+    command.env(MOUNT_POINT_VARIABLE, format!("/proc/self/fd/{root}"));
     // SAFETY: between fork and exec it does nothing but system calls.
-    unsafe { command.pre_exec(leave_parent) };
+    unsafe { command.pre_exec(move || leave_parent(root)) };
     let mut child = command.spawn().map_err(|error| Error::Other(format!("cannot start the daemon: {error}")))?;
     let mut line = String::new();
     if let Some(said) = child.stdout.take() {
@@ -52,9 +57,11 @@ pub fn start(program: &Path, daemon: &Daemon) -> Result<()> {
     })
 }
 
-/// Goes on as a process of its own session that nobody waits for.
-fn leave_parent() -> io::Result<()> {
+/// Goes on as a process of its own session that nobody waits for, and keeps a descriptor.
+fn leave_parent(kept: RawFd) -> io::Result<()> {
     setsid()?;
+    // SAFETY: a descriptor of the parent's, which is open in the child.
+    fcntl(unsafe { BorrowedFd::borrow_raw(kept) }, FcntlArg::F_SETFD(FdFlag::empty()))?;
     // SAFETY: the calls are safe between fork and exec.
     match unsafe { fork() }? {
         ForkResult::Child => Ok(()),

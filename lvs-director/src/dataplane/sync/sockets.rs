@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
 use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::{RcvBuf, RcvBufForce};
-use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
+use socket2::{Domain, InterfaceIndexOrAddress, Protocol, SockAddr, Socket, Type};
 
 use crate::rules::Daemon;
 
@@ -26,8 +26,21 @@ fn socket(daemon: &Daemon) -> io::Result<Socket> {
     Ok(socket)
 }
 
+/// Sends to a port of the group. It need not be reachable yet: the device may have no address.
+pub struct Sender {
+    socket: Socket,
+    to: SockAddr,
+}
+
+impl Sender {
+    /// Sends a message.
+    pub fn send(&self, message: &[u8]) -> io::Result<usize> {
+        self.socket.send_to(message, &self.to)
+    }
+}
+
 /// A socket that sends to a port of the group: what the host itself listens for does not hear it.
-pub fn sender(daemon: &Daemon, device: u32, number: u16, buffer: usize) -> io::Result<Socket> {
+pub fn sender(daemon: &Daemon, device: u32, number: u16, buffer: usize) -> io::Result<Sender> {
     let socket = socket(daemon)?;
     match daemon.group {
         IpAddr::V4(_) => {
@@ -43,8 +56,7 @@ pub fn sender(daemon: &Daemon, device: u32, number: u16, buffer: usize) -> io::R
     if buffer != 0 {
         socket.set_send_buffer_size(buffer)?;
     }
-    socket.connect(&address(daemon, device, number).into())?;
-    Ok(socket)
+    Ok(Sender { socket, to: address(daemon, device, number).into() })
 }
 
 /// A socket that hears a port of the group.

@@ -8,6 +8,15 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::dataplane::error::{Context, Result};
 
+/// Why a daemon's work has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The process was told to end.
+    Told,
+    /// The data plane is not the one any more that the daemon has open: unloaded, or replaced by its next generation.
+    Gone,
+}
+
 /// What is waited for: something to read.
 pub fn readable(descriptor: BorrowedFd<'_>) -> PollFd<'_> {
     PollFd::new(descriptor, PollFlags::POLLIN)

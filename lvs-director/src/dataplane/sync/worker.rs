@@ -10,6 +10,7 @@ use nix::unistd::dup2_stdout;
 use super::backup::Backup;
 use super::master::Master;
 use super::process::{NUMBER, READY};
+use super::wait::End;
 use crate::dataplane::daemons::Running;
 use crate::dataplane::error::{self, Context};
 use crate::dataplane::plane::Plane;
@@ -31,9 +32,17 @@ pub fn run(daemon: Daemon) -> error::Result<()> {
     let Ok(mut begun) = begun else { return Ok(()) };
     // Whoever started it need not wait for the end of its output.
     let _ = File::open("/dev/null").map(dup2_stdout);
-    let worked = begun.worker.work(&begun.stop);
-    begun.leave()?;
-    worked
+    loop {
+        match begun.worker.work(&begun.stop) {
+            Ok(End::Gone) if begun.follow()? => {}
+            Ok(End::Gone) => return Ok(()),
+            Ok(End::Told) => return begun.leave(),
+            Err(error) => {
+                begun.leave()?;
+                return Err(error);
+            }
+        }
+    }
 }
 
 /// A daemon at work.
@@ -43,7 +52,15 @@ enum Worker {
 }
 
 impl Worker {
-    fn work(&mut self, stop: &SignalFd) -> error::Result<()> {
+    /// Opens a daemon's sockets and maps, on a data plane whose lock the caller has.
+    fn new(daemon: &Daemon, device: u32, plane: Plane) -> error::Result<Self> {
+        Ok(match daemon.role {
+            Role::Master => Worker::Master(Box::new(Master::new(daemon, device, plane)?)),
+            Role::Backup => Worker::Backup(Box::new(Backup::new(daemon, device, plane)?)),
+        })
+    }
+
+    fn work(&mut self, stop: &SignalFd) -> error::Result<End> {
         match self {
             Worker::Master(master) => master.work(stop),
             Worker::Backup(backup) => backup.work(stop),
@@ -60,16 +77,29 @@ impl Worker {
 
 /// A daemon that has begun.
 struct Begun {
-    role: Role,
+    daemon: Daemon,
+    device: u32,
     worker: Worker,
     stop: SignalFd,
     _running: Running,
 }
 
 impl Begun {
+    /// Goes on with the next generation of the data plane, if there is one. `false` if it was unloaded.
+    fn follow(&mut self) -> error::Result<bool> {
+        // The lock is the same one, which a process can also wait for itself.
+        self.worker.plane().directory.unlock();
+        let Some(plane) = namespace::open(Access::Change)? else { return Ok(false) };
+        self.worker = Worker::new(&self.daemon, self.device, plane)?;
+        let plane = self.worker.plane();
+        plane.note_daemon(&self.daemon);
+        plane.directory.unlock();
+        Ok(true)
+    }
+
     /// Notes in the data plane that the daemon has ended.
     fn leave(&mut self) -> error::Result<()> {
-        let (role, plane) = (self.role, self.worker.plane());
+        let (role, plane) = (self.daemon.role, self.worker.plane());
         if plane.directory.lock_again(Access::Change)? {
             plane.forget_daemon(role);
             plane.directory.unlock();
@@ -81,19 +111,15 @@ impl Begun {
 /// Prepares everything, and notes in the data plane that the daemon runs.
 fn begin(mut daemon: Daemon) -> Result<Begun> {
     let (device, mtu) = devices::named(&daemon.interface)?.ok_or(Error::Os(libc::ENODEV))?;
-    let role = daemon.role;
-    let running = Running::begin(role)?.ok_or(Error::Exists)?;
+    let running = Running::begin(daemon.role)?.ok_or(Error::Exists)?;
     daemon.maxlen = daemon.length(mtu);
     let stop = stop_signal().context("cannot wait for the end")?;
     let plane = namespace::ready(Access::Change, Room::default())?;
-    let mut worker = match role {
-        Role::Master => Worker::Master(Box::new(Master::new(&daemon, device, plane)?)),
-        Role::Backup => Worker::Backup(Box::new(Backup::new(&daemon, device, plane)?)),
-    };
+    let mut worker = Worker::new(&daemon, device, plane)?;
     let plane = worker.plane();
     plane.note_daemon(&daemon);
     plane.directory.unlock();
-    Ok(Begun { role, worker, stop, _running: running })
+    Ok(Begun { daemon, device, worker, stop, _running: running })
 }
 
 /// A descriptor that becomes readable when the process is told to end.
