@@ -22,6 +22,7 @@ use super::settings::{Settings, Timeouts, Watch};
 use super::statistics::{Counters, Rates};
 use super::sync::{Announcement, Daemon, Incoming, Sync, SyncCounters};
 use super::sysctls::SYSCTLS;
+use crate::exit::EXITS;
 use crate::icmp_limit::IcmpLimits;
 
 /// An FNV-1a hash of 32 bits in the making.
@@ -165,9 +166,22 @@ const fn sysctls(mut hash: Hash) -> Hash {
     hash
 }
 
+/// Adds the exits, whose numbers are indices into `EXITS`.
+const fn exits(mut hash: Hash) -> Hash {
+    let mut rest = EXITS;
+    while let [(name, _), others @ ..] = rest {
+        hash = hash.text(name);
+        rest = others;
+    }
+    hash
+}
+
 /// Version of the layout of all pinned maps together.
-pub const LAYOUT_VERSION: u32 =
-    sysctls(maps(Hash::NEW)).number(size_of::<Address>()).number(size_of::<SyncCounters>()).text(COUNTERS_LAYOUT).0;
+pub const LAYOUT_VERSION: u32 = exits(sysctls(maps(Hash::NEW)))
+    .number(size_of::<Address>())
+    .number(size_of::<SyncCounters>())
+    .text(COUNTERS_LAYOUT)
+    .0;
 
 /// What no type tells: where in `COUNTERS` the counters of a CPU are.
 const COUNTERS_LAYOUT: &str = "common row, own rows";
