@@ -235,7 +235,7 @@ fn metrics_have_node_exporters_names() {
     let director = director();
     let services = director.services(Wanted { destinations: true, statistics: true, rates: true }).unwrap();
     let total = Counters { conns: 11, in_packets: 22, out_packets: 33, in_bytes: 44, out_bytes: 55 };
-    let exits = [("nat", 7), ("drop-ttl", 0)];
+    let exits = [("nat", 7), ("drop-ttl", 0), ("evicted-closed", 12), ("drop-table-full", 13)];
     let fragments = (3, 4096);
     let text = render::metrics(Metrics {
         services: &services,
