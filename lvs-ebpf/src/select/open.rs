@@ -6,6 +6,7 @@ use lvs_common::{
     abi::{Address, IpAddress, Mode, Settings, service_flags},
     exit::Exit,
     programs::Program,
+    table::InsertError,
 };
 
 use crate::{
@@ -100,6 +101,8 @@ fn insert<P: Packet, A: IpAddress>(
 ) -> i32 {
     match draft::insert(p, draft, now) {
         Ok(_) => inserted(packet, p, service, dest, r, now),
+        // Another CPU has made it a moment ago, or it came from a table that this one takes the place of.
+        Err(InsertError::Exists(_)) => jump::<A, _>(packet, Program::Receive),
         Err(error) => make_room::or_refuse::<_, A>(packet, error),
     }
 }

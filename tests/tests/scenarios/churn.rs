@@ -9,9 +9,11 @@ use std::time::Duration;
 
 use tests::topology::{Cluster, Layout, Namespace, VIP, lvsadm_path};
 
-/// The table as one of its two servers serves the service.
+/// The table in which one of the two servers gets the new connections, and the other keeps those that it has.
 fn table(server: u32) -> String {
-    format!("-A -t 10.10.10.10:80 -s rr\n-a -t 10.10.10.10:80 -r 192.168.122.10{server}:80 -m\n")
+    let weight = |number| u32::from(number == server);
+    let line = |number| format!("-a -t 10.10.10.10:80 -r 192.168.122.10{number}:80 -m -w {}\n", weight(number));
+    format!("-A -t 10.10.10.10:80 -s rr\n{}{}", line(1), line(2))
 }
 
 #[test]
@@ -33,11 +35,12 @@ fn a_request_is_answered_whichever_of_five_programs_changes_the_table() {
                 for turn in (program..).take_while(|_| !over.load(Ordering::Relaxed)) {
                     director.lvsadm(&format!("apply {}", files[turn % 2].display())).unwrap();
                     let rules = director.lvsadm("-Sn").unwrap();
-                    assert_eq!(rules.lines().count(), 2, "{rules}");
+                    assert_eq!(rules.lines().count(), 3, "{rules}");
+                    assert_eq!(rules.lines().filter(|rule| rule.ends_with("-w 0")).count(), 1, "{rules}");
                 }
             });
         }
-        // No table is without a server, so none of them answers with a refusal or not at all.
+        // Each table has a server for new connections and keeps the others, so no request is refused or lost.
         let answered = cluster.client().load(SocketAddr::new(VIP, 80), 2, Duration::from_secs(3));
         over.store(true, Ordering::Relaxed);
         answered.unwrap()

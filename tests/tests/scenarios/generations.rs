@@ -29,7 +29,7 @@ fn at(port: u16) -> SocketAddr {
 
 /// A director with a service of each kind.
 fn cluster((mode, offloads): Tier) -> Result<(Cluster, Vec<Server>)> {
-    let cluster = Cluster::new(Layout { servers: 2, offloads, ..Layout::default() })?;
+    let cluster = Cluster::new(Layout { servers: 4, offloads, ..Layout::default() })?;
     let director = &cluster.director;
     director.lvsadm(&format!("attach --mode {mode} --conns 200000"))?;
     for line in [
@@ -44,9 +44,9 @@ fn cluster((mode, offloads): Tier) -> Result<(Cluster, Vec<Server>)> {
     let mut servers = Vec::new();
     for (number, namespace) in (1..).zip(&cluster.servers) {
         let (address, _) = cluster.server_addresses(number);
-        for (key, port, how) in
-            [("t", NAT, "-m"), ("t", PERSISTENT, "-m"), ("t", FULLNAT, "--fullnat"), ("u", UDP, "-m")]
-        {
+        // Two services with NAT share no server: a client may use one port for both, and the server's answers could not be told apart.
+        let translated = if number <= 2 { NAT } else { PERSISTENT };
+        for (key, port, how) in [("t", translated, "-m"), ("t", FULLNAT, "--fullnat"), ("u", UDP, "-m")] {
             let real = if key == "t" { 80 } else { port };
             director.lvsadm(&format!("-a -{key} {} -r {address}:{real} {how}", at(port)))?;
         }
@@ -101,13 +101,13 @@ fn scheduled(director: &Namespace) -> Result<BTreeMap<u64, u64>> {
     services.iter().map(|service| entry(service).with_context(|| format!("{service}"))).collect()
 }
 
-/// Exits by which packets were dropped, and how many.
+/// Exits by which packets were dropped, and how many, but for those that met a locked bucket: their senders send again.
 fn dropped(director: &Namespace) -> Result<BTreeMap<String, u64>> {
     let status = director.json("status --json")?;
     let exits = status["packets"].as_array().context("no exits")?;
     let drop = |exit: &serde_json::Value| {
         let (name, packets) = (exit["exit"].as_str()?, exit["packets"].as_u64()?);
-        (name.starts_with("drop-") && packets != 0).then(|| (name.to_owned(), packets))
+        (name.starts_with("drop-") && name != "drop-busy" && packets != 0).then(|| (name.to_owned(), packets))
     };
     Ok(exits.iter().filter_map(drop).collect())
 }
@@ -200,13 +200,11 @@ fn nothing_is_lost(tier: Tier, change: impl Fn(&Cluster, usize) -> Result<()> + 
 }
 
 #[test]
-#[ignore = "its clients starve beside other tests: run it alone, with --ignored"]
 fn tables_grow_and_shrink_in_xdp_and_no_connection_is_lost() {
     nothing_is_lost(NATIVE, resized).unwrap();
 }
 
 #[test]
-#[ignore = "its clients starve beside other tests: run it alone, with --ignored"]
 fn tables_grow_and_shrink_in_tc_and_no_connection_is_lost() {
     nothing_is_lost(TC, resized).unwrap();
 }
@@ -218,7 +216,6 @@ fn resized(cluster: &Cluster, turn: usize) -> Result<()> {
 }
 
 #[test]
-#[ignore = "its clients starve beside other tests: run it alone, with --ignored"]
 fn programs_are_replaced_and_no_connection_is_lost() {
     for tier in [NATIVE, TC] {
         nothing_is_lost(tier, |cluster, _| cluster.director.lvsadm("upgrade").map(drop)).unwrap();
