@@ -57,6 +57,29 @@ pub trait Store<A>: Each {
     }
 }
 
+/// What an entry is looked for by.
+pub trait Wanted<A> {
+    /// Whether this is the entry.
+    fn is(&self, connection: &Connection<A>) -> bool;
+
+    /// Index of the entry, from a look at every one with the tag of this hash in every bucket that a connection of this hash
+    /// can be in. It is asked rarely, and much to verify: a function of its own may answer.
+    #[inline(always)]
+    fn search<S: Store<A>>(&self, store: &S, hash: Hash) -> Option<u32>
+    where
+        Self: Sized,
+    {
+        search(store, hash, self)
+    }
+}
+
+impl<A, F: Fn(&Connection<A>) -> bool> Wanted<A> for F {
+    #[inline(always)]
+    fn is(&self, connection: &Connection<A>) -> bool {
+        self(connection)
+    }
+}
+
 /// Hash of a client's side of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hash(pub u64);
@@ -195,21 +218,17 @@ const fn lowest(bits: u64) -> u32 {
     (POSITIONS >> (begin * 4)) as u32 & 15
 }
 
-/// Finds the connection with this hash that `matches`: its index and itself.
+/// Finds the connection with this hash that is `wanted`: its index and itself.
 ///
 /// Nearly always it is in the way that its hash names of its first bucket, or else it is the first entry there with its tag.
-/// Everything else is left to a loop of the store's, which the verifier follows once.
+/// Everything else is left to [`Wanted::search`].
 #[inline(always)]
-pub fn find<A, S: Store<A>>(
-    store: &S,
-    hash: Hash,
-    matches: impl Fn(&Connection<A>) -> bool,
-) -> Option<(u32, *mut Connection<A>)> {
+pub fn find<A, S: Store<A>>(store: &S, hash: Hash, wanted: &impl Wanted<A>) -> Option<(u32, *mut Connection<A>)> {
     let index = hash.first(store.buckets());
     let at = entry(index, hash.way());
     let connection = store.connection(at)?;
     // SAFETY: an entry of the store. Other CPUs may write to it; every value of its plain fields is valid.
-    if unsafe { matches(&*connection) && is_in(connection) } {
+    if unsafe { wanted.is(&*connection) && is_in(connection) } {
         return Some((at, connection));
     }
     let bucket = store.bucket(index)?;
@@ -218,16 +237,14 @@ pub fn find<A, S: Store<A>>(
         let at = entry(index, lowest(candidates));
         let connection = store.connection(at)?;
         // SAFETY: as above.
-        if matches(unsafe { &*connection }) {
+        if wanted.is(unsafe { &*connection }) {
             return Some((at, connection));
         }
     }
-    // SAFETY: a bucket of the store.
-    let overflow = unsafe { (&raw const (*bucket).overflow).read_volatile() };
-    if candidates & candidates.wrapping_sub(1) == 0 && overflow == 0 {
+    if candidates & candidates.wrapping_sub(1) == 0 && overflow_of(bucket) == 0 {
         return None;
     }
-    let at = search(store, hash, &matches)?;
+    let at = wanted.search(store, hash)?;
     Some((at, store.connection(at)?))
 }
 
@@ -242,33 +259,58 @@ unsafe fn is_in<A>(connection: *mut Connection<A>) -> bool {
     unsafe { (&raw const (*connection).state).read_volatile() & conn_flags::DEAD == 0 }
 }
 
-/// Looks at every entry with the tag of this hash in every bucket that a connection of this hash can be in: the index of the one
-/// that `matches`.
+/// [`Wanted::search`].
 #[inline(always)]
-fn search<A, S: Store<A>>(store: &S, hash: Hash, matches: &impl Fn(&Connection<A>) -> bool) -> Option<u32> {
-    let mut found = None;
+pub fn search<A, S: Store<A>>(store: &S, hash: Hash, wanted: &impl Wanted<A>) -> Option<u32> {
+    // One structure that both loops share: the stack has no room for one of each.
+    let s = &mut Search { hash, wanted, index: 0, candidates: 0, found: None };
     store.each(PROBES, &mut |probe| {
-        let index = hash.choice(probe, store.buckets());
-        let Some(bucket) = store.bucket(index) else { return true };
-        let mut candidates = ways(bucket, hash.tag());
+        s.index = s.hash.choice(probe, store.buckets());
+        let Some(bucket) = store.bucket(s.index) else { return true };
+        s.candidates = ways(bucket, s.hash.tag());
         // Nearly always there is none or one. A client that talks to many services from one port has more.
-        for _ in 0..WAYS {
-            if candidates == 0 {
-                break;
-            }
-            let at = entry(index, lowest(candidates));
-            candidates &= candidates.wrapping_sub(1);
-            let Some(connection) = store.connection(at) else { return true };
-            // SAFETY: an entry of the store, as in `find`.
-            if matches(unsafe { &*connection }) {
-                found = Some(at);
-                return true;
-            }
+        if s.candidates != 0 {
+            store.each(WAYS, &mut |_| s.look_at_next(store));
         }
-        // SAFETY: a bucket of the store. Nothing has passed it by.
-        unsafe { (&raw const (*bucket).overflow).read_volatile() == 0 }
+        s.found.is_some() || overflow_of(bucket) == 0
     });
-    found
+    s.found
+}
+
+/// A search that goes on.
+struct Search<'a, W> {
+    hash: Hash,
+    wanted: &'a W,
+    /// The bucket at hand.
+    index: u32,
+    /// Its ways that have the tag and were not looked at yet, a bit each.
+    candidates: u64,
+    found: Option<u32>,
+}
+
+impl<W> Search<'_, W> {
+    /// Looks at one more candidate: whether it was the last, or the one.
+    #[inline(always)]
+    fn look_at_next<A, S: Store<A>>(&mut self, store: &S) -> bool
+    where
+        W: Wanted<A>,
+    {
+        let at = entry(self.index, lowest(self.candidates));
+        self.candidates &= self.candidates.wrapping_sub(1);
+        let Some(connection) = store.connection(at) else { return true };
+        // SAFETY: an entry of the store, as in `find`.
+        if self.wanted.is(unsafe { &*connection }) {
+            self.found = Some(at);
+        }
+        self.found.is_some() || self.candidates == 0
+    }
+}
+
+/// How many connections have passed a bucket by.
+#[inline(always)]
+fn overflow_of(bucket: *mut Bucket) -> u32 {
+    // SAFETY: a bucket of the store; volatile, as other CPUs write.
+    unsafe { (&raw const (*bucket).overflow).read_volatile() }
 }
 
 /// Why a connection was not put in.
@@ -282,7 +324,7 @@ pub enum InsertError {
     Exists(u32),
 }
 
-/// Puts a connection in: finds it a way and has `fill` write the entry before anybody can find it. What `fill` writes is
+/// Puts a connection in, unless the one that is `wanted` is there: finds it a way and has `fill` write the entry before anybody can find it. What `fill` writes is
 /// [`DEAD`](conn_flags::DEAD) from its first word on.
 ///
 /// `due` is when it may expire at the earliest (jiffies): the bucket is not swept later than that.
@@ -291,7 +333,7 @@ pub fn insert<A, S: Store<A>>(
     store: &S,
     hash: Hash,
     due: u64,
-    matches: impl Fn(&Connection<A>) -> bool,
+    wanted: &impl Wanted<A>,
     fill: impl FnOnce(*mut Connection<A>),
 ) -> Result<(u32, *mut Connection<A>), InsertError> {
     let Some(first) = store.bucket(hash.first(store.buckets())) else { return Err(InsertError::Full) };
@@ -299,7 +341,7 @@ pub fn insert<A, S: Store<A>>(
     if !store.lock(first) {
         return Err(InsertError::Busy);
     }
-    let result = insert_locked(store, hash, first, due, matches, fill);
+    let result = insert_locked(store, hash, first, due, wanted, fill);
     store.unlock(first);
     result
 }
@@ -310,10 +352,12 @@ fn insert_locked<A, S: Store<A>>(
     hash: Hash,
     first: *mut Bucket,
     due: u64,
-    matches: impl Fn(&Connection<A>) -> bool,
+    wanted: &impl Wanted<A>,
     fill: impl FnOnce(*mut Connection<A>),
 ) -> Result<(u32, *mut Connection<A>), InsertError> {
-    if let Some(at) = search(store, hash, &matches) {
+    // Nearly always no entry has its tag, and none was passed by.
+    let may_exist = ways(first, hash.tag()) != 0 || overflow_of(first) != 0;
+    if may_exist && let Some(at) = wanted.search(store, hash) {
         return Err(InsertError::Exists(at));
     }
     // SAFETY: a bucket of the store.

@@ -75,11 +75,11 @@ fn put(store: &Memory, key: Key) -> Result<u32, InsertError> {
     let (client, client_port, virt) = (key.0, Be16::new(key.1), key.2);
     // SAFETY: an entry of ours.
     let fill = |c: *mut Connection<u32>| unsafe { *c = Connection { client, client_port, virt, ..Default::default() } };
-    insert(store, hash(client, client_port, 6, 99), 1, |c| is(c, key), fill).map(|x| x.0)
+    insert(store, hash(client, client_port, 6, 99), 1, &|c: &Connection<u32>| is(c, key), fill).map(|x| x.0)
 }
 
 fn get(store: &Memory, key: Key) -> Option<u32> {
-    find(store, hash(key.0, Be16::new(key.1), 6, 99), |c| is(c, key)).map(|x| x.0)
+    find(store, hash(key.0, Be16::new(key.1), 6, 99), &|c: &Connection<u32>| is(c, key)).map(|x| x.0)
 }
 
 fn take(store: &Memory, key: Key, at: u32) -> bool {

@@ -17,6 +17,8 @@ macro_rules! functions {
         $($(
             #[doc = $meaning]
             #[classifier]
+            // A call within the program would take a share of its stack.
+            #[inline(always)]
             pub fn $tc(ctx: TcContext) -> i32 {
                 ($tc_body)(TcPacket(ctx.as_ptr().cast()))
             }

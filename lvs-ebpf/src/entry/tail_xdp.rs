@@ -18,6 +18,8 @@ macro_rules! functions {
         $($(
             #[doc = $meaning]
             #[xdp]
+            // A call within the program would take a share of its stack.
+            #[inline(always)]
             pub fn $xdp(ctx: XdpContext) -> u32 {
                 ($xdp_body)(XdpPacket(ctx.ctx)) as u32
             }

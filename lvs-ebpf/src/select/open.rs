@@ -99,7 +99,7 @@ fn insert<P: Packet, A: IpAddress>(
     r: &Request,
     now: u64,
 ) -> i32 {
-    match draft::insert(p, draft, now) {
+    match draft::insert(draft, now) {
         Ok(_) => inserted(packet, p, service, dest, r, now),
         // Another CPU has made it a moment ago, or it came from a table that this one takes the place of.
         Err(InsertError::Exists(_)) => jump::<A, _>(packet, Program::Receive),
@@ -189,7 +189,7 @@ fn open_bypass<A: IpAddress>(packet: TcPacket, p: &Parsed<A>, service: &ServiceR
     let Some(draft) = draft::write(p, service, None, EntryRef::NONE, now) else {
         return exits::drop(packet, Exit::DropInternal);
     };
-    match draft::insert(p, draft, now) {
+    match draft::insert(draft, now) {
         Ok(_) => {
             watch::watch(p.destination);
             log::opened(packet, DestId::NONE, Program::Receive.slot(A::IS_V4));

@@ -5,13 +5,16 @@ use lvs_common::byte_order::Be16;
 use lvs_common::{
     abi::{Connection, DestId, Draft, EntryKind, EntryRef, Settings, conn_flags},
     persist::{self, TemplateKey},
-    table::{self, Hash, InsertError},
+    table::{self, Hash, InsertError, Store, Wanted},
 };
 
 use crate::{
     config::{destination::DestRef, service},
-    kernel::params,
-    table::{binding, draft, find, release, store},
+    kernel::{global::global_fn, params},
+    table::{
+        binding, draft, find, release,
+        store::{self, Table},
+    },
     values::parsed::Parsed,
 };
 
@@ -41,9 +44,11 @@ impl<A: IpAddress> Key<A> {
         let TemplateKey { virt, virt_port, protocol } = self.virt;
         table::template_hash(self.client, A::narrow(virt), virt_port, protocol, self.engine, params::secret())
     }
+}
 
+impl<A: IpAddress> Wanted<A> for Key<A> {
     #[inline(always)]
-    fn matches(&self, c: &Connection<A>) -> bool {
+    fn is(&self, c: &Connection<A>) -> bool {
         c.kind == EntryKind::TEMPLATE
             && c.client == self.client
             && c.virt == A::narrow(self.virt.virt)
@@ -52,6 +57,20 @@ impl<A: IpAddress> Key<A> {
             && c.engine == self.engine
             && c.state & conn_flags::INVALID == 0
     }
+
+    #[inline(always)]
+    fn search<S: Store<A>>(&self, _: &S, hash: Hash) -> Option<u32> {
+        find::index(search_template::<A>(hash.0, self))
+    }
+}
+
+global_fn! {
+    /// Searches for a template.
+    fn search_template<A>(hash: u64, key: &Key<A>) -> u32 = search_template4, search_template6 => search
+}
+
+fn search<A: IpAddress>(hash: u64, key: &Key<A>) -> u32 {
+    find::number(table::search::<A, _>(&Table, Hash(hash), key))
 }
 
 /// The template that decides for this packet: its entry and its destination. One that must not decide any more
@@ -65,7 +84,7 @@ pub fn find<A: IpAddress>(
     now: u64,
 ) -> Option<(u32, DestId)> {
     let key = Key::of(p, service, engine);
-    let (at, template) = find::look_up(key.hash(), |c| key.matches(c))?;
+    let (at, template) = find::look_up(key.hash(), &key)?;
     let c = template.get();
     if find::expired(c, now) && c.controlled == 0 {
         release::remove(at, template, settings.epoch, |c| find::expired(c, now) && c.controlled == 0);
@@ -113,7 +132,7 @@ pub fn make<A: IpAddress>(
         engine,
     })
     .ok_or(InsertError::Busy)?;
-    match draft::put(draft, key.hash(), now.wrapping_add(timeout as u64), |c| key.matches(c)) {
+    match draft::put(draft, now.wrapping_add(timeout as u64)) {
         Ok(at) => {
             binding::bind(dest, true);
             Ok((at, dest.id))

@@ -127,18 +127,7 @@ pub fn add<A: IpAddress>(draft: Entry<A>, at: u32) -> Result<(), Exit> {
 #[inline(always)]
 fn put<A: IpAddress, B: IpAddress>(alias: Draft<B>, at: u32) -> Result<(), Exit> {
     let Some(draft) = draft::begin(alias) else { return Err(Exit::DropInternal) };
-    // The draft is read where it is compared: what is on the stack counts twice, here and in the loop.
-    let a = draft.get();
-    let same = |c: &Connection<B>| {
-        c.kind == a.kind
-            && c.client == a.client
-            && c.client_port == a.client_port
-            && c.virt == a.virt
-            && c.virt_port == a.virt_port
-            && c.protocol == a.protocol
-    };
-    let hash = find::hash(a.client, a.client_port, a.protocol);
-    let alias = draft::put(draft, hash, u64::MAX, same).map_err(draft::refusal)?;
+    let alias = draft::put(draft, u64::MAX).map_err(draft::refusal)?;
     if let Some(connection) = store::entry::<A>(at) {
         connection.set_alias(EntryRef::to(alias));
     }

@@ -2,7 +2,7 @@
 //! the real server's answer to the client, for a while.
 
 use lvs_common::{
-    abi::{Connection, EntryKind, IpAddress, Mode, Settings},
+    abi::{EntryKind, IpAddress, Mode, Settings},
     exit::Exit,
     table::InsertError,
 };
@@ -10,7 +10,7 @@ use lvs_common::{
 use crate::{
     kernel::{global::global_fn, params},
     stats,
-    table::{draft, entry::Entry, find, release, store},
+    table::{draft, entry::Entry, release, store},
 };
 
 /// [`put`]: there is an entry now, and there is no room for one. Smaller numbers are entries that are in the way.
@@ -46,18 +46,7 @@ global_fn! {
 }
 
 fn insert<A: IpAddress>(draft: Entry<A>, timeout: u32, now: u64) -> u32 {
-    let d = draft.get();
-    let hash = find::hash(d.client, d.client_port, d.protocol);
-    // An answer does not say which virtual address it is from.
-    let is_same = |c: &Connection<A>| {
-        c.kind == EntryKind::ANSWER
-            && c.client == d.client
-            && c.client_port == d.client_port
-            && c.protocol == d.protocol
-            && c.real == d.real
-            && c.real_port == d.real_port
-    };
-    match draft::put(draft, hash, now.wrapping_add(timeout as u64), is_same) {
+    match draft::put(draft, now.wrapping_add(timeout as u64)) {
         Ok(_) => KEPT,
         Err(InsertError::Exists(at)) => at,
         Err(_) => NO_ROOM,

@@ -4,11 +4,11 @@ use core::mem::offset_of;
 
 use crate::{
     config::{destination::DestRef, service::ServiceRef},
-    kernel::{cpu, params, shared::element_of},
+    kernel::{cpu, global::global_fn, params, shared::element_of},
     maps::{DRAFTS4, DRAFTS6},
     table::{
         entry::Entry,
-        find,
+        find::{self, Found},
         store::{self, Connections, Table},
     },
     values::parsed::Parsed,
@@ -17,7 +17,7 @@ use lvs_common::{
     abi::{Connection, DestId, Draft, EntryKind, EntryRef, IpAddress, Mode, conn_flags},
     exit::Exit,
     persist,
-    table::{self, Hash, InsertError},
+    table::{self, Hash, InsertError, Store, Wanted},
 };
 
 /// Seconds a connection lives until its first packet's state says otherwise.
@@ -102,21 +102,71 @@ fn copy<A>(draft: Entry<A>, to: Entry<A>) {
 
 /// Puts a drafted connection into the table: its entry.
 #[inline(always)]
-pub fn insert<A: IpAddress>(p: &Parsed<A>, draft: Entry<A>, now: u64) -> Result<u32, InsertError> {
-    let due = now.wrapping_add(INITIAL_TIMEOUT.wrapping_mul(params::hz()) as u64);
-    put(draft, find::hash(p.source, p.source_port, p.protocol), due, |c| find::is_of_client(c, p))
+pub fn insert<A: IpAddress>(draft: Entry<A>, now: u64) -> Result<u32, InsertError> {
+    put(draft, now.wrapping_add(INITIAL_TIMEOUT.wrapping_mul(params::hz()) as u64))
 }
 
-/// Puts a draft into the table, unless an entry is there that `is_same`: its index.
+/// Puts a draft into the table, unless an entry is there that means the same: its index.
 #[inline(always)]
-pub fn put<A: IpAddress>(
-    draft: Entry<A>,
-    hash: Hash,
-    due: u64,
-    is_same: impl Fn(&Connection<A>) -> bool,
-) -> Result<u32, InsertError> {
+pub fn put<A: IpAddress>(draft: Entry<A>, due: u64) -> Result<u32, InsertError> {
     let fill = |to| copy(draft, store::of_table(to).into());
-    table::insert(&Table, hash, due, is_same, fill).map(|(at, _)| at)
+    table::insert(&Table, find::hash_of(draft.get()), due, &Like(draft), fill).map(|(at, _)| at)
+}
+
+/// The entry that means the same as a draft.
+#[inline(always)]
+pub fn look_up<A: IpAddress>(draft: Entry<A>) -> Option<Found<A>> {
+    find::look_up(find::hash_of(draft.get()), &Like(draft))
+}
+
+/// Whether an entry means the same as a draft.
+#[inline(always)]
+pub fn is_like<A: IpAddress>(c: &Connection<A>, draft: Entry<A>) -> bool {
+    Like(draft).is(c)
+}
+
+struct Like<A>(Entry<A>);
+
+impl<A: IpAddress> Wanted<A> for Like<A> {
+    #[inline(always)]
+    fn is(&self, c: &Connection<A>) -> bool {
+        let d = self.0.get();
+        c.kind == d.kind
+            && c.client == d.client
+            && c.client_port == d.client_port
+            && c.protocol == d.protocol
+            && match d.kind {
+                // An answer does not say which virtual address it is from.
+                EntryKind::ANSWER => c.real == d.real && c.real_port == d.real_port,
+                EntryKind::TEMPLATE => has_virtual_end(c, d) && decides_for_the_same(c, d),
+                _ => has_virtual_end(c, d),
+            }
+    }
+
+    #[inline(always)]
+    fn search<S: Store<A>>(&self, _: &S, hash: Hash) -> Option<u32> {
+        find::index(search_like::<A>(hash.0, self.0))
+    }
+}
+
+#[inline(always)]
+fn has_virtual_end<A: IpAddress>(c: &Connection<A>, d: &Connection<A>) -> bool {
+    c.virt == d.virt && c.virt_port == d.virt_port
+}
+
+/// Whether two templates are for what a persistence engine saw as one, and both of them decide, or neither.
+#[inline(always)]
+fn decides_for_the_same<A: IpAddress>(c: &Connection<A>, d: &Connection<A>) -> bool {
+    c.engine == d.engine && (c.state ^ d.state) & conn_flags::INVALID == 0
+}
+
+global_fn! {
+    /// Searches for the entry that means the same as a draft.
+    fn search_like<A>(hash: u64, draft: Entry<A>) -> u32 = search_like4, search_like6 => search
+}
+
+fn search<A: IpAddress>(hash: u64, draft: Entry<A>) -> u32 {
+    find::number(table::search::<A, _>(&Table, Hash(hash), &Like(draft)))
 }
 
 /// Why a packet is dropped whose connection was not put in.

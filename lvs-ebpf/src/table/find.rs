@@ -9,11 +9,14 @@ use lvs_common::byte_order::Be16;
 
 use lvs_common::{
     abi::{Connection, EntryKind, IpAddress, Mode, Settings},
-    table::{self, Hash},
+    table::{self, Hash, Store, Wanted},
     wire::protocol,
 };
 
-use crate::{kernel::params, values::parsed::Parsed};
+use crate::{
+    kernel::{global::global_fn, params},
+    values::parsed::Parsed,
+};
 
 /// A connection found: its entry's index and itself.
 pub type Found<A> = (u32, Entry<A>);
@@ -36,24 +39,53 @@ pub fn hash_of<A: IpAddress>(c: &Connection<A>) -> Hash {
 /// The connection of a client's packet.
 #[inline(always)]
 pub fn of_client<A: IpAddress>(p: &Parsed<A>) -> Option<Found<A>> {
-    look_up(hash(p.source, p.source_port, p.protocol), |c| is_of_client(c, p))
+    look_up(hash(p.source, p.source_port, p.protocol), &OfClient(p))
 }
 
-/// Whether `p` is from the client of `c`.
-#[inline(always)]
-pub fn is_of_client<A: IpAddress>(c: &Connection<A>, p: &Parsed<A>) -> bool {
-    c.client == p.source
-        && c.client_port == p.source_port
-        && c.virt == p.destination
-        && c.virt_port == p.destination_port
-        && c.protocol == p.protocol
-        && c.kind == EntryKind::CONNECTION
+/// The connection whose client sent a packet.
+struct OfClient<'a, A>(&'a Parsed<A>);
+
+impl<A: IpAddress> Wanted<A> for OfClient<'_, A> {
+    #[inline(always)]
+    fn is(&self, c: &Connection<A>) -> bool {
+        let p = self.0;
+        c.client == p.source
+            && c.client_port == p.source_port
+            && c.virt == p.destination
+            && c.virt_port == p.destination_port
+            && c.protocol == p.protocol
+            && c.kind == EntryKind::CONNECTION
+    }
+
+    #[inline(always)]
+    fn search<S: Store<A>>(&self, _: &S, hash: Hash) -> Option<u32> {
+        index(search_of_client::<A>(hash.0, self.0))
+    }
+}
+
+global_fn! {
+    /// Searches for the connection whose client sent a packet.
+    fn search_of_client<A>(hash: u64, p: &Parsed<A>) -> u32 = search_of_client4, search_of_client6 => search_client
+}
+
+fn search_client<A: IpAddress>(hash: u64, p: &Parsed<A>) -> u32 {
+    number(table::search::<A, _>(&Table, Hash(hash), &OfClient(p)))
 }
 
 /// The connection that a packet is a reply of: to its client, from the real server (NAT) or the virtual address.
 #[inline(always)]
 pub fn of_server<A: IpAddress>(p: &Parsed<A>) -> Option<Found<A>> {
-    let (at, connection) = look_up(hash(p.destination, p.destination_port, p.protocol), |c| {
+    let (at, connection) = look_up(hash(p.destination, p.destination_port, p.protocol), &OfServer(p))?;
+    resolve(at, connection)
+}
+
+/// The entry by which a packet is a reply.
+struct OfServer<'a, A>(&'a Parsed<A>);
+
+impl<A: IpAddress> Wanted<A> for OfServer<'_, A> {
+    #[inline(always)]
+    fn is(&self, c: &Connection<A>) -> bool {
+        let p = self.0;
         c.client == p.destination
             && c.client_port == p.destination_port
             && c.protocol == p.protocol
@@ -64,8 +96,36 @@ pub fn of_server<A: IpAddress>(p: &Parsed<A>) -> Option<Found<A>> {
                 (EntryKind::TEMPLATE, _) | (EntryKind::CONNECTION, Mode::FULLNAT) => false,
                 _ => c.virt == p.source && c.virt_port == p.source_port,
             }
-    })?;
-    resolve(at, connection)
+    }
+
+    #[inline(always)]
+    fn search<S: Store<A>>(&self, _: &S, hash: Hash) -> Option<u32> {
+        index(search_of_server::<A>(hash.0, self.0))
+    }
+}
+
+global_fn! {
+    /// Searches for the entry by which a packet is a reply.
+    fn search_of_server<A>(hash: u64, p: &Parsed<A>) -> u32 = search_of_server4, search_of_server6 => search_server
+}
+
+fn search_server<A: IpAddress>(hash: u64, p: &Parsed<A>) -> u32 {
+    number(table::search::<A, _>(&Table, Hash(hash), &OfServer(p)))
+}
+
+/// What a search returns if there is no such entry.
+const NONE: u32 = u32::MAX;
+
+/// The result of a search as a global function returns it.
+#[inline(always)]
+pub fn number(found: Option<u32>) -> u32 {
+    found.unwrap_or(NONE)
+}
+
+/// [`number`]'s inverse.
+#[inline(always)]
+pub fn index(found: u32) -> Option<u32> {
+    if found == NONE { None } else { Some(found) }
 }
 
 /// Whether a connection's time is over at `now`.
@@ -101,9 +161,9 @@ pub fn resolve<A: IpAddress>(at: u32, c: Entry<A>) -> Option<(u32, Entry<A>)> {
     if connection.alias == EntryRef::to(at) { Some((main, connection)) } else { None }
 }
 
-/// The entry with this hash that `is_it`.
+/// The entry with this hash that is `wanted`.
 #[inline(always)]
-pub fn look_up<A: IpAddress>(hash: Hash, is_it: impl Fn(&Connection<A>) -> bool) -> Option<Found<A>> {
-    let (at, connection) = table::find(&Table, hash, is_it)?;
+pub fn look_up<A: IpAddress>(hash: Hash, wanted: &impl Wanted<A>) -> Option<Found<A>> {
+    let (at, connection) = table::find(&Table, hash, wanted)?;
     Some((at, store::of_table(connection).into()))
 }

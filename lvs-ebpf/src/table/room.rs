@@ -4,12 +4,13 @@ use core::marker::PhantomData;
 
 use crate::{
     kernel::{
+        cpu,
         global::global_fn,
         loops::{self, Turn},
         params,
-        shared::field,
+        shared::{element, field},
     },
-    maps::LOCALS,
+    maps::{LOCALS, SCRATCH},
     stats,
     table::{alias, entry::Entry, find, release, store},
 };
@@ -158,8 +159,10 @@ fn look_for_least<A: IpAddress>(index: u32, now: u64) -> u64 {
     if now.wrapping_sub(barren.load()) < params::hz() as u64 {
         return Found::NOTHING.0;
     }
+    let Some(scratch) = element(&SCRATCH, cpu::number()) else { return Found::NOTHING.0 };
+    let zero = field!(scratch.zero).load();
     let mut looking =
-        Looking::<A> { bucket: index, hand: hand.load(), now, found: Found::NOTHING, family: PhantomData };
+        Looking::<A> { bucket: index, hand: hand.load(), now, zero, found: Found::NOTHING, family: PhantomData };
     loops::repeat(WAYS, &mut looking);
     let found = looking.found;
     if found.worth() == Worth::KEPT {
@@ -176,6 +179,8 @@ struct Looking<A> {
     /// The way to begin at.
     hand: u32,
     now: u64,
+    /// [`Scratch::zero`](crate::values::scratch::Scratch): added to a result, it makes the verifier forget which it is.
+    zero: u64,
     found: Found,
     family: PhantomData<A>,
 }
@@ -199,10 +204,11 @@ impl<A: IpAddress> Turn for Looking<A> {
             }
             _ => (at, evict::worth(entry.get(), self.now), false),
         };
-        if worth.rank() < self.found.worth().rank() {
-            self.found = Found::new(main, way, worth, is_crossed);
+        let found = Found(Found::new(main, way, worth, is_crossed).0.wrapping_add(self.zero));
+        if found.worth().rank() < self.found.worth().rank() {
+            self.found = found;
         }
-        worth.suffices()
+        found.worth().suffices()
     }
 }
 

@@ -1,17 +1,14 @@
 //! Puts connections that came from elsewhere into the table: those that another director told of. No packet comes here: `lvsadm`
 //! writes them to `INCOMING`, runs the program, and finds there what became of each.
 
-use lvs_common::abi::{
-    AF_INET, Connection, Draft, EntryKind, EntryRef, Incoming, IpAddress, Settings, conn_flags, entered,
-};
-use lvs_common::table::{self, Hash, InsertError};
+use lvs_common::abi::{AF_INET, Draft, EntryKind, EntryRef, Incoming, IpAddress, Settings, conn_flags, entered};
+use lvs_common::table::InsertError;
 
 use crate::config::{self, destination::DestRef, watch};
 use crate::kernel::{
     clock,
     global::global_fn,
     loops::{Turn, repeat},
-    params,
     shared::{Shared, element, field},
 };
 use crate::maps::INCOMING;
@@ -19,7 +16,7 @@ use crate::packet::{access::TcPacket, control_block};
 use crate::table::{
     advance, binding, draft,
     entry::Entry,
-    find, release,
+    release,
     store::{self},
 };
 
@@ -57,31 +54,10 @@ global_fn! {
     fn enter<A>(incoming: Shared<Incoming>, settings: &Settings, now: u64) -> u32 = enter4, enter6 => put_in
 }
 
-/// What the table finds an element by.
-#[inline(always)]
-fn hash_of<A: IpAddress>(i: &Incoming) -> Hash {
-    let (client, virt) = (A::narrow(i.client), A::narrow(i.virt));
-    if i.kind == EntryKind::TEMPLATE {
-        return table::template_hash(client, virt, i.virt_port, i.protocol, i.engine, params::secret());
-    }
-    find::hash(client, i.client_port, i.protocol)
-}
-
-/// Whether an entry is the connection or template of an element.
-#[inline(always)]
-fn is_same<A: IpAddress>(c: &Connection<A>, i: &Incoming) -> bool {
-    c.kind == i.kind
-        && c.client == A::narrow(i.client)
-        && c.client_port == i.client_port
-        && c.virt == A::narrow(i.virt)
-        && c.virt_port == i.virt_port
-        && c.protocol == i.protocol
-        && (i.kind != EntryKind::TEMPLATE || c.engine == i.engine && c.state & conn_flags::INVALID == 0)
-}
-
 fn put_in<A: IpAddress>(incoming: Shared<Incoming>, settings: &Settings, now: u64) -> u32 {
     let i = incoming.get();
-    if let Some((at, c)) = find::look_up(hash_of::<A>(i), |c| is_same::<A>(c, i)) {
+    let Some(draft) = write::<A>(i, now) else { return entered::NO_ROOM };
+    if let Some((at, c)) = draft::look_up(draft) {
         field!(incoming.entry).store(at);
         let is_other = i.kind == EntryKind::CONNECTION && c.dest != i.dest;
         if !is_other {
@@ -89,12 +65,37 @@ fn put_in<A: IpAddress>(incoming: Shared<Incoming>, settings: &Settings, now: u6
         }
         // It ends, and another has taken its place; or it is the other one, which takes the place of this.
         if i.state & conn_flags::INACTIVE != 0
-            || !release::remove(at, c, settings.epoch, |c| c.controlled == 0 && is_same::<A>(c, i))
+            || !release::remove(at, c, settings.epoch, |c| c.controlled == 0 && draft::is_like(c, draft))
         {
             return entered::IGNORED;
         }
     }
-    insert::<A>(incoming, settings, now)
+    insert::<A>(incoming, draft, settings, now)
+}
+
+/// Writes an element as an entry, in this CPU's place.
+#[inline(always)]
+fn write<A: IpAddress>(i: &Incoming, now: u64) -> Option<Entry<A>> {
+    let draft = draft::begin(Draft {
+        client: A::narrow(i.client),
+        virt: A::narrow(i.virt),
+        client_port: i.client_port,
+        virt_port: i.virt_port,
+        protocol: i.protocol,
+        kind: i.kind,
+        forward: i.forward,
+        last_seen: now.wrapping_sub(i.age as u64),
+        dest: i.dest,
+        state: i.state,
+        timeout: i.timeout,
+        control: i.control,
+        fwmark: i.fwmark,
+        real: A::narrow(i.real),
+        real_port: i.real_port,
+        engine: i.engine,
+    })?;
+    draft.set_requests(i.in_packets);
+    Some(draft)
 }
 
 global_fn! {
@@ -123,35 +124,14 @@ fn change<A: IpAddress>(at: u32, c: Entry<A>, incoming: Shared<Incoming>, settin
 
 global_fn! {
     /// Puts an element into the table.
-    fn insert<A>(incoming: Shared<Incoming>, settings: &Settings, now: u64) -> u32
+    fn insert<A>(incoming: Shared<Incoming>, draft: Entry<A>, settings: &Settings, now: u64) -> u32
         = insert_entered4, insert_entered6 => make
 }
 
-fn make<A: IpAddress>(incoming: Shared<Incoming>, settings: &Settings, now: u64) -> u32 {
+fn make<A: IpAddress>(incoming: Shared<Incoming>, draft: Entry<A>, settings: &Settings, now: u64) -> u32 {
     let i = incoming.get();
-    let last_seen = now.wrapping_sub(i.age as u64);
-    let draft = draft::begin(Draft {
-        client: A::narrow(i.client),
-        virt: A::narrow(i.virt),
-        client_port: i.client_port,
-        virt_port: i.virt_port,
-        protocol: i.protocol,
-        kind: i.kind,
-        forward: i.forward,
-        last_seen,
-        dest: i.dest,
-        state: i.state,
-        timeout: i.timeout,
-        control: i.control,
-        fwmark: i.fwmark,
-        real: A::narrow(i.real),
-        real_port: i.real_port,
-        engine: i.engine,
-    });
-    let Some(draft) = draft else { return entered::NO_ROOM };
-    draft.set_requests(i.in_packets);
-    let due = last_seen.wrapping_add(i.timeout as u64);
-    match draft::put(draft, hash_of::<A>(i), due, |c| is_same::<A>(c, i)) {
+    let due = now.wrapping_sub(i.age as u64).wrapping_add(i.timeout as u64);
+    match draft::put(draft, due) {
         Ok(at) => field!(incoming.entry).store(at),
         // Its packets have opened it a moment ago.
         Err(InsertError::Exists(_)) => return entered::IGNORED,

@@ -3,7 +3,7 @@
 use core::marker::PhantomData;
 
 use lvs_common::{
-    abi::{Arrival, Connection, EntryKind, IpAddress, outcome},
+    abi::{Arrival, IpAddress, outcome},
     table::InsertError,
 };
 
@@ -14,7 +14,7 @@ use crate::{
     },
     maps::{MOVED, MOVING4, MOVING6},
     packet::{access::TcPacket, control_block, parse::Family},
-    table::{alias::FOREVER, draft, entry::Entry, find, store::Connections},
+    table::{alias::FOREVER, draft, entry::Entry, store::Connections},
 };
 
 /// Puts the first connections of `MOVING4` or `MOVING6` into the table, as they are: they count where they count already.
@@ -56,17 +56,5 @@ fn enter<A: IpAddress>(moving: Entry<A>) -> Result<u32, InsertError> {
         FOREVER => u64::MAX,
         timeout => moving.last_seen.wrapping_add(timeout as u64).wrapping_add(1),
     };
-    draft::put(moving, find::hash_of(moving.get()), due, |c| is_same(c, moving.get()))
-}
-
-/// Whether two entries of the table have the same ends, and mean the same.
-#[inline(always)]
-fn is_same<A: IpAddress>(c: &Connection<A>, other: &Connection<A>) -> bool {
-    c.client == other.client
-        && c.virt == other.virt
-        && c.client_port == other.client_port
-        && c.virt_port == other.virt_port
-        && c.protocol == other.protocol
-        && c.kind == other.kind
-        && (c.kind != EntryKind::TEMPLATE || c.engine == other.engine)
+    draft::put(moving, due)
 }

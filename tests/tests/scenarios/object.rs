@@ -87,12 +87,16 @@ fn calls_fit_the_stack() {
         let mut object = object(name);
         let text: HashSet<usize> = object.functions.keys().map(|(section, _)| *section).collect();
         object.relocate_calls(&text).unwrap();
+        let mut too_deep = Vec::new();
         for (program, entry) in &object.programs {
             let depth = deepest(&shares(&object.functions[&entry.function_key()]), 0);
-            assert!(depth <= STACK, "{name}: {program} and what it calls use {depth} bytes of stack");
+            if depth > STACK {
+                too_deep.push((program, depth));
+            }
             // Whether it is found at all: every program of some size has something there.
             assert!(depth > SHARE || object.functions[&entry.function_key()].instructions.len() < 400, "{program}");
         }
+        assert!(too_deep.is_empty(), "{name}: with what they call, these use so many bytes of stack: {too_deep:?}");
     }
 }
 

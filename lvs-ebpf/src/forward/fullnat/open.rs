@@ -91,7 +91,7 @@ fn insert_requested<P: Packet, A: Family>(packet: P, p: &Parsed<A>, draft: Entry
         return jump::<A, _>(packet, Program::MakeRoom);
     }
     r.room.for_alias = 0;
-    let at = match draft::insert(p, draft, now) {
+    let at = match draft::insert(draft, now) {
         Ok(at) => at,
         Err(InsertError::Full) => return jump::<A, _>(packet, Program::MakeRoom),
         Err(error) => {

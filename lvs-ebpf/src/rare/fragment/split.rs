@@ -1,5 +1,6 @@
 //! A packet leaves in fragments.
 
+use aya_ebpf::bindings::__sk_buff;
 use lvs_common::{
     abi::{AF_INET, AF_INET6, Address, hop_flags},
     byte_order::{Be16, Be32},
@@ -13,7 +14,7 @@ use crate::{
     config::{self, destination::DestRef},
     egress::{route, send},
     exits,
-    kernel::{clock, loops::repeat, random, redirect::INGRESS, scratch},
+    kernel::{clock, global::global_fn, loops::repeat, random, redirect::INGRESS, scratch},
     maps::SCRATCH,
     packet::{
         access::{Packet, TcPacket},
@@ -119,7 +120,8 @@ fn fragment(packet: TcPacket, whole: &Whole, cutting: Cutting, dest: Option<Dest
                 h.destination = route.hop.destination;
                 h.source = route.hop.source;
             }));
-    let sent = is_addressed && send_all(packet, whole, cut, is_known.then_some(route.hop.ifindex));
+    let device = if is_known { route.hop.ifindex } else { 0 };
+    let sent = is_addressed && send_all(packet, whole, &Order { cut, device, id: Be32::from_word(random::word()) });
     if is_known || !sent || cut.first < whole.length {
         return exits::drop(packet, if sent { Exit::Fragmented } else { Exit::DropInternal });
     }
@@ -127,47 +129,76 @@ fn fragment(packet: TcPacket, whole: &Whole, cutting: Cutting, dest: Option<Dest
     exits::leave(packet, Exit::Fragmented, send::send_framed(packet, route))
 }
 
-/// Sends every fragment out of a device. Without one, the neighbour is not known yet: the fragments come in again, finished, and
-/// the kernel's neighbour output keeps each until the neighbour answers. Only the whole packet as one fragment is left to be sent.
+/// How fragments are made and sent.
+struct Order {
+    cut: Cut,
+    /// The device that they leave by. 0: the neighbour is not known yet. The fragments come in again, finished, and the kernel's
+    /// neighbour output keeps each until the neighbour answers; only the whole packet as one fragment is left to be sent.
+    device: u32,
+    /// Identification, of IPv6.
+    id: Be32,
+}
+
+/// Sends every fragment.
 #[inline(always)]
-fn send_all(packet: TcPacket, whole: &Whole, cut: Cut, device: Option<u32>) -> bool {
-    if device.is_none() {
+fn send_all(packet: TcPacket, whole: &Whole, order: &Order) -> bool {
+    if order.device == 0 {
         packet.set_finished();
     }
-    let sent = scratch::lend(
+    let is_copied = scratch::lend(
         &SCRATCH,
         #[inline(always)]
-        |scratch| {
-            if !packet.load_bytes_at::<PAYLOAD, _>(SENT as u32 + whole.header, &mut scratch.payload, 0, whole.length) {
-                return false;
-            }
-            let (mut done, id) = (true, Be32::from_word(random::word()));
-            repeat(FRAGMENTS, &mut |index| {
-                let at = cut.begin(index);
-                if at >= whole.length {
-                    return true;
-                }
-                let most = if index == 0 { cut.first } else { cut.step };
-                let left = whole.length.wrapping_sub(at);
-                let (length, is_last) = if left > most { (most, false) } else { (left, true) };
-                let headers = whole.headers();
-                done = packet.change_tail(SENT as u32 + headers + length)
-                    && packet.store_bytes_at::<PAYLOAD, _>(SENT as u32 + headers, &scratch.payload, at, length)
-                    && if whole.v6 {
-                        head6(packet, whole, at, length, is_last, id)
-                    } else {
-                        head4(packet, whole, at, length, is_last)
-                    }
-                    && match device {
-                        Some(device) => packet.clone_redirect(device, 0),
-                        None => index == 0 && is_last || packet.clone_redirect(packet.place(), INGRESS),
-                    };
-                !done
-            });
-            done
-        },
+        |scratch| packet.load_bytes_at::<PAYLOAD, _>(SENT as u32 + whole.header, &mut scratch.payload, 0, whole.length),
     );
-    sent == Some(true)
+    if is_copied != Some(true) {
+        return false;
+    }
+    let mut sent = SENT_IT;
+    repeat(FRAGMENTS, &mut |index| {
+        sent = send_piece(packet.0, whole, order, index);
+        sent != SENT_IT
+    });
+    sent != FAILED
+}
+
+/// Results of [`send_piece`]: it failed, a fragment was sent, and there is none of this number.
+const FAILED: u32 = 0;
+const SENT_IT: u32 = 1;
+const OVER: u32 = 2;
+
+global_fn! {
+    /// Sends fragment `index` of the payload that the scratch memory holds.
+    fn send_piece(skb: *mut __sk_buff, whole: &Whole, order: &Order, index: u32) -> u32 = send_fragment_number => send_number
+}
+
+fn send_number(skb: *mut __sk_buff, whole: &Whole, order: &Order, index: u32) -> u32 {
+    let (packet, cut) = (TcPacket(skb), order.cut);
+    let at = cut.begin(index);
+    if at >= whole.length {
+        return OVER;
+    }
+    let most = if index == 0 { cut.first } else { cut.step };
+    let left = whole.length.wrapping_sub(at);
+    let (length, is_last) = if left > most { (most, false) } else { (left, true) };
+    let headers = whole.headers();
+    let is_filled = packet.change_tail(SENT as u32 + headers + length)
+        && scratch::lend(
+            &SCRATCH,
+            #[inline(always)]
+            |scratch| packet.store_bytes_at::<PAYLOAD, _>(SENT as u32 + headers, &scratch.payload, at, length),
+        ) == Some(true);
+    let is_made = is_filled
+        && if whole.v6 {
+            head6(packet, whole, at, length, is_last, order.id)
+        } else {
+            head4(packet, whole, at, length, is_last)
+        };
+    let is_sent = is_made
+        && match order.device {
+            0 => index == 0 && is_last || packet.clone_redirect(packet.place(), INGRESS),
+            device => packet.clone_redirect(device, 0),
+        };
+    if is_sent { SENT_IT } else { FAILED }
 }
 
 /// Makes the IPv4 header that of the fragment at `at`.
