@@ -97,8 +97,8 @@ pub fn set(director: &mut dyn Director, what: Set, argument: &[u8]) -> Result<()
         Set::Add => director.add_service(&convert::service(key, &service, &scheduler)?),
         Set::Edit => {
             let service = convert::service(key, &service, &scheduler)?;
-            let before = there.unwrap_or(service);
-            director.edit_service(&rules::OwnEdits::default().apply(service, &before))
+            let own = there.unwrap_or(service).own;
+            director.edit_service(&rules::Service { own, ..service })
         }
         Set::Delete => director.delete_service(&key),
         Set::Zero => director.zero(Some(&key)),

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use crate::grammar::{Command, Named};
+use lvs_common::abi::OwnOptions;
 use lvs_director::director::{Director, Error, Operation, Result, Wanted};
 use lvs_director::rules::{PersistenceEngine, Service, ServiceKey, scheduler_by_name};
 
@@ -12,14 +13,15 @@ pub fn make(director: &mut dyn Director, command: Command) -> Option<(Operation,
     Some(match command {
         Command::AddService(named) => {
             let own = named.own;
-            let service = resolve(director, named, Error::Exists).map(|service| own.apply(service, &service));
+            let service = resolve(director, named, Error::Exists)
+                .map(|service| Service { own: own.over(OwnOptions::default()), ..service });
             (Operation::AddService, service.and_then(|service| director.add_service(&service)))
         }
         Command::EditService(named) => {
             let own = named.own;
             let service = resolve(director, named, Error::NotFound).and_then(|service| {
-                let before = director.service(&service.key, Wanted::default())?.service;
-                Ok(own.apply(service, &before))
+                let before = director.service(&service.key, Wanted::default())?.service.own;
+                Ok(Service { own: own.over(before), ..service })
             });
             (Operation::EditService, service.and_then(|service| director.edit_service(&service)))
         }

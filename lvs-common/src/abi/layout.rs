@@ -16,6 +16,7 @@ use super::idle::Idle;
 use super::local::{LocalAddress, PortKey, Ports};
 use super::mark::{MarkLists, MarkRule};
 use super::next_hop::NextHop;
+use super::own::OwnOptions;
 use super::roster::{RosterEntry, RosterPart};
 use super::service::{FwmarkKey, Service, ServiceConfig, ServiceKey};
 use super::settings::{Settings, Timeouts, Watch};
@@ -112,7 +113,7 @@ layouts! {
     }
     ServiceConfig {
         flags, scheduler, pe, pad, persist_timeout, netmask, head, dest_count, weight_max, weight_gcd, table, locals, roster,
-        blocked, allowed, timeouts, sched_state,
+        blocked, allowed, pad2, own, sched_state,
     }
     Destination {
         switch, connections, persistent, overloaded, config, address, source, service, port, family, slot, service_serial,
@@ -166,6 +167,16 @@ const fn sysctls(mut hash: Hash) -> Hash {
     hash
 }
 
+/// Adds the services' own options, whose fields are their table's rows.
+const fn own_options(mut hash: Hash) -> Hash {
+    let mut rest = OwnOptions::NAMES.as_slice();
+    while let [first, others @ ..] = rest {
+        hash = hash.text(first);
+        rest = others;
+    }
+    hash
+}
+
 /// Adds the exits, whose numbers are indices into `EXITS`.
 const fn exits(mut hash: Hash) -> Hash {
     let mut rest = EXITS;
@@ -177,7 +188,7 @@ const fn exits(mut hash: Hash) -> Hash {
 }
 
 /// Version of the layout of all pinned maps together.
-pub const LAYOUT_VERSION: u32 = exits(sysctls(maps(Hash::NEW)))
+pub const LAYOUT_VERSION: u32 = exits(own_options(sysctls(maps(Hash::NEW))))
     .number(size_of::<Address>())
     .number(size_of::<SyncCounters>())
     .text(COUNTERS_LAYOUT)

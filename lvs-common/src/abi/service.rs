@@ -1,6 +1,6 @@
 //! Virtual services: `SERVICES` (an array, indexed by [`ServiceId`](super::ServiceId)) and the maps that find one.
 
-use super::{address::Address, ids::DestId, statistics::Counters, switch::Switch};
+use super::{address::Address, ids::DestId, own::OwnOptions, statistics::Counters, switch::Switch};
 use crate::byte_order::Be16;
 
 /// Key of `SERVICE4`: an IPv4 service by address, port and protocol.
@@ -43,8 +43,6 @@ pub mod service_flags {
     pub const SCHED2: u32 = 0x10;
     /// Third scheduler flag: `flag-3`.
     pub const SCHED3: u32 = 0x20;
-    /// Ours: requests of sources that are not verified are challenged when there are many ([`challenge`](crate::challenge)).
-    pub const CHALLENGES: u32 = 0x4000_0000;
     /// Ours: the service exists in this copy of the configuration.
     pub const PRESENT: u32 = 0x8000_0000;
 }
@@ -108,8 +106,10 @@ pub struct ServiceConfig {
     pub blocked: u32,
     /// Number of its list of the only clients that may come in, 0 if it has no entries; of service 0, that for all services.
     pub allowed: u32,
-    /// The service's own timeouts in seconds for TCP established, TCP FIN-WAIT and UDP; 0 is the global one.
-    pub timeouts: [u32; 3],
+    /// Always 0.
+    pub pad2: u32,
+    /// The options that IPVS's services lack.
+    pub own: OwnOptions,
     /// The scheduler's word of state, changed by packets (rr, wrr): see `sched`.
     pub sched_state: u64,
 }
@@ -147,5 +147,5 @@ pub struct Service {
     pub base: Counters,
 }
 
-const _: () = assert!(size_of::<ServiceConfig>() == 72);
-const _: () = assert!(size_of::<Service>() == 280);
+const _: () = assert!(size_of::<ServiceConfig>() == 64 + size_of::<OwnOptions>());
+const _: () = assert!(size_of::<Service>() == 136 + 2 * size_of::<ServiceConfig>());

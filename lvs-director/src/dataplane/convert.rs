@@ -10,7 +10,7 @@ use lvs_common::byte_order::Be16;
 
 use crate::rules::{
     Destination, DestinationKey, Family, Mark, Netmask, PersistenceEngine, Prefix, Protocol, Service, ServiceKey,
-    Timeouts, Traffic, Tunnel, scheduler_by_number,
+    Traffic, Tunnel, scheduler_by_number,
 };
 
 /// An address as the maps hold it.
@@ -41,7 +41,7 @@ pub fn service_config(service: &Service) -> ServiceConfig {
             Netmask::V4(mask) => u32::from_ne_bytes(mask.octets()),
             Netmask::V6(prefix) => u32::from(prefix),
         },
-        timeouts: [service.timeouts.tcp, service.timeouts.tcp_fin, service.timeouts.udp],
+        own: service.own,
         ..ServiceConfig::default()
     }
 }
@@ -93,7 +93,6 @@ pub fn service(slot: &ServiceSlot, config: &ServiceConfig) -> Service {
     } else {
         Netmask::V6(config.netmask as u8)
     };
-    let [tcp, tcp_fin, udp] = config.timeouts;
     Service {
         key: service_key(slot),
         scheduler: scheduler_by_number(config.scheduler).unwrap_or_default(),
@@ -101,13 +100,13 @@ pub fn service(slot: &ServiceSlot, config: &ServiceConfig) -> Service {
         timeout: config.persist_timeout,
         netmask,
         engine: (config.pe != 0).then_some(PersistenceEngine::Sip),
-        timeouts: Timeouts { tcp, tcp_fin, udp },
+        own: config.own,
     }
 }
 
 /// The flags of a configured destination of a service.
 pub fn dest_flags(service: &ServiceConfig) -> u32 {
-    let own = if service.timeouts == [0; 3] { 0 } else { dest_flags::OWN_TIMEOUTS };
+    let own = if service.own.has_timeouts() { dest_flags::OWN_TIMEOUTS } else { 0 };
     dest_flags::AVAILABLE | own
 }
 

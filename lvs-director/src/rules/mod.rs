@@ -35,7 +35,7 @@ pub use rule::{Change, Rule, RuleKey, difference};
 pub use scheduler::{
     flag_by_name, flag_names, flags_of, scheduler_by_name, scheduler_by_number, scheduler_name, traits,
 };
-pub use service::{Edit, Family, Netmask, OwnEdits, PersistenceEngine, Protocol, Service, ServiceKey};
+pub use service::{Family, Netmask, PersistenceEngine, Protocol, Service, ServiceKey};
 pub use statistics::{DestinationEntry, Rates, ServiceEntry, Statistics};
 pub use sysctls::{AUTOMATIC, SYSCTL_PREFIX, SYSCTLS, Sysctl, SysctlName, arguments, consistent, explained, sysctl};
 pub use timeouts::Timeouts;

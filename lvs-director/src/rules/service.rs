@@ -3,9 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
-use lvs_common::abi::{AF_INET, AF_INET6, Scheduler, service_flags};
-
-use super::timeouts::Timeouts;
+use lvs_common::abi::{AF_INET, AF_INET6, OwnOptions, Scheduler, service_flags};
 
 /// Transport protocol of an address service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -202,8 +200,8 @@ pub struct Service {
     pub netmask: Netmask,
     /// Persistence engine; of no effect without persistence.
     pub engine: Option<PersistenceEngine>,
-    /// Timeouts of its connections; 0 is the global one. Ours: IPVS has none.
-    pub timeouts: Timeouts,
+    /// The options that IPVS's services lack.
+    pub own: OwnOptions,
 }
 
 impl Service {
@@ -216,7 +214,7 @@ impl Service {
             timeout: 0,
             netmask: Netmask::full(key.family()),
             engine: None,
-            timeouts: Timeouts::default(),
+            own: OwnOptions::default(),
         }
     }
 
@@ -225,62 +223,8 @@ impl Service {
         self.flags & service_flags::PERSISTENT != 0
     }
 
-    /// Whether any of its timeouts is its own.
-    pub fn has_timeouts(&self) -> bool {
-        self.timeouts != Timeouts::default()
-    }
-
-    /// Whether it challenges unverified sources of TCP SYNs. Ours: IPVS knows no such thing.
-    pub fn challenges(&self) -> bool {
-        self.flags & service_flags::CHALLENGES != 0
-    }
-
-    /// The service as one that challenges, or not.
-    pub fn challenging(self, challenges: bool) -> Self {
-        let flag = if challenges { service_flags::CHALLENGES } else { 0 };
-        Service { flags: self.flags & !service_flags::CHALLENGES | flag, ..self }
-    }
-
     /// Whether each packet is scheduled by itself.
     pub fn is_one_packet(&self) -> bool {
         self.flags & service_flags::ONE_PACKET != 0
-    }
-}
-
-/// What a command does to a setting.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Edit<T> {
-    /// The command does not name the setting: it stays as it is.
-    #[default]
-    Keep,
-    /// The setting has this value after the command.
-    Set(T),
-}
-
-impl<T> Edit<T> {
-    /// The value after the command.
-    pub fn over(self, before: T) -> T {
-        match self {
-            Edit::Keep => before,
-            Edit::Set(value) => value,
-        }
-    }
-}
-
-/// Edits of the settings that ipvsadm cannot express. A command that does not name them keeps them, so a plain
-/// `ipvsadm -E`, or keepalived's, does not reset them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct OwnEdits {
-    /// [`Service::timeouts`]
-    pub timeouts: Edit<Timeouts>,
-    /// [`Service::challenges`]
-    pub challenges: Edit<bool>,
-}
-
-impl OwnEdits {
-    /// `service` with these edits over the settings of the service `before`.
-    pub fn apply(self, service: Service, before: &Service) -> Service {
-        let service = service.challenging(self.challenges.over(before.challenges()));
-        Service { timeouts: self.timeouts.over(before.timeouts), ..service }
     }
 }

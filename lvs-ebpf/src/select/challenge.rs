@@ -7,7 +7,7 @@ use crate::packet::handover;
 use aya_ebpf::bindings::xdp_action;
 use lvs_common::programs::Program;
 use lvs_common::{
-    abi::{IpAddress, Settings, WAYS, device_flags, service_flags},
+    abi::{IpAddress, Settings, WAYS, device_flags},
     challenge::{self, Flow, Verified},
     exit::Exit,
     hash::SipKey,
@@ -32,7 +32,7 @@ use crate::{
 /// Whether a packet that no connection takes is one of those that the service challenges, or of their answers.
 #[inline(always)]
 pub fn concerns<A>(p: &Parsed<A>, service: &ServiceRef) -> bool {
-    service.config().flags & service_flags::CHALLENGES != 0 && p.protocol == protocol::TCP
+    service.config().own.synproxy != 0 && p.protocol == protocol::TCP
 }
 
 /// What becomes of such a packet instead of opening a connection, if something does; `opens` tells whether it would.

@@ -159,7 +159,7 @@ fn own_timeouts(dest: Option<Shared<Destination>>, epoch: u64) -> [u32; 3] {
     if DestRef::in_force(dest, epoch).get().flags & dest_flags::OWN_TIMEOUTS == 0 {
         return [0; 3];
     }
-    service::ServiceRef::get(dest.get().service, epoch).map_or([0; 3], |service| service.config().timeouts)
+    service::ServiceRef::get(dest.get().service, epoch).map_or([0; 3], |service| service.config().own.timeouts())
 }
 
 /// Moves a connection between active and inactive at its destination.

@@ -2,8 +2,9 @@
 
 use std::net::IpAddr;
 
+use lvs_common::abi::OwnEdits;
 use lvs_director::director::Access;
-use lvs_director::rules::{Daemon, Destination, DestinationKey, OwnEdits, Role, Service, ServiceKey, Timeouts};
+use lvs_director::rules::{Daemon, Destination, DestinationKey, Role, Service, ServiceKey, Timeouts};
 
 /// A service with the names of its scheduler and engine. They may not exist: the director says so after it looked up the
 /// service.

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use lvs_common::abi::tunnel::{self, Port, TunnelForm, TunnelKind};
-use lvs_common::abi::{Forward, service_flags};
+use lvs_common::abi::{Forward, OwnEdits, service_flags};
 
 use super::address::{self, Endpoint};
 use super::argument::Argument;
@@ -12,8 +12,8 @@ use super::command::{Command, Failure, List, Mode, Named};
 use super::rule::{self, Rule};
 use super::values;
 use lvs_director::rules::{
-    Daemon, Destination, DestinationKey, Family, Netmask, OwnEdits, Protocol, Role, Service, ServiceKey, Timeouts,
-    Tunnel, flag_by_name, scheduler_by_name,
+    Daemon, Destination, DestinationKey, Family, Netmask, Protocol, Role, Service, ServiceKey, Timeouts, Tunnel,
+    flag_by_name, scheduler_by_name,
 };
 
 /// The scheduler of a service that names none.

@@ -177,7 +177,7 @@ pub fn configured() -> impl Strategy<Value = MemoryDirector> {
                 let (one, other) = thresholds.next().expect("an endless one");
                 if one % 4 == 0 {
                     let seconds = |number| number % 2_678_400;
-                    entry.service.timeouts = Timeouts { tcp: seconds(one), tcp_fin: 0, udp: seconds(other) };
+                    (entry.service.own.tcp_timeout, entry.service.own.udp_timeout) = (seconds(one), seconds(other));
                 }
                 for listed in &mut entry.destinations {
                     let (one, other) = thresholds.next().expect("an endless one");

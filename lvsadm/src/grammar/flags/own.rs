@@ -1,6 +1,6 @@
 //! lvsadm's own flags. The literal dialect lacks them.
 
-use lvs_common::abi::Forward;
+use lvs_common::abi::{Forward, OwnOptions};
 use serde_json::json;
 
 use super::server::{FORWARD, FORWARD_PLACE};
@@ -12,7 +12,7 @@ use crate::grammar::dialect::Dialect;
 use crate::grammar::flag::{Flag, Form, OWN, Section};
 use crate::grammar::rule::Rule::{Optional, Required};
 use crate::grammar::values::timeout;
-use lvs_director::rules::{Edit, Protocol, ServiceKey, Timeouts};
+use lvs_director::rules::{Protocol, ServiceKey};
 
 /// The place of an own flag in what `--save` writes: after all of ipvsadm's, as declared.
 const LAST: u8 = u8::MAX;
@@ -34,16 +34,17 @@ pub const FLAGS: &[Flag] = &[
         .within(Section::Own)
         .option(OWN, SETTERS)
         .takes(|draft, argument| {
-            draft.own.timeouts = Edit::Set(own_timeouts(argument.text())?);
+            let own = &mut draft.own;
+            [own.tcp_timeout, own.tcp_fin_timeout, own.udp_timeout] = own_timeouts(argument.text())?.map(Some);
             Ok(())
         })
         .saved(LAST, |service, form| {
-            (form == Form::Full && service.has_timeouts()).then(|| timeouts_text(&service.timeouts))
+            (form == Form::Full && service.own.has_timeouts()).then(|| timeouts_text(&service.own))
         })
-        .listed(|service| service.has_timeouts().then(|| format!("timeout {}", timeouts_text(&service.timeouts))))
+        .listed(|service| service.own.has_timeouts().then(|| format!("timeout {}", timeouts_text(&service.own))))
         .json("timeouts", |service| {
-            let Timeouts { tcp, tcp_fin, udp } = service.timeouts;
-            if service.has_timeouts() { json!({ "tcp": tcp, "tcp_fin": tcp_fin, "udp": udp }) } else { json!(null) }
+            let [tcp, tcp_fin, udp] = service.own.timeouts();
+            if service.own.has_timeouts() { json!({ "tcp": tcp, "tcp_fin": tcp_fin, "udp": udp }) } else { json!(null) }
         }),
     Flag::new("synproxy", "j", &["challenge unknown sources of many TCP SYNs"])
         .value("enable|disable")
@@ -51,9 +52,9 @@ pub const FLAGS: &[Flag] = &[
         .within(Section::Own)
         .option(OWN, SETTERS)
         .takes(|draft, argument| {
-            draft.own.challenges = Edit::Set(match argument.text() {
-                "enable" => true,
-                "disable" => false,
+            draft.own.synproxy = Some(match argument.text() {
+                "enable" => 1,
+                "disable" => 0,
                 text => {
                     return Failure::usage(format!("illegal synproxy `{text}' specified: it is enable or disable"));
                 }
@@ -61,16 +62,14 @@ pub const FLAGS: &[Flag] = &[
             Ok(())
         })
         .demands(|named| match named.service.key {
-            ServiceKey::Address { protocol: Protocol::Udp | Protocol::Sctp, .. }
-                if named.own.challenges == Edit::Set(true) =>
-            {
+            ServiceKey::Address { protocol: Protocol::Udp | Protocol::Sctp, .. } if named.own.synproxy == Some(1) => {
                 Failure::usage("synproxy is only for TCP virtual services")
             }
             _ => Ok(()),
         })
-        .saved(LAST, |service, form| (form == Form::Full && service.challenges()).then(|| "enable".to_owned()))
-        .listed(|service| service.challenges().then(|| "synproxy".to_owned()))
-        .json("synproxy", |service| json!(service.challenges())),
+        .saved(LAST, |service, form| (form == Form::Full && service.own.synproxy != 0).then(|| "enable".to_owned()))
+        .listed(|service| (service.own.synproxy != 0).then(|| "synproxy".to_owned()))
+        .json("synproxy", |service| json!(service.own.synproxy != 0)),
     Flag::command(
         Cmd::AddLocal,
         "add-laddr",
@@ -109,7 +108,7 @@ pub const FLAGS: &[Flag] = &[
 const JSON_ORDER: u8 = 34;
 
 /// The timeouts of a service, `TCP[:TCPFIN[:UDP]]`; those that are not given are 0.
-fn own_timeouts(text: &str) -> Result<Timeouts, Failure> {
+fn own_timeouts(text: &str) -> Result<[u32; 3], Failure> {
     let mut values = [0; 3];
     let mut parts = text.split(':');
     for (value, part) in values.iter_mut().zip(&mut parts) {
@@ -118,11 +117,10 @@ fn own_timeouts(text: &str) -> Result<Timeouts, Failure> {
     if parts.next().is_some() {
         return Failure::usage(format!("invalid timeout value `{text}' specified: it is tcp[:tcpfin[:udp]]"));
     }
-    let [tcp, tcp_fin, udp] = values;
-    Ok(Timeouts { tcp, tcp_fin, udp })
+    Ok(values)
 }
 
 /// Timeouts as `--conn-timeout` takes them.
-fn timeouts_text(timeouts: &Timeouts) -> String {
-    format!("{}:{}:{}", timeouts.tcp, timeouts.tcp_fin, timeouts.udp)
+fn timeouts_text(own: &OwnOptions) -> String {
+    own.timeouts().map(|seconds| seconds.to_string()).join(":")
 }
