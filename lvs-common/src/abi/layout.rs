@@ -151,10 +151,7 @@ layouts! {
         client, virt, real, client_port, virt_port, real_port, protocol, kind, forward, family, pad, dest, state, timeout, fwmark,
         entry, engine,
     }
-    Incoming {
-        client, virt, real, client_port, virt_port, real_port, protocol, kind, forward, family, pad, dest, state, timeout, fwmark,
-        in_packets, control, age, result, entry, engine,
-    }
+    Incoming { announcement, in_packets, control, age, result }
 }
 
 /// Adds the settings, whose fields are their table's rows.

@@ -93,8 +93,8 @@ pub struct Sync {
     pub counters: SyncCounters,
 }
 
-/// A connection or template that the backups are to be told of, as packets leave it in the ring buffer `ANNOUNCEMENTS`. Fields are
-/// the [`Connection`](super::Connection)'s.
+/// A connection or template that one director tells another of. Packets leave it in the ring buffer `ANNOUNCEMENTS` for the
+/// backups. Fields are the [`Connection`](super::Connection)'s.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 #[allow(missing_docs, reason = "the fields are the connection's")]
@@ -113,10 +113,11 @@ pub struct Announcement {
     /// Always 0.
     pub pad: u16,
     pub dest: DestId,
+    /// [`conn_flags`](super::conn_flags) and the state's number.
     pub state: u32,
     pub timeout: u32,
     pub fwmark: u32,
-    /// Index of its entry.
+    /// Index of its entry in the table of the director that has this announcement.
     pub entry: u32,
     pub engine: u64,
 }
@@ -136,39 +137,20 @@ pub mod entered {
     pub const NO_ROOM: u32 = 4;
 }
 
-/// A connection or template that `lvsadm` has the program `lvs_import` put into the table. Fields are the
-/// [`Connection`](super::Connection)'s.
+/// A connection or template that `lvsadm` has the program `lvs_import` put into the table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
-#[allow(missing_docs, reason = "the fields are the connection's")]
 pub struct Incoming {
-    pub client: Address,
-    pub virt: Address,
-    pub real: Address,
-    pub client_port: Be16,
-    pub virt_port: Be16,
-    pub real_port: Be16,
-    pub protocol: u8,
-    pub kind: EntryKind,
-    pub forward: Mode,
-    /// Family of the client, `AF_INET` or `AF_INET6`.
-    pub family: u8,
-    /// Always 0.
-    pub pad: u16,
-    pub dest: DestId,
-    /// [`conn_flags`](super::conn_flags) and the state's number.
-    pub state: u32,
-    pub timeout: u32,
-    pub fwmark: u32,
+    /// What is put in; the program fills in the entry.
+    pub announcement: Announcement,
+    /// Packets from the client, as [`Connection::in_packets`](super::Connection::in_packets).
     pub in_packets: u32,
+    /// The template's entry, as [`Connection::control`](super::Connection::control).
     pub control: EntryRef,
     /// Jiffies since its last packet.
     pub age: u32,
     /// [`entered`], the program's.
     pub result: u32,
-    /// Index of its entry, the program's.
-    pub entry: u32,
-    pub engine: u64,
 }
 
 const _: () = assert!(size_of::<Daemon>() == 64);

@@ -39,7 +39,7 @@ impl Turn for Entering {
     fn turn(&mut self, index: u32) -> bool {
         let Some(incoming) = element(&INCOMING, self.from.wrapping_add(index)) else { return true };
         let Some(settings) = config::settings() else { return true };
-        let result = if incoming.get().family == AF_INET {
+        let result = if incoming.get().announcement.family == AF_INET {
             enter::<u32>(incoming, settings, self.now)
         } else {
             enter::<[u32; 4]>(incoming, settings, self.now)
@@ -56,15 +56,16 @@ global_fn! {
 
 fn put_in<A: IpAddress>(incoming: Shared<Incoming>, settings: &Settings, now: u64) -> u32 {
     let i = incoming.get();
+    let a = &i.announcement;
     let Some(draft) = write::<A>(i, now) else { return entered::NO_ROOM };
     if let Some((at, c)) = draft::look_up(draft) {
-        field!(incoming.entry).store(at);
-        let is_other = i.kind == EntryKind::CONNECTION && c.dest != i.dest;
+        field!(incoming.announcement.entry).store(at);
+        let is_other = a.kind == EntryKind::CONNECTION && c.dest != a.dest;
         if !is_other {
             return update::<A>(at, c, incoming, settings, now);
         }
         // It ends, and another has taken its place; or it is the other one, which takes the place of this.
-        if i.state & conn_flags::INACTIVE != 0
+        if a.state & conn_flags::INACTIVE != 0
             || !release::remove(at, c, settings.epoch, |c| c.controlled == 0 && draft::is_like(c, draft))
         {
             return entered::IGNORED;
@@ -76,23 +77,24 @@ fn put_in<A: IpAddress>(incoming: Shared<Incoming>, settings: &Settings, now: u6
 /// Writes an element as an entry, in this CPU's place.
 #[inline(always)]
 fn write<A: IpAddress>(i: &Incoming, now: u64) -> Option<Entry<A>> {
+    let a = &i.announcement;
     let draft = draft::begin(Draft {
-        client: A::narrow(i.client),
-        virt: A::narrow(i.virt),
-        client_port: i.client_port,
-        virt_port: i.virt_port,
-        protocol: i.protocol,
-        kind: i.kind,
-        forward: i.forward,
+        client: A::narrow(a.client),
+        virt: A::narrow(a.virt),
+        client_port: a.client_port,
+        virt_port: a.virt_port,
+        protocol: a.protocol,
+        kind: a.kind,
+        forward: a.forward,
         last_seen: now.wrapping_sub(i.age as u64),
-        dest: i.dest,
-        state: i.state,
-        timeout: i.timeout,
+        dest: a.dest,
+        state: a.state,
+        timeout: a.timeout,
         control: i.control,
-        fwmark: i.fwmark,
-        real: A::narrow(i.real),
-        real_port: i.real_port,
-        engine: i.engine,
+        fwmark: a.fwmark,
+        real: A::narrow(a.real),
+        real_port: a.real_port,
+        engine: a.engine,
     })?;
     draft.set_requests(i.in_packets);
     Some(draft)
@@ -107,7 +109,7 @@ global_fn! {
 fn change<A: IpAddress>(at: u32, c: Entry<A>, incoming: Shared<Incoming>, settings: &Settings, now: u64) -> u32 {
     const TOLD: u32 = conn_flags::STATE | conn_flags::INACTIVE | conn_flags::ASSURED;
     let (i, old) = (incoming.get(), c.state);
-    let new = old & !TOLD | i.state & TOLD;
+    let new = old & !TOLD | i.announcement.state & TOLD;
     if old & conn_flags::DEAD != 0 {
         return entered::IGNORED;
     }
@@ -115,10 +117,10 @@ fn change<A: IpAddress>(at: u32, c: Entry<A>, incoming: Shared<Incoming>, settin
     if new != old && c.state_word().compare_exchange(old, new).is_ok() && c.kind != EntryKind::TEMPLATE {
         advance::account(DestRef::get(c.dest, settings.epoch).map(|dest| dest.it), old, new);
     }
-    c.set_timeout(i.timeout);
+    c.set_timeout(i.announcement.timeout);
     c.set_requests(i.in_packets);
     c.touch(now.wrapping_sub(i.age as u64));
-    store::sweep_by::<A>(at, now.wrapping_add(i.timeout as u64));
+    store::sweep_by::<A>(at, now.wrapping_add(i.announcement.timeout as u64));
     entered::UPDATED
 }
 
@@ -130,9 +132,9 @@ global_fn! {
 
 fn make<A: IpAddress>(incoming: Shared<Incoming>, draft: Entry<A>, settings: &Settings, now: u64) -> u32 {
     let i = incoming.get();
-    let due = now.wrapping_sub(i.age as u64).wrapping_add(i.timeout as u64);
+    let due = now.wrapping_sub(i.age as u64).wrapping_add(i.announcement.timeout as u64);
     match draft::put(draft, due) {
-        Ok(at) => field!(incoming.entry).store(at),
+        Ok(at) => field!(incoming.announcement.entry).store(at),
         // Its packets have opened it a moment ago.
         Err(InsertError::Exists(_)) => return entered::IGNORED,
         Err(_) => return entered::NO_ROOM,
@@ -144,12 +146,13 @@ fn make<A: IpAddress>(incoming: Shared<Incoming>, draft: Entry<A>, settings: &Se
 /// Counts an entry that was made where it counts: at its destination and its template.
 #[inline(always)]
 fn count<A: IpAddress>(i: &Incoming, settings: &Settings) {
-    let is_template = i.kind == EntryKind::TEMPLATE;
-    if let Some(dest) = DestRef::get(i.dest, settings.epoch) {
+    let a = &i.announcement;
+    let is_template = a.kind == EntryKind::TEMPLATE;
+    if let Some(dest) = DestRef::get(a.dest, settings.epoch) {
         // As inactive, whatever it is.
         binding::bind(&dest, is_template);
         if !is_template {
-            advance::account(Some(dest.it), conn_flags::INACTIVE, i.state);
+            advance::account(Some(dest.it), conn_flags::INACTIVE, a.state);
         }
     }
     if let Some(control) = EntryRef::get(i.control)
@@ -157,7 +160,7 @@ fn count<A: IpAddress>(i: &Incoming, settings: &Settings) {
     {
         template.controlled_word().fetch_add(1);
     }
-    if i.fwmark != 0 && !is_template {
-        watch::watch(A::narrow(i.virt));
+    if a.fwmark != 0 && !is_template {
+        watch::watch(A::narrow(a.virt));
     }
 }

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use lvs_common::abi::{
-    AF_INET, AF_INET6, Address, DestId, EngineKey, EntryKind, EntryRef, INCOMING, Incoming, Mode, ServiceId, Settings,
-    SyncCounters, Timeouts, conn_flags, entered,
+    AF_INET, AF_INET6, Address, Announcement, DestId, EngineKey, EntryKind, EntryRef, INCOMING, Incoming, Mode,
+    ServiceId, Settings, SyncCounters, Timeouts, conn_flags, entered,
 };
 use lvs_common::sip;
 use lvs_common::state::{sctp, tcp};
@@ -102,8 +102,9 @@ impl Importer {
             self.try_waiting();
         }
         let hz = ticks_per_second();
-        let is_over =
-            |waiting: &Waiting| waiting.told.elapsed().as_secs() > u64::from(waiting.item.incoming.timeout / hz);
+        let is_over = |waiting: &Waiting| {
+            waiting.told.elapsed().as_secs() > u64::from(waiting.item.incoming.announcement.timeout / hz)
+        };
         self.waiting.retain(|waiting| !is_over(waiting));
         Ok(true)
     }
@@ -151,10 +152,10 @@ impl Importer {
             self.counters.ignored += 1;
             return;
         }
-        item.incoming.dest = dest;
-        item.incoming.forward = mode;
-        if mode != Mode::MASQ && item.incoming.kind == EntryKind::CONNECTION {
-            item.incoming.state |= conn_flags::NO_OUTPUT;
+        item.incoming.announcement.dest = dest;
+        item.incoming.announcement.forward = mode;
+        if mode != Mode::MASQ && item.incoming.announcement.kind == EntryKind::CONNECTION {
+            item.incoming.announcement.state |= conn_flags::NO_OUTPUT;
         }
         self.batch.push(item);
     }
@@ -182,7 +183,8 @@ impl Importer {
                 if done.result == entered::NEW
                     && let Some(text) = &item.engine
                 {
-                    let key = EngineKey { entry: done.entry, family: done.family.into() };
+                    let Announcement { entry, family, .. } = done.announcement;
+                    let key = EngineKey { entry, family: family.into() };
                     self.plane.remember_engine(key, text);
                 }
             }
@@ -231,7 +233,7 @@ fn item(record: &Record<'_>, settings: &Settings, secret: u64) -> Option<Item> {
         0 => seconds_of(record.protocol, state, &settings.timeouts),
         seconds => seconds,
     };
-    let incoming = Incoming {
+    let announcement = Announcement {
         client: record.client,
         virt: record.virt,
         real: record.real,
@@ -247,13 +249,11 @@ fn item(record: &Record<'_>, settings: &Settings, secret: u64) -> Option<Item> {
         state: word,
         timeout: seconds.saturating_mul(ticks_per_second()).min(i32::MAX as u32),
         fwmark: record.fwmark,
-        in_packets: settings.sysctls.sync_threshold,
-        control: EntryRef::NONE,
-        age: 0,
-        result: 0,
         entry: 0,
         engine: hash,
     };
+    let in_packets = settings.sysctls.sync_threshold;
+    let incoming = Incoming { announcement, in_packets, control: EntryRef::NONE, age: 0, result: 0 };
     Some(Item { incoming, engine: text })
 }
 
