@@ -53,6 +53,16 @@ pub struct TunnelForm {
     pub summed: u8,
 }
 
+impl Carrier {
+    /// Whether it is this protocol of the outer IP header.
+    const fn is(self, protocol: u8) -> bool {
+        match self {
+            Carrier::Ip => matches!(protocol, protocol::IPIP | protocol::IPV6),
+            Carrier::Protocol(number) => number == protocol,
+        }
+    }
+}
+
 impl TunnelForm {
     /// Whether the headers include a checksum over the inner packet.
     pub const fn is_summed(&self, flags: u8) -> bool {
@@ -124,6 +134,12 @@ macro_rules! tunnels {
                     Carrier::Ip => protocol::IPV6,
                 }
             }
+        }
+
+        /// Whether a packet with this protocol number in its IP header may be of one of the kinds that `picks` takes.
+        #[inline(always)]
+        pub fn may_carry(protocol: u8, picks: impl Fn(TunnelKind) -> bool) -> bool {
+            $(const { TUNNELS[$number].carrier }.is(protocol) && picks(TunnelKind::$kind))||+
         }
 
         /// Every kind, in the order of their numbers.
@@ -202,6 +218,15 @@ mod tests {
             assert_eq!(TunnelKind::by_name(form.name), Some(form.kind));
             assert_eq!(form.kind.form(), form);
         }
+    }
+
+    #[test]
+    fn a_protocol_leads_to_the_kinds_that_it_carries() {
+        let kinds = |protocol| -> Vec<&str> {
+            TUNNELS.iter().filter(|form| may_carry(protocol, |kind| kind == form.kind)).map(|form| form.name).collect()
+        };
+        assert_eq!([protocol::IPIP, protocol::IPV6, protocol::GRE].map(kinds), [["ipip"], ["ipip"], ["gre"]]);
+        assert_eq!((kinds(protocol::UDP), kinds(protocol::TCP)), (vec!["gue", "vxlan"], vec![]));
     }
 
     #[test]

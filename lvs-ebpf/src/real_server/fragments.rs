@@ -3,7 +3,6 @@
 use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC};
 use aya_ebpf::programs::TcContext;
 use lvs_common::abi::IpAddress;
-use lvs_common::abi::tunnel::TunnelKind;
 use lvs_common::byte_order::Be16;
 use lvs_common::fragments::JOINED;
 use lvs_common::verifier::opaque;
@@ -68,9 +67,7 @@ pub fn gather<A: IpAddress>(ctx: &TcContext) -> Option<i32> {
 #[inline(always)]
 fn is_tunnel(packet: TcPacket, fragment: &Fragment) -> bool {
     let at = opaque(fragment.at) as usize & OFFSETS;
-    packet.read::<[Be16; 2]>(at).is_some_and(|[_, port]| {
-        tunnel::opens_at(TunnelKind::GUE, port.word()) || tunnel::opens_at(TunnelKind::VXLAN, port.word())
-    })
+    packet.read::<[Be16; 2]>(at).is_some_and(|[_, port]| tunnel::has_port(port.word()))
 }
 
 /// Leaves a fragment to the stack, and those that waited for it.

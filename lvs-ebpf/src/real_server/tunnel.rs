@@ -1,7 +1,7 @@
 //! The headers between outer and inner packet: IP in IP, GUE, GRE, VXLAN.
 
 use aya_ebpf::programs::TcContext;
-use lvs_common::abi::tunnel::{TUNNELS, TunnelKind};
+use lvs_common::abi::tunnel::{self, TUNNELS, TunnelKind};
 use lvs_common::abi::{AF_INET, AF_INET6};
 use lvs_common::byte_order::Be16;
 use lvs_common::wire::{ethertype, protocol};
@@ -57,12 +57,13 @@ pub fn open(ctx: &TcContext, outer: &Outer) -> Option<Payload> {
 /// Whether a protocol can carry a tunnel that is configured.
 #[inline(always)]
 pub fn may_carry(carried: u8) -> bool {
-    match carried {
-        protocol::IPIP | protocol::IPV6 => opens(TunnelKind::IPIP),
-        protocol::GRE => opens(TunnelKind::GRE),
-        protocol::UDP => opens(TunnelKind::GUE) || opens(TunnelKind::VXLAN),
-        _ => false,
-    }
+    tunnel::may_carry(carried, opens)
+}
+
+/// Whether a UDP port (network byte order) is that of a tunnel that is configured.
+#[inline(always)]
+pub fn has_port(port: u16) -> bool {
+    tunnel::may_carry(protocol::UDP, |kind| opens_at(kind, port))
 }
 
 #[inline(always)]
@@ -72,7 +73,7 @@ fn opens(kind: TunnelKind) -> bool {
 
 /// Whether a kind over UDP is opened, on this port (network byte order).
 #[inline(always)]
-pub fn opens_at(kind: TunnelKind, port: u16) -> bool {
+fn opens_at(kind: TunnelKind, port: u16) -> bool {
     opens(kind) && port == setting(&PORTS[kind.0 as usize])
 }
 

@@ -3,7 +3,7 @@
 use crate::packet::parse::Family;
 use crate::rare::icmp::{path, read, unknown};
 use crate::values::icmp_error::{IcmpError, OFFSETS};
-use lvs_common::abi::{DestId, Mode, Settings};
+use lvs_common::abi::{DestId, Mode, Settings, tunnel};
 use lvs_common::{
     exit::Exit,
     icmp,
@@ -35,7 +35,7 @@ where
     let at = inner(packet, report.about.carried, report.transport());
     // Routers need not quote more than eight bytes after the network header (RFC 792), which is not enough to see the packet inside.
     let is_short = at.is_none_or(|at| packet.at::<[u8; INNER]>(at).is_none());
-    if is_short && may_be_tunnel(report.about.carried) && read::is_intact(packet, report) {
+    if is_short && tunnel::may_carry(report.about.carried, |_| true) && read::is_intact(packet, report) {
         path::learn(packet, report, &report.about.source.widen(), true);
     }
     let Some(at) = at else { return unknown::run(packet, report, settings) };
@@ -86,12 +86,6 @@ where
         path::learn(packet, report, dest.address(), false);
     }
     exits::pass(packet, Exit::NotOurs)
-}
-
-/// Whether a packet of this protocol may be a tunnel's.
-#[inline(always)]
-const fn may_be_tunnel(carried: u8) -> bool {
-    matches!(carried, protocol::IPIP | protocol::IPV6 | protocol::GRE | protocol::UDP)
 }
 
 /// Where the packet inside a tunnel's quoted packet begins, whose transport header is at `l4`.
