@@ -192,19 +192,21 @@ pub struct Icmp {
     pub rest: Be32,
 }
 
-/// Head of ICMP types and codes that the data plane reads or sends.
+/// Types and codes of ICMP and ICMPv6 that the data plane reads or sends. `network-types` lacks those that stand as numbers.
 #[allow(missing_docs, reason = "the names are the RFCs'")]
 pub mod icmp {
-    pub const UNREACHABLE: u8 = 3;
+    use network_types::icmp::{Icmpv4Type, Icmpv6Type};
+
+    pub const UNREACHABLE: u8 = Icmpv4Type::DestinationUnreachable as u8;
     pub const SOURCE_QUENCH: u8 = 4;
     pub const TIME_EXCEEDED: u8 = 11;
     pub const CODE_HOST: u8 = 1;
     pub const CODE_PORT: u8 = 3;
     pub const CODE_FRAGMENTATION_NEEDED: u8 = 4;
     pub const V6_UNREACHABLE: u8 = 1;
-    pub const V6_TOO_BIG: u8 = 2;
+    pub const V6_TOO_BIG: u8 = Icmpv6Type::PacketTooBig as u8;
     pub const V6_TIME_EXCEEDED: u8 = 3;
-    pub const V6_PARAMETER: u8 = 4;
+    pub const V6_PARAMETER: u8 = Icmpv6Type::ParameterProblem as u8;
     pub const V6_CODE_ADDRESS: u8 = 3;
     pub const V6_CODE_PORT: u8 = 4;
 }

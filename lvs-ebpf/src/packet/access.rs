@@ -55,6 +55,9 @@ pub fn bytes<T: Wire>(value: &T) -> &[u8] {
     unsafe { core::slice::from_raw_parts((&raw const *value).cast(), size_of::<T>()) }
 }
 
+/// A place in a packet. Only this file reads and writes there: helpers that change the packet invalidate it.
+pub struct Place<T>(*mut T);
+
 /// A packet in TC, ingress or egress.
 #[derive(Clone, Copy)]
 pub struct TcPacket(pub *mut __sk_buff);
@@ -81,11 +84,11 @@ pub trait Packet: Copy {
     fn context(self) -> *mut c_void;
     /// Where the packet's linear part begins and ends, read anew. See "volatile context pointers" in docs/develop/verifier.md.
     fn bounds(self) -> (usize, usize);
-    /// A pointer to the `T` at `offset`, if the packet's linear part reaches so far. Helpers that change the packet invalidate it.
+    /// The place of a `T` at `offset`, if the packet's linear part reaches so far.
     #[inline(always)]
-    fn at<T>(self, offset: usize) -> Option<*mut T> {
+    fn at<T>(self, offset: usize) -> Option<Place<T>> {
         let (start, end) = self.bounds();
-        if start + offset + size_of::<T>() > end { None } else { Some((start + offset) as *mut T) }
+        if start + offset + size_of::<T>() > end { None } else { Some(Place((start + offset) as *mut T)) }
     }
     /// Device the packet came in on; 0 if the director itself made it.
     fn device(self) -> u32;
@@ -173,7 +176,7 @@ pub trait Packet: Copy {
     #[inline(always)]
     fn look<T: Wire, R>(self, offset: usize, look: impl FnOnce(&T) -> R) -> Option<R> {
         // SAFETY: `at` has checked the bounds, any bytes are a `T`, and the packet is this program's alone.
-        self.at::<T>(offset).map(|place| look(unsafe { &*place }))
+        self.at::<T>(offset).map(|Place(place)| look(unsafe { &*place }))
     }
 
     /// Whether the packet's linear part is at least `length` bytes long.
@@ -199,7 +202,7 @@ pub trait Packet: Copy {
     /// changes the packet.
     #[inline(always)]
     fn update<T: Wire>(self, offset: usize, change: impl FnOnce(&mut T)) -> bool {
-        let Some(place) = self.at::<T>(offset) else { return false };
+        let Some(Place(place)) = self.at::<T>(offset) else { return false };
         // SAFETY: `at` has checked the bounds, any bytes are a `T`, and the packet is this program's alone.
         change(unsafe { &mut *place });
         true
