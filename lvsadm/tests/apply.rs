@@ -7,6 +7,7 @@ use std::path::Path;
 
 use common::TestNames;
 use common::tables::{configured, filled, related};
+use lvs_director::dataplane;
 use lvs_director::director::{Director, Error, MemoryDirector, Result, Wanted, rules};
 use lvs_director::rules::{
     AccessChange, AccessEntry, AccessKind, Attached, Change, Connection, Daemon, Destination, DestinationKey,
@@ -352,7 +353,7 @@ fn a_device_that_cannot_be_attached_undoes_everything() {
     let was = devices.clone();
     let refused = carry_out(&mut director, &device_steps(), &mut |_, name, attached| {
         if (name, attached) == ("eth1", Some(Attached::Generic)) {
-            return Err("busy".to_owned());
+            return Err(dataplane::Error::Unfit("busy".into()));
         }
         match (name, attached) {
             ("eth0", None) => drop(devices.remove("eth0")),

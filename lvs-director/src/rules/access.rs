@@ -3,7 +3,29 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::mark::Prefix;
+use super::mark::{Prefix, TrafficError};
+
+/// Why a text does not say which clients, or how long.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ClientError {
+    /// It is no prefix.
+    #[error(transparent)]
+    Prefix(#[from] TrafficError),
+    /// It is an IPv4 address in IPv6's form.
+    #[error("`{text}' is an IPv4 address to the packets that have it: write {mend}")]
+    Mapped {
+        /// What is written.
+        text: String,
+        /// What to write.
+        mend: Prefix,
+    },
+    /// It is no duration.
+    #[error("a time is from 1s on, as 90, 90s, 10m, 1h30m or 7d, not `{0}'")]
+    Duration(String),
+    /// It has more words than a prefix and a duration.
+    #[error("a line is ADDRESS[/LENGTH] and at most a time, not `{0}'")]
+    Line(String),
+}
 
 /// A list's meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -87,9 +109,9 @@ impl AccessChange {
 /// Units of durations, the longest first: their letters and their seconds.
 const UNITS: [(char, u32); 4] = [('d', 86_400), ('h', 3600), ('m', 60), ('s', 1)];
 
-/// Reads a duration: seconds, or numbers with d, h, m or s after each. The error is a sentence.
-pub fn seconds(text: &str) -> Result<u32, String> {
-    let wrong = || format!("a time is from 1s on, as 90, 90s, 10m, 1h30m or 7d, not `{text}'");
+/// Reads a duration: seconds, or numbers with d, h, m or s after each.
+pub fn seconds(text: &str) -> Result<u32, ClientError> {
+    let wrong = || ClientError::Duration(text.to_owned());
     let mut sum = text.parse().ok();
     if sum.is_none() {
         let mut rest = text;
@@ -122,8 +144,8 @@ pub fn duration(seconds: u32) -> String {
 }
 
 /// Reads a file of prefixes, one on a line, each with a duration after it or none. `#` and `;` begin comments. The error has all
-/// mistakes: the number of the line, and a sentence.
-pub fn access_file(text: &str) -> Result<Vec<AccessRule>, Vec<(usize, String)>> {
+/// mistakes, each with the number of its line.
+pub fn access_file(text: &str) -> Result<Vec<AccessRule>, Vec<(usize, ClientError)>> {
     let (mut rules, mut mistakes) = (Vec::new(), Vec::new());
     for (number, line) in (1..).zip(text.lines()) {
         let said = line.split(['#', ';']).next().unwrap_or_default();
@@ -131,29 +153,27 @@ pub fn access_file(text: &str) -> Result<Vec<AccessRule>, Vec<(usize, String)>> 
             [] => {}
             [prefix] => match client(prefix) {
                 Ok(prefix) => rules.push(AccessRule { prefix, seconds: None }),
-                Err(sentence) => mistakes.push((number, sentence)),
+                Err(error) => mistakes.push((number, error)),
             },
             [prefix, time] => match client(prefix).and_then(|prefix| Ok((prefix, seconds(time)?))) {
                 Ok((prefix, seconds)) => rules.push(AccessRule { prefix, seconds: Some(seconds) }),
-                Err(sentence) => mistakes.push((number, sentence)),
+                Err(error) => mistakes.push((number, error)),
             },
-            _ => {
-                mistakes.push((number, format!("a line is ADDRESS[/LENGTH] and at most a time, not `{}'", said.trim())))
-            }
+            _ => mistakes.push((number, ClientError::Line(said.trim().to_owned()))),
         }
     }
     if mistakes.is_empty() { Ok(rules) } else { Err(mistakes) }
 }
 
-/// Reads the prefix of clients: an address, or one with `/LENGTH`. The error is a sentence.
-pub fn client(text: &str) -> Result<Prefix, String> {
+/// Reads the prefix of clients: an address, or one with `/LENGTH`.
+pub fn client(text: &str) -> Result<Prefix, ClientError> {
     let prefix = Prefix::parse(text)?;
     if let std::net::IpAddr::V6(v6) = prefix.address
         && let Some(v4) = v6.to_ipv4_mapped()
         && prefix.length >= 96
     {
-        let whole = Prefix { address: v4.into(), length: prefix.length - 96 };
-        return Err(format!("`{text}' is an IPv4 address to the packets that have it: write {whole}"));
+        let mend = Prefix { address: v4.into(), length: prefix.length - 96 };
+        return Err(ClientError::Mapped { text: text.to_owned(), mend });
     }
     Ok(prefix)
 }
@@ -179,7 +199,7 @@ mod tests {
         }
         for text in ["", "0", "0s", "m", "10x", "-1", "1.5h", "10m5", "4294967296", "4294967295d", "1 h"] {
             let sentence = format!("a time is from 1s on, as 90, 90s, 10m, 1h30m or 7d, not `{text}'");
-            assert_eq!(seconds(text), Err(sentence));
+            assert_eq!(seconds(text).map_err(|error| error.to_string()), Err(sentence));
         }
     }
 
@@ -203,6 +223,8 @@ mod tests {
             (4, "a line is ADDRESS[/LENGTH] and at most a time, not `::1 1s 2s'"),
             (5, "`::ffff:192.0.2.1/120' is an IPv4 address to the packets that have it: write 192.0.2.0/24"),
         ];
+        let mistakes: Vec<(usize, String)> =
+            mistakes.into_iter().map(|(line, error)| (line, error.to_string())).collect();
         assert_eq!(mistakes, expected.map(|(line, sentence)| (line, sentence.to_owned())));
     }
 

@@ -11,6 +11,31 @@ use super::service::{Family, Protocol};
 /// Every port, and packets without one.
 pub const EVERY_PORT: (u16, u16) = (0, u16::MAX);
 
+/// Why a text does not say which traffic, or which mark.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TrafficError {
+    /// It is no prefix.
+    #[error("`{0}' is no address, nor one with /LENGTH after it")]
+    Prefix(String),
+    /// A prefix of this length is none of the family's.
+    #[error("the length of such a prefix is from 0 to {whole}, not `{length}'")]
+    Length {
+        /// What is written after the `/`.
+        length: String,
+        /// Bits of an address.
+        whole: u8,
+    },
+    /// It is neither a port nor a range of ports.
+    #[error("ports are PORT or FIRST-LAST, from 0 to 65535, not `{0}'")]
+    Ports(String),
+    /// The range's first port is greater than its last.
+    #[error("ports {0}-{1}: the first is greater than the last")]
+    Range(u16, u16),
+    /// It is no mark.
+    #[error("a mark is a number from 1 to {max}, not `{0}'", max = u32::MAX)]
+    Mark(String),
+}
+
 /// Addresses that begin alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Prefix {
@@ -30,11 +55,11 @@ impl Prefix {
         Prefix { address, length: 0 }
     }
 
-    /// Reads `ADDRESS` or `ADDRESS/LENGTH`. The error is a sentence.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    /// Reads `ADDRESS` or `ADDRESS/LENGTH`.
+    pub fn parse(text: &str) -> Result<Self, TrafficError> {
         let (address, length) = text.split_once('/').map_or((text, None), |(address, length)| (address, Some(length)));
         let Ok(address) = address.parse::<IpAddr>() else {
-            return Err(format!("`{text}' is no address, nor one with /LENGTH after it"));
+            return Err(TrafficError::Prefix(text.to_owned()));
         };
         let whole = if address.is_ipv4() { 32 } else { 128 };
         let length = match length {
@@ -43,7 +68,7 @@ impl Prefix {
                 .parse()
                 .ok()
                 .filter(|length| *length <= whole)
-                .ok_or_else(|| format!("the length of such a prefix is from 0 to {whole}, not `{length}'"))?,
+                .ok_or_else(|| TrafficError::Length { length: length.to_owned(), whole })?,
         };
         Ok(Prefix { address: first(address, length), length })
     }
@@ -155,23 +180,23 @@ impl MarkChange {
     }
 }
 
-/// Reads `PORT` or `FIRST-LAST`. The error is a sentence.
-pub fn ports(text: &str) -> Result<(u16, u16), String> {
+/// Reads `PORT` or `FIRST-LAST`.
+pub fn ports(text: &str) -> Result<(u16, u16), TrafficError> {
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     match (first.parse(), last.parse()) {
         (Ok(first), Ok(last)) if first <= last => Ok((first, last)),
-        (Ok(first), Ok(last)) => Err(format!("ports {first}-{last}: the first is greater than the last")),
-        _ => Err(format!("ports are PORT or FIRST-LAST, from 0 to 65535, not `{text}'")),
+        (Ok(first), Ok(last)) => Err(TrafficError::Range(first, last)),
+        _ => Err(TrafficError::Ports(text.to_owned())),
     }
 }
 
-/// Reads a mark, decimal or hexadecimal after `0x`. The error is a sentence.
-pub fn mark(text: &str) -> Result<u32, String> {
+/// Reads a mark, decimal or hexadecimal after `0x`.
+pub fn mark(text: &str) -> Result<u32, TrafficError> {
     let number = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
         Some(digits) => u32::from_str_radix(digits, 16).ok(),
         None => text.parse().ok(),
     };
-    number.filter(|mark| *mark != 0).ok_or_else(|| format!("a mark is a number from 1 to {}, not `{text}'", u32::MAX))
+    number.filter(|mark| *mark != 0).ok_or_else(|| TrafficError::Mark(text.to_owned()))
 }
 
 #[cfg(test)]
@@ -200,14 +225,15 @@ mod tests {
             ("192.0.2.7/", "the length of such a prefix is from 0 to 32, not `'"),
             ("192.0.2", "`192.0.2' is no address, nor one with /LENGTH after it"),
         ] {
-            assert_eq!(read(text), Err(sentence.to_owned()));
+            assert_eq!(read(text).map_err(|error| error.to_string()), Err(sentence.to_owned()));
         }
     }
 
     #[test]
     fn ports_and_marks_are_kept_in_range() {
         assert_eq!((ports("80"), ports("80-90"), ports("0-65535")), (Ok((80, 80)), Ok((80, 90)), Ok(EVERY_PORT)));
-        assert_eq!(ports("90-80"), Err("ports 90-80: the first is greater than the last".to_owned()));
+        assert_eq!(ports("90-80"), Err(TrafficError::Range(90, 80)));
+        assert_eq!(TrafficError::Range(90, 80).to_string(), "ports 90-80: the first is greater than the last");
         for text in ["", "80-", "-80", "65536", "http", "80-90-100"] {
             assert!(ports(text).is_err(), "{text}");
         }

@@ -20,7 +20,7 @@ mod sysctls;
 mod timeouts;
 
 pub use access::{
-    AccessChange, AccessEntry, AccessKind, AccessList, AccessRule, access_file, client, duration, seconds,
+    AccessChange, AccessEntry, AccessKind, AccessList, AccessRule, ClientError, access_file, client, duration, seconds,
 };
 pub use connection::Connection;
 pub use daemon::{Daemon, Role};
@@ -30,12 +30,14 @@ pub use kernel::{hash_order, header};
 pub use lines::words;
 pub use local::LocalEntry;
 pub use log_level::LogLevel;
-pub use mark::{EVERY_PORT, Mark, MarkChange, Prefix, Traffic, mark, ports};
+pub use mark::{EVERY_PORT, Mark, MarkChange, Prefix, Traffic, TrafficError, mark, ports};
 pub use rule::{Change, Rule, RuleKey, difference};
 pub use scheduler::{
     flag_by_name, flag_names, flags_of, scheduler_by_name, scheduler_by_number, scheduler_name, traits,
 };
 pub use service::{Family, Netmask, PersistenceEngine, Protocol, Service, ServiceKey};
 pub use statistics::{DestinationEntry, Rates, ServiceEntry, Statistics};
-pub use sysctls::{AUTOMATIC, SYSCTL_PREFIX, SYSCTLS, Sysctl, SysctlName, arguments, consistent, explained, sysctl};
+pub use sysctls::{
+    AUTOMATIC, SYSCTL_PREFIX, SYSCTLS, Sysctl, SysctlError, SysctlName, arguments, consistent, explained, sysctl,
+};
 pub use timeouts::Timeouts;

@@ -23,6 +23,45 @@ pub const ABSENT: [(&str, &str); 6] = {
     ]
 };
 
+/// Why settings cannot be what a command wants them to be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SysctlError {
+    /// There is none of this name.
+    #[error("there is no setting {0}: see `lvsadm sysctl --explain`")]
+    Unknown(String),
+    /// It does not take this value.
+    #[error("{name} takes a number from {first} to {last}, not `{value}'")]
+    Value {
+        /// Its name as it is written.
+        name: String,
+        /// The least value.
+        first: u32,
+        /// The greatest value.
+        last: u32,
+        /// What is written.
+        value: String,
+    },
+    /// FullNAT's first port is greater than its last.
+    #[error("there are no ports from {min} (lport_min) to {max} (lport_max)")]
+    NoPorts {
+        /// `lport_min`
+        min: u32,
+        /// `lport_max`
+        max: u32,
+    },
+    /// The packet of which backups are told comes after the period.
+    #[error("sync_threshold ({threshold}) must be less than sync_period ({period}), or that 0")]
+    Threshold {
+        /// `sync_threshold`
+        threshold: u32,
+        /// `sync_period`
+        period: u32,
+    },
+    /// The number of ports for synchronisation is not a power of 2.
+    #[error("sync_ports takes a power of 2, not {0}")]
+    SyncPorts(u32),
+}
+
 /// A name of a setting.
 pub enum SysctlName {
     /// That of one that is kept.
@@ -32,12 +71,12 @@ pub enum SysctlName {
 }
 
 impl SysctlName {
-    /// The setting of that name, with or without the prefix. The error is a sentence.
-    pub fn parse(name: &str) -> Result<Self, String> {
+    /// The setting of that name, with or without the prefix.
+    pub fn parse(name: &str) -> Result<Self, SysctlError> {
         let short = name.strip_prefix(SYSCTL_PREFIX).unwrap_or(name);
         let kept = SYSCTLS.iter().find(|sysctl| sysctl.name == short).map(SysctlName::Kept);
         let absent = || ABSENT.iter().find(|absent| absent.0 == short).map(|(name, why)| SysctlName::Absent(name, why));
-        kept.or_else(absent).ok_or_else(|| format!("there is no setting {name}: see `lvsadm sysctl --explain`"))
+        kept.or_else(absent).ok_or_else(|| SysctlError::Unknown(name.to_owned()))
     }
 
     /// All of them: first what is kept, then the others.
@@ -75,19 +114,17 @@ impl SysctlName {
     }
 }
 
-/// Whether settings go together. The error is a sentence.
-pub fn consistent(sysctls: &Sysctls) -> Result<(), String> {
-    let Sysctls { lport_min, lport_max, sync_threshold, sync_period, sync_ports, .. } = sysctls;
-    if lport_min > lport_max {
-        return Err(format!("there are no ports from {lport_min} (lport_min) to {lport_max} (lport_max)"));
+/// Whether settings go together.
+pub fn consistent(sysctls: &Sysctls) -> Result<(), SysctlError> {
+    let Sysctls { lport_min: min, lport_max: max, sync_threshold: threshold, sync_period: period, .. } = *sysctls;
+    if min > max {
+        return Err(SysctlError::NoPorts { min, max });
     }
-    if *sync_period != 0 && sync_threshold >= sync_period {
-        return Err(format!(
-            "sync_threshold ({sync_threshold}) must be less than sync_period ({sync_period}), or that 0"
-        ));
+    if period != 0 && threshold >= period {
+        return Err(SysctlError::Threshold { threshold, period });
     }
-    if !sync_ports.is_power_of_two() {
-        return Err(format!("sync_ports takes a power of 2, not {sync_ports}"));
+    if !sysctls.sync_ports.is_power_of_two() {
+        return Err(SysctlError::SyncPorts(sysctls.sync_ports));
     }
     Ok(())
 }
@@ -115,17 +152,22 @@ pub fn explained(names: impl Iterator<Item = SysctlName>) -> String {
     text
 }
 
-/// What an argument of `lvsadm sysctl` is about, and the value it has for that, checked. The error is a sentence.
-pub fn sysctl(argument: &str) -> Result<(SysctlName, Option<u32>), String> {
+/// What an argument of `lvsadm sysctl` is about, and the value it has for that, checked.
+pub fn sysctl(argument: &str) -> Result<(SysctlName, Option<u32>), SysctlError> {
     let Some((name, value)) = argument.split_once('=') else { return Ok((SysctlName::parse(argument.trim())?, None)) };
     let (written, value) = (name.trim(), value.trim());
     let name = SysctlName::parse(written)?;
     // Of what is not kept any value will do: the kernel's have forms of their own.
     let SysctlName::Kept(sysctl) = name else { return Ok((name, Some(0))) };
-    let (first, last) = (sysctl.range.start(), sysctl.range.end());
-    let number = value.parse().ok().filter(|number| sysctl.range.contains(number));
-    let number = number.ok_or_else(|| format!("{written} takes a number from {first} to {last}, not `{value}'"))?;
-    Ok((name, Some(number)))
+    match value.parse() {
+        Ok(number) if sysctl.range.contains(&number) => Ok((name, Some(number))),
+        _ => Err(SysctlError::Value {
+            name: written.to_owned(),
+            first: *sysctl.range.start(),
+            last: *sysctl.range.end(),
+            value: value.to_owned(),
+        }),
+    }
 }
 
 #[cfg(test)]
@@ -133,7 +175,7 @@ mod tests {
     use super::*;
 
     fn told(argument: &str) -> Result<(&'static str, Option<u32>), String> {
-        sysctl(argument).map(|(name, value)| (name.explanation().0, value))
+        sysctl(argument).map(|(name, value)| (name.explanation().0, value)).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -202,7 +244,7 @@ mod tests {
         let ports = |lport_min, lport_max| Sysctls { lport_min, lport_max, ..Sysctls::default() };
         assert_eq!(consistent(&ports(5000, 5000)), Ok(()));
         let sentence = "there are no ports from 5001 (lport_min) to 5000 (lport_max)";
-        assert_eq!(consistent(&ports(5001, 5000)), Err(sentence.to_owned()));
+        assert_eq!(consistent(&ports(5001, 5000)).map_err(|error| error.to_string()), Err(sentence.to_owned()));
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! What `attach` and `detach` make of the devices, before they are carried out.
 
-use lvs_director::dataplane::Defaults;
-use lvs_director::dataplane::{Attachment, Headers, NetDevice};
+use lvs_director::dataplane::{Attachment, Defaults, Error, Headers, NetDevice, Result};
 use lvs_director::rules::AttachMode;
 use lvs_director::rules::{Attached, Rule};
 
@@ -30,9 +29,9 @@ pub struct Device {
 }
 
 impl Device {
-    /// Its name, and why it cannot be served, if it cannot.
-    fn refusal(&self) -> Option<(&str, &str)> {
-        Some((&self.name, self.unservable.as_deref()?))
+    /// The error of attaching it, if it cannot be served.
+    fn refusal(&self) -> Option<Error> {
+        Some(Error::Unservable { device: self.name.clone(), reason: self.unservable.clone()? })
     }
 }
 
@@ -54,16 +53,11 @@ pub fn current(devices: &[NetDevice], attachments: &[Attachment]) -> Vec<Device>
     devices.iter().map(device).collect()
 }
 
-/// `attach`: those that are named, or the default ones, these by TC where the kernel has refused XDP. The error is a sentence.
-pub fn attach(
-    devices: &mut [Device],
-    names: &[String],
-    mode: Option<AttachMode>,
-    defaults: &Defaults,
-) -> Result<(), String> {
+/// `attach`: those that are named, or the default ones, these by TC where the kernel has refused XDP.
+pub fn attach(devices: &mut [Device], names: &[String], mode: Option<AttachMode>, defaults: &Defaults) -> Result<()> {
     check(devices, names)?;
-    if let Some((name, reason)) = devices.iter().filter(|d| names.contains(&d.name)).find_map(Device::refusal) {
-        return Err(format!("cannot attach to {name}: {reason}"));
+    if let Some(refusal) = devices.iter().filter(|d| names.contains(&d.name)).find_map(Device::refusal) {
+        return Err(refusal);
     }
     let demanded = !names.is_empty();
     let names = if demanded { names } else { &defaults.devices };
@@ -88,8 +82,8 @@ pub fn attach(
     Ok(())
 }
 
-/// `detach`: those that are named, or all. The error is a sentence.
-pub fn detach(devices: &mut [Device], names: &[String]) -> Result<(), String> {
+/// `detach`: those that are named, or all.
+pub fn detach(devices: &mut [Device], names: &[String]) -> Result<()> {
     check(devices, names)?;
     for device in devices.iter_mut().filter(|device| names.is_empty() || names.contains(&device.name)) {
         device.attached = None;
@@ -98,9 +92,9 @@ pub fn detach(devices: &mut [Device], names: &[String]) -> Result<(), String> {
 }
 
 /// Whether all devices of these names are there.
-fn check(devices: &[Device], names: &[String]) -> Result<(), String> {
+fn check(devices: &[Device], names: &[String]) -> Result<()> {
     match names.iter().find(|name| !devices.iter().any(|device| device.name == **name)) {
-        Some(name) => Err(format!("there is no device {name}: see `ip link`")),
+        Some(name) => Err(Error::NoDevice(name.clone())),
         None => Ok(()),
     }
 }
@@ -189,9 +183,9 @@ mod tests {
         let tc = Some(Attached::Tc);
         assert_eq!(attached(&all), [Some(Attached::Egress), Some(Attached::Native), tc, tc, None, None]);
         let native = Some(AttachMode::Native);
-        assert_eq!(attach(&mut all.clone(), &[], native, &defaults(&[])).map(|()| all[3].attached), Ok(tc));
+        assert_eq!(attach(&mut all.clone(), &[], native, &defaults(&[])).map(|()| all[3].attached).unwrap(), tc);
         let refused = attach(&mut all.clone(), &["eth8".to_owned()], None, &defaults(&[])).unwrap_err();
-        assert_eq!(refused, "cannot attach to eth8: it is a port of bond0");
+        assert_eq!(refused.line(), "cannot attach to eth8: it is a port of bond0");
         assert_eq!(save(&all, &defaults(&[]), ""), ["detach", "attach"]);
         attach(&mut all, &["eth9".to_owned()], Some(AttachMode::Tc), &defaults(&[])).unwrap();
         detach(&mut all, &["lo".to_owned()]).unwrap();
@@ -200,7 +194,7 @@ mod tests {
             ["detach", "attach --conns 1000", "detach --dev lo", "attach --mode tc --dev eth9"]
         );
         let sentence = "there is no device eth7: see `ip link`";
-        assert_eq!(detach(&mut all, &["eth7".to_owned()]).unwrap_err(), sentence);
+        assert_eq!(detach(&mut all, &["eth7".to_owned()]).unwrap_err().line(), sentence);
     }
 
     #[test]

@@ -8,9 +8,10 @@ use anyhow::Context;
 use lvs_common::abi::Sysctls;
 
 use super::devices::{self, Device};
+use super::error::LineError;
 use crate::change;
 use crate::grammar::subcommands::{self, AccessAction, AccessArgs, Sub};
-use crate::grammar::{self, Command, Dialect, Failure};
+use crate::grammar::{self, Command, Dialect};
 use crate::names::{Names, SystemNames};
 use lvs_director::dataplane::Defaults;
 use lvs_director::director::{Director, Error, MemoryDirector, Room, Wanted, rules};
@@ -74,19 +75,15 @@ enum Setting {
     FlushAccess(AccessKind),
 }
 
-/// What is said of a sub-command that a rules file does not take.
-const NO_CHANGE: &str =
-    "it configures nothing: a rules file takes sysctl, mark add, mark del, mark flush, block, allow, attach and detach";
-
 impl Setting {
-    /// The setting that a sub-command's line is about. The error is a sentence.
-    fn of(sub: Sub, names: &mut dyn Names) -> Result<Self, String> {
+    /// The setting that a sub-command's line is about.
+    fn of(sub: Sub, names: &mut dyn Names) -> Result<Self, LineError> {
         match sub {
             Sub::Sysctl { reset, settings, explain: _ } => {
                 let mut values = Vec::new();
                 for setting in &settings.iter().flat_map(|setting| arguments(setting)).collect::<Vec<_>>() {
                     match sysctl(setting)? {
-                        (_, None) => return Err(format!("`sysctl {setting}' sets nothing: it takes NAME=VALUE here")),
+                        (_, None) => return Err(LineError::NoValue(setting.clone())),
                         (SysctlName::Kept(sysctl), Some(value)) => values.push((sysctl.name, value)),
                         // As a boot script's line for the kernel's IPVS.
                         (SysctlName::Absent(..), Some(_)) => {}
@@ -100,21 +97,21 @@ impl Setting {
             Sub::Detach { devices: names } => Ok(Setting::Detach { names }),
             Sub::Mark { action } => match action.change()? {
                 Some(change) => Ok(Setting::Marks(change)),
-                None => Err(NO_CHANGE.to_owned()),
+                None => Err(LineError::SubCommand),
             },
             Sub::Block(arguments) => Setting::access(AccessKind::Block, &arguments, names),
             Sub::Allow(arguments) => Setting::access(AccessKind::Allow, &arguments, names),
-            _ => Err(NO_CHANGE.to_owned()),
+            _ => Err(LineError::SubCommand),
         }
     }
 
-    /// The setting that a line about a list of clients is about. The error is a sentence.
-    fn access(kind: AccessKind, arguments: &AccessArgs, names: &mut dyn Names) -> Result<Self, String> {
+    /// The setting that a line about a list of clients is about.
+    fn access(kind: AccessKind, arguments: &AccessArgs, names: &mut dyn Names) -> Result<Self, LineError> {
         match arguments.action() {
             AccessAction::Change(change) => Ok(Setting::Access(kind, arguments.service.key(names)?, change)),
             AccessAction::FlushAll => Ok(Setting::FlushAccess(kind)),
-            AccessAction::File(_) => Err("a rules file has the clients in it, and takes no other file".to_owned()),
-            AccessAction::List { .. } => Err(NO_CHANGE.to_owned()),
+            AccessAction::File(_) => Err(LineError::OtherFile),
+            AccessAction::List { .. } => Err(LineError::SubCommand),
         }
     }
 }
@@ -124,16 +121,16 @@ impl Script {
     pub fn read(text: &str, names: &mut dyn Names) -> (Self, Vec<Mistake>) {
         let (mut script, mut mistakes) = (Script::default(), Vec::new());
         for (line, text) in (1..).zip(text.lines()) {
-            if let Err(sentence) = script.take(line, text, names) {
-                let sentence = format!("{sentence}: `{}'", text.trim());
+            if let Err(error) = script.take(line, text, names) {
+                let sentence = format!("{error}: `{}'", text.trim());
                 mistakes.push(Mistake { line, sentence });
             }
         }
         (script, mistakes)
     }
 
-    /// Takes a line. The error is a sentence.
-    fn take(&mut self, line: usize, text: &str, names: &mut dyn Names) -> Result<(), String> {
+    /// Takes a line.
+    fn take(&mut self, line: usize, text: &str, names: &mut dyn Names) -> Result<(), LineError> {
         let mut words: Vec<&str> = words(text).take_while(|word| !word.starts_with('#')).collect();
         // As it may be when it was copied from a shell.
         if words.first() == Some(&"lvsadm") {
@@ -142,26 +139,22 @@ impl Script {
         match words.first() {
             None => Ok(()),
             Some(word) if word.starts_with('-') => {
-                let command = grammar::parse(&words, Dialect::Own, names).map_err(|failure| match failure {
-                    Failure::NoCommand => "it begins with no command".to_owned(),
-                    Failure::Option(sentence) | Failure::Usage(sentence) => sentence.trim_end().to_owned(),
-                })?;
-                self.take_command(line, command)
+                self.take_command(line, grammar::parse(&words, Dialect::Own, names)?)
             }
             Some(_) => {
                 words.insert(0, "lvsadm");
-                let sub =
-                    subcommands::parse(&words).ok_or("it is no command")?.map_err(|answer| first_line(&answer))?;
+                let sub = subcommands::parse(&words).ok_or(LineError::NoCommand)?;
+                let sub = sub.map_err(|answer| LineError::Arguments(first_line(&answer)))?;
                 let setting = Setting::of(sub, names)?;
                 if let Setting::Marks(MarkChange::Add(mark)) = setting {
                     if self.marks(&mark.traffic) {
-                        return Err("there is a rule about that traffic already".to_owned());
+                        return Err(LineError::Marked);
                     }
                     self.lines.insert(RuleKey::Mark(mark.traffic), line);
                 }
                 if let Setting::Access(kind, service, change) = &setting {
                     let known = service.map_or(Ok(()), |key| self.table.service(&key, Wanted::default()).map(drop));
-                    known.map_err(|_| "Service not defined")?;
+                    known.map_err(|_| LineError::NoService)?;
                     if let AccessChange::Add(clients) = change {
                         let key = |client: &AccessRule| RuleKey::Access(*kind, *service, client.prefix);
                         self.lines.extend(clients.iter().map(|client| (key(client), line)));
@@ -185,7 +178,7 @@ impl Script {
     }
 
     /// Takes a command of ipvsadm's grammar.
-    fn take_command(&mut self, line: usize, command: Command) -> Result<(), String> {
+    fn take_command(&mut self, line: usize, command: Command) -> Result<(), LineError> {
         let key = match &command {
             Command::AddService(named) | Command::EditService(named) => Some(RuleKey::Service(named.service.key)),
             Command::AddDestination(service, destination) | Command::EditDestination(service, destination) => {
@@ -199,12 +192,10 @@ impl Script {
                 self.settings.push((line, Setting::Timeouts(*timeouts)));
                 return Ok(());
             }
-            _ => {
-                return Err("it configures nothing: a rules file takes -A -E -D -a -e -d -P -Q -C and --set".to_owned());
-            }
+            _ => return Err(LineError::Command),
         };
         if let Some((operation, result)) = change::make(&mut self.table, command) {
-            result.map_err(|error| error.text(operation).into_owned())?;
+            result.map_err(|error| LineError::Refused { operation, error })?;
         }
         self.lines.extend(key.map(|key| (key, line)));
         Ok(())
@@ -266,7 +257,7 @@ impl Script {
                 | Setting::Access(..)
                 | Setting::FlushAccess(_) => Ok(()),
             };
-            mistakes.extend(result.err().map(|sentence| Mistake { line: *line, sentence }));
+            mistakes.extend(result.err().map(|error| Mistake { line: *line, sentence: error.line() }));
         }
         mistakes
     }
@@ -305,7 +296,7 @@ impl Script {
                 Setting::Attach { .. } | Setting::Detach { .. } => {}
             }
         }
-        consistent(&sysctls).map_err(Error::Other)?;
+        consistent(&sysctls).map_err(|error| Error::Other(error.to_string()))?;
         wanted.set_sysctls(&sysctls)?;
         wanted.set_marks(&marks)?;
         rules(&wanted)

@@ -4,11 +4,13 @@
 //! that packets see all of it at once.
 
 pub mod devices;
+pub mod error;
 pub mod file;
 
 use std::collections::HashSet;
 use std::collections::btree_map::{BTreeMap, Entry};
 
+use lvs_director::dataplane;
 use lvs_director::director::{Director, Error, Operation, Result};
 use lvs_director::rules::{
     AccessChange, AccessKind, AccessList, AccessRule, Attached, Change, MarkChange, Rule, RuleKey, SYSCTLS, ServiceKey,
@@ -24,7 +26,7 @@ pub struct Refused {
 }
 
 /// Attaches a device of a director that has some, or detaches it.
-pub type Attach<'a, D> = &'a mut dyn FnMut(&mut D, &str, Option<Attached>) -> std::result::Result<(), String>;
+pub type Attach<'a, D> = &'a mut dyn FnMut(&mut D, &str, Option<Attached>) -> dataplane::Result<()>;
 
 /// Carries changes out. Services, destinations and marks become visible to packets at once; devices are attached before that, and
 /// detached after it, so that none is missing for the rules that are in force.
@@ -52,7 +54,7 @@ pub fn carry_out<D: Director>(
     settle(director, changes).map_err(failed(Operation::Timeouts, None))?;
     for change in changes {
         if let Change::Delete(Rule::Device(name, _)) = change {
-            attach(director, name, None).map_err(|sentence| Refused { rule: None, sentence })?;
+            attach(director, name, None).map_err(|error| Refused { rule: None, sentence: error.line() })?;
         }
     }
     Ok(())
@@ -170,9 +172,9 @@ fn attach_all<D>(director: &mut D, changes: &[Change], attach: Attach<'_, D>) ->
     for (at, change) in changes.iter().enumerate() {
         let (Change::Add(rule) | Change::Edit { to: rule, .. }) = change else { continue };
         let Rule::Device(name, attached) = rule else { continue };
-        if let Err(sentence) = attach(director, name, Some(*attached)) {
+        if let Err(error) = attach(director, name, Some(*attached)) {
             take_back(director, &changes[..at], attach);
-            return Err(Refused { rule: Some(rule.key()), sentence });
+            return Err(Refused { rule: Some(rule.key()), sentence: error.line() });
         }
     }
     Ok(())

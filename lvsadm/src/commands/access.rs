@@ -15,7 +15,7 @@ use lvs_director::rules::{AccessChange, AccessEntry, AccessKind, Family, Service
 
 /// Changes a list, or shows lists.
 pub fn access(kind: AccessKind, arguments: &AccessArgs) -> Result<()> {
-    let service = arguments.service.key(&mut SystemNames::default()).map_err(anyhow::Error::msg)?;
+    let service = arguments.service.key(&mut SystemNames::default())?;
     match arguments.action() {
         AccessAction::List { json } => list(kind, service, json),
         AccessAction::Change(change) => make(kind, service, &change),
@@ -102,8 +102,8 @@ fn read(file: &Path) -> Result<Vec<lvs_director::rules::AccessRule>> {
         (file.to_owned(), fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?)
     };
     access_file(&text).or_else(|mistakes| {
-        for (line, sentence) in mistakes {
-            eprintln!("{}:{line}: {sentence}", name.display());
+        for (line, error) in mistakes {
+            eprintln!("{}:{line}: {error}", name.display());
         }
         bail!("nothing is changed")
     })

@@ -64,7 +64,7 @@ pub fn apply(file: &Path, after: Option<&Path>, dry_run: bool) -> Result<()> {
         return print(&render::changes(&changes));
     }
     let mut attach = |director: &mut PlaneDirector, name: &str, attached| {
-        attach(director.plane(), name, attached, script.demands(name)).map_err(|error| error.line())
+        attach(director.plane(), name, attached, script.demands(name))
     };
     carry_out(&mut director, &changes, &mut attach).or_else(|Refused { rule, sentence }| {
         match rule.and_then(|rule| script.line(&rule)) {

@@ -63,7 +63,7 @@ enum End {
 /// Sets the weight to 0, waits until nothing refers to the server any more or time is over, ends the rest if that is wanted,
 /// and tells what remains: the status is 1 if anything does.
 pub fn drain(arguments: &DrainArgs) -> Result<ExitCode> {
-    let (service, key) = arguments.keys(&mut SystemNames::default()).map_err(anyhow::Error::msg)?;
+    let (service, key) = arguments.keys(&mut SystemNames::default())?;
     let server = Server { service, key };
     let interruption = Interruption::new()?;
     server.quiesce()?;

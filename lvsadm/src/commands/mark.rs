@@ -10,7 +10,7 @@ use lvs_director::rules::MarkChange;
 
 /// Changes the rules, or shows them.
 pub fn mark(action: &MarkAction) -> Result<()> {
-    match (action.change().map_err(anyhow::Error::msg)?, action) {
+    match (action.change()?, action) {
         (Some(change), _) => make(change),
         (None, MarkAction::List { json: true }) => list(render::json::marks),
         (None, _) => list(render::marks),

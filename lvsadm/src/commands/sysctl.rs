@@ -14,7 +14,7 @@ use lvs_director::rules::{
 pub fn sysctl(reset: bool, arguments: &[String]) -> Result<()> {
     // Before the data plane is loaded for it.
     let arguments: Vec<String> = arguments.iter().flat_map(|argument| each(argument)).collect();
-    let named: Vec<_> = arguments.iter().map(|argument| read(argument)).collect::<Result<_, _>>().map_err(failed)?;
+    let named: Vec<_> = arguments.iter().map(|argument| read(argument)).collect::<Result<_, _>>()?;
     let mut plane = dataplane::open_or_load(Defaults::read()?.loading)?;
     let mut changed = if reset { Sysctls::default() } else { plane.settings().sysctls };
     let mut shown: Vec<&Sysctl> = Vec::new();
@@ -28,7 +28,7 @@ pub fn sysctl(reset: bool, arguments: &[String]) -> Result<()> {
     if arguments.is_empty() && !reset {
         shown.extend(SYSCTLS);
     }
-    consistent(&changed).map_err(failed)?;
+    consistent(&changed)?;
     plane.set(|s| s.sysctls = changed);
     drop(plane);
     named.iter().filter_map(|(name, _)| name.note()).for_each(|note| eprintln!("lvsadm: {note}"));
@@ -43,14 +43,10 @@ pub fn explain(arguments: &[String]) -> Result<()> {
     }
     let mut names = Vec::new();
     for argument in arguments {
-        match read(argument).map_err(failed)? {
+        match read(argument)? {
             (name, None) => names.push(name),
             (_, Some(_)) => bail!("--explain takes names, not `{argument}'"),
         }
     }
     super::output::print(&explained(names.into_iter()))
-}
-
-fn failed(sentence: String) -> anyhow::Error {
-    anyhow::Error::msg(sentence)
 }

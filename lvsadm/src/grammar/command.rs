@@ -138,13 +138,16 @@ pub enum Mode {
 }
 
 /// A command line that is none.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
     /// It does not begin with a command: the hint to read the help, exit status 255.
+    #[error("it begins with no command")]
     NoCommand,
     /// popt's complaint about an option, exit status 255. A restore goes on with the next line.
+    #[error("{}", .0.trim_end())]
     Option(String),
     /// Anything else that is wrong, exit status 2.
+    #[error("{}", .0.trim_end())]
     Usage(String),
 }
 

@@ -28,15 +28,15 @@ pub struct DrainArgs {
 }
 
 impl DrainArgs {
-    /// Service and real server, read as `-d` reads them. The error is a sentence.
-    pub fn keys(&self, names: &mut dyn Names) -> Result<(ServiceKey, DestinationKey), String> {
+    /// Service and real server, read as `-d` reads them.
+    pub fn keys(&self, names: &mut dyn Names) -> Result<(ServiceKey, DestinationKey), Failure> {
         let mut arguments = vec!["-d"];
         arguments.extend(self.service.words());
         arguments.extend(["-r", &self.real_server]);
         match parse(&arguments, Dialect::Own, names) {
             Ok(Command::DeleteDestination(service, destination)) => Ok((service, destination)),
-            Err(Failure::Option(sentence) | Failure::Usage(sentence)) => Err(sentence.trim_end().to_owned()),
-            Ok(_) | Err(Failure::NoCommand) => Err("it takes a service and a real server".to_owned()),
+            Ok(_) | Err(Failure::NoCommand) => Failure::usage("it takes a service and a real server"),
+            Err(failure) => Err(failure),
         }
     }
 }
@@ -77,7 +77,7 @@ mod tests {
 
     fn keys(line: &str) -> Result<(ServiceKey, DestinationKey), String> {
         match Line::try_parse_from(["drain"].into_iter().chain(line.split(' '))) {
-            Ok(line) => line.arguments.keys(&mut NoNames),
+            Ok(line) => line.arguments.keys(&mut NoNames).map_err(|failure| failure.to_string()),
             Err(error) => Err(error.to_string().lines().next().unwrap_or_default().to_owned()),
         }
     }

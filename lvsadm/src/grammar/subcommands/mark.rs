@@ -3,6 +3,7 @@
 use clap::{Args, Subcommand};
 
 use crate::grammar::choice;
+use crate::grammar::command::Failure;
 use lvs_director::rules::{self, EVERY_PORT, Family, Mark, MarkChange, Prefix, Protocol, Traffic};
 
 /// What to do with the classification rules.
@@ -57,13 +58,13 @@ pub struct TrafficArgs {
 }
 
 impl TrafficArgs {
-    /// The traffic. The error is a sentence.
-    fn traffic(&self) -> Result<Traffic, String> {
+    /// The traffic.
+    fn traffic(&self) -> Result<Traffic, Failure> {
         let said = [self.to, self.from].into_iter().flatten().map(|prefix| Family::of(prefix.address));
         let mut families = said.chain(self.ipv6.then_some(Family::V6));
         let family = families.next().unwrap_or(Family::V4);
         if families.any(|other| other != family) {
-            return Err("--to, --from and -6 are of different address families".to_owned());
+            return Failure::usage("--to, --from and -6 are of different address families");
         }
         let every = Traffic::every(family);
         Ok(Traffic {
@@ -76,8 +77,8 @@ impl TrafficArgs {
 }
 
 impl MarkAction {
-    /// The change it is, `None` for a look. The error is a sentence.
-    pub fn change(&self) -> Result<Option<MarkChange>, String> {
+    /// The change it is, `None` for a look.
+    pub fn change(&self) -> Result<Option<MarkChange>, Failure> {
         Ok(Some(match self {
             MarkAction::Add { mark, traffic } => MarkChange::Add(Mark { traffic: traffic.traffic()?, mark: *mark }),
             MarkAction::Del { traffic } => MarkChange::Delete(traffic.traffic()?),
@@ -102,7 +103,7 @@ mod tests {
 
     fn change(line: &str) -> Result<Option<MarkChange>, String> {
         match Line::try_parse_from(["mark"].into_iter().chain(line.split(' '))) {
-            Ok(line) => line.action.change(),
+            Ok(line) => line.action.change().map_err(|failure| failure.to_string()),
             Err(error) => Err(error.to_string().lines().next().unwrap_or_default().to_owned()),
         }
     }

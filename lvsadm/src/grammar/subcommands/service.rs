@@ -46,16 +46,16 @@ impl ServiceArgs {
         words
     }
 
-    /// The service, read as `-D` reads it; `None` if none is named. The error is a sentence.
-    pub fn key(&self, names: &mut dyn Names) -> Result<Option<ServiceKey>, String> {
+    /// The service, read as `-D` reads it; `None` if none is named.
+    pub fn key(&self, names: &mut dyn Names) -> Result<Option<ServiceKey>, Failure> {
         let words = self.words();
         if words.is_empty() {
             return Ok(None);
         }
         match parse(&[vec!["-D"], words].concat(), Dialect::Own, names) {
             Ok(Command::DeleteService(service)) => Ok(Some(service)),
-            Err(Failure::Option(sentence) | Failure::Usage(sentence)) => Err(sentence.trim_end().to_owned()),
-            Ok(_) | Err(Failure::NoCommand) => Err("it takes a service".to_owned()),
+            Ok(_) | Err(Failure::NoCommand) => Failure::usage("it takes a service"),
+            Err(failure) => Err(failure),
         }
     }
 }
