@@ -256,6 +256,16 @@ pub fn slots(row: usize, functions: &'static [&'static str]) -> impl Iterator<It
     })
 }
 
+/// Whether a function of the table is XDP's. `false` for a name that the table does not have.
+pub fn is_of_xdp(name: &str) -> bool {
+    PROGRAMS.iter().any(|row| row.xdp.contains(&name))
+}
+
+/// Whether a function of the table serves IPv6 alone. `false` for a name that the table does not have.
+pub fn is_of_ipv6(name: &str) -> bool {
+    PROGRAMS.iter().flat_map(|row| [row.xdp, row.tc]).any(|functions| functions.get(1) == Some(&name))
+}
+
 /// Programs that tail calls do not reach, by the names under which the loader finds and pins them.
 pub mod entry {
     /// Attached to devices, XDP; it is the IPv4 program of [`Program::Receive`](super::Program::Receive), too.
@@ -314,6 +324,17 @@ mod tests {
             names.sort_unstable();
             names.dedup();
             assert_eq!(names.len(), count);
+        }
+        for (name, xdp, ipv6) in [
+            ("lvs_xdp", true, false),
+            ("lvs_xdp6", true, true),
+            ("lvs_xdp_pick", true, false),
+            ("lvs_serve4", false, false),
+            ("lvs_serve6", false, true),
+            ("lvs_split", false, false),
+            (entry::START, false, false),
+        ] {
+            assert_eq!((is_of_xdp(name), is_of_ipv6(name)), (xdp, ipv6), "{name}");
         }
         assert_eq!(Program::Receive.slot(false), 1);
         assert_eq!(slots(Program::Log as usize, PROGRAMS[Program::Log as usize].tc).count(), 2);

@@ -1,12 +1,13 @@
 //! Tail calls, by the table of programs in [`lvs_common::programs`].
 
 use lvs_common::{
-    abi::IpAddress,
+    abi::{IpAddress, extras},
     exit::Exit,
     programs::{Program, generation},
 };
 
 use crate::{
+    config, exits,
     packet::{
         access::Packet,
         control_block::{self, Flag},
@@ -18,6 +19,17 @@ use crate::{
 #[inline(always)]
 pub fn jump<A: IpAddress, P: Packet>(packet: P, to: Program) -> i32 {
     packet.tail_call(to.slot(A::IS_V4));
+    count_refused();
+    P::DROP
+}
+
+/// Goes on with the program that receives packets of IPv6, which is loaded when a rule needs it: before that, none is ours.
+#[inline(always)]
+pub fn receive_ipv6<P: Packet>(packet: P) -> i32 {
+    packet.tail_call(Program::Receive.slot(false));
+    if config::settings().is_none_or(|settings| settings.extras & extras::IPV6 == 0) {
+        return exits::pass(packet, Exit::NotOurs);
+    }
     count_refused();
     P::DROP
 }

@@ -93,7 +93,7 @@ layouts! {
     maps:
     Settings {
         epoch, now, now_ns, flags, dests_used, services_used, staged, idle_dests, resets, serial, marks, drop_rate, held,
-        taken_out, removal, lists, afterwards, paths_until, icmp, timeouts, daemons, pad, sysctls,
+        taken_out, removal, lists, afterwards, paths_until, icmp, timeouts, daemons, extras, sysctls,
     }
     Timeouts { tcp, sctp, udp, pad }
     IcmpLimits { interval4, mask4, interval6, mask6, per_second, burst }

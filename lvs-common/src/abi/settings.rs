@@ -67,8 +67,8 @@ pub struct Settings {
     pub timeouts: Timeouts,
     /// Which [`daemons`](super::daemons) of connection synchronisation run.
     pub daemons: u32,
-    /// Always 0.
-    pub pad: u32,
+    /// Which [`extras`](super::extras) were loaded beside the programs that every data plane has.
+    pub extras: u32,
     /// Sysctls.
     pub sysctls: Sysctls,
 }
@@ -94,6 +94,12 @@ impl Settings {
     pub fn service_slots(&self) -> impl Iterator<Item = ServiceId> + use<> {
         (1..self.services_used).map(ServiceId::new)
     }
+}
+
+/// Programs that are loaded when something needs them first.
+pub mod extras {
+    /// Those of IPv6. Without them no packet of IPv6 is the data plane's.
+    pub const IPV6: u32 = 1;
 }
 
 /// What kinds of service exist, so that packets skip look-ups that cannot hit.

@@ -253,17 +253,19 @@ fn attach_device(plane: &mut Plane, device: &NetDevice, mode: AttachMode) -> Res
     if bare {
         l3::load(plane)?;
     }
-    let directory = &plane.directory;
-    let foreign = foreign_xdp(directory, device);
+    let foreign = foreign_xdp(&plane.directory, device);
     if let (AttachMode::Native | AttachMode::Generic, Some(foreign)) = (mode, &foreign) {
         return Err(Error::XdpTaken { device: device.link.name.clone(), by: foreign.clone() });
     }
+    let directory = &plane.directory;
     match mode {
-        AttachMode::Native => attach_xdp(directory, device, "xdp", XdpMode::Driver)?,
-        AttachMode::Generic => attach_xdp(directory, device, "generic", XdpMode::Skb)?,
+        AttachMode::Native => attach_xdp(plane, device, "xdp", XdpMode::Driver)?,
+        AttachMode::Generic => attach_xdp(plane, device, "generic", XdpMode::Skb)?,
         AttachMode::Auto if device.xdp_everywhere && foreign.is_none() => {
-            attach_xdp(directory, device, "xdp", XdpMode::Driver)?
+            attach_xdp(plane, device, "xdp", XdpMode::Driver)?
         }
+        // A veth takes XDP's frames once its peer lets it, which no event tells: its programs are there by then.
+        AttachMode::Auto if device.is_virtual => plane.need_xdp()?,
         AttachMode::Auto => {}
         AttachMode::Tc => {
             unpin(&pin(directory, "xdp", device.link.index))?;
@@ -277,7 +279,8 @@ fn attach_device(plane: &mut Plane, device: &NetDevice, mode: AttachMode) -> Res
     attach_tc(directory, &device.link, "ingress")
 }
 
-fn attach_xdp(directory: &Directory, device: &NetDevice, kind: &str, mode: XdpMode) -> Result<()> {
+fn attach_xdp(plane: &Plane, device: &NetDevice, kind: &str, mode: XdpMode) -> Result<()> {
+    let directory = &plane.directory;
     let path = pin(directory, kind, device.link.index);
     if is_alive(&path) {
         return Ok(());
@@ -285,6 +288,7 @@ fn attach_xdp(directory: &Directory, device: &NetDevice, kind: &str, mode: XdpMo
     let other = if kind == "xdp" { "generic" } else { "xdp" };
     unpin(&pin(directory, other, device.link.index))?;
     unpin(&path)?;
+    plane.need_xdp()?;
     let mut program = Xdp::from_pin(directory.path().join(entry::XDP), XdpAttachType::Interface)?;
     let id = program.attach_to_if_index(device.link.index, mode).with_context(|| {
         format!(

@@ -36,6 +36,7 @@ impl Plane {
         destination: &Destination,
         slots: &mut Slots,
     ) -> Result<()> {
+        self.need_family(destination.key.address.is_ipv6()).map_err(Error::from)?;
         let config = self.service_config(service);
         check_count(config.scheduler, config.dest_count + 1)?;
         let serial = field!(self.services, service, serial);

@@ -11,6 +11,7 @@ use lvs_common::programs::entry;
 
 use super::constants::Constants;
 use super::error::{Context, Error, Result, unfit};
+use super::extras::Extras;
 use super::load::{TC_PROGRAMS, link_tier, load_programs};
 use super::plane::Plane;
 use crate::objects::L3;
@@ -29,11 +30,11 @@ pub fn is_loaded(directory: &Path) -> bool {
 /// Loads the programs, unless they are loaded.
 pub fn load(plane: &Plane) -> Result<()> {
     let directory = plane.directory.path();
-    if is_loaded(&directory) { Ok(()) } else { load_into(&directory, &Constants::of(plane)?) }
+    if is_loaded(&directory) { Ok(()) } else { load_into(&directory, &Constants::of(plane)?, Extras::of(plane)) }
 }
 
-/// Loads the programs beside the data plane of a directory, which has these constants.
-pub fn load_into(directory: &Path, constants: &Constants) -> Result<()> {
+/// Loads the programs beside the data plane of a directory, which has these constants and extras.
+pub fn load_into(directory: &Path, constants: &Constants, extras: Extras) -> Result<()> {
     let pins = PROGRAMS.map(|name| directory.join(name));
     if L3.is_empty() {
         return Err(Error::NotBuilt);
@@ -46,8 +47,8 @@ pub fn load_into(directory: &Path, constants: &Constants) -> Result<()> {
         loader.map_pin_path(name, directory.join(name));
     }
     let mut object = loader.load(L3).context("the kernel refuses the programs for devices without Ethernet headers")?;
-    load_programs(&mut object, false)?;
-    let array = link_tier(&mut object, TC_PROGRAMS, |row| row.tc)?;
+    load_programs(&mut object, false, |name| extras.have(name))?;
+    let array = link_tier(&mut object, TC_PROGRAMS, |row| row.tc, extras)?;
     // What a command that was killed left.
     for pin in pins.iter().chain([&directory.join(ARRAY)]).filter(|pin| pin.exists()) {
         fs::remove_file(pin).context("cannot remove a pin")?;

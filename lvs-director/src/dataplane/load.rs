@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use aya::maps::{Array, Map, MapData, ProgramArray};
 use aya::programs::links::FdLink;
-use aya::programs::{Program, SchedClassifier, SkLookup, TestRun, TestRunOptions};
+use aya::programs::{Program, ProgramFd, SchedClassifier, SkLookup, TestRun, TestRunOptions};
 use aya::{Ebpf, EbpfLoader};
 use aya_obj::generated::bpf_map_type;
 use lvs_common::abi::{Idle, Settings};
@@ -23,6 +23,7 @@ use super::bpffs::Directory;
 use super::constants::Constants;
 use super::cpus;
 use super::error::{Context, Error, Result, unfit};
+use super::extras::Extras;
 use super::kernel::has_tc_links;
 use super::layout;
 use super::loading::Loading;
@@ -34,8 +35,7 @@ use crate::objects::{DIRECTOR, L3};
 
 /// Programs that later calls need, and so are pinned: those that are attached to devices, the one whose log is followed, those
 /// that end connections or make some, and those that another generation needs.
-const PINNED: [&str; 13] = [
-    entry::XDP,
+const PINNED: [&str; 12] = [
     entry::INGRESS,
     entry::EGRESS,
     entry::LOG,
@@ -71,17 +71,18 @@ pub fn load(directory: &Directory, loading: Loading) -> Result<()> {
     fs::rename(&draft, directory.path()).context("cannot put the pinned data plane in its place")
 }
 
-/// Loads the object and pins everything in a new directory.
+/// Loads the object, without [`extras`](super::extras), and pins everything in a new directory.
 fn load_into(draft: &Path, loading: &Loading, constants: &Constants) -> Result<()> {
     let mut object = create(loading, DIRECTOR, constants, &[])?;
-    load_programs(&mut object, loading.verifier_log)?;
-    let arrays = link_programs(&mut object)?;
+    let extras = Extras::default();
+    load_programs(&mut object, loading.verifier_log, |name| extras.have(name))?;
+    let arrays = link_programs(&mut object, extras)?;
     write_settings(&mut object)?;
     make_directories(draft)?;
     if !has_tc_links() {
         pin_sign_of_life(&mut object, &draft.join("links").join(SIGN_OF_LIFE))?;
     }
-    pin(object, arrays, draft)?;
+    pin(object, arrays, draft, extras)?;
     constants.pin(draft)?;
     idle(loading.sizes.destinations)?.pin(draft.join("IDLE")).context("cannot pin map IDLE")?;
     mark(draft, loading, &Birth::now(1))?;
@@ -96,12 +97,13 @@ pub(super) fn load_beside(
     loading: &Loading,
     constants: &Constants,
     birth: &Birth,
+    extras: Extras,
 ) -> Result<()> {
     let shared: Vec<(&str, PathBuf)> = shared.iter().map(|name| (&**name, directory.join(name))).collect();
     let mut object = create(loading, DIRECTOR, constants, &shared)?;
-    load_programs(&mut object, loading.verifier_log)?;
-    let arrays = link_programs(&mut object)?;
-    pin(object, arrays, directory)?;
+    load_programs(&mut object, loading.verifier_log, |name| extras.have(name))?;
+    let arrays = link_programs(&mut object, extras)?;
+    pin(object, arrays, directory, extras)?;
     mark(directory, loading, birth)
 }
 
@@ -152,11 +154,12 @@ pub(super) fn threads() -> usize {
     available_parallelism().map_or(1, NonZero::get).min(MOST_THREADS)
 }
 
-/// Loads all programs of an object, on several CPUs: nearly all of the time is the verifier's, which keeps to one CPU
-/// for a program. The first refusal is returned.
-pub(super) fn load_programs(object: &mut Ebpf, verifier_log: bool) -> Result<()> {
+/// Loads the programs of an object that `are_wanted`, on several CPUs: nearly all of the time is the verifier's, which keeps to
+/// one CPU for a program. The first refusal is returned.
+pub(super) fn load_programs(object: &mut Ebpf, verifier_log: bool, are_wanted: impl Fn(&str) -> bool) -> Result<()> {
     let threads = threads();
-    let waiting = Mutex::new(object.programs_mut());
+    let waiting =
+        Mutex::new(object.programs_mut().filter(|(name, _)| are_wanted(name)).collect::<Vec<_>>().into_iter());
     let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
     let work = || {
         while let Some((name, program)) = next() {
@@ -189,33 +192,38 @@ fn load_program(name: &str, program: &mut Program, verifier_log: bool) -> Result
 }
 
 /// Fills the program arrays.
-fn link_programs(object: &mut Ebpf) -> Result<Arrays> {
+fn link_programs(object: &mut Ebpf, extras: Extras) -> Result<Arrays> {
     Ok(vec![
-        (XDP_PROGRAMS, link_tier(object, XDP_PROGRAMS, |row| row.xdp)?),
-        (TC_PROGRAMS, link_tier(object, TC_PROGRAMS, |row| row.tc)?),
+        (XDP_PROGRAMS, link_tier(object, XDP_PROGRAMS, |row| row.xdp, extras)?),
+        (TC_PROGRAMS, link_tier(object, TC_PROGRAMS, |row| row.tc, extras)?),
     ])
 }
 
-/// Fills the program array of a tier, with the functions that the table has for it.
+/// Fills the program array of a tier, with the functions that the table has for it and that were loaded.
 pub(super) fn link_tier(
     object: &mut Ebpf,
     array: &str,
     functions: fn(&Row) -> &'static [&'static str],
+    extras: Extras,
 ) -> Result<ProgramArray<MapData>> {
     let map = object.take_map(array).with_context(|| format!("the object has no map {array}"))?;
     let mut array = ProgramArray::<MapData>::try_from(map)?;
     for (number, row) in PROGRAMS.iter().enumerate() {
-        for (slot, name) in programs::slots(number, functions(row)) {
+        for (slot, name) in programs::slots(number, functions(row)).filter(|(_, name)| extras.have(name)) {
             let program = object.program(name).with_context(|| format!("the object has no program {name}"))?;
-            let fd = match program {
-                Program::Xdp(program) => program.fd()?,
-                Program::SchedClassifier(program) => program.fd()?,
-                _ => return unfit(format!("program {name} is of another type")),
-            };
-            array.set(slot, fd, 0).with_context(|| format!("cannot link program {name}"))?;
+            array.set(slot, fd(name, program)?, 0).with_context(|| format!("cannot link program {name}"))?;
         }
     }
     Ok(array)
+}
+
+/// The descriptor of a loaded program.
+pub(super) fn fd<'a>(name: &str, program: &'a Program) -> Result<&'a ProgramFd> {
+    match program {
+        Program::Xdp(program) => Ok(program.fd()?),
+        Program::SchedClassifier(program) => Ok(program.fd()?),
+        _ => unfit(format!("program {name} is of another type")),
+    }
 }
 
 /// IPVS's defaults.
@@ -249,7 +257,7 @@ pub(super) fn start(directory: &Path) -> Result<()> {
 }
 
 /// Pins maps and entry programs into a directory. Maps that are pinned there are shared.
-fn pin(mut object: Ebpf, arrays: Arrays, path: &Path) -> Result<()> {
+fn pin(mut object: Ebpf, arrays: Arrays, path: &Path, extras: Extras) -> Result<()> {
     let names: Vec<String> = object.maps().map(|(name, _)| name.to_owned()).collect();
     for name in names {
         // Read-only data is the programs' own.
@@ -262,7 +270,7 @@ fn pin(mut object: Ebpf, arrays: Arrays, path: &Path) -> Result<()> {
     for (name, array) in arrays {
         array.pin(path.join(name)).with_context(|| format!("cannot pin map {name}"))?;
     }
-    for name in PINNED {
+    for name in PINNED.into_iter().chain(extras.xdp.then_some(entry::XDP)) {
         let program = object.program_mut(name).with_context(|| format!("the object has no program {name}"))?;
         let path = path.join(name);
         match program {

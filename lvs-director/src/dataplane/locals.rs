@@ -77,6 +77,7 @@ impl Plane {
 
     /// Stages other addresses for a pool.
     pub fn write_pool(&mut self, id: ServiceId, addresses: &[IpAddr], slots: &mut Slots) -> director::Result<()> {
+        self.need_family(addresses.iter().any(IpAddr::is_ipv6))?;
         let mut place = 0;
         if !addresses.is_empty() {
             let (v4, v6): (Vec<IpAddr>, Vec<IpAddr>) = addresses.iter().partition(|address| address.is_ipv4());

@@ -11,15 +11,18 @@ mod cpus;
 mod daemons;
 mod defaults;
 mod defence;
+mod demand;
 mod destinations;
 mod devices;
 mod director;
 mod end;
 mod error;
+mod extras;
 mod features;
 mod generation;
 mod icmp;
 mod kernel;
+
 mod l3;
 mod layout;
 pub mod link;

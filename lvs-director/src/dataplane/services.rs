@@ -117,6 +117,7 @@ impl Plane {
     /// Stages a new service in slot `id`.
     pub fn write_service(&mut self, id: ServiceId, service: &Service, serial: u64) -> error::Result<()> {
         let family = service.key.family().number();
+        self.need_family(family != AF_INET)?;
         let (address, port, protocol, fwmark) = match service.key {
             ServiceKey::Address { protocol, address, port } => (convert::address(address), port, protocol as u8, 0),
             ServiceKey::Fwmark { mark, .. } => (Address::default(), 0, 0, mark),

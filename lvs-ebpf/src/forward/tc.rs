@@ -34,7 +34,7 @@ use crate::{
         handover,
         parse::Family,
     },
-    programs::{ask_previous, jump},
+    programs::{ask_previous, jump, receive_ipv6},
     stats,
     table::{account, answer, draft, find, fragments, reset_queue},
     values::parsed::{Parsed, Stray},
@@ -78,7 +78,7 @@ fn by_family(packet: TcPacket) -> i32 {
     let kind = if link::HEADER == 0 { packet.ethertype() } else { packet.carried() };
     match kind {
         ethertype::IPV4 => jump::<u32, _>(packet, Program::Receive),
-        ethertype::IPV6 => jump::<[u32; 4], _>(packet, Program::Receive),
+        ethertype::IPV6 => receive_ipv6(packet),
         _ => TcPacket::PASS,
     }
 }

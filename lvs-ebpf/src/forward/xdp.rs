@@ -24,7 +24,7 @@ use crate::{
     },
     kernel::clock,
     packet::{access::Packet, access::XdpPacket, handover, parse::Family},
-    programs::jump,
+    programs::{jump, receive_ipv6},
     table::{account, find},
     values::parsed::Parsed,
 };
@@ -34,7 +34,7 @@ use crate::{
 pub fn frame(packet: XdpPacket) -> i32 {
     match packet.read::<Ethernet>(0).map_or(Be16::ZERO, |h| h.ethertype) {
         ethertype::IPV4 => receive::<u32>(packet),
-        ethertype::IPV6 => jump::<[u32; 4], _>(packet, Program::Receive),
+        ethertype::IPV6 => receive_ipv6(packet),
         _ => XdpPacket::PASS,
     }
 }

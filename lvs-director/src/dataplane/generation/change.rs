@@ -13,6 +13,7 @@ use super::super::birth::Birth;
 use super::super::bpffs::Directory;
 use super::super::constants::Constants;
 use super::super::error::{Context, Result, unfit};
+use super::super::extras::Extras;
 use super::super::l3;
 use super::super::layout;
 use super::super::load::{load_beside, make_directories, start};
@@ -105,14 +106,14 @@ pub fn settle(directory: &Directory) -> Result<()> {
 /// Loads the next generation beside a data plane.
 fn load_next(plane: &Plane, next: &Path, loading: &Loading) -> Result<()> {
     let path = plane.directory.path();
-    let mut constants = Constants::of(plane)?;
+    let (mut constants, extras) = (Constants::of(plane)?, Extras::of(plane));
     let with_tables = plane.has_room_for(loading.sizes.connections);
     constants.buckets = buckets(loading.sizes.connections);
     make_directories(next)?;
     let shared = maps::share(&path, next, with_tables)?;
-    load_beside(next, &shared, loading, &constants, &Birth::now(Birth::read(&path)?.generation + 1))?;
+    load_beside(next, &shared, loading, &constants, &Birth::now(Birth::read(&path)?.generation + 1), extras)?;
     if l3::is_loaded(&path) {
-        l3::load_into(next, &constants)?;
+        l3::load_into(next, &constants, extras)?;
     }
     maps::copy_notes(&path.join("links"), &next.join("links"))?;
     links::share(&path.join("links"), &next.join("links"))

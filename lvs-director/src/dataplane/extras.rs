@@ -1,0 +1,29 @@
+//! Programs that not every data plane has: XDP's and those of IPv6. Most of the time that loading takes is the verifier's, for each
+//! program, so they are loaded when something needs them: see [`demand`](super::demand).
+
+use lvs_common::abi::extras;
+use lvs_common::programs::{self, entry};
+
+use super::plane::Plane;
+
+/// What is loaded beside TC's programs for IPv4.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Extras {
+    /// XDP's programs.
+    pub xdp: bool,
+    /// The programs of IPv6, of each tier that is loaded.
+    pub ipv6: bool,
+}
+
+impl Extras {
+    /// Those of a data plane.
+    pub fn of(plane: &Plane) -> Self {
+        let xdp = plane.directory.path().join(entry::XDP).exists();
+        Extras { xdp, ipv6: plane.settings().extras & extras::IPV6 != 0 }
+    }
+
+    /// Whether a program of an object is loaded where these are.
+    pub fn have(self, program: &str) -> bool {
+        (self.xdp || !programs::is_of_xdp(program)) && (self.ipv6 || !programs::is_of_ipv6(program))
+    }
+}
