@@ -131,7 +131,7 @@ impl Balanced {
                 director.lvsadm(&format!("attach --mode {tier} --dev {TRUNK}"))?;
                 director.lvsadm("attach --mode tc --dev eth0 --dev eth1")?;
             }
-            Arms::One | Arms::Two => drop(director.lvsadm(&format!("attach --mode {tier}"))?),
+            _ => drop(director.lvsadm(&format!("attach --mode {tier}"))?),
         }
         director.lvsadm("-Z").map(drop)
     }
@@ -156,7 +156,7 @@ impl Balanced {
             (_, vip) if is_hidden => LOCALS[usize::from(vip.is_ipv4() == self.crossed)],
             (_, IpAddr::V6(_)) => "2001:db8:a::1",
             (Arms::One, _) => "10.20.0.1",
-            (Arms::Two | Arms::Trunk, _) => "10.10.10.1",
+            _ => "10.10.10.1",
         }
     }
 

@@ -131,6 +131,13 @@ pub fn named(name: &str) -> Result<Option<(u32, u32)>> {
     }))
 }
 
+/// Whether the device of an index is up, and its cable connected.
+pub fn has_carrier(index: u32) -> Result<bool> {
+    let headers = messages()?;
+    let mut headers = headers.iter().filter_map(|message| LinkHeader::parse(&message.body).ok());
+    Ok(headers.any(|header| header.index == index && header.flags.contains(LinkFlags::Up | LinkFlags::LowerUp)))
+}
+
 /// Every device, by one request: to ask what their drivers can do takes many.
 pub fn links() -> Result<Vec<Link>> {
     let messages = messages()?;

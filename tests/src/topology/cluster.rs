@@ -39,6 +39,9 @@ pub enum Arms {
     Two,
     /// The same two, but they are VLANs 10 and 20 of one cable.
     Trunk,
+    /// Two, without the addresses that clients and real servers send to: keepalived gives them to one director of a
+    /// [`Pair`](super::Pair).
+    Pair,
 }
 
 /// The device that carries the VLANs, at both ends.
@@ -160,7 +163,7 @@ impl Cluster {
     fn build_router(&self) -> Result<()> {
         let front = match self.layout.arms {
             Arms::One => "10.20.0.254/24",
-            Arms::Two | Arms::Trunk => "10.10.10.254/24",
+            _ => "10.10.10.254/24",
         };
         let switches = [
             ("front", front, "2001:db8:a::fe/64"),
@@ -195,7 +198,7 @@ impl Cluster {
         self.plug(&self.client, "eth0", "front", "client")?;
         let (address, router) = match self.layout.arms {
             Arms::One => ("10.20.0.1/24", "10.20.0.254"),
-            Arms::Two | Arms::Trunk => ("10.10.10.1/24", "10.10.10.254"),
+            _ => ("10.10.10.1/24", "10.10.10.254"),
         };
         self.client.ip(&[
             format!("addr add {address} dev eth0"),
@@ -212,6 +215,7 @@ impl Cluster {
 
     fn build_director(&self) -> Result<()> {
         match self.layout.arms {
+            Arms::Pair => return self.build_member(&self.director, 1),
             Arms::One => self.plug(&self.director, "eth1", "servers", "director1")?,
             Arms::Two => {
                 self.plug(&self.director, "eth1", "servers", "director1")?;
@@ -225,17 +229,15 @@ impl Cluster {
             "route add 192.168.123.0/24 via 192.168.122.1",
             "route add 2001:db8:c::/64 via 2001:db8:b::1",
         ])?;
-        match self.layout.arms {
-            Arms::Two | Arms::Trunk => {
-                self.director.ip(&["addr add 10.10.10.10/24 dev eth0", "addr add 2001:db8:a::10/64 dev eth0 nodad"])
-            }
-            Arms::One => self.director.ip(&[
-                "addr add 10.10.10.10/32 dev lo",
-                "addr add 2001:db8:a::10/128 dev lo nodad",
-                "route add default via 192.168.122.1",
-                "route add default via 2001:db8:b::1",
-            ]),
+        if self.layout.arms != Arms::One {
+            return self.director.ip(&["addr add 10.10.10.10/24 dev eth0", "addr add 2001:db8:a::10/64 dev eth0 nodad"]);
         }
+        self.director.ip(&[
+            "addr add 10.10.10.10/32 dev lo",
+            "addr add 2001:db8:a::10/128 dev lo nodad",
+            "route add default via 192.168.122.1",
+            "route add default via 2001:db8:b::1",
+        ])
     }
 
     /// Plugs the director into the switches `front` and `servers` by VLANs of one cable.
@@ -255,17 +257,23 @@ impl Cluster {
     /// the one that real servers send their answers to.
     pub fn second_director(&self) -> Result<Namespace> {
         let second = Namespace::new("second")?;
-        self.plug(&second, "eth1", "servers", "second1")?;
-        self.plug(&second, "eth0", "front", "second0")?;
-        second.ip(&[
-            "addr add 192.168.122.99/24 dev eth1",
-            "addr add 2001:db8:b::99/64 dev eth1 nodad",
-            "addr add 10.10.10.11/24 dev eth0",
-            "addr add 2001:db8:a::11/64 dev eth0 nodad",
-            "route add 192.168.123.0/24 via 192.168.122.1",
-            "route add 2001:db8:c::/64 via 2001:db8:b::1",
-        ])?;
+        self.build_member(&second, 2)?;
         Ok(second)
+    }
+
+    /// Plugs in the first or the second of two directors. Both have addresses of their own only.
+    pub(super) fn build_member(&self, director: &Namespace, number: usize) -> Result<()> {
+        let (name, host) = if number == 1 { ("director", 98) } else { ("second", 99) };
+        self.plug(director, "eth1", "servers", &format!("{name}1"))?;
+        self.plug(director, "eth0", "front", &format!("{name}0"))?;
+        director.ip(&[
+            format!("addr add 192.168.122.{host}/24 dev eth1"),
+            format!("addr add 2001:db8:b::{host}/64 dev eth1 nodad"),
+            format!("addr add 10.10.10.{host}/24 dev eth0"),
+            format!("addr add 2001:db8:a::{host}/64 dev eth0 nodad"),
+            "route add 192.168.123.0/24 via 192.168.122.1".to_owned(),
+            "route add 2001:db8:c::/64 via 2001:db8:b::1".to_owned(),
+        ])
     }
 
     /// Takes the director's cables out, and gives its addresses to another.

@@ -72,6 +72,20 @@ impl Server {
         }))
     }
 
+    /// A TCP server on every address of the namespace that sends back what it gets, over each connection.
+    pub fn stream_echo(namespace: &Namespace, port: u16) -> Result<Self> {
+        let listener = namespace.enter(|| Ok(TcpListener::bind(("::", port))?))?;
+        listener.set_nonblocking(true)?;
+        Ok(Self::start(move |stop| {
+            while wait(&listener, stop) {
+                if let Ok((stream, _)) = listener.accept() {
+                    // A client that goes away in the middle is its own business.
+                    thread::spawn(move || stream.set_nonblocking(false).and_then(|()| io::copy(&mut &stream, &mut &stream)));
+                }
+            }
+        }))
+    }
+
     fn start(work: impl FnOnce(&AtomicBool) + Send + 'static) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let seen = stop.clone();

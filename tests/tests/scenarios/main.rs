@@ -16,6 +16,7 @@ mod drain;
 mod errors;
 mod examples;
 mod fail2ban;
+mod failover;
 mod flood;
 mod forwarding;
 mod fragments;

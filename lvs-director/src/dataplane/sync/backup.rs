@@ -10,6 +10,7 @@ use socket2::Socket;
 
 use lvs_common::sync::{Message, question};
 
+use super::carrier::Carrier;
 use super::importer::Importer;
 use super::sockets::{self, Sender};
 use super::wait::{End, readable, wait};
@@ -32,6 +33,7 @@ pub struct Backup {
     sockets: Vec<Socket>,
     /// Asks masters for the whole table.
     question: Sender,
+    carrier: Carrier,
     syncid: u8,
     buffer: Vec<MaybeUninit<u8>>,
 }
@@ -46,7 +48,8 @@ impl Backup {
         let question = sockets::sender(daemon, device, 0, 0)?;
         // One byte more than a message may have: one that fills it is too long.
         let buffer = vec![MaybeUninit::uninit(); usize::from(daemon.maxlen) + 1];
-        Ok(Backup { importer: Importer::new(plane)?, sockets, question, syncid: daemon.syncid, buffer })
+        let carrier = Carrier::watch(device)?;
+        Ok(Backup { importer: Importer::new(plane)?, sockets, question, carrier, syncid: daemon.syncid, buffer })
     }
 
     /// The data plane, to note there what runs.
@@ -64,9 +67,14 @@ impl Backup {
                 (asked, questions) = (Instant::now(), questions + 1);
             }
             let mut descriptors: Vec<_> = self.sockets.iter().map(|socket| readable(socket.as_fd())).collect();
-            descriptors.push(readable(stop.as_fd()));
-            if wait(&mut descriptors, LOOKS)?.pop() == Some(true) {
+            descriptors.extend([readable(self.carrier.as_fd()), readable(stop.as_fd())]);
+            let mut ready = wait(&mut descriptors, LOOKS)?;
+            if ready.pop() == Some(true) {
                 return Ok(End::Told);
+            }
+            // It has missed what masters have told meanwhile.
+            if ready.pop() == Some(true) && self.carrier.has_come()? {
+                questions = 0;
             }
             if !self.importer.begin()? {
                 return Ok(End::Gone);

@@ -9,6 +9,7 @@ use lvs_common::sync::{Engine, Message, Push, Record, Version, Writer, flags};
 use nix::sys::signalfd::SignalFd;
 use socket2::Socket;
 
+use super::carrier::Carrier;
 use super::sockets::{self, Sender};
 use super::transfer::{self, Transfer};
 use super::wait::{End, readable, wait};
@@ -35,6 +36,7 @@ pub struct Master {
     sockets: Vec<Sender>,
     /// Hears backups that have just begun.
     questions: Socket,
+    carrier: Carrier,
     transfer: Transfer,
     syncid: u8,
     buffer: Vec<u8>,
@@ -51,8 +53,18 @@ impl Master {
         let mut announcements = plane.announcements()?;
         announcements.read(usize::MAX, |_| {});
         let (syncid, buffer) = (daemon.syncid, vec![0; daemon.maxlen.into()]);
-        let transfer = Transfer::default();
-        Ok(Master { plane, announcements, sockets, questions, transfer, syncid, buffer, waiting: Vec::new() })
+        let carrier = Carrier::watch(device)?;
+        Ok(Master {
+            plane,
+            announcements,
+            sockets,
+            questions,
+            carrier,
+            transfer: Transfer::default(),
+            syncid,
+            buffer,
+            waiting: Vec::new(),
+        })
     }
 
     /// The data plane, to note there what runs.
@@ -66,14 +78,22 @@ impl Master {
         // Whoever listens already knows nothing of what is in the table.
         self.transfer.ask();
         loop {
-            let mut descriptors =
-                [readable(self.announcements.as_fd()), readable(stop.as_fd()), readable(self.questions.as_fd())];
+            let mut descriptors = [
+                readable(self.announcements.as_fd()),
+                readable(stop.as_fd()),
+                readable(self.questions.as_fd()),
+                readable(self.carrier.as_fd()),
+            ];
             let time = if self.transfer.is_under_way() { transfer::PAUSE } else { LOOKS };
             let ready = wait(&mut descriptors, time)?;
             if ready[1] || ready[0] && wait(&mut descriptors[1..2], COLLECTED)?[0] {
                 return Ok(End::Told);
             }
             if ready[2] && is_asked(&self.questions, self.syncid) {
+                self.transfer.ask();
+            }
+            // Backups have missed what was sent meanwhile.
+            if ready[3] && self.carrier.has_come()? {
                 self.transfer.ask();
             }
             let part = self.transfer.part(&self.plane);

@@ -1,6 +1,7 @@
 //! Connection synchronisation: the processes that tell other directors of connections, or learn of theirs.
 
 mod backup;
+mod carrier;
 mod importer;
 mod master;
 pub mod process;

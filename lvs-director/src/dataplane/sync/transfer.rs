@@ -10,8 +10,10 @@ use crate::dataplane::plane::Plane;
 const PART: u32 = 256;
 /// From one part to the next, so that a backup keeps up.
 pub const PAUSE: Duration = Duration::from_millis(5);
-/// How long after one transfer has begun the next one may: backups ask more than once.
-const REST: Duration = Duration::from_secs(5);
+/// How long after one transfer the next one may begin at the earliest: backups ask more than once.
+const REST: Duration = Duration::from_millis(500);
+/// And as many times as long as the transfer took: whoever asks again and again cannot have the master do nothing else.
+const REST_SHARE: u32 = 4;
 
 /// A transfer, if one is under way.
 #[derive(Debug, Default)]
@@ -19,12 +21,14 @@ pub struct Transfer {
     /// The next bucket.
     next: Option<u32>,
     began: Option<Instant>,
+    /// When the next one may begin.
+    free: Option<Instant>,
     /// Whether one is asked for.
     is_wanted: bool,
 }
 
 impl Transfer {
-    /// Asks for one: it begins now, or when the last one is long enough ago.
+    /// Asks for one: it begins now, or when the one before is long enough ago.
     pub fn ask(&mut self) {
         self.is_wanted = true;
     }
@@ -36,12 +40,16 @@ impl Transfer {
 
     /// The next part of the table.
     pub fn part(&mut self, plane: &Plane) -> Vec<Announcement> {
-        let mut part = Vec::new();
-        if self.is_wanted && self.next.is_none() && self.began.is_none_or(|began| began.elapsed() >= REST) {
-            *self = Transfer { next: Some(0), began: Some(Instant::now()), is_wanted: false };
+        let (mut part, now) = (Vec::new(), Instant::now());
+        if self.is_wanted && self.next.is_none() && self.free.is_none_or(|free| free <= now) {
+            (self.next, self.began, self.is_wanted) = (Some(0), Some(now), false);
         }
         if let Some(from) = self.next {
             self.next = plane.told(from, PART, &mut |announcement| part.push(announcement)).then_some(from + PART);
+            if self.next.is_none() {
+                let took = self.began.map_or(Duration::ZERO, |began| began.elapsed());
+                self.free = Some(Instant::now() + REST.max(took * REST_SHARE));
+            }
         }
         part
     }

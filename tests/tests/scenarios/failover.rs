@@ -1,0 +1,112 @@
+//! A pair of directors under keepalived: no transfer ends with a director.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use tests::topology::{Failure, Gap, Member, Pair, Site, Transfers, VIP, VIP6};
+use tests::{eventually, kernel_has_ipvs};
+
+/// A forwarding method, as the table names it.
+struct Method {
+    name: &'static str,
+    option: &'static str,
+    site: Site,
+    /// What a real server runs.
+    real_server: Option<&'static str>,
+}
+
+const METHODS: [Method; 3] = [
+    Method { name: "NAT", option: "-m", site: Site::BehindDirector, real_server: None },
+    Method { name: "DR", option: "-g", site: Site::BesideDirector, real_server: Some("--dr") },
+    Method { name: "TUN", option: "-i", site: Site::Remote, real_server: Some("--tun") },
+];
+
+impl Method {
+    /// A pair that balances port 7 of both virtual addresses.
+    fn pair(&self) -> Pair {
+        let mut rules = Vec::new();
+        let (group, third) = if self.site == Site::Remote { ('c', 123) } else { ('b', 122) };
+        for (vip, servers) in [
+            (VIP, [101, 102].map(|host| format!("192.168.{third}.{host}:7"))),
+            (VIP6, [101, 102].map(|host| format!("[2001:db8:{group}::{host}]:7"))),
+        ] {
+            let service = SocketAddr::new(vip, 7);
+            rules.push(format!("-A -t {service} -s rr"));
+            rules.extend(servers.iter().map(|server| format!("-a -t {service} -r {server} {}", self.option)));
+        }
+        let pair = Pair::new(self.site, &rules, "").unwrap();
+        for server in &pair.cluster.servers {
+            if let Some(option) = self.real_server {
+                server.lvsadm(&format!("real-server {option} --vip {VIP} {VIP6}")).unwrap();
+            }
+        }
+        pair
+    }
+}
+
+/// Waits until a director runs the daemon of a role.
+fn becomes(pair: &Pair, member: Member, role: &str) {
+    eventually(&format!("the {member:?} is {role}; {}", pair.log(member)), || pair.runs(member, role));
+}
+
+/// Has the first director fail under transfers, and come back: the times without an answer of both.
+fn fail_and_return(pair: &mut Pair, failure: Failure, to: &[SocketAddr], count: usize) -> [Gap; 2] {
+    becomes(pair, Member::First, "master");
+    becomes(pair, Member::Second, "backup");
+    let client = &pair.cluster.client;
+    eventually("a first answer", || Transfers::begin(client, to, 1).is_ok_and(|one| one.end().unwrap().complete == 1));
+    let transfers = Transfers::begin(client, to, count).unwrap();
+    transfers.have_gone_on();
+    transfers.gap();
+    pair.fail(failure).unwrap();
+    transfers.have_gone_on();
+    let failed = transfers.gap();
+    becomes(pair, Member::Second, "master");
+    // Those that the first director has never seen.
+    let later = Transfers::begin(&pair.cluster.client, to, count / 10).unwrap();
+    later.have_gone_on();
+    transfers.gap();
+    pair.repair(failure).unwrap();
+    becomes(pair, Member::First, "master");
+    becomes(pair, Member::Second, "backup");
+    transfers.have_gone_on();
+    later.have_gone_on();
+    let returned = transfers.gap();
+    for (transfers, count) in [(transfers, count), (later, count / 10)] {
+        let outcome = transfers.end().unwrap();
+        assert_eq!((outcome.complete, &outcome.lost[..]), (count, &[][..]), "{failure:?}");
+    }
+    [failed, returned]
+}
+
+#[test]
+fn no_transfer_ends_with_the_director_that_loses_its_power() {
+    if kernel_has_ipvs() {
+        return;
+    }
+    let to = [SocketAddr::new(VIP, 7), SocketAddr::new(VIP6, 7)];
+    fail_and_return(&mut METHODS[0].pair(), Failure::Power, &to, 60);
+}
+
+#[test]
+#[ignore = "it measures for minutes: docs/numbers has its table"]
+fn the_table_of_failovers() {
+    println!("| Method | Family | Failure | Transfers | Lost | Failover, ms (slowest transfer) | Return, ms (slowest transfer) |");
+    println!("|---|---|---|---|---|---|---|");
+    for method in &METHODS {
+        for (family, vip) in [("IPv4", VIP), ("IPv6", VIP6)] {
+            for failure in [Failure::Processes, Failure::Links, Failure::Power] {
+                row(method, (family, vip), failure);
+            }
+        }
+    }
+}
+
+/// Measures a row of the table.
+fn row(method: &Method, (family, vip): (&str, IpAddr), failure: Failure) {
+    const COUNT: usize = 1000;
+    let gaps = fail_and_return(&mut method.pair(), failure, &[SocketAddr::new(vip, 7)], COUNT);
+    let milliseconds = |time: Duration| time.as_millis();
+    let [failed, returned] = gaps.map(|gap| format!("{} ({})", milliseconds(gap.of_all), milliseconds(gap.of_one)));
+    println!("| {} | {family} | {failure:?} | {} | 0 | {failed} | {returned} |", method.name, COUNT + COUNT / 10);
+}
