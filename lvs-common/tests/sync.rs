@@ -2,7 +2,7 @@
 
 use lvs_common::abi::Address;
 use lvs_common::byte_order::Be16;
-use lvs_common::sync::{Engine, Malformed, Message, Push, Record, Sequence, Version, Writer, flags, question};
+use lvs_common::sync::{Engine, Local, Malformed, Message, Push, Record, Sequence, Version, Writer, flags, question};
 use proptest::prelude::*;
 
 /// A message that a Linux 6.1 master sent, as the payload of its datagram: templates of a client, connections over TCP and UDP.
@@ -76,7 +76,14 @@ fn an_option_that_is_not_known_is_passed_by_only_if_it_may_be() {
     };
     let passed = with(0x47, b"anything");
     assert_eq!(Message::parse(&passed).unwrap().records().collect::<Vec<_>>(), [record]);
-    for (kind, data) in [(0x07, &b"x"[..]), (0, b"x"), (1, b"short"), (2, b""), (3, b"a name of seventeen")] {
+    // IPVS's backups leave out a connection of which there is more to know than they do, and so do these.
+    for kind in [0x07, 0, 0xbf] {
+        let unknown = with(kind, b"x");
+        let records: Vec<_> = Message::parse(&unknown).unwrap().records().collect();
+        assert_eq!(records, [Record { is_unknown: true, ..record }]);
+    }
+    for (kind, data) in [(1, &b"short"[..]), (2, b""), (3, b"a name of seventeen"), (0x20, b"short"), (0x21, b"short")]
+    {
         assert_eq!(Message::parse(&with(kind, data)).unwrap_err(), Malformed::Option, "option {kind}");
     }
 }
@@ -133,12 +140,21 @@ fn whole() -> impl Strategy<Value = Whole> {
         any::<[[u8; 16]; 3]>(),
         prop::option::of([sequence(), sequence()]),
         prop::option::of(engine),
+        any::<(Option<[u8; 16]>, Option<([u8; 16], u16, u8, u32)>)>(),
     )
-        .prop_map(|((is_v6, protocol, flags, state), ports, addresses, sequences, engine)| {
-            let address = |at: usize| {
-                let [a, b, c, d, ..] = addresses[at];
-                if is_v6 { Address::v6(addresses[at]) } else { Address::v4([a, b, c, d]) }
+        .prop_map(|((is_v6, protocol, flags, state), ports, addresses, sequences, engine, (other, local))| {
+            let of = |bytes: [u8; 16], is_v6| {
+                let [a, b, c, d, ..] = bytes;
+                if is_v6 { Address::v6(bytes) } else { Address::v4([a, b, c, d]) }
             };
+            let address = |at: usize| of(addresses[at], is_v6);
+            let is_real_v6 = is_v6 != other.is_some();
+            let local = local.map(|(address, port, toa_state, first)| Local {
+                address: of(address, is_real_v6),
+                port: Be16::new(port),
+                toa_state,
+                first,
+            });
             let (client_port, virt_port, real_port, fwmark, timeout) = ports;
             let record = Record {
                 is_v6,
@@ -154,6 +170,9 @@ fn whole() -> impl Strategy<Value = Whole> {
                 virt: address(1),
                 real: address(2),
                 sequences,
+                other_real: other.map(|bytes| of(bytes, !is_v6)),
+                local,
+                is_unknown: false,
                 engine: None,
             };
             Whole { record, engine }
@@ -177,6 +196,8 @@ fn plain(whole: &Whole) -> Record<'static> {
         client: v4(record.client),
         virt: v4(record.virt),
         real: v4(record.real),
+        other_real: None,
+        local: None,
         ..record
     }
 }

@@ -148,8 +148,8 @@ layouts! {
     Sync { daemons, lost, waiting, counters }
     Daemon { process, family, started, interface, group, syncid, maxlen, port, ttl }
     Announcement {
-        client, virt, real, client_port, virt_port, real_port, protocol, kind, forward, family, pad, dest, state, timeout, fwmark,
-        entry, engine,
+        client, virt, real, client_port, virt_port, real_port, protocol, kind, forward, family, local_port, dest, state, timeout, fwmark,
+        entry, engine, local_id, first, toa_state, pad,
     }
     Incoming { announcement, in_packets, control, age, result }
 }

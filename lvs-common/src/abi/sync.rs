@@ -110,8 +110,7 @@ pub struct Announcement {
     pub forward: Mode,
     /// Family of the client, `AF_INET` or `AF_INET6`.
     pub family: u8,
-    /// Always 0.
-    pub pad: u16,
+    pub local_port: Be16,
     pub dest: DestId,
     /// [`conn_flags`](super::conn_flags) and the state's number.
     pub state: u32,
@@ -120,6 +119,11 @@ pub struct Announcement {
     /// Index of its entry in the table of the director that has this announcement.
     pub entry: u32,
     pub engine: u64,
+    pub local_id: u32,
+    pub first: u32,
+    pub toa_state: u32,
+    /// Always 0.
+    pub pad: u32,
 }
 
 /// Elements of `INCOMING`.
@@ -154,5 +158,5 @@ pub struct Incoming {
 }
 
 const _: () = assert!(size_of::<Daemon>() == 64);
-const _: () = assert!(size_of::<Announcement>() == 88);
-const _: () = assert!(size_of::<Incoming>() == 104);
+const _: () = assert!(size_of::<Announcement>() == 104);
+const _: () = assert!(size_of::<Incoming>() == 120);

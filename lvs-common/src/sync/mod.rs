@@ -12,5 +12,5 @@ mod writer;
 
 pub use malformed::Malformed;
 pub use message::{Message, Records, Version};
-pub use record::{Engine, Record, Sequence, flags, option};
+pub use record::{Engine, Local, Record, Sequence, flags, option};
 pub use writer::{Push, Writer, question};

@@ -33,6 +33,10 @@ pub mod option {
     pub const ENGINE_DATA: u8 = 2;
     /// The persistence engine's name.
     pub const ENGINE_NAME: u8 = 3;
+    /// The real server's address, of the other family than the record's. Not IPVS's: its backups pass the record by.
+    pub const OTHER_REAL: u8 = 0x20;
+    /// [`Local`](super::Local). Not IPVS's either.
+    pub const LOCAL: u8 = 0x21;
     /// Whoever does not know an option with this bit passes it by; without it, the record cannot be understood.
     pub const MAY_BE_IGNORED: u8 = 0x40;
     /// Longest name of a persistence engine, bytes.
@@ -48,6 +52,19 @@ pub struct Sequence {
     pub delta: u32,
     /// And by so much before.
     pub previous: u32,
+}
+
+/// What FullNAT needs to know of a connection; all 0 of a template, which it has no local address of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Local {
+    /// The local address, of the real server's family.
+    pub address: Address,
+    /// The local port.
+    pub port: Be16,
+    /// [`toa_state`](crate::fullnat::toa_state).
+    pub toa_state: u8,
+    /// Sequence number of the client's first byte.
+    pub first: u32,
 }
 
 /// A persistence engine's key of a template.
@@ -88,6 +105,12 @@ pub struct Record<'a> {
     pub real: Address,
     /// Shifts of the client's and the real server's sequence numbers.
     pub sequences: Option<[Sequence; 2]>,
+    /// Real server's address, if it is of the other family; [`real`](Self::real) is 0 then.
+    pub other_real: Option<Address>,
+    /// FullNAT's.
+    pub local: Option<Local>,
+    /// Whether the record has an option that is not known here and must not be passed by: nobody can use the record.
+    pub is_unknown: bool,
     /// A persistence engine's key.
     pub engine: Option<Engine<'a>>,
 }
@@ -96,5 +119,10 @@ impl Record<'_> {
     /// Whether it is a persistence template.
     pub const fn is_template(&self) -> bool {
         self.flags & flags::TEMPLATE != 0
+    }
+
+    /// Whether the real server's address is of IPv6.
+    pub const fn is_real_v6(&self) -> bool {
+        self.is_v6 != self.other_real.is_some()
     }
 }

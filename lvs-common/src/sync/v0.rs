@@ -52,7 +52,7 @@ fn sequences(bytes: &[u8]) -> Option<[Sequence; 2]> {
 
 /// How long a record will be, bytes; `None` for one that no message can hold.
 pub fn length(record: &Record<'_>) -> Option<usize> {
-    if record.is_v6 {
+    if record.is_v6 || record.other_real.is_some() || record.local.is_some() {
         return None;
     }
     Some(if record.sequences.is_some() { FIXED + SEQUENCES } else { FIXED })

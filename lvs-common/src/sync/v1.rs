@@ -2,7 +2,7 @@
 
 use super::malformed::Malformed;
 use super::numbers::{number16, number32};
-use super::record::{Engine, Record, Sequence, option};
+use super::record::{Engine, Local, Record, Sequence, option};
 use crate::abi::Address;
 use crate::byte_order::Be16;
 
@@ -16,6 +16,8 @@ pub const PADDING: usize = ALIGNMENT - 1;
 const FIXED: usize = 24;
 /// Bytes of the option [`option::SEQUENCES`].
 const SEQUENCES: usize = 24;
+/// Bytes of the option [`option::LOCAL`] before its address.
+const LOCAL: usize = 8;
 /// Bytes before an option's data: its type and its length.
 const OPTION: usize = 2;
 /// The type of a record of IPv6.
@@ -31,9 +33,14 @@ pub fn header(bytes: &[u8]) -> Option<u8> {
     }
 }
 
+/// Bytes of an address.
+const fn address_length(is_v6: bool) -> usize {
+    if is_v6 { 16 } else { 4 }
+}
+
 /// Bytes of a record before its options.
 const fn head(is_v6: bool) -> usize {
-    FIXED + 3 * if is_v6 { 16 } else { 4 }
+    FIXED + 3 * address_length(is_v6)
 }
 
 /// Reads the record at the beginning of `bytes`: also, how long it is.
@@ -46,7 +53,7 @@ pub fn read(bytes: &[u8]) -> Result<(Record<'_>, usize), Malformed> {
     let bytes = bytes.get(..length).ok_or(Malformed::Record)?;
     let mut record = fields(bytes).ok_or(Malformed::Record)?;
     let mut rest = bytes.get(head(record.is_v6)..).ok_or(Malformed::Record)?;
-    let (mut name, mut data) = (None, None);
+    let (mut name, mut data, mut local) = (None, None, None);
     while let [kind, length, after @ ..] = rest {
         let (kind, length) = (*kind, usize::from(*length));
         let value = after.get(..length).ok_or(Malformed::Option)?;
@@ -57,13 +64,22 @@ pub fn read(bytes: &[u8]) -> Result<(Record<'_>, usize), Malformed> {
             }
             option::ENGINE_DATA if length != 0 && data.is_none() => data = Some(value),
             option::ENGINE_NAME if (1..=option::LONGEST_NAME).contains(&length) && name.is_none() => name = Some(value),
-            option::SEQUENCES | option::ENGINE_DATA | option::ENGINE_NAME => return Err(Malformed::Option),
+            option::OTHER_REAL if record.other_real.is_none() => {
+                record.other_real = Some(address(value, !record.is_v6).ok_or(Malformed::Option)?);
+            }
+            option::LOCAL if local.is_none() => local = Some(value),
+            option::SEQUENCES | option::ENGINE_DATA | option::ENGINE_NAME | option::OTHER_REAL | option::LOCAL => {
+                return Err(Malformed::Option);
+            }
             kind if kind & option::MAY_BE_IGNORED != 0 => {}
-            _ => return Err(Malformed::Option),
+            _ => record.is_unknown = true,
         }
     }
     if !rest.is_empty() {
         return Err(Malformed::Option);
+    }
+    if let Some(value) = local {
+        record.local = Some(read_local(value, record.is_real_v6()).ok_or(Malformed::Option)?);
     }
     record.engine = data.map(|data| Engine { name: name.unwrap_or_default(), data });
     Ok((record, length))
@@ -73,13 +89,8 @@ pub fn read(bytes: &[u8]) -> Result<(Record<'_>, usize), Malformed> {
 fn fields(bytes: &[u8]) -> Option<Record<'static>> {
     let (kind, protocol) = (*bytes.first()?, *bytes.get(1)?);
     let is_v6 = kind & V6 != 0;
-    let address = |number: usize| {
-        if is_v6 {
-            Some(Address::v6(*bytes.get(FIXED + number * 16..)?.first_chunk()?))
-        } else {
-            Some(Address::v4(*bytes.get(FIXED + number * 4..)?.first_chunk()?))
-        }
-    };
+    let length = address_length(is_v6);
+    let address = |number: usize| address(bytes.get(FIXED + number * length..)?.get(..length)?, is_v6);
     Some(Record {
         is_v6,
         protocol,
@@ -93,8 +104,22 @@ fn fields(bytes: &[u8]) -> Option<Record<'static>> {
         client: address(0)?,
         virt: address(1)?,
         real: address(2)?,
-        sequences: None,
-        engine: None,
+        ..Record::default()
+    })
+}
+
+/// The address that is all of `bytes`.
+fn address(bytes: &[u8], is_v6: bool) -> Option<Address> {
+    Some(if is_v6 { Address::v6(bytes.try_into().ok()?) } else { Address::v4(bytes.try_into().ok()?) })
+}
+
+/// Reads the option [`option::LOCAL`].
+fn read_local(value: &[u8], is_v6: bool) -> Option<Local> {
+    Some(Local {
+        toa_state: *value.first()?,
+        port: Be16::new(number16(value, 2)?),
+        first: number32(value, 4)?,
+        address: address(value.get(LOCAL..)?, is_v6)?,
     })
 }
 
@@ -123,7 +148,10 @@ pub fn length(record: &Record<'_>) -> Option<usize> {
         None => 0,
     };
     let sequences = if record.sequences.is_some() { OPTION + SEQUENCES } else { 0 };
-    Some(head(record.is_v6) + sequences + engine)
+    let address = OPTION + address_length(record.is_real_v6());
+    let other_real = if record.other_real.is_some() { address } else { 0 };
+    let local = if record.local.is_some() { LOCAL + address } else { 0 };
+    Some(head(record.is_v6) + sequences + other_real + local + engine)
 }
 
 /// Writes a record of [`length`] bytes over `out`, which is as long.
@@ -145,14 +173,29 @@ pub fn write(record: &Record<'_>, out: &mut [u8]) {
     }
     put(&record.fwmark.to_be_bytes());
     put(&record.timeout.to_be_bytes());
+    let put_address = |address: Address, is_v6: bool, put: &mut dyn FnMut(&[u8])| {
+        if is_v6 { put(&address.octets6()) } else { put(&address.octets4()) }
+    };
     for address in [record.client, record.virt, record.real] {
-        if record.is_v6 { put(&address.octets6()) } else { put(&address.octets4()) }
+        put_address(address, record.is_v6, &mut put);
     }
     if let Some(sequences) = record.sequences {
         put(&[option::SEQUENCES, SEQUENCES as u8]);
         for Sequence { initial, delta, previous } in sequences {
             [initial, delta, previous].iter().for_each(|number| put(&number.to_be_bytes()));
         }
+    }
+    let is_real_v6 = record.is_real_v6();
+    let length = address_length(is_real_v6);
+    if let Some(address) = record.other_real {
+        put(&[option::OTHER_REAL, length as u8]);
+        put_address(address, is_real_v6, &mut put);
+    }
+    if let Some(Local { address, port, toa_state, first }) = record.local {
+        put(&[option::LOCAL, (LOCAL + length) as u8, toa_state, 0]);
+        put(&port.get().to_be_bytes());
+        put(&first.to_be_bytes());
+        put_address(address, is_real_v6, &mut put);
     }
     if let Some(Engine { name, data }) = record.engine {
         put(&[option::ENGINE_DATA, data.len() as u8]);

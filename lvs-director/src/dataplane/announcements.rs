@@ -1,16 +1,18 @@
 //! The data plane's side of connection synchronisation: what packets announce, what is put into the table, and `SYNC`.
 
+use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use aya::maps::{Map, MapData, RingBuf};
 use aya::programs::{SchedClassifier, TestRun, TestRunOptions};
 use lvs_common::abi::{
-    Announcement, Bucket, Connection, Daemon as Slot, EngineData, EngineKey, EntryKind, INCOMING, Incoming, IpAddress,
-    Mode, Sync, SyncCounters, WAYS, conn_flags,
+    Address, Announcement, Bucket, Connection, Daemon as Slot, DestId, EngineData, EngineKey, EntryKind, INCOMING,
+    Incoming, IpAddress, Sync, SyncCounters, WAYS, conn_flags,
 };
 use lvs_common::programs::entry;
 use lvs_common::sync::rules;
 
+use super::convert;
 use super::end::context;
 use super::error::{Context, Result};
 use super::mapped::{Mapped, field, put};
@@ -77,13 +79,17 @@ fn announcement<A: IpAddress>(entry: u32, c: &Connection<A>, timeout: u32) -> An
         kind: c.kind,
         forward: c.forward,
         family: A::FAMILY,
-        pad: 0,
+        local_port: c.local_port,
         dest: c.dest,
         state: c.state,
         timeout,
         fwmark: c.fwmark,
         entry,
         engine: c.engine,
+        local_id: c.local_id,
+        first: c.first,
+        toa_state: c.toa_state.into(),
+        pad: 0,
     }
 }
 
@@ -108,7 +114,7 @@ fn told_of_bucket<A: IpAddress>(
         let is_over = c.state & (conn_flags::DEAD | conn_flags::INVALID) != 0 || left == 0;
         let is_told = match c.kind {
             EntryKind::TEMPLATE => true,
-            EntryKind::CONNECTION => rules::is_told(c.protocol, c.state) && c.forward != Mode::FULLNAT,
+            EntryKind::CONNECTION => rules::is_told(c.protocol, c.state),
             _ => false,
         };
         if is_told && !is_over {
@@ -127,6 +133,27 @@ impl Plane {
             told_of_bucket((&self.buckets6, &self.conns6), index, now, visit);
         }
         from.saturating_add(count) < self.buckets4.count().max(self.buckets6.count())
+    }
+
+    /// Local address `id` of FullNAT; `None` if there is none.
+    pub fn local_address(&self, id: u32) -> Option<Address> {
+        (id != 0 && id < self.locals.count()).then(|| field!(self.locals, id, address))
+    }
+
+    /// The local addresses that are in a pool, with their numbers.
+    pub fn local_addresses(&self) -> impl Iterator<Item = (IpAddr, u32)> + '_ {
+        let addresses = (1..self.locals.count()).map(|id| (self.locals.get(id), id));
+        let addresses = addresses.take_while(|(local, _)| local.family != 0).filter(|(local, _)| local.pools != 0);
+        addresses.map(|(local, id)| (convert::ip(local.address, local.family as u8), id))
+    }
+
+    /// The address of a destination's real server, if its family is not `family`.
+    pub fn other_real(&self, dest: DestId, family: u8) -> Option<Address> {
+        if dest.is_none() || dest.get() >= self.dests.count() {
+            return None;
+        }
+        let dest = self.dests.get(dest);
+        (dest.family != family).then_some(dest.address)
     }
 
     /// Opens the ring buffer, which one process reads.

@@ -1,7 +1,7 @@
 //! What a master's daemon is told of connections, for its backups: connections and templates that the rules name go to a ring
 //! buffer. No packet comes here while no such daemon runs.
 
-use lvs_common::abi::{Announcement, EntryKind, IpAddress, Mode, Settings, conn_flags};
+use lvs_common::abi::{Announcement, EntryKind, IpAddress, Settings, conn_flags};
 use lvs_common::sync::rules::{self, Candidate, Told, UNITS};
 
 use crate::kernel::{
@@ -37,7 +37,7 @@ global_fn! {
 
 fn consider<A: IpAddress>(at: u32, c: Entry<A>, settings: &Settings, now: u64) -> u32 {
     let (state, timeout) = (c.state, c.timeout);
-    if state & (conn_flags::DEAD | conn_flags::INVALID) != 0 || c.forward == Mode::FULLNAT {
+    if state & (conn_flags::DEAD | conn_flags::INVALID) != 0 {
         return 0;
     }
     let candidate = Candidate {
@@ -85,13 +85,17 @@ fn put<A: IpAddress>(at: u32, c: Entry<A>) {
         (*to).kind = c.kind;
         (*to).forward = c.forward;
         (*to).family = A::FAMILY;
-        (*to).pad = 0;
+        (*to).local_port = c.local_port;
         (*to).dest = c.dest;
         (*to).state = c.state;
         (*to).timeout = c.timeout;
         (*to).fwmark = c.fwmark;
         (*to).entry = at;
         (*to).engine = c.engine;
+        (*to).local_id = c.local_id;
+        (*to).first = c.first;
+        (*to).toa_state = c.toa_state as u32;
+        (*to).pad = 0;
     }
     place.submit(0);
 }

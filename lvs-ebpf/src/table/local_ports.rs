@@ -138,6 +138,30 @@ pub fn claim(wanted: &Wanted<'_>) -> Result<Claimed, Exit> {
     Ok(Claimed { id, address: address.get().address, port: Be16::new(port) })
 }
 
+/// Takes port `port` of local address `id` toward a real server, as another director has; `false` if it is taken already.
+#[inline(never)]
+pub fn claim_port(id: u32, port: Be16, real: &Address, real_port: Be16, protocol: u8) -> bool {
+    let Some(address) = local(id) else { return false };
+    let port = port.get() as u32;
+    let key = PortKey { real: *real, local: id, real_port, protocol, chunk: (port / CHUNK_PORTS) as u8 };
+    let chunk = match value(&PORTS, &key) {
+        Some(chunk) => chunk,
+        None => match begin(&key) {
+            Some(chunk) => chunk,
+            None => return false,
+        },
+    };
+    let (at, bit) = (port % CHUNK_PORTS, 1 << (port % 64));
+    let word = field!(chunk.bits).at((at / 64) as usize);
+    let before = word.load();
+    if before & bit != 0 || word.compare_exchange(before, before | bit).is_err() {
+        return false;
+    }
+    field!(chunk.taken).fetch_add(1);
+    field!(address.conns).fetch_add(1);
+    true
+}
+
 /// Takes a free port of a chunk, host order.
 #[inline(always)]
 fn take(key: &PortKey, local: &LocalAddress, give: Range, random: u32) -> Option<u16> {

@@ -16,9 +16,10 @@ use crate::packet::{access::TcPacket, control_block};
 use crate::table::{
     advance, binding, draft,
     entry::Entry,
-    release,
+    local_ports, release,
     store::{self},
 };
+use crate::upkeep::local_end;
 
 /// Enters the elements of `INCOMING` that `lvsadm` names.
 #[inline(always)]
@@ -60,7 +61,8 @@ fn put_in<A: IpAddress>(incoming: Shared<Incoming>, settings: &Settings, now: u6
     let Some(draft) = write::<A>(i, now) else { return entered::NO_ROOM };
     if let Some((at, c)) = draft::look_up(draft) {
         field!(incoming.announcement.entry).store(at);
-        let is_other = a.kind == EntryKind::CONNECTION && c.dest != a.dest;
+        let is_other = a.kind == EntryKind::CONNECTION
+            && (c.dest != a.dest || c.local_id != a.local_id || c.local_port != a.local_port);
         if !is_other {
             return update::<A>(at, c, incoming, settings, now);
         }
@@ -71,7 +73,23 @@ fn put_in<A: IpAddress>(incoming: Shared<Incoming>, settings: &Settings, now: u6
             return entered::IGNORED;
         }
     }
-    insert::<A>(incoming, draft, settings, now)
+    if a.local_id == 0 {
+        return insert::<A>(incoming, draft, settings, now);
+    }
+    if local_end::claim(incoming, settings) == 0 {
+        // The other director gives a port to one connection at a time: whoever has it here has ended there.
+        local_end::end_holder(local_end::holder::<A>(incoming, settings), settings.epoch);
+        if local_end::claim(incoming, settings) == 0 {
+            return entered::IGNORED;
+        }
+    }
+    local_end::set::<A>(draft, a, settings);
+    let result = insert::<A>(incoming, draft, settings, now);
+    if result != entered::NEW || local_end::lead_replies::<A>(incoming, draft, settings) != 0 {
+        return result;
+    }
+    local_end::end::<A>(field!(incoming.announcement.entry).load(), settings.epoch);
+    entered::NO_ROOM
 }
 
 /// Writes an element as an entry, in this CPU's place.
@@ -119,6 +137,8 @@ fn change<A: IpAddress>(at: u32, c: Entry<A>, incoming: Shared<Incoming>, settin
     }
     c.set_timeout(i.announcement.timeout);
     c.set_requests(i.in_packets);
+    c.set_toa_state(i.announcement.toa_state as u8);
+    c.set_first_sequence(i.announcement.first);
     c.touch(now.wrapping_sub(i.age as u64));
     store::sweep_by::<A>(at, now.wrapping_add(i.announcement.timeout as u64));
     entered::UPDATED
@@ -135,9 +155,11 @@ fn make<A: IpAddress>(incoming: Shared<Incoming>, draft: Entry<A>, settings: &Se
     let due = now.wrapping_sub(i.age as u64).wrapping_add(i.announcement.timeout as u64);
     match draft::put(draft, due) {
         Ok(at) => field!(incoming.announcement.entry).store(at),
-        // Its packets have opened it a moment ago.
-        Err(InsertError::Exists(_)) => return entered::IGNORED,
-        Err(_) => return entered::NO_ROOM,
+        Err(error) => {
+            local_ports::give_back(draft.get());
+            // Its packets have opened it a moment ago.
+            return if matches!(error, InsertError::Exists(_)) { entered::IGNORED } else { entered::NO_ROOM };
+        }
     }
     count::<A>(i, settings);
     entered::NEW

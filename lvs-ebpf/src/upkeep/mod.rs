@@ -4,5 +4,6 @@ pub mod enter;
 pub mod estimate;
 pub mod expel;
 pub mod expire;
+pub mod local_end;
 pub mod sweep;
 pub mod take_in;

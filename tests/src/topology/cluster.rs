@@ -230,7 +230,9 @@ impl Cluster {
             "route add 2001:db8:c::/64 via 2001:db8:b::1",
         ])?;
         if self.layout.arms != Arms::One {
-            return self.director.ip(&["addr add 10.10.10.10/24 dev eth0", "addr add 2001:db8:a::10/64 dev eth0 nodad"]);
+            return self
+                .director
+                .ip(&["addr add 10.10.10.10/24 dev eth0", "addr add 2001:db8:a::10/64 dev eth0 nodad"]);
         }
         self.director.ip(&[
             "addr add 10.10.10.10/32 dev lo",

@@ -145,10 +145,7 @@ impl Pair {
         let output = File::create(file("keepalived.log"))?;
         let mut command = director.command("env");
         let lvsadm = fs::canonicalize(lvsadm_path()).context("no lvsadm")?;
-        command.args([
-            format!("LD_PRELOAD={}", lvs_compat_path().display()),
-            format!("LVSADM={}", lvsadm.display()),
-        ]);
+        command.args([format!("LD_PRELOAD={}", lvs_compat_path().display()), format!("LVSADM={}", lvsadm.display())]);
         command.args([KEEPALIVED, "--dont-fork", "--log-console", "--use-file", &file("keepalived.conf")]);
         for process in ["pid", "vrrp_pid", "checkers_pid"] {
             command.args([format!("--{process}"), file(process)]);
@@ -170,6 +167,8 @@ pub fn configuration(priority: u8, virtual_servers: &str) -> String {
         "global_defs {{
     vrrp_version 3
     vrrp_garp_master_delay 1
+    # Adverts leave in time, whatever else the machine does.
+    vrrp_rt_priority 50
     lvs_sync_daemon eth1 VI_1 id 7
 }}
 vrrp_instance VI_1 {{
@@ -179,7 +178,7 @@ vrrp_instance VI_1 {{
     priority {priority}
     advert_int 0.3
     # In this time a director that comes back is told of the connections.
-    preempt_delay 1
+    preempt_delay 2
     track_interface {{
         eth1
     }}

@@ -80,7 +80,9 @@ impl Server {
             while wait(&listener, stop) {
                 if let Ok((stream, _)) = listener.accept() {
                     // A client that goes away in the middle is its own business.
-                    thread::spawn(move || stream.set_nonblocking(false).and_then(|()| io::copy(&mut &stream, &mut &stream)));
+                    thread::spawn(move || {
+                        stream.set_nonblocking(false).and_then(|()| io::copy(&mut &stream, &mut &stream))
+                    });
                 }
             }
         }))

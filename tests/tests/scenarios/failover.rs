@@ -15,16 +15,24 @@ struct Method {
     real_server: Option<&'static str>,
 }
 
-const METHODS: [Method; 3] = [
+const METHODS: [Method; 4] = [
     Method { name: "NAT", option: "-m", site: Site::BehindDirector, real_server: None },
     Method { name: "DR", option: "-g", site: Site::BesideDirector, real_server: Some("--dr") },
     Method { name: "TUN", option: "-i", site: Site::Remote, real_server: Some("--tun") },
+    Method { name: "FullNAT", option: "--fullnat", site: Site::Remote, real_server: None },
 ];
+
+/// Local addresses of FullNAT, which keepalived gives to the active director.
+const LOCALS: [&str; 2] = ["192.168.122.100", "2001:db8:b::100"];
 
 impl Method {
     /// A pair that balances port 7 of both virtual addresses.
     fn pair(&self) -> Pair {
-        let mut rules = Vec::new();
+        // Real servers answer to an address that goes to the other director with the virtual address.
+        let mut rules = match self.option {
+            "--fullnat" => LOCALS.map(|local| format!("--add-laddr -z {local}")).to_vec(),
+            _ => Vec::new(),
+        };
         let (group, third) = if self.site == Site::Remote { ('c', 123) } else { ('b', 122) };
         for (vip, servers) in [
             (VIP, [101, 102].map(|host| format!("192.168.{third}.{host}:7"))),
@@ -79,19 +87,45 @@ fn fail_and_return(pair: &mut Pair, failure: Failure, to: &[SocketAddr], count: 
     [failed, returned]
 }
 
+/// A service that keepalived makes.
+const VIRTUAL_SERVER: &str = "virtual_server 10.10.10.10 7 {
+    lvs_sched rr
+    lvs_method NAT
+    protocol TCP
+    real_server 192.168.122.101 7 {
+    }
+    real_server 192.168.122.102 7 {
+    }
+}
+";
+
 #[test]
 fn no_transfer_ends_with_the_director_that_loses_its_power() {
     if kernel_has_ipvs() {
         return;
     }
-    let to = [SocketAddr::new(VIP, 7), SocketAddr::new(VIP6, 7)];
-    fail_and_return(&mut METHODS[0].pair(), Failure::Power, &to, 60);
+    let rules = [
+        "--add-laddr -z 192.168.122.100",
+        "-A -t [2001:db8:a::10]:7 -s rr",
+        "-a -t [2001:db8:a::10]:7 -r [2001:db8:b::101]:7 -m",
+        "-A -t 10.10.10.10:8 -s rr",
+        "-a -t 10.10.10.10:8 -r 192.168.122.101:7 --fullnat",
+        "-a -t 10.10.10.10:8 -r 192.168.122.102:7 --fullnat",
+        // From one family to the other.
+        "-A -t [2001:db8:a::10]:8 -s rr",
+        "-a -t [2001:db8:a::10]:8 -r 192.168.122.101:7 --fullnat",
+    ];
+    let mut pair = Pair::new(Site::BehindDirector, &rules.map(str::to_owned), VIRTUAL_SERVER).unwrap();
+    let to = [(VIP, 7), (VIP6, 7), (VIP, 8), (VIP6, 8)].map(SocketAddr::from);
+    fail_and_return(&mut pair, Failure::Power, &to, 80);
 }
 
 #[test]
 #[ignore = "it measures for minutes: docs/numbers has its table"]
 fn the_table_of_failovers() {
-    println!("| Method | Family | Failure | Transfers | Lost | Failover, ms (slowest transfer) | Return, ms (slowest transfer) |");
+    println!(
+        "| Method | Family | Failure | Transfers | Lost | Failover, ms (slowest transfer) | Return, ms (slowest transfer) |"
+    );
     println!("|---|---|---|---|---|---|---|");
     for method in &METHODS {
         for (family, vip) in [("IPv4", VIP), ("IPv6", VIP6)] {

@@ -7,10 +7,8 @@ use std::process::Command;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use socket2::SockRef;
-use tests::topology::{
-    Cluster, Datagrams, Layout, Namespace, Origin, Server, Session, VIP, VIP6, lvs_compat_path, lvsadm_path,
-};
-use tests::{eventually, kernel_has_ipvs};
+use tests::eventually;
+use tests::topology::{Cluster, Datagrams, Layout, Namespace, Origin, Server, Session, VIP, VIP6};
 
 /// A message that a Linux 6.1 master sent, as the payload of its datagram.
 const RECORDED: &str = include_str!("../../golden/sync-message.txt");
@@ -262,76 +260,6 @@ fn a_daemon_that_was_killed_is_noticed_and_one_may_be_started_again() {
     let process = process(&host);
     host.lvsadm("unload").unwrap();
     eventually("a daemon ends with its data plane", || fs::metadata(format!("/proc/{process}")).is_err());
-}
-
-/// keepalived's configuration of one of two directors.
-fn keepalived(priority: u8) -> String {
-    format!(
-        "global_defs {{\n  vrrp_version 3\n  vrrp_garp_master_delay 1\n  lvs_sync_daemon eth1 web id 7\n}}\n\
-         vrrp_instance web {{\n  interface eth0\n  virtual_router_id 51\n  priority {priority}\n  advert_int 0.3\n\
-         virtual_ipaddress {{\n    10.10.10.20/24 dev eth0\n    192.168.122.200/24 dev eth1\n  }}\n}}\n\
-         virtual_server 10.10.10.20 80 {{\n  lvs_sched rr\n  lvs_method NAT\n  protocol TCP\n\
-         real_server 192.168.122.101 80 {{ }}\n  real_server 192.168.122.102 80 {{ }}\n}}\n"
-    )
-}
-
-#[test]
-fn keepalived_starts_the_daemons_and_connections_outlive_their_director() {
-    if kernel_has_ipvs() {
-        return;
-    }
-    let cluster = Cluster::new(Layout { servers: 2, ..Layout::default() }).unwrap();
-    let backup = cluster.second_director().unwrap();
-    for server in &cluster.servers {
-        server.ip(&["route replace default via 192.168.122.200"]).unwrap();
-    }
-    for (director, priority) in [(&cluster.director, 150), (&backup, 100)] {
-        director.sysctl(&["net/ipv4/ip_forward=1"]).unwrap();
-        director.lvsadm("sysctl sync_threshold=1 sync_period=2").unwrap();
-        let file = |name: &str| std::env::temp_dir().join(format!("{}-{name}", director.name()));
-        fs::write(file("keepalived.conf"), keepalived(priority)).unwrap();
-        let output = fs::File::create(file("keepalived.log")).unwrap();
-        let mut command = director.command("env");
-        command.args([
-            format!("LD_PRELOAD={}", lvs_compat_path().display()),
-            format!("LVSADM={}", fs::canonicalize(lvsadm_path()).unwrap().display()),
-        ]);
-        command
-            .args(["/usr/sbin/keepalived", "--dont-fork", "--log-console", "--use-file"])
-            .arg(file("keepalived.conf"));
-        for process in ["pid", "vrrp_pid", "checkers_pid"] {
-            command.arg(format!("--{process}")).arg(file(process));
-        }
-        director.adopt(command.stdout(output.try_clone().unwrap()).stderr(output)).unwrap();
-    }
-    let runs = |director: &Namespace, role: &str| {
-        let expected = format!("{role} sync daemon (mcast=eth1, syncid=7,");
-        eventually(&format!("keepalived starts a {role}"), || {
-            let listed = director.lvsadm("-L --daemon").unwrap();
-            listed.starts_with(&expected) && listed.lines().count() == 1
-        });
-    };
-    runs(&cluster.director, "master");
-    runs(&backup, "backup");
-    let to = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 10, 10, 20)), 80);
-    eventually("a first answer", || cluster.client().get(to, "/").is_ok());
-    let mut sessions: Vec<(Session, String)> = (0..20)
-        .map(|_| {
-            let mut session = Session::open(&cluster.client, to, Origin::default()).unwrap();
-            let server = session.ask().unwrap();
-            assert_eq!(session.ask().unwrap(), server);
-            (session, server)
-        })
-        .collect();
-    eventually("the backup knows the connections", || {
-        backup.lvsadm("-Lcn").unwrap().matches("ESTABLISHED").count() >= sessions.len()
-    });
-    cluster.director.ip(&["link set eth0 down", "link set eth1 down"]).unwrap();
-    // TCP sends again until the other director has the addresses.
-    for (session, server) in &mut sessions {
-        assert_eq!(&session.ask().unwrap(), server);
-    }
-    runs(&backup, "master");
 }
 
 /// The number of the one daemon's process in a namespace.

@@ -20,8 +20,8 @@ use crate::rules::Daemon;
 
 /// How often the backup looks whether its data plane is still there and what waits can be entered, at least.
 const LOOKS: Duration = Duration::from_secs(1);
-/// How often a backup asks for the whole table when it begins.
-const QUESTIONS: u32 = 3;
+/// When a backup asks for the whole table, milliseconds from its beginning on: more than once, as a question may be lost.
+const QUESTIONS: [u64; 5] = [0, 100, 400, 1000, 2000];
 /// Bytes of the sockets' buffers unless `sync_sock_size` says otherwise: the whole table comes at once.
 const BUFFER: u32 = 4 << 20;
 /// Most messages that are read from a socket at a time.
@@ -59,22 +59,24 @@ impl Backup {
 
     /// Works until the process is told to end, or its data plane is gone.
     pub fn work(&mut self, stop: &SignalFd) -> Result<End> {
-        let (mut asked, mut questions) = (Instant::now(), 0);
+        let (mut began, mut questions) = (Instant::now(), QUESTIONS.map(Duration::from_millis).into_iter());
+        let mut next = questions.next();
         loop {
-            // More than once, as a question may be lost: a master answers no more than every few seconds.
-            if questions == 0 || questions < QUESTIONS && asked.elapsed() >= LOOKS {
+            if next.is_some_and(|after| began.elapsed() >= after) {
                 let _ = self.question.send(&question(self.syncid));
-                (asked, questions) = (Instant::now(), questions + 1);
+                next = questions.next();
             }
+            let time = next.map_or(LOOKS, |after| after.saturating_sub(began.elapsed()).min(LOOKS));
             let mut descriptors: Vec<_> = self.sockets.iter().map(|socket| readable(socket.as_fd())).collect();
             descriptors.extend([readable(self.carrier.as_fd()), readable(stop.as_fd())]);
-            let mut ready = wait(&mut descriptors, LOOKS)?;
+            let mut ready = wait(&mut descriptors, time)?;
             if ready.pop() == Some(true) {
                 return Ok(End::Told);
             }
             // It has missed what masters have told meanwhile.
             if ready.pop() == Some(true) && self.carrier.has_come()? {
-                questions = 0;
+                (began, questions) = (Instant::now(), QUESTIONS.map(Duration::from_millis).into_iter());
+                next = questions.next();
             }
             if !self.importer.begin()? {
                 return Ok(End::Gone);

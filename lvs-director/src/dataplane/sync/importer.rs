@@ -37,6 +37,7 @@ struct Index {
     epoch: u64,
     services: HashMap<ServiceKey, ServiceId>,
     destinations: HashMap<(ServiceId, DestinationKey), DestId>,
+    locals: HashMap<IpAddr, u32>,
 }
 
 /// A connection, or template, that is to be entered.
@@ -121,12 +122,14 @@ impl Importer {
     /// Takes a message: all of it, or nothing if any of its connections makes no sense.
     pub fn take(&mut self, message: &Message<'_>) {
         let settings = self.plane.settings();
+        let (unknown, known): (Vec<_>, Vec<_>) = message.records().partition(|record| record.is_unknown);
         let items: Option<Vec<_>> =
-            message.records().map(|record| Some((record, item(&record, &settings, self.secret)?))).collect();
+            known.into_iter().map(|record| Some((record, item(&record, &settings, self.secret)?))).collect();
         let Some(items) = items else {
             self.counters.malformed += 1;
             return;
         };
+        self.counters.ignored += unknown.len() as u64;
         for (record, item) in items {
             self.resolve(item, record, Instant::now());
         }
@@ -139,7 +142,7 @@ impl Importer {
 
     /// Finds a connection's real server, or has the connection wait for it.
     fn resolve(&mut self, mut item: Item, record: Record<'_>, told: Instant) {
-        let Some(dest) = self.index.find(&record) else {
+        let Some((dest, local_id)) = self.index.find(&record).zip(self.index.local(&record)) else {
             if self.waiting.len() == MOST_WAITING {
                 self.waiting.pop_front();
             }
@@ -147,14 +150,15 @@ impl Importer {
             return;
         };
         let mode = self.plane.dest_config(dest).forward;
-        if mode == Mode::FULLNAT || mode == Mode::BYPASS {
-            // Its local port is known to the director alone that chose it.
+        let is_between = record.other_real.is_some() && mode != Mode::TUNNEL && mode != Mode::FULLNAT;
+        if mode == Mode::BYPASS || is_between || (mode == Mode::FULLNAT) != record.local.is_some() {
             self.counters.ignored += 1;
             return;
         }
+        item.incoming.announcement.local_id = local_id;
         item.incoming.announcement.dest = dest;
         item.incoming.announcement.forward = mode;
-        if mode != Mode::MASQ && item.incoming.announcement.kind == EntryKind::CONNECTION {
+        if mode != Mode::MASQ && mode != Mode::FULLNAT && item.incoming.announcement.kind == EntryKind::CONNECTION {
             item.incoming.announcement.state |= conn_flags::NO_OUTPUT;
         }
         self.batch.push(item);
@@ -233,6 +237,7 @@ fn item(record: &Record<'_>, settings: &Settings, secret: u64) -> Option<Item> {
         0 => seconds_of(record.protocol, state, &settings.timeouts),
         seconds => seconds,
     };
+    let local = record.local.unwrap_or_default();
     let announcement = Announcement {
         client: record.client,
         virt: record.virt,
@@ -244,13 +249,17 @@ fn item(record: &Record<'_>, settings: &Settings, secret: u64) -> Option<Item> {
         kind: if is_template { EntryKind::TEMPLATE } else { EntryKind::CONNECTION },
         forward: Mode::MASQ,
         family: if record.is_v6 { AF_INET6 } else { AF_INET },
-        pad: 0,
+        local_port: local.port,
         dest: DestId::NONE,
         state: word,
         timeout: seconds.saturating_mul(ticks_per_second()).min(i32::MAX as u32),
         fwmark: record.fwmark,
         entry: 0,
         engine: hash,
+        local_id: 0,
+        first: local.first,
+        toa_state: local.toa_state.into(),
+        pad: 0,
     };
     let in_packets = settings.sysctls.sync_threshold;
     let incoming = Incoming { announcement, in_packets, control: EntryRef::NONE, age: 0, result: 0 };
@@ -269,7 +278,7 @@ fn seconds_of(protocol: u8, state: u32, timeouts: &Timeouts) -> u32 {
 
 /// Looks through the rules in force.
 fn index(plane: &Plane, epoch: u64) -> Index {
-    let mut index = Index { epoch, ..Index::default() };
+    let mut index = Index { epoch, locals: plane.local_addresses().collect(), ..Index::default() };
     for (key, id, destinations) in plane.keys() {
         index.services.insert(key, id);
         index.destinations.extend(destinations.into_iter().map(|(key, dest)| ((id, key), dest)));
@@ -278,10 +287,21 @@ fn index(plane: &Plane, epoch: u64) -> Index {
 }
 
 impl Index {
+    /// The number of a record's local address, 0 if it has none; `None` if the address is in no pool here.
+    fn local(&self, record: &Record<'_>) -> Option<u32> {
+        match record.local {
+            Some(local) if !record.is_template() => {
+                self.locals.get(&address(local.address, record.is_real_v6())).copied()
+            }
+            _ => Some(0),
+        }
+    }
+
     /// The destination of a record, as IPVS looks for it: by the mark, by address and port, FTP's, and any port.
     fn find(&self, record: &Record<'_>) -> Option<DestId> {
         let family = if record.is_v6 { Family::V6 } else { Family::V4 };
-        let (virt, real) = (address(record.virt, record.is_v6), address(record.real, record.is_v6));
+        let virt = address(record.virt, record.is_v6);
+        let real = address(record.other_real.unwrap_or(record.real), record.is_real_v6());
         let (virt_port, real_port) = (record.virt_port.get(), record.real_port.get());
         let by_mark = ServiceKey::Fwmark { mark: record.fwmark, family };
         let by_port = |port| {

@@ -5,13 +5,13 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use lvs_common::abi::{AF_INET, Announcement, EngineKey, EntryKind, Mode, SyncCounters, conn_flags};
-use lvs_common::sync::{Engine, Message, Push, Record, Version, Writer, flags};
+use lvs_common::sync::{Engine, Local, Message, Push, Record, Version, Writer, flags};
 use nix::sys::signalfd::SignalFd;
 use socket2::Socket;
 
 use super::carrier::Carrier;
 use super::sockets::{self, Sender};
-use super::transfer::{self, Transfer};
+use super::transfer::Transfer;
 use super::wait::{End, readable, wait};
 use crate::dataplane::announcements::Announcements;
 use crate::dataplane::error::Result;
@@ -84,8 +84,7 @@ impl Master {
                 readable(self.questions.as_fd()),
                 readable(self.carrier.as_fd()),
             ];
-            let time = if self.transfer.is_under_way() { transfer::PAUSE } else { LOOKS };
-            let ready = wait(&mut descriptors, time)?;
+            let ready = wait(&mut descriptors, self.transfer.pause(LOOKS))?;
             if ready[1] || ready[0] && wait(&mut descriptors[1..2], COLLECTED)?[0] {
                 return Ok(End::Told);
             }
@@ -148,7 +147,8 @@ impl Master {
                         .flatten();
                     let text = data.as_ref().and_then(|data| data.text.get(..data.length as usize));
                     let engine = text.map(|data| Engine { name: SIP, data });
-                    let pushed = record(announcement, engine, hz).map_or(Push::Never, |record| writer.push(&record));
+                    let pushed = record(announcement, engine, &self.plane, hz)
+                        .map_or(Push::Never, |record| writer.push(&record));
                     match pushed {
                         Push::Full => break,
                         Push::Never => counters.unsayable += 1,
@@ -195,20 +195,29 @@ fn port(announcement: &Announcement, ports: usize) -> usize {
 }
 
 /// What a message says of an announcement; nothing if the protocol has no words for it.
-fn record<'a>(a: &Announcement, engine: Option<Engine<'a>>, hz: u32) -> Option<Record<'a>> {
+fn record<'a>(a: &Announcement, engine: Option<Engine<'a>>, plane: &Plane, hz: u32) -> Option<Record<'a>> {
     let is_template = a.kind == EntryKind::TEMPLATE;
     if a.engine != 0 && is_template && engine.is_none() {
         return None;
     }
-    // Of a tunnel to a real server of the other family, the entry has no address.
-    if a.real == Default::default() {
-        return None;
-    }
+    // Of a real server of the other family, the entry has no address.
+    let other_real = if a.real == Default::default() { Some(plane.other_real(a.dest, a.family)?) } else { None };
+    let local = match a.forward {
+        Mode::FULLNAT if is_template => Some(Local::default()),
+        Mode::FULLNAT => Some(Local {
+            address: plane.local_address(a.local_id)?,
+            port: a.local_port,
+            toa_state: a.toa_state as u8,
+            first: a.first,
+        }),
+        _ => None,
+    };
     let is_assured = a.state & conn_flags::ASSURED != 0;
     let is_inactive = if is_template { !is_assured } else { a.state & conn_flags::INACTIVE != 0 };
-    let is_one_way = if is_template { a.forward != Mode::MASQ } else { a.state & conn_flags::NO_OUTPUT != 0 };
+    let is_translated = [Mode::MASQ, Mode::FULLNAT].contains(&a.forward);
+    let is_one_way = if is_template { !is_translated } else { a.state & conn_flags::NO_OUTPUT != 0 };
     let flag = |holds: bool, flag: u32| if holds { flag } else { 0 };
-    let forward = a.forward.forward()? as u32;
+    let forward = if is_translated { Mode::MASQ } else { a.forward }.forward()? as u32;
     Some(Record {
         is_v6: a.family != AF_INET,
         protocol: a.protocol,
@@ -225,7 +234,9 @@ fn record<'a>(a: &Announcement, engine: Option<Engine<'a>>, hz: u32) -> Option<R
         client: a.client,
         virt: a.virt,
         real: a.real,
-        sequences: None,
+        other_real,
+        local,
         engine,
+        ..Record::default()
     })
 }

@@ -9,7 +9,7 @@ use crate::dataplane::plane::Plane;
 /// Buckets of each family that are sent at a time.
 const PART: u32 = 256;
 /// From one part to the next, so that a backup keeps up.
-pub const PAUSE: Duration = Duration::from_millis(5);
+const PAUSE: Duration = Duration::from_millis(5);
 /// How long after one transfer the next one may begin at the earliest: backups ask more than once.
 const REST: Duration = Duration::from_millis(500);
 /// And as many times as long as the transfer took: whoever asks again and again cannot have the master do nothing else.
@@ -33,9 +33,14 @@ impl Transfer {
         self.is_wanted = true;
     }
 
-    /// Whether one is under way.
-    pub fn is_under_way(&self) -> bool {
-        self.next.is_some()
+    /// How long it is until [`Transfer::part`] has something to do, at most `longest`.
+    pub fn pause(&self, longest: Duration) -> Duration {
+        match (self.next, self.is_wanted, self.free) {
+            (Some(_), ..) => PAUSE,
+            (None, true, Some(free)) => free.saturating_duration_since(Instant::now()).min(longest),
+            (None, true, None) => Duration::ZERO,
+            (None, false, _) => longest,
+        }
     }
 
     /// The next part of the table.
