@@ -70,9 +70,9 @@ enum Command {
         #[arg(long)]
         check: bool,
     },
-    /// Set up, build, and balance HTTP between network namespaces in each mode; needs root
+    /// Set up, build, and balance HTTP between network namespaces in each mode, and by a pair of directors; needs root
     Demo {
-        /// Which modes to show: nat, dr, tun, fullnat (default: all)
+        /// What to show: nat, dr, tun, fullnat, pair (default: all)
         modes: Vec<String>,
     },
 }

@@ -9,12 +9,13 @@ use crate::process::{announce, as_root, find, host_cargo, output, run as run_pro
 use crate::toolchain::{PINNED_NIGHTLY, Toolchain, path_with};
 
 /// Programs that tests and demo run, and the Debian package of each.
-const TOOLS: [(&str, &str); 16] = [
+const TOOLS: [(&str, &str); 17] = [
     ("ip", "iproute2"),
     ("tc", "iproute2"),
     ("ethtool", "ethtool"),
     ("nft", "nftables"),
     ("curl", "curl"),
+    ("wget", "wget"),
     ("iperf3", "iperf3"),
     ("tcpdump", "tcpdump"),
     ("socat", "socat"),

@@ -82,6 +82,11 @@ impl Pair {
         listed.starts_with(&format!("{role} sync daemon ")) && listed.lines().count() == 1
     }
 
+    /// keepalived's configuration on a director.
+    pub fn keepalived_configuration(&self, member: Member) -> Result<String> {
+        Ok(fs::read_to_string(self.file(member, "keepalived.conf"))?)
+    }
+
     /// What keepalived has printed on a director.
     pub fn log(&self, member: Member) -> String {
         fs::read_to_string(self.file(member, "keepalived.log")).unwrap_or_default()
@@ -162,7 +167,7 @@ impl Pair {
 }
 
 /// keepalived's configuration: the addresses of [`Cluster`]'s only director go to one of two.
-pub fn configuration(priority: u8, virtual_servers: &str) -> String {
+fn configuration(priority: u8, virtual_servers: &str) -> String {
     format!(
         "global_defs {{
     vrrp_version 3

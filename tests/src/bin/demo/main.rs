@@ -1,6 +1,8 @@
-//! The demo: real HTTP through a director in each forwarding mode, between network namespaces.
+//! The demo: real HTTP through a director in each forwarding mode, between network namespaces, and through a pair of directors.
 //!
-//! Run it by `cargo xtask demo [nat|dr|tun|fullnat]…`.
+//! Run it by `cargo xtask demo [nat|dr|tun|fullnat|pair]…`.
+
+mod pair;
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
@@ -8,10 +10,14 @@ use std::process::{Child, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use tests::kernel_has_ipvs;
 use tests::topology::{Arms, Cluster, Layout, Namespace, Nginx, Site, VIP, VIP6, is_root};
 
 /// Requests a mode is shown with.
 const REQUESTS: usize = 12;
+
+/// The demo that shows a pair of directors.
+const PAIR: &str = "pair";
 
 /// A forwarding mode as the demo shows it.
 struct Mode {
@@ -86,14 +92,19 @@ fn main() -> ExitCode {
 }
 
 fn run(chosen: &[String]) -> Result<()> {
-    if let Some(unknown) = chosen.iter().find(|name| !MODES.iter().any(|mode| mode.name == **name)) {
-        bail!("there is no mode {unknown}; the modes are nat, dr, tun and fullnat");
+    let is_known = |name: &str| name == PAIR || MODES.iter().any(|mode| mode.name == name);
+    if let Some(unknown) = chosen.iter().find(|name| !is_known(name)) {
+        bail!("there is no demo {unknown}: choose among nat, dr, tun, fullnat and pair");
     }
     if !is_root() {
         bail!("it makes network namespaces and loads eBPF programs: run it as root");
     }
-    for mode in MODES.iter().filter(|mode| chosen.is_empty() || chosen.iter().any(|name| name == mode.name)) {
+    let wants = |name| chosen.is_empty() || chosen.iter().any(|chosen| chosen == name);
+    for mode in MODES.iter().filter(|mode| wants(mode.name)) {
         show(mode).with_context(|| mode.title)?;
+    }
+    if wants(PAIR) && !kernel_has_ipvs() {
+        pair::show().context("a pair")?;
     }
     Ok(())
 }
