@@ -136,7 +136,7 @@ pub struct Watch {
 }
 
 const _: () = assert!(size_of::<Timeouts>() == 136);
-const _: () = assert!(size_of::<Settings>() == 440);
+const _: () = assert!(size_of::<Settings>() == 280 + size_of::<Sysctls>());
 
 /// IPVS's timeouts.
 impl Default for Timeouts {
