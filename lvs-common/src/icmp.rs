@@ -3,15 +3,13 @@
 use crate::{
     abi::tunnel::{CSUM, TunnelKind},
     cross::LEAST_MTU6,
-    wire::{icmp, protocol},
+    wire::{VXLAN_VNI, icmp, protocol},
 };
 
 /// Least MTU of IPv4 (RFC 791).
 const LEAST_MTU4: u32 = 68;
 /// ICMPv6 types below are errors (RFC 4443 §2.1).
 const V6_INFORMATIONAL: u8 = 128;
-/// First byte of VXLAN's flags: the VNI is valid (RFC 7348).
-const VXLAN_VNI: u8 = 0x08;
 /// GUE: version and control bit (draft-ietf-intarea-gue).
 const GUE_NO_DATA: u8 = 0xe0;
 /// GUE: words of the header after the first.

@@ -42,6 +42,9 @@ pub mod protocol {
     pub const SCTP: u8 = IpProto::Sctp as u8;
 }
 
+/// First byte of a VXLAN header whose VNI is valid (RFC 7348). The next three are 0.
+pub const VXLAN_VNI: u8 = network_types::vxlan::VXLAN_I_FLAG_MASK;
+
 /// Ethernet header.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C, packed(2))]

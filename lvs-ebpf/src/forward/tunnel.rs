@@ -3,7 +3,7 @@
 use lvs_common::byte_order::{Be16, Be32};
 use lvs_common::{
     abi::{AF_INET, Address, DestConfig, IpAddress, tunnel::TunnelKind},
-    wire::{Ethernet, Ipv4, Ipv6, Udp, ethertype, fragment, length_field, protocol},
+    wire::{Ethernet, Ipv4, Ipv6, Udp, VXLAN_VNI, ethertype, fragment, length_field, protocol},
 };
 
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// VXLAN header: flags with the I bit, VNI 0 (RFC 7348).
-const VXLAN_FLAGS: Be32 = Be32::new(0x0800_0000);
+const VXLAN_FLAGS: Be32 = Be32::new((VXLAN_VNI as u32) << 24);
 /// Range of GUE's and VXLAN's source ports (RFC 6335's dynamic ports).
 const PORT_BASE: u16 = 49152;
 /// GRE's checksum-present bit (RFC 2784).

@@ -4,7 +4,7 @@ use aya_ebpf::programs::TcContext;
 use lvs_common::abi::tunnel::{self, TUNNELS, TunnelKind};
 use lvs_common::abi::{AF_INET, AF_INET6};
 use lvs_common::byte_order::Be16;
-use lvs_common::wire::{ethertype, protocol};
+use lvs_common::wire::{VXLAN_VNI, ethertype, protocol};
 
 use crate::outer::Outer;
 
@@ -148,7 +148,7 @@ const REMOTE_CHECKSUM: u32 = 0x8000_0000;
 #[inline(always)]
 fn vxlan(ctx: &TcContext, offset: usize) -> Option<Payload> {
     let [flags, vni]: [u32; 2] = ctx.load(offset).ok()?;
-    const VNI_PRESENT: u32 = 0x0800_0000;
+    const VNI_PRESENT: u32 = (VXLAN_VNI as u32) << 24;
     if u32::from_be(flags) & VNI_PRESENT == 0 || u32::from_be(vni) >> 8 != 0 {
         return None;
     }
