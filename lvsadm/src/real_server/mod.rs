@@ -114,10 +114,15 @@ pub fn run(args: &RealServerArgs) -> Result<()> {
     state.change_to(wanted)
 }
 
+/// A text is no prefix.
+#[derive(Debug, thiserror::Error)]
+#[error("neither an address nor a prefix of addresses")]
+struct NoPrefix;
+
 /// A prefix, or an address for itself alone. What an address has after its prefix does not count.
-fn prefix(text: &str) -> Result<IpNet, String> {
+fn prefix(text: &str) -> Result<IpNet, NoPrefix> {
     let prefix = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
-    prefix.map(|prefix: IpNet| prefix.trunc()).map_err(|_| "neither an address nor a prefix of addresses".to_owned())
+    prefix.map(|prefix: IpNet| prefix.trunc()).map_err(|_| NoPrefix)
 }
 
 fn toa(args: &RealServerArgs) -> Result<Toa> {
