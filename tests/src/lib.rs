@@ -12,6 +12,7 @@ use aya::Ebpf;
 
 pub mod balanced;
 pub mod fixtures;
+pub mod generations;
 pub mod killed;
 pub mod replay;
 pub mod tail_calls;

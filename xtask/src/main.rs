@@ -6,6 +6,7 @@ mod check;
 mod deb;
 mod demo;
 mod lint;
+mod other_layout;
 mod process;
 mod reference;
 mod setup;
@@ -39,6 +40,8 @@ enum Command {
         #[arg(long, short)]
         verbose: bool,
     },
+    /// Build a second lvsadm, whose maps have another layout, for tests of upgrades that are ignored without it
+    OtherLayout,
     /// Check every crate with its own compiler, with cargo's JSON messages as output: for editors
     Check,
     /// Check formatting and run clippy on every crate, the eBPF one included
@@ -81,6 +84,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Setup => setup::run(),
         Command::Build { verbose } => build::run(verbose),
+        Command::OtherLayout => other_layout::run(),
         Command::Check => check::run(),
         Command::Lint => lint::run(),
         Command::Docs => reference::write(),

@@ -114,6 +114,12 @@ impl Toolchain {
 
     /// `cargo SUBCOMMAND` for the eBPF crate, with everything its target needs.
     pub fn ebpf_cargo(&self, subcommand: &str) -> Result<Command> {
+        // Its own folder: another compiler's artefacts would otherwise replace the host's and be replaced in turn.
+        self.ebpf_cargo_into(subcommand, "target/bpf")
+    }
+
+    /// The same, with a folder for what it makes.
+    pub fn ebpf_cargo_into(&self, subcommand: &str, folder: &str) -> Result<Command> {
         let linker = find("bpf-linker");
         ensure!(linker.is_some(), "bpf-linker is missing: run `cargo xtask setup`");
         let linker = linker.unwrap_or_default();
@@ -136,9 +142,8 @@ impl Toolchain {
             .current_dir(root())
             .args([subcommand, "--release", "--package", "lvs-ebpf", "--target", "bpfel-unknown-none"])
             .args(["-Z", "build-std=core"])
-            // Its own folder: another compiler's artefacts would otherwise replace the host's and be replaced in turn.
             .arg("--target-dir")
-            .arg(root().join("target/bpf"))
+            .arg(root().join(folder))
             .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
             // Link-time optimisation is bpf-linker's.
             .env("CARGO_PROFILE_RELEASE_LTO", "off")

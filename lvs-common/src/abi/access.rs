@@ -39,11 +39,15 @@ pub struct ListEntry {
     /// `CLOCK_MONOTONIC` at which it ends, ns; [`FOR_GOOD`] without an end.
     pub until: u64,
     /// Packets that were refused for it, of an entry that blocks.
+    #[cfg(not(feature = "test-layout"))]
     pub packets: u64,
     /// Length of the prefix, without the bits before the address.
     pub length: u32,
     /// Always 0.
     pub pad: u32,
+    /// As above; the layout for tests has it here.
+    #[cfg(feature = "test-layout")]
+    pub packets: u64,
 }
 
 const _: () = assert!(size_of::<ListKey4>() == 8);

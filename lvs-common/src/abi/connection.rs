@@ -91,6 +91,9 @@ pub mod conn_flags {
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C, align(64))]
 pub struct Connection<A> {
+    /// Of the layout for tests only.
+    #[cfg(feature = "test-layout")]
+    pub sample: u64,
     /// Client address (masked for a template).
     pub client: A,
     /// Virtual address (the mark for a template of a firewall-mark service).
@@ -122,6 +125,7 @@ pub struct Connection<A> {
     /// Connections that it controls.
     pub controlled: u32,
     /// Mark of the packet that made it, 0 without one.
+    #[cfg(not(feature = "test-layout"))]
     pub fwmark: u32,
     /// Real server's address, if of the same family (else see the destination).
     pub real: A,
@@ -131,6 +135,9 @@ pub struct Connection<A> {
     pub real_port: Be16,
     /// Local port of FullNAT.
     pub local_port: Be16,
+    /// As above; the layout for tests has it here.
+    #[cfg(feature = "test-layout")]
+    pub fwmark: u32,
     /// Next hop toward the client, for replies.
     pub reply_hop: NextHop,
     /// Of a template: hash of what a persistence engine keyed it with, 0 without one. Of a TCP connection: what a reset
@@ -179,13 +186,13 @@ impl<A: IpAddress> Connection<A> {
     #[inline(always)]
     pub unsafe fn begin(place: *mut Self, d: Draft<A>) {
         macro_rules! fields {
-            (copied: $($copied:ident)+; zero: $($zero:ident)+) => {
+            (copied: $($copied:ident)+; zero: $($(#[$attribute:meta])* $zero:ident)+) => {
                 // A pattern without `..`: it takes every field.
-                let _ = |Connection { $($copied: _,)+ $($zero: _),+ }: &Self| {};
+                let _ = |Connection { $($copied: _,)+ $($(#[$attribute])* $zero: _),+ }: &Self| {};
                 // SAFETY: the caller's.
                 unsafe {
                     $((*place).$copied = d.$copied;)+
-                    $(zero(&raw mut (*place).$zero);)+
+                    $($(#[$attribute])* zero(&raw mut (*place).$zero);)+
                 }
             };
         }
@@ -193,6 +200,7 @@ impl<A: IpAddress> Connection<A> {
             copied: client virt client_port virt_port protocol kind forward last_seen dest state timeout control fwmark real
                 real_port engine;
             zero: toa_state in_packets controlled local local_port reply_hop alias local_id first announced
+                #[cfg(feature = "test-layout")] sample
         }
     }
 

@@ -61,14 +61,21 @@ pub mod dest_slot {
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C, align(64))]
 pub struct Destination {
+    /// Of the layout for tests only.
+    #[cfg(feature = "test-layout")]
+    pub sample: [u64; 2],
     /// Which of `config` is in force.
     pub switch: Switch,
     /// Connections: active in the upper, inactive in the lower half, so that one atomic addition moves both.
     pub connections: u64,
     /// Templates that point here (`PersistConn`).
+    #[cfg(not(feature = "test-layout"))]
     pub persistent: u32,
     /// 1 while the connection thresholds keep new connections away.
     pub overloaded: u32,
+    /// As above; the layout for tests has it here.
+    #[cfg(feature = "test-layout")]
+    pub persistent: u32,
     /// The two copies.
     pub config: [DestConfig; 2],
     /// Address of the real server.
@@ -99,7 +106,7 @@ pub struct Destination {
 }
 
 const _: () = assert!(size_of::<DestConfig>() == 32);
-const _: () = assert!(size_of::<Destination>() == 256);
+const _: () = assert!(cfg!(feature = "test-layout") || size_of::<Destination>() == 256);
 
 impl Destination {
     /// Active and inactive connections.

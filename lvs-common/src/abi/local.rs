@@ -10,6 +10,9 @@ pub const LOCAL_ADDRESSES: u32 = 4096;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct LocalAddress {
+    /// Of the layout for tests only.
+    #[cfg(feature = "test-layout")]
+    pub sample: u64,
     /// The address.
     pub address: Address,
     /// Connections that have a port of it.
@@ -67,6 +70,6 @@ pub struct Ports {
     pub bits: [u64; CHUNK_WORDS as usize],
 }
 
-const _: () = assert!(size_of::<LocalAddress>() == 48);
+const _: () = assert!(cfg!(feature = "test-layout") || size_of::<LocalAddress>() == 48);
 const _: () = assert!(size_of::<PortKey>() == 24);
 const _: () = assert!(size_of::<Ports>() == 520);

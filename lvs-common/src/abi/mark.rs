@@ -10,9 +10,13 @@ pub const MARK_RULES: u32 = 1024;
 #[repr(C)]
 pub struct MarkRule {
     /// Prefix of the destination address.
+    #[cfg(not(feature = "test-layout"))]
     pub destination: Address,
     /// Prefix of the source address.
     pub source: Address,
+    /// As above; the layout for tests has it here.
+    #[cfg(feature = "test-layout")]
+    pub destination: Address,
     /// The mark, never 0.
     pub mark: u32,
     /// First of the destination ports, host order.

@@ -1,7 +1,8 @@
 //! Layout of every BPF map's keys and values, one file a table.
 //!
 //! Both sides are built from this source, so the layout is C's (`repr(C)`) with explicit padding, and every size
-//! is asserted. [`LAYOUT_VERSION`] follows from the types: pinned maps of another layout are never opened.
+//! is asserted. [`LAYOUT_VERSION`] follows from the types: pinned maps of another layout are opened only to move what they hold, by
+//! their description.
 
 mod access;
 mod address;
@@ -35,7 +36,7 @@ pub use destination::*;
 pub use device::*;
 pub use idle::*;
 pub use ids::*;
-pub use layout::LAYOUT_VERSION;
+pub use layout::{LAYOUT_VERSION, describe};
 pub use local::*;
 pub use mark::*;
 pub use mode::*;

@@ -22,9 +22,13 @@ pub struct ServiceKey<A> {
 #[repr(C)]
 pub struct FwmarkKey {
     /// The mark, never 0.
+    #[cfg(not(feature = "test-layout"))]
     pub mark: u32,
     /// `AF_INET` or `AF_INET6`.
     pub family: u32,
+    /// As above; the layout for tests has it here.
+    #[cfg(feature = "test-layout")]
+    pub mark: u32,
 }
 
 const _: () = assert!(size_of::<ServiceKey<u32>>() == 8);
@@ -84,9 +88,13 @@ pub struct ServiceConfig {
     /// Always 0.
     pub pad: u16,
     /// Persistence timeout, seconds.
+    #[cfg(not(feature = "test-layout"))]
     pub persist_timeout: u32,
     /// Persistence granularity: IPv4 mask in network order, or IPv6 prefix length.
     pub netmask: u32,
+    /// As above; the layout for tests has it here.
+    #[cfg(feature = "test-layout")]
+    pub persist_timeout: u32,
     /// The newest destination; the others follow by [`DestConfig::next`](super::DestConfig).
     pub head: DestId,
     /// How many destinations are on the list.
@@ -118,11 +126,15 @@ pub struct ServiceConfig {
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub struct Service {
+    /// Of the layout for tests only.
+    #[cfg(feature = "test-layout")]
+    pub sample: u64,
     /// Which of `config` is in force.
     pub switch: Switch,
     /// The two copies.
     pub config: [ServiceConfig; 2],
     /// Virtual address; all 0 for a firewall mark.
+    #[cfg(not(feature = "test-layout"))]
     pub address: Address,
     /// Virtual port.
     pub port: Be16,
@@ -132,6 +144,9 @@ pub struct Service {
     pub family: u8,
     /// Firewall mark, 0 for an address service.
     pub fwmark: u32,
+    /// As above; the layout for tests has it here.
+    #[cfg(feature = "test-layout")]
+    pub address: Address,
     /// Whose turn of the local addresses it is.
     pub local_turn: u32,
     /// Requests of unverified sources that were let in: see [`challenge::spend`](crate::challenge::spend).
@@ -148,4 +163,4 @@ pub struct Service {
 }
 
 const _: () = assert!(size_of::<ServiceConfig>() == 64 + size_of::<OwnOptions>());
-const _: () = assert!(size_of::<Service>() == 136 + 2 * size_of::<ServiceConfig>());
+const _: () = assert!(cfg!(feature = "test-layout") || size_of::<Service>() == 136 + 2 * size_of::<ServiceConfig>());

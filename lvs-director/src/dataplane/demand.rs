@@ -26,7 +26,7 @@ impl Plane {
             return Ok(());
         }
         let directory = self.directory.path();
-        let (wanted, constants) = (Extras { ipv6: true, ..present }, Constants::of(self)?);
+        let (wanted, constants) = (Extras { ipv6: true, ..present }, Constants::of(&directory)?);
         add(&directory, present, wanted, &constants)?;
         if l3::is_loaded(&directory) {
             let arrays = [(TC_PROGRAMS, l3::ARRAY, tc as Functions)];
@@ -43,7 +43,8 @@ impl Plane {
         if present.xdp {
             return Ok(());
         }
-        add(&self.directory.path(), present, Extras { xdp: true, ..present }, &Constants::of(self)?)
+        let directory = self.directory.path();
+        add(&directory, present, Extras { xdp: true, ..present }, &Constants::of(&directory)?)
     }
 }
 

@@ -87,16 +87,45 @@ pub enum Error {
         #[source]
         cause: Option<Box<Error>>,
     },
-    /// The maps of the namespace's data plane are laid out by another version.
+    /// The maps of the namespace's data plane are laid out by another version, which describes them.
     #[error(
-        "the data plane is of another version (its maps are {found}, not {ours}): save the rules with the lvsadm that \
-         loaded it, `lvsadm unload`, and load them again"
+        "the data plane is of version {version}, whose maps are {found}, not {ours}: `lvsadm upgrade` moves it to this version"
     )]
     Layout {
+        /// The version that loaded it.
+        version: String,
         /// The layout of the maps.
         found: String,
         /// The layout of this build.
         ours: String,
+    },
+    /// The same, and they are not described.
+    #[error(
+        "the data plane is of another version (its maps are {found}, not {ours}), and does not describe its maps: save the \
+         rules with the lvsadm that loaded it, `lvsadm unload`, and load them again"
+    )]
+    UnknownLayout {
+        /// The layout of the maps.
+        found: String,
+        /// The layout of this build.
+        ours: String,
+    },
+    /// A command of another version was killed while it changed the data plane.
+    #[error(
+        "an upgrade to another version, whose maps are {found}, was not finished: `lvsadm status` of that version does it"
+    )]
+    Unfinished {
+        /// The layout of the maps that it was changed to.
+        found: String,
+    },
+    /// They are described, but not so that this version could move what they hold.
+    #[error(
+        "the data plane is of another version, from which this one cannot move it ({why}): save the rules with the lvsadm that \
+         loaded it, `lvsadm unload`, and load them again"
+    )]
+    TooForeign {
+        /// Why not.
+        why: String,
     },
     /// The data plane was loaded without a log.
     #[error("the data plane was loaded without a log: `lvsadm unload`, then `lvsadm attach --log info`")]

@@ -1,7 +1,9 @@
 //! Programs that not every data plane has: XDP's and those of IPv6. Most of the time that loading takes is the verifier's, for each
 //! program, so they are loaded when something needs them: see [`demand`](super::demand).
 
-use lvs_common::abi::extras;
+use std::path::Path;
+
+use lvs_common::abi::{Settings, extras};
 use lvs_common::programs::{self, entry};
 
 use super::plane::Plane;
@@ -18,8 +20,12 @@ pub struct Extras {
 impl Extras {
     /// Those of a data plane.
     pub fn of(plane: &Plane) -> Self {
-        let xdp = plane.directory.path().join(entry::XDP).exists();
-        Extras { xdp, ipv6: plane.settings().extras & extras::IPV6 != 0 }
+        Self::by(&plane.directory.path(), &plane.settings())
+    }
+
+    /// Those of the data plane of a directory, with these settings.
+    pub fn by(directory: &Path, settings: &Settings) -> Self {
+        Extras { xdp: directory.join(entry::XDP).exists(), ipv6: settings.extras & extras::IPV6 != 0 }
     }
 
     /// Whether a program of an object is loaded where these are.

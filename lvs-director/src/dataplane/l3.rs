@@ -30,7 +30,10 @@ pub fn is_loaded(directory: &Path) -> bool {
 /// Loads the programs, unless they are loaded.
 pub fn load(plane: &Plane) -> Result<()> {
     let directory = plane.directory.path();
-    if is_loaded(&directory) { Ok(()) } else { load_into(&directory, &Constants::of(plane)?, Extras::of(plane)) }
+    if is_loaded(&directory) {
+        return Ok(());
+    }
+    load_into(&directory, &Constants::of(&directory)?, Extras::of(plane))
 }
 
 /// Loads the programs beside the data plane of a directory, which has these constants and extras.

@@ -291,7 +291,7 @@ fn mark(path: &Path, loading: &Loading, birth: &Birth) -> Result<()> {
 }
 
 /// The map `IDLE`, which is not the object's, as no program knows of it.
-fn idle(destinations: u32) -> Result<MapData> {
+pub(super) fn idle(destinations: u32) -> Result<MapData> {
     let (kind, key, value) = (bpf_map_type::BPF_MAP_TYPE_ARRAY as u32, size_of::<u32>(), size_of::<Idle>());
     let map = aya_obj::Map::new_from_params(kind, key as u32, value as u32, destinations, MMAPABLE);
     MapData::create(map, "IDLE", None).context("cannot make map IDLE")

@@ -23,7 +23,7 @@ use crate::rules::{LogLevel, Protocol};
 
 /// Prints the lines of this network namespace's data plane as they are written, until the process is told to end.
 pub fn follow(plane: Plane) -> Result<()> {
-    if pins::log_level(&plane.directory) == LogLevel::Off {
+    if pins::log_level(&plane.directory.path()) == LogLevel::Off {
         return Err(Error::NoLog);
     }
     let program = SchedClassifier::from_pin(plane.directory.path().join(entry::LOG))?;

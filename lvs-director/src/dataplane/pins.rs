@@ -50,8 +50,8 @@ pub fn remove(path: &Path) -> Result<()> {
 }
 
 /// The level of the log that the data plane of a directory was loaded with.
-pub fn log_level(directory: &Directory) -> LogLevel {
-    let is_noted = |level: &LogLevel| directory.path().join(log_mark(*level)).exists();
+pub fn log_level(directory: &Path) -> LogLevel {
+    let is_noted = |level: &LogLevel| directory.join(log_mark(*level)).exists();
     LogLevel::ALL.into_iter().find(is_noted).unwrap_or_default()
 }
 

@@ -118,6 +118,11 @@ impl Plane {
         }))
     }
 
+    /// The name of the maps' layout.
+    pub fn layout(&self) -> Result<String> {
+        layout::name(&self.directory.path())
+    }
+
     /// The settings.
     pub fn settings(&self) -> Settings {
         self.settings.get(0)

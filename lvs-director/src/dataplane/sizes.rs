@@ -149,6 +149,11 @@ pub fn bytes(sizes: &Sizes, cpus: u32, possible: u32) -> u64 {
     OTHERS + idle + sized(sizes, cpus, possible).into_iter().map(each).sum::<u64>()
 }
 
+/// Connections that a table of so many buckets is for.
+pub fn connections(buckets: u32) -> u32 {
+    buckets.saturating_mul(FILL)
+}
+
 /// Buckets of a connection table.
 pub fn buckets(connections: u32) -> u32 {
     connections.div_ceil(FILL).max(1)

@@ -8,6 +8,7 @@ use aya::maps::MapData;
 
 const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
 const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
+const BPF_MAP_GET_NEXT_KEY: libc::c_long = 4;
 const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
 const BPF_MAP_UPDATE_BATCH: libc::c_long = 26;
 const BPF_MAP_DELETE_BATCH: libc::c_long = 27;
@@ -153,4 +154,49 @@ pub fn push<V>(map: &MapData, value: &V) -> io::Result<()> {
         Element { map: map.fd().as_fd().as_raw_fd() as u32, value: value as *const V as u64, ..Element::default() };
     // SAFETY: a value of the map's size, which outlives the call; a queue has no keys.
     unsafe { bpf(BPF_MAP_UPDATE_ELEM, &mut element) }.map(drop)
+}
+
+/// The part of `union bpf_attr` for an element of a map whose keys and values have as many bytes as these.
+fn element(map: &MapData, key: &[u8], value: &[u8]) -> io::Result<Element> {
+    let info = map.info().map_err(io::Error::other)?;
+    if (info.key_size() as usize, info.value_size() as usize) != (key.len(), value.len()) {
+        return Err(io::Error::other("the map's keys or values are of another size"));
+    }
+    let (key, value) = (key.as_ptr() as u64, value.as_ptr() as u64);
+    Ok(Element { map: map.fd().as_fd().as_raw_fd() as u32, key, value, ..Element::default() })
+}
+
+/// Reads an element of a map, which is not one for each CPU.
+pub fn get_bytes(map: &MapData, key: &[u8], value: &mut [u8]) -> io::Result<()> {
+    let mut element = Element { value: value.as_mut_ptr() as u64, ..element(map, key, value)? };
+    // SAFETY: a key and room for a value of the map's sizes, which outlive the call.
+    unsafe { bpf(BPF_MAP_LOOKUP_ELEM, &mut element) }.map(drop)
+}
+
+/// Stores an element of a map, which is not one for each CPU.
+pub fn put_bytes(map: &MapData, key: &[u8], value: &[u8]) -> io::Result<()> {
+    let mut element = element(map, key, value)?;
+    // SAFETY: a key and a value of the map's sizes, which outlive the call.
+    unsafe { bpf(BPF_MAP_UPDATE_ELEM, &mut element) }.map(drop)
+}
+
+/// The key after `key`, or the first one; `None` at the end.
+pub fn next_key(map: &MapData, key: Option<&[u8]>) -> io::Result<Option<Vec<u8>>> {
+    let size = map.info().map_err(io::Error::other)?.key_size() as usize;
+    if key.is_some_and(|key| key.len() != size) {
+        return Err(io::Error::other("the map's keys are of another size"));
+    }
+    let mut next = vec![0u8; size];
+    let mut element = Element {
+        map: map.fd().as_fd().as_raw_fd() as u32,
+        key: key.map_or(0, |key| key.as_ptr() as u64),
+        value: next.as_mut_ptr() as u64,
+        ..Element::default()
+    };
+    // SAFETY: a key and room for another of the map's size, which outlive the call.
+    match unsafe { bpf(BPF_MAP_GET_NEXT_KEY, &mut element) } {
+        Ok(_) => Ok(Some(next)),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+        Err(error) => Err(error),
+    }
 }

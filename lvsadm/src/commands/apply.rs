@@ -97,7 +97,7 @@ fn otherwise(script: &Script, plane: &Plane) -> Vec<Mistake> {
         let resize = format!("lvsadm resize --conns {connections}");
         add(line, format!("room for {} connections", plane.sizes().0), connections.to_string(), resize);
     }
-    let log = dataplane::log_level(&plane.directory);
+    let log = dataplane::log_level(&plane.directory.path());
     if let Some((line, level)) = level
         && level != log
     {
@@ -152,7 +152,7 @@ pub fn save() -> Result<()> {
         bail!("nothing is loaded in this network namespace");
     };
     let defaults = Defaults::read()?;
-    let (usual, log) = (defaults.loading, dataplane::log_level(&plane.directory));
+    let (usual, log) = (defaults.loading, dataplane::log_level(&plane.directory.path()));
     let mut options = String::new();
     if !plane.has_room_for(usual.sizes.connections) {
         options += &format!(" --conns {}", plane.sizes().0);

@@ -9,7 +9,7 @@ use lvs_director::director::Access;
 /// attached is an error if it was demanded, and else a line on standard error.
 pub fn attach(demanded: &[String], with: &Defaults) -> Result<()> {
     let mut plane = dataplane::open_or_load(with.loading)?;
-    let log = dataplane::log_level(&plane.directory);
+    let log = dataplane::log_level(&plane.directory.path());
     if log < with.loading.log {
         bail!(
             "the data plane is loaded with its log {}: `lvsadm unload` first, as the level is decided when it is loaded",

@@ -3,14 +3,13 @@
 use anyhow::{Result, bail};
 
 use lvs_director::dataplane::{self, Change, Defaults};
-use lvs_director::director::Access;
 
-/// Makes room for so many connections.
-pub fn resize(connections: u32) -> Result<()> {
-    change(Change::Connections(connections))
+/// Makes room for so many connections, services or destinations.
+pub fn resize(connections: Option<u32>, services: Option<u32>, destinations: Option<u32>) -> Result<()> {
+    change(Change::Room { connections, services, destinations })
 }
 
-/// Replaces the programs by those of this build.
+/// Replaces the programs by those of this build, and moves what the maps hold if they are of another layout.
 pub fn upgrade() -> Result<()> {
     change(Change::Programs)
 }
@@ -18,10 +17,12 @@ pub fn upgrade() -> Result<()> {
 /// Makes a change, and reports it in a line.
 fn change(change: Change) -> Result<()> {
     let verifier_log = Defaults::read()?.loading.verifier_log;
-    let Some(plane) = dataplane::open(Access::Change)? else {
+    let Some(outcome) = dataplane::change(change, verifier_log)? else {
         bail!("nothing is loaded in this network namespace: `lvsadm attach` loads the data plane");
     };
-    let outcome = dataplane::change(plane, change, verifier_log)?;
+    for what in &outcome.left {
+        eprintln!("lvsadm: not taken over: {what}");
+    }
     let milliseconds = outcome.took.as_millis();
     println!("{} entries of the connection table moved in {milliseconds} ms, {} lost", outcome.moved, outcome.lost);
     Ok(())

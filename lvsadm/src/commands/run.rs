@@ -34,7 +34,7 @@ pub fn run(sub: Sub) -> ExitCode {
         Sub::Block(arguments) => access::access(AccessKind::Block, &arguments),
         Sub::Allow(arguments) => access::access(AccessKind::Allow, &arguments),
         Sub::Unload => attach::unload(),
-        Sub::Resize { conns } => generation::resize(conns),
+        Sub::Resize { conns, services, destinations } => generation::resize(conns, services, destinations),
         Sub::Upgrade => generation::upgrade(),
         Sub::Log => attach::log(),
         Sub::Agent => agent::run(),

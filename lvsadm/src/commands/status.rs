@@ -10,7 +10,6 @@ use serde::Serialize;
 
 use crate::firewall;
 use crate::render;
-use lvs_common::abi::LAYOUT_VERSION;
 use lvs_common::fragments::{self, DATAGRAMS};
 use lvs_director::dataplane::{self, Birth, Defaults, Defence, PlaneDirector, Watching};
 use lvs_director::director::{Access, Director, Wanted};
@@ -128,7 +127,7 @@ pub fn status(json: bool) -> Result<()> {
         plane.exits()?.into_iter().map(|(exit, meaning, packets)| Exit { exit, packets, meaning }).collect();
     let mut status = Status {
         version: birth.version,
-        layout: format!("{LAYOUT_VERSION:08x}"),
+        layout: plane.layout()?,
         generation: birth.generation,
         since: birth.since,
         pins: plane.directory.place(),

@@ -11,6 +11,7 @@ use clap::{Parser, Subcommand};
 
 use super::choice;
 use super::dialect::Dialect;
+use lvs_director::dataplane::{MOST_DESTINATIONS, MOST_SERVICES};
 use lvs_director::rules::{AttachMode, LogLevel};
 
 pub use access::{AccessAction, AccessArgs};
@@ -92,18 +93,26 @@ pub enum Sub {
     },
     /// Detach from every device and forget rules and connections
     Unload,
-    /// Make room for more connections, or for fewer, while packets flow
+    /// Make room for more connections, services or destinations, or for fewer, while packets flow
     ///
     /// A second data plane with tables of that size is loaded beside the one that runs, every connection moves there, and it takes
     /// over. Rules, counters, lists of clients and settings stay. No packet is dropped for it. Other commands wait meanwhile.
+    #[command(group(clap::ArgGroup::new("sizes").required(true).multiple(true)))]
     Resize {
         /// Most connections at a time, of each family
-        #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
-        conns: u32,
+        #[arg(long, group = "sizes", value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
+        conns: Option<u32>,
+        /// Most virtual services
+        #[arg(long, group = "sizes", value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..i64::from(MOST_SERVICES)))]
+        services: Option<u32>,
+        /// Most destinations of all services together
+        #[arg(long, group = "sizes", value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..i64::from(MOST_DESTINATIONS)))]
+        destinations: Option<u32>,
     },
     /// Replace the data plane's programs by those of this lvsadm, while packets flow
     ///
-    /// Rules, connections, counters and settings stay. No packet is dropped for it.
+    /// Rules, connections, counters and settings stay. No packet is dropped for it. The data plane may be an earlier or a later
+    /// version's, with another layout of its maps.
     Upgrade,
     /// Follow the data plane's log
     Log,

@@ -1,203 +1,11 @@
 //! Another generation of the data plane takes over under load: `lvsadm resize`, `lvsadm upgrade`.
 
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use tests::balanced::Tier;
-use tests::topology::{Cluster, Datagrams, Layout, Namespace, Offloads, Origin, Server, Session, VIP, lvsadm_path};
-use tests::{eventually, text};
-
-/// The port of each service: NAT, persistence, FullNAT, and UDP.
-const NAT: u16 = 80;
-const PERSISTENT: u16 = 81;
-const FULLNAT: u16 = 82;
-const UDP: u16 = 53;
-
-/// How often the data plane is changed under load.
-const CHANGES: usize = 4;
-
-const NATIVE: Tier = ("native", Offloads::Off);
-const TC: Tier = ("tc", Offloads::On);
-
-fn at(port: u16) -> SocketAddr {
-    SocketAddr::new(VIP, port)
-}
-
-/// A director with a service of each kind.
-fn cluster((mode, offloads): Tier) -> Result<(Cluster, Vec<Server>)> {
-    let cluster = Cluster::new(Layout { servers: 4, offloads, ..Layout::default() })?;
-    let director = &cluster.director;
-    director.lvsadm(&format!("attach --mode {mode} --conns 200000"))?;
-    for line in [
-        "-A -t 10.10.10.10:80 -s rr",
-        "-A -t 10.10.10.10:81 -s rr -p 600",
-        "-A -t 10.10.10.10:82 -s rr",
-        "-A -u 10.10.10.10:53 -s rr",
-        "--add-laddr -z 192.168.122.100",
-    ] {
-        director.lvsadm(line)?;
-    }
-    let mut servers = Vec::new();
-    for (number, namespace) in (1..).zip(&cluster.servers) {
-        let (address, _) = cluster.server_addresses(number);
-        // Two services with NAT share no server: a client may use one port for both, and the server's answers could not be told apart.
-        let translated = if number <= 2 { NAT } else { PERSISTENT };
-        for (key, port, how) in [("t", translated, "-m"), ("t", FULLNAT, "--fullnat"), ("u", UDP, "-m")] {
-            let real = if key == "t" { 80 } else { port };
-            director.lvsadm(&format!("-a -{key} {} -r {address}:{real} {how}", at(port)))?;
-        }
-        servers.push(Server::udp(namespace, address, UDP, &format!("rs{number}"))?);
-    }
-    Ok((cluster, servers))
-}
-
-/// Connections that clients keep, and the server of each.
-struct Kept {
-    tcp: Vec<(Session, String)>,
-    udp: Vec<(Datagrams, String)>,
-}
-
-impl Kept {
-    fn open(client: &Namespace, each: usize) -> Result<Self> {
-        let mut kept = Kept { tcp: Vec::new(), udp: Vec::new() };
-        for port in [NAT, PERSISTENT, FULLNAT] {
-            for _ in 0..each {
-                let mut session = Session::open(client, at(port), Origin::default())?;
-                let server = session.ask().with_context(|| format!("port {port}"))?;
-                kept.tcp.push((session, server));
-            }
-        }
-        for _ in 0..each {
-            let datagrams = Datagrams::open(client, at(UDP), Origin::default())?;
-            let server = datagrams.ask()?;
-            kept.udp.push((datagrams, server));
-        }
-        Ok(kept)
-    }
-
-    /// Every connection leads to its server.
-    fn ask(&mut self) -> Result<()> {
-        for (number, (session, server)) in self.tcp.iter_mut().enumerate() {
-            let answer = session.ask().with_context(|| format!("session {number}"))?;
-            ensure!(answer == *server, "session {number} went from {server} to {answer}");
-        }
-        for (datagrams, server) in &self.udp {
-            ensure!(datagrams.ask()? == *server);
-        }
-        Ok(())
-    }
-}
-
-/// Connections that each service has scheduled, by its port.
-fn scheduled(director: &Namespace) -> Result<BTreeMap<u64, u64>> {
-    let services = director.json("-L --stats --json")?;
-    let services = services.as_array().context("no list")?;
-    let entry =
-        |service: &serde_json::Value| Some((service["port"].as_u64()?, service["statistics"]["connections"].as_u64()?));
-    services.iter().map(|service| entry(service).with_context(|| format!("{service}"))).collect()
-}
-
-/// Exits by which packets were dropped, and how many, but for those that met a locked bucket: their senders send again.
-fn dropped(director: &Namespace) -> Result<BTreeMap<String, u64>> {
-    let status = director.json("status --json")?;
-    let exits = status["packets"].as_array().context("no exits")?;
-    let drop = |exit: &serde_json::Value| {
-        let (name, packets) = (exit["exit"].as_str()?, exit["packets"].as_u64()?);
-        (name.starts_with("drop-") && name != "drop-busy" && packets != 0).then(|| (name.to_owned(), packets))
-    };
-    Ok(exits.iter().filter_map(drop).collect())
-}
-
-/// Counts of connections and what the tables hold agree.
-fn counts_agree(director: &Namespace) -> Result<()> {
-    let connections = director.connections()?;
-    for (service, port, protocol) in [
-        ("-t 10.10.10.10:80", NAT, "tcp"),
-        ("-t 10.10.10.10:81", PERSISTENT, "tcp"),
-        ("-t 10.10.10.10:82", FULLNAT, "tcp"),
-        ("-u 10.10.10.10:53", UDP, "udp"),
-    ] {
-        let counted: u32 = director.destinations(service)?.values().map(|counts| counts.active + counts.inactive).sum();
-        let is_its = |c: &&serde_json::Value| {
-            c["virtual"]["port"] == port && c["protocol"] == protocol && c["client"]["port"] != 0
-        };
-        let listed = connections.iter().filter(is_its).count();
-        ensure!(counted as usize == listed, "{service}: {counted} counted, {listed} in the table");
-    }
-    Ok(())
-}
-
-/// Loads the director while `change` is made again and again; nothing gets lost.
-fn nothing_is_lost(tier: Tier, change: impl Fn(&Cluster, usize) -> Result<()> + Sync) -> Result<()> {
-    let (cluster, _servers) = cluster(tier)?;
-    let mut kept = Kept::open(&cluster.client, 12)?;
-    let before = scheduled(&cluster.director)?;
-    let is_over = AtomicBool::new(false);
-    let client = || cluster.client();
-    thread::scope(|scope| -> Result<()> {
-        let load = |port| {
-            let is_over = &is_over;
-            scope.spawn(move || -> Result<usize> {
-                let mut answered = 0;
-                while !is_over.load(Ordering::Relaxed) {
-                    answered += client().load(at(port), 1, Duration::from_millis(500))?;
-                }
-                Ok(answered)
-            })
-        };
-        let loads = [NAT, PERSISTENT, FULLNAT].map(load);
-        let streams = [NAT, FULLNAT].map(|port| {
-            let is_over = &is_over;
-            scope.spawn(move || -> Result<()> {
-                while !is_over.load(Ordering::Relaxed) {
-                    let got = client().get(at(port), "/bytes/1000000")?;
-                    ensure!(got.as_bytes() == text(1_000_000), "a stream has changed");
-                }
-                Ok(())
-            })
-        });
-        let datagrams = scope.spawn(|| -> Result<()> {
-            while !is_over.load(Ordering::Relaxed) {
-                client().datagram(at(UDP), 100).context("a datagram of a new connection")?;
-                // UDP's connections stay for five minutes: they are not to fill the table.
-                thread::sleep(Duration::from_millis(5));
-            }
-            Ok(())
-        });
-        let mut changes = || -> Result<()> {
-            for turn in 0..CHANGES {
-                change(&cluster, turn).with_context(|| format!("change {turn}"))?;
-                kept.ask().with_context(|| format!("after change {turn}"))?;
-            }
-            Ok(())
-        };
-        let changed = changes();
-        is_over.store(true, Ordering::Relaxed);
-        for load in loads {
-            ensure!(load.join().unwrap()? > 0);
-        }
-        for stream in streams {
-            stream.join().unwrap()?;
-        }
-        datagrams.join().unwrap()?;
-        changed
-    })
-    .with_context(|| format!("dropped: {:?}", dropped(&cluster.director)))?;
-    ensure!(dropped(&cluster.director)?.is_empty(), "{:?}", dropped(&cluster.director));
-    kept.ask()?;
-    let after = scheduled(&cluster.director)?;
-    for (port, count) in &after {
-        ensure!(count > &before[port], "port {port}: {count} connections counted, {} before", before[port]);
-    }
-    // Connections of the load end meanwhile: between the two readings, too.
-    eventually("counts and table agree", || counts_agree(&cluster.director).is_ok());
-    counts_agree(&cluster.director)?;
-    kept.ask()
-}
+use tests::generations::{NATIVE, TC, nothing_is_lost};
+use tests::topology::{Cluster, lvsadm_path};
 
 #[test]
 fn tables_grow_and_shrink_in_xdp_and_no_connection_is_lost() {
@@ -213,6 +21,42 @@ fn resized(cluster: &Cluster, turn: usize) -> Result<()> {
     let told = cluster.director.lvsadm(&format!("resize --conns {}", [60_000, 40_000, 120_000][turn % 3]))?;
     ensure!(told.contains(" 0 lost"), "{told}");
     Ok(())
+}
+
+#[test]
+fn room_for_services_and_destinations_grows_and_shrinks_and_no_connection_is_lost() {
+    nothing_is_lost(TC, |cluster, turn| {
+        let director = &cluster.director;
+        if turn == 0 {
+            // A scheduler with a table, and one with a roster.
+            for (service, scheduler, servers) in [("10.10.10.10:8080", "mh", 3), ("10.10.10.10:8081", "wlc", 40)] {
+                director.lvsadm(&format!("-A -t {service} -s {scheduler}"))?;
+                for server in 1..=servers {
+                    director.lvsadm(&format!("-a -t {service} -r 192.0.2.{server}:80 -g"))?;
+                }
+            }
+        }
+        let rules = director.lvsadm("save --full")?;
+        let sizes = [(500, 1000, "--conns 30000"), (9000, 20000, ""), (60, 90, ""), (65535, 131071, "--conns 50000")];
+        let (services, destinations, conns) = sizes[turn % sizes.len()];
+        director.lvsadm(&format!("resize --services {services} --destinations {destinations} {conns}"))?;
+        let tables = &director.json("status --json")?["tables"];
+        let room = [tables["services"].as_u64(), tables["destinations"].as_u64()];
+        ensure!(room == [Some(services), Some(destinations)], "{tables}");
+        let after = director.lvsadm("save --full")?;
+        let without_sizes =
+            |text: &str| text.lines().filter(|line| !line.starts_with("attach")).map(str::to_owned).collect::<Vec<_>>();
+        ensure!(without_sizes(&after) == without_sizes(&rules), "{rules} became {after}");
+        // New rules go where there is room now.
+        let rule = format!("-t 10.10.10.10:{}", 9000 + turn);
+        director.lvsadm(&format!("-A {rule} -s mh"))?;
+        director.lvsadm(&format!("-a {rule} -r 192.0.2.1:80 -g"))?;
+        let refused =
+            director.lvsadm("resize --destinations 40").err().map(|error| error.to_string()).unwrap_or_default();
+        ensure!(refused.contains("--destinations 40 is too few"), "not refused: {refused}");
+        Ok(())
+    })
+    .unwrap();
 }
 
 #[test]

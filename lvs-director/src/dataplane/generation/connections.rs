@@ -10,6 +10,7 @@ use std::path::Path;
 use lvs_common::abi::EntryKind;
 
 use super::super::error::Result;
+use super::super::layout::Layouts;
 use super::family::Family;
 use super::runner::{Counts, Runner};
 
@@ -29,11 +30,11 @@ pub struct Mover {
 
 impl Mover {
     /// Of two generations' directories. `is_resumed` if a command that was killed may have moved some.
-    pub fn open(from: &Path, to: &Path, is_resumed: bool) -> Result<Self> {
+    pub fn open(from: &Path, to: &Path, layouts: &Layouts, is_resumed: bool) -> Result<Self> {
         Ok(Mover {
             runner: Runner::open(from, to, is_resumed)?,
-            four: Family::open(from, to, "4")?,
-            six: Family::open(from, to, "6")?,
+            four: Family::open(from, to, "4", layouts)?,
+            six: Family::open(from, to, "6", layouts)?,
         })
     }
 

@@ -9,6 +9,7 @@ use lvs_common::byte_order::Be16;
 use lvs_common::table;
 
 use super::super::error::Result;
+use super::super::layout::{Foreign, Layouts};
 use super::super::mapped::{Mapped, atomic, field, put};
 use super::runner::{Runner, counted};
 
@@ -36,8 +37,8 @@ struct Pair<A> {
 
 /// See the module.
 pub struct Family<A> {
-    from_buckets: Mapped<Bucket>,
-    from: Mapped<Connection<A>>,
+    from_buckets: Foreign<Bucket>,
+    from: Foreign<Connection<A>>,
     to_buckets: Mapped<Bucket>,
     to: Mapped<Connection<A>>,
     /// What the program reads.
@@ -49,11 +50,12 @@ pub struct Family<A> {
 }
 
 impl<A: IpAddress> Family<A> {
-    pub fn open(from: &Path, to: &Path, number: &str) -> Result<Self> {
+    /// The tables of two generations, whose directories these are.
+    pub fn open(from: &Path, to: &Path, number: &str, layouts: &Layouts) -> Result<Self> {
         let map = |directory: &Path, name: &str| directory.join(format!("{name}{number}"));
         let mut family = Family {
-            from_buckets: Mapped::open(&map(from, "BUCKETS"))?,
-            from: Mapped::open(&map(from, "CONNS"))?,
+            from_buckets: Foreign::open(from, &format!("BUCKETS{number}"), layouts)?,
+            from: Foreign::open(from, &format!("CONNS{number}"), layouts)?,
             to_buckets: Mapped::open(&map(to, "BUCKETS"))?,
             to: Mapped::open(&map(to, "CONNS"))?,
             moving: Mapped::open(&map(to, "MOVING"))?,
@@ -74,7 +76,7 @@ impl<A: IpAddress> Family<A> {
     fn occupied(&self) -> Vec<u32> {
         let mut entries = Vec::new();
         for index in 0..self.from_buckets.count() {
-            let tags = field!(self.from_buckets, index, tags);
+            let tags = self.from_buckets.get(index).tags;
             let is_used = |way: &u32| tags[*way as usize / 4] >> (*way % 4 * 16) & 0xffff != 0;
             entries.extend((0..WAYS).filter(is_used).map(|way| table::entry(index, way)));
         }
@@ -121,7 +123,7 @@ impl<A: IpAddress> Family<A> {
     /// Whether the generation before has a connection whose alias this is.
     fn holds(&self, connection: EntryRef, alias: EntryRef) -> bool {
         let at = connection.index();
-        at < self.from.count() && field!(self.from, at, alias) == alias
+        at < self.from.count() && self.from.get(at).alias == alias
     }
 
     fn flush<B: IpAddress>(
@@ -145,7 +147,7 @@ impl<A: IpAddress> Family<A> {
                     runner.counts.lost += u32::from(result == outcome::FULL && !c.kind.is_hidden());
                     runner.unbind(&c);
                     self.places.insert(from, to);
-                    self.from.set(from, husk(to));
+                    self.from.set(from, &husk(to));
                     continue;
                 }
             }
@@ -182,7 +184,7 @@ impl<A: IpAddress> Family<A> {
             if ends(&old) == pair.ends && is_there {
                 self.bring(&pair, &old, runner);
             }
-            self.from.set(pair.from, husk(pair.to));
+            self.from.set(pair.from, &husk(pair.to));
         }
     }
 

@@ -21,8 +21,10 @@
 
 mod change;
 mod connections;
+mod convert;
 mod family;
 mod links;
+mod live;
 mod maps;
 mod runner;
 mod slots;

@@ -68,7 +68,7 @@ pub struct Importer {
 impl Importer {
     /// On a loaded data plane.
     pub fn new(plane: Plane) -> Result<Self> {
-        let secret = Constants::of(&plane)?.secret();
+        let secret = Constants::of(&plane.directory.path())?.secret();
         let import = plane.import()?;
         Ok(Importer {
             plane,
