@@ -3,11 +3,12 @@
 
 use crate::table::entry::Entry;
 use lvs_common::abi::{DestId, EntryRef};
+use lvs_common::byte_order::Be16;
 use lvs_common::{
     abi::{AF_INET, Connection, EntryKind, IpAddress, Mode, Settings, settings_flags},
     exit::Exit,
     programs::Program,
-    wire::ethertype,
+    wire::{ethertype, protocol},
 };
 
 use crate::{
@@ -32,7 +33,7 @@ use crate::{
         control_block::{self, Flag},
         fragment::Fragment,
         handover,
-        parse::Family,
+        parse::{Family, parse_transport},
     },
     programs::{ask_previous, jump, receive_ipv6},
     stats,
@@ -46,7 +47,13 @@ pub fn ingress(packet: TcPacket) -> i32 {
     if packet.tagged() {
         return TcPacket::PASS;
     }
-    frame(packet)
+    control_block::clear(packet);
+    match family(packet) {
+        // Most packets of a host are not ours: to tell that, no tail call is paid.
+        ethertype::IPV4 => receive::<u32>(packet),
+        ethertype::IPV6 => receive_ipv6(packet),
+        _ => TcPacket::PASS,
+    }
 }
 
 /// Serves what the director itself sends, once. What it forwards was served when it came in.
@@ -55,11 +62,6 @@ pub fn egress(packet: TcPacket) -> i32 {
     if packet.device() != 0 || packet.is_served() {
         return TcPacket::PASS;
     }
-    frame(packet)
-}
-
-#[inline(always)]
-fn frame(packet: TcPacket) -> i32 {
     control_block::clear(packet);
     by_family(packet)
 }
@@ -72,11 +74,15 @@ pub fn take_over(packet: TcPacket, is_returned: bool) -> i32 {
     by_family(packet)
 }
 
+/// What a packet's link layer says that it is. Without an Ethernet header only the kernel knows.
+#[inline(always)]
+fn family(packet: TcPacket) -> Be16 {
+    if link::HEADER == 0 { packet.ethertype() } else { packet.carried() }
+}
+
 #[inline(always)]
 fn by_family(packet: TcPacket) -> i32 {
-    // Without an Ethernet header only the kernel knows.
-    let kind = if link::HEADER == 0 { packet.ethertype() } else { packet.carried() };
-    match kind {
+    match family(packet) {
         ethertype::IPV4 => jump::<u32, _>(packet, Program::Receive),
         ethertype::IPV6 => receive_ipv6(packet),
         _ => TcPacket::PASS,
@@ -86,17 +92,24 @@ fn by_family(packet: TcPacket) -> i32 {
 /// Parses a packet of family `A`, and leaves it to the stack or to the program that serves it.
 #[inline(always)]
 pub fn receive<A: Family>(packet: TcPacket) -> i32 {
-    let p = match A::parse(packet) {
+    let Some(settings) = config::settings() else { return TcPacket::PASS };
+    let mut p = match A::parse_network(packet) {
         Ok(p) => p,
         Err(stray) => return stray_packet::<A>(packet, stray),
     };
-    let Some(settings) = config::settings() else { return TcPacket::PASS };
-    if reset_queue::is_carrier(packet, &p, settings) && handover::store(&p) {
-        return jump::<A, _>(packet, Program::CarryResets);
-    }
     let (for_vip, from_server) = watch::watched(p.source, p.destination, settings);
     // A mark can be on any packet.
     let for_vip = for_vip || packet.mark() != 0 && settings.flags & settings_flags::FWMARK != 0;
+    let is_icmp = matches!(p.carried, protocol::ICMP | protocol::ICMPV6);
+    if !for_vip && !from_server && !is_icmp && !reset_queue::is_waiting::<A>(settings) {
+        return exits::pass(packet, Exit::NotOurs);
+    }
+    if let Err(stray) = parse_transport(packet, &mut p) {
+        return stray_packet::<A>(packet, stray);
+    }
+    if reset_queue::is_carrier(packet, &p, settings) && handover::store(&p) {
+        return jump::<A, _>(packet, Program::CarryResets);
+    }
     let is_ours = (for_vip || from_server) && settings.flags & settings_flags::ANY != 0 && packet.for_this_host();
     if !is_ours || !handover::store(&p) {
         return exits::pass(packet, Exit::NotOurs);

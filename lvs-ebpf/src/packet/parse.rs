@@ -37,12 +37,11 @@ pub trait Family: IpAddress {
     /// Reads the network header in XDP.
     fn network_fast(packet: XdpPacket) -> Result<Parsed<Self>, Stray>;
 
-    /// Parses a packet in TC.
+    /// Parses the network header of a packet in TC; [`parse_transport`] parses the rest.
     #[inline(always)]
-    fn parse(packet: TcPacket) -> Result<Parsed<Self>, Stray> {
+    fn parse_network(packet: TcPacket) -> Result<Parsed<Self>, Stray> {
         let mut parsed = Self::network(packet, L3, false)?;
         parsed.protocol = parsed.carried;
-        transport(packet, parsed.carried, &mut parsed, Stray::NotOurs)?;
         Ok(parsed)
     }
 
@@ -86,6 +85,12 @@ pub trait Family: IpAddress {
         }
         Ok(parsed)
     }
+}
+
+/// Parses the transport header of a packet in TC whose network header was parsed.
+#[inline(always)]
+pub fn parse_transport<A>(packet: TcPacket, parsed: &mut Parsed<A>) -> Result<(), Stray> {
+    transport(packet, parsed.carried, parsed, Stray::NotOurs)
 }
 
 /// Reads the transport header of this protocol; `short` is what a packet is whose header is cut off.

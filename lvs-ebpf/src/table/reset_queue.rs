@@ -68,10 +68,16 @@ pub const fn bit<A: IpAddress>() -> u32 {
     if A::IS_V4 { 1 } else { 2 }
 }
 
+/// Whether resets wait for a packet of this family.
+#[inline(always)]
+pub fn is_waiting<A: IpAddress>(settings: &Settings) -> bool {
+    settings.resets & bit::<A>() != 0
+}
+
 /// Whether resets wait for a packet such as this one.
 #[inline(always)]
 pub fn are_pending_for<A: IpAddress>(p: &Parsed<A>, settings: &Settings) -> bool {
-    settings.resets & bit::<A>() != 0 && p.carried == protocol::TCP
+    is_waiting::<A>(settings) && p.carried == protocol::TCP
 }
 
 /// Whether a packet is the reset that a client of a connection without translation is to get.
