@@ -170,9 +170,12 @@ impl Cluster {
             ("servers", "192.168.122.1/24", "2001:db8:b::1/64"),
             ("remote", "192.168.123.1/24", "2001:db8:c::1/64"),
         ];
-        for (name, v4, v6) in switches {
+        for (number, (name, v4, v6)) in switches.into_iter().enumerate() {
             self.router.ip(&[
-                format!("link add {name} type bridge forward_delay 0 mcast_snooping 0"),
+                // An address of its own: it would be a port's, and change when the port is gone.
+                format!(
+                    "link add {name} address 02:00:00:00:00:0{number} type bridge forward_delay 0 mcast_snooping 0"
+                ),
                 format!("addr add {v4} dev {name}"),
                 format!("addr add {v6} dev {name} nodad"),
                 format!("link set {name} up"),

@@ -114,8 +114,15 @@ fn rules_are_restored_from_where_each_distribution_has_them() {
         assert_eq!(restored(), "192.0.2.1:2");
         assert!(host.lvsadm("-L --daemon").unwrap().starts_with("master sync daemon (mcast=eth0, syncid=0,"));
     }
+    packages.etc("default/ipvsadm", "AUTO=\"true\"\nDAEMON=\"both\"\nIFACE=\"eth0\"\nSYNCID=\"9\"\n");
+    assert_eq!(restored(), "192.0.2.1:2");
+    let daemons = host.lvsadm("-L --daemon").unwrap();
+    // The master runs on as it was started.
+    assert!(daemons.contains("master sync daemon (mcast=eth0, syncid=0,"), "{daemons}");
+    assert!(daemons.contains("backup sync daemon (mcast=eth0, syncid=9,"), "{daemons}");
+    packages.succeeds(&host, "/usr/libexec/lvsadm/rules clear");
+    assert_eq!(host.lvsadm("-L --daemon").unwrap(), "");
     packages.etc("default/ipvsadm", "AUTO=\"true\"\nDAEMON=\"none\"\n");
-    host.lvsadm("--stop-daemon master").unwrap();
     packages.etc("lvsadm.rules", &rules(3));
     assert_eq!(restored(), "192.0.2.1:3");
     let elsewhere = packages.root.join("elsewhere.rules");
@@ -159,12 +166,16 @@ fn settings_of_sysctl_d_are_taken_in_systemds_order() {
         "sysctl.d/90-lvs.conf",
         "# ours\nnet.ipv4.vs.conn_reuse_mode = 0\n-net/ipv4/vs/sloppy_tcp=1\nnet.ipv4.vs.nat_icmp_send=0\n",
     );
-    packages.etc("sysctl.d/10-lvs.conf", "net.ipv4.vs.conn_reuse_mode = 1\nnet.ipv4.vs.expire_nodest_conn=1\n");
+    packages.etc(
+        "sysctl.d/10-lvs.conf",
+        "net.ipv4.vs.conn_reuse_mode = 1\nnet.ipv4.vs.expire_nodest_conn=1\nnet.ipv4.vs.sync_threshold = 5 70 \n",
+    );
     let output = packages.run(&host, "/usr/libexec/lvsadm/rules load");
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
-    let set = host.lvsadm("sysctl conn_reuse_mode sloppy_tcp expire_nodest_conn nat_icmp_send").unwrap();
+    let names = "conn_reuse_mode sloppy_tcp expire_nodest_conn nat_icmp_send sync_threshold sync_period";
+    let set = host.lvsadm(&format!("sysctl {names}")).unwrap();
     let values: Vec<&str> = set.lines().filter_map(|line| line.rsplit(' ').next()).collect();
-    assert_eq!(values, ["0", "1", "1", "1"], "{set}");
+    assert_eq!(values, ["0", "1", "1", "1", "5", "70"], "{set}");
     // One that is refused is told, and the others count.
     packages.etc("sysctl.d/95-lvs.conf", "net.ipv4.vs.sloppy_tcp=7\nnet.ipv4.vs.conn_reuse_mode=1\n");
     let output = packages.run(&host, "/usr/libexec/lvsadm/rules load");

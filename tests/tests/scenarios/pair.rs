@@ -262,6 +262,19 @@ fn a_daemon_that_was_killed_is_noticed_and_one_may_be_started_again() {
     eventually("a daemon ends with its data plane", || fs::metadata(format!("/proc/{process}")).is_err());
 }
 
+#[test]
+fn a_backup_serves_nothing_while_its_daemon_runs_if_it_is_told_so() {
+    let pair = Pair::new("");
+    let Pair { cluster, .. } = &pair;
+    let (director, to) = (&cluster.director, SocketAddr::new(VIP, 80));
+    director.lvsadm("--start-daemon backup --mcast-interface eth1 --syncid 7").unwrap();
+    assert!(cluster.client().get(to, "/").is_ok());
+    director.lvsadm("sysctl backup_only=1").unwrap();
+    assert!(cluster.client().get(to, "/").is_err());
+    director.lvsadm("--stop-daemon backup").unwrap();
+    assert!(cluster.client().get(to, "/").is_ok());
+}
+
 /// The number of the one daemon's process in a namespace.
 fn process(host: &Namespace) -> i32 {
     let processes = Command::new("ip").args(["netns", "pids", host.name()]).output().unwrap().stdout;
