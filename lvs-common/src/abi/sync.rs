@@ -34,7 +34,7 @@ pub struct Daemon {
     pub started: u64,
     /// Name of the device.
     pub interface: [u8; 16],
-    /// The multicast group.
+    /// The multicast group, or the address of the one other director.
     pub group: Address,
     /// Which directors belong together.
     pub syncid: u32,
@@ -44,6 +44,10 @@ pub struct Daemon {
     pub port: u32,
     /// TTL of messages.
     pub ttl: u32,
+    /// 1 if messages are sealed.
+    pub sealed: u32,
+    /// Always 0.
+    pub pad: u32,
 }
 
 /// Declares the counters: a row each, from which come the structure, its listing and the metrics.
@@ -71,7 +75,8 @@ counters! {
     send_failures "Messages that could not be sent."
     unsayable "Connections and templates that no message of this version can hold."
     received_messages "Messages received."
-    foreign "Messages received of another syncid."
+    foreign "Messages received of another syncid, or from another host than the peer."
+    unsealed "Messages received that are not sealed with the key, or were received before."
     malformed "Messages received that are cut short, too long or make no sense: nothing of them was believed."
     entered "Connections and templates entered from messages."
     updated "Connections and templates that were there and were told of again."
@@ -157,6 +162,6 @@ pub struct Incoming {
     pub result: u32,
 }
 
-const _: () = assert!(size_of::<Daemon>() == 64);
+const _: () = assert!(size_of::<Daemon>() == 72);
 const _: () = assert!(size_of::<Announcement>() == 104);
 const _: () = assert!(size_of::<Incoming>() == 120);

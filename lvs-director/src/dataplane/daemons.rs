@@ -2,6 +2,7 @@
 //! namespace while it runs, however it ends.
 
 use std::fs;
+use std::path::PathBuf;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -72,6 +73,7 @@ fn daemon(role: Role, slot: &Slot) -> Option<Daemon> {
         group: convert::ip(slot.group, if slot.family == u32::from(AF_INET) { AF_INET } else { Family::V6.number() }),
         port: slot.port as u16,
         ttl: slot.ttl as u8,
+        key: (slot.sealed != 0).then(PathBuf::new),
     })
 }
 
@@ -90,6 +92,8 @@ fn slot(daemon: &Daemon, process: u32) -> Slot {
         maxlen: daemon.maxlen.into(),
         port: daemon.port.into(),
         ttl: daemon.ttl.into(),
+        sealed: daemon.key.is_some().into(),
+        pad: 0,
     }
 }
 
@@ -155,7 +159,7 @@ mod tests {
 
     #[test]
     fn a_daemon_is_noted_as_it_is() {
-        for group in ["224.0.0.81", "ff02::81"] {
+        for group in ["224.0.0.81", "ff02::81", "192.0.2.1", "2001:db8::1"] {
             let other = Daemon {
                 interface: "averylonginterf".to_owned(),
                 syncid: 255,
@@ -163,6 +167,7 @@ mod tests {
                 group: group.parse().unwrap(),
                 port: 9999,
                 ttl: 5,
+                key: Some(PathBuf::new()),
                 ..Daemon::new(Role::Backup)
             };
             assert_eq!(daemon(Role::Backup, &slot(&other, std::process::id())), Some(other));

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
 
 /// What a daemon does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -41,12 +42,14 @@ pub struct Daemon {
     pub syncid: u8,
     /// Longest message, bytes of UDP payload; 0 is what suits the role and the device.
     pub maxlen: u16,
-    /// The multicast group.
+    /// The multicast group, or the address of the one other director.
     pub group: IpAddr,
     /// The group's first UDP port.
     pub port: u16,
     /// TTL of messages.
     pub ttl: u8,
+    /// The file with the key that messages are sealed with, if they are. Of a daemon that is listed, the name is empty.
+    pub key: Option<PathBuf>,
 }
 
 /// Bytes of the headers of IPv4 and UDP, and of IPv6 and UDP.
@@ -67,7 +70,12 @@ impl Daemon {
     /// A daemon as ipvsadm starts it by default.
     pub fn new(role: Role) -> Self {
         let interface = Daemon::INTERFACE.to_owned();
-        Daemon { role, interface, syncid: 0, maxlen: 0, group: Daemon::GROUP, port: Daemon::PORT, ttl: 1 }
+        Daemon { role, interface, syncid: 0, maxlen: 0, group: Daemon::GROUP, port: Daemon::PORT, ttl: 1, key: None }
+    }
+
+    /// Whether it sends to one other director, and listens to that one, instead of a multicast group.
+    pub fn has_peer(&self) -> bool {
+        !self.group.is_multicast()
     }
 
     /// The length of its messages on a device of this MTU, as IPVS reckons it.
@@ -85,13 +93,14 @@ impl Daemon {
 }
 
 impl fmt::Display for Daemon {
-    /// As ipvsadm lists it.
+    /// As ipvsadm lists it, with what is not ipvsadm's besides.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Daemon { role, interface, syncid, maxlen, group, port, ttl } = self;
-        let role = role.name();
+        let Daemon { role, interface, syncid, maxlen, group, port, ttl, key } = self;
+        let (role, to) = (role.name(), if self.has_peer() { "peer" } else { "group" });
+        let sealed = if key.is_some() { ", sealed" } else { "" };
         write!(
             f,
-            "{role} sync daemon (mcast={interface}, syncid={syncid}, maxlen={maxlen}, group={group}, port={port}, ttl={ttl})"
+            "{role} sync daemon (mcast={interface}, syncid={syncid}, maxlen={maxlen}, {to}={group}, port={port}, ttl={ttl}{sealed})"
         )
     }
 }

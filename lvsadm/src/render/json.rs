@@ -270,13 +270,16 @@ pub struct DaemonObject {
     group: IpAddr,
     port: u16,
     ttl: u8,
+    unicast: bool,
+    sealed: bool,
 }
 
 impl DaemonObject {
     /// Of a daemon.
     pub fn of(daemon: &Daemon) -> Self {
-        let Daemon { role, interface, syncid, maxlen, group, port, ttl } = daemon.clone();
-        DaemonObject { state: role.name(), interface, syncid, maxlen, group, port, ttl }
+        let (unicast, sealed) = (daemon.has_peer(), daemon.key.is_some());
+        let Daemon { role, interface, syncid, maxlen, group, port, ttl, .. } = daemon.clone();
+        DaemonObject { state: role.name(), interface, syncid, maxlen, group, port, ttl, unicast, sealed }
     }
 }
 

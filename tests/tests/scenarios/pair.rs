@@ -1,7 +1,8 @@
 //! Two directors that tell each other of connections by IPVS's protocol.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use nix::sys::signal::{Signal, kill};
@@ -143,6 +144,73 @@ fn a_backup_that_begins_late_is_told_of_the_whole_table() {
     pair.cluster.fail_over(&pair.backup).unwrap();
     assert_eq!(session.ask().unwrap(), server);
     assert_eq!(other.ask().unwrap(), other_server);
+}
+
+#[test]
+fn without_multicast_the_directors_name_each_other_and_seal_what_they_send() {
+    let file = |name: &str, key: &str| {
+        let path = std::env::temp_dir().join(format!("lvst-{}-{name}.key", std::process::id()));
+        fs::write(&path, key.repeat(32)).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+        path.display().to_string()
+    };
+    let (key, other) = (file("one", "5a"), file("other", "a5"));
+    for (active, passive) in [("192.168.122.100", "192.168.122.99"), ("2001:db8:b::100", "2001:db8:b::99")] {
+        let pair = Pair::new("");
+        let start = |director: &Namespace, role: &str, peer: &str, key: &str| {
+            let options = format!("--mcast-interface eth1 --syncid 7 --peer {peer} --sync-key {key}");
+            director.lvsadm(&format!("--start-daemon {role} {options}")).unwrap();
+        };
+        let (director, backup) = (&pair.cluster.director, &pair.backup);
+        start(director, "master", passive, &key);
+        start(backup, "backup", active, &key);
+        let listed = format!("peer={active}, port=8848, ttl=1, sealed)\n");
+        assert!(backup.lvsadm("-L --daemon").unwrap().ends_with(&listed));
+        let mut session = Session::open(&pair.cluster.client, SocketAddr::new(VIP, 80), Origin::default()).unwrap();
+        session.ask().unwrap();
+        pair.has_learnt(session.port().unwrap(), "ESTABLISHED");
+        // Of another host, and of the peer without the key.
+        let send = |host: &Namespace, to: &str| {
+            let to = SocketAddr::new(to.parse().unwrap(), 8848);
+            let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+            host.enter(|| Ok(UdpSocket::bind(any)?.send_to(&message(), to).map(drop)?)).unwrap();
+        };
+        for (host, counter) in [(&pair.cluster.servers[0], "foreign"), (director, "unsealed")] {
+            send(host, passive);
+            eventually("the message is counted", || counted(backup, counter) == 1);
+        }
+        assert_eq!(counted(backup, "malformed"), 0);
+        if active.contains(':') {
+            continue;
+        }
+        // One that is started anew asks, in its seal, and learns nothing of another key.
+        backup.lvsadm("--stop-daemon backup").unwrap();
+        backup.lvsadm("unload").unwrap();
+        pair.configure(backup);
+        start(backup, "backup", active, &other);
+        director.lvsadm("--stop-daemon master").unwrap();
+        start(director, "master", passive, &key);
+        eventually("messages of another key are counted", || counted(backup, "unsealed") > 0);
+        assert_eq!(counted(backup, "entered"), 0);
+        backup.lvsadm("--stop-daemon backup").unwrap();
+        start(backup, "backup", active, &key);
+        pair.has_learnt(session.port().unwrap(), "ESTABLISHED");
+    }
+    let host = Namespace::new("host").unwrap();
+    host.ip(&["link add eth0 type veth peer name peer0"]).unwrap();
+    fs::set_permissions(&key, Permissions::from_mode(0o644)).unwrap();
+    for (options, sentence) in [
+        ("--peer 224.0.0.81", "invalid peer `224.0.0.81': it is the other director's address"),
+        ("--peer 192.0.2.1 --mcast-group 224.0.0.81", "multiple"),
+        (&format!("--sync-key {key}"), "others may read the key"),
+        ("--sync-key /nonexistent", "cannot read the key in /nonexistent"),
+    ] {
+        let refused = host.lvsadm(&format!("--start-daemon master {options}")).unwrap_err().to_string();
+        assert!(refused.contains(sentence), "{refused}");
+    }
+    for path in [key, other] {
+        fs::remove_file(path).unwrap();
+    }
 }
 
 #[test]

@@ -1,18 +1,18 @@
 //! A backup: has what other directors tell entered into the table.
 
+use std::borrow::Cow;
 use std::io;
-use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use nix::sys::signalfd::SignalFd;
-use socket2::Socket;
 
 use lvs_common::sync::{Message, question};
 
 use super::carrier::Carrier;
 use super::importer::Importer;
-use super::sockets::{self, Sender};
+use super::seal::{Opener, Seal};
+use super::sockets::{self, Received, Receiver, Sender};
 use super::wait::{End, readable, wait};
 use crate::dataplane::error::Result;
 use crate::dataplane::plane::Plane;
@@ -30,12 +30,14 @@ const AT_ONCE: usize = 64;
 /// A backup at work.
 pub struct Backup {
     importer: Importer,
-    sockets: Vec<Socket>,
+    sockets: Vec<Receiver>,
     /// Asks masters for the whole table.
     question: Sender,
     carrier: Carrier,
+    /// What messages are opened with, and questions sealed.
+    seal: Option<Seal>,
     syncid: u8,
-    buffer: Vec<MaybeUninit<u8>>,
+    buffer: Vec<u8>,
 }
 
 impl Backup {
@@ -44,17 +46,29 @@ impl Backup {
         let sysctls = plane.settings().sysctls;
         let buffer = if sysctls.sync_sock_size == 0 { BUFFER } else { sysctls.sync_sock_size } as usize;
         let open = |number| sockets::receiver(daemon, device, number, buffer);
-        let sockets = (0..sysctls.sync_ports as u16).map(open).collect::<io::Result<_>>()?;
-        let question = sockets::sender(daemon, device, 0, 0)?;
+        let ports = sysctls.sync_ports as u16;
+        let sockets = (0..ports).map(open).collect::<io::Result<_>>()?;
+        let question = sockets::sender(daemon, device, sockets::questions(daemon, ports), 0)?;
         // One byte more than a message may have: one that fills it is too long.
-        let buffer = vec![MaybeUninit::uninit(); usize::from(daemon.maxlen) + 1];
+        let buffer = vec![0; usize::from(daemon.maxlen) + 1];
+        let seal = Seal::with(daemon.key.as_deref())?;
         let carrier = Carrier::watch(device)?;
-        Ok(Backup { importer: Importer::new(plane)?, sockets, question, carrier, syncid: daemon.syncid, buffer })
+        Ok(Backup { importer: Importer::new(plane)?, sockets, question, carrier, seal, syncid: daemon.syncid, buffer })
     }
 
     /// The data plane, to note there what runs.
     pub fn plane(&mut self) -> &mut Plane {
         self.importer.plane()
+    }
+
+    /// Asks masters for the whole table.
+    fn ask(&mut self) {
+        let question = question(self.syncid);
+        // A question that is lost is asked again.
+        let _ = match &mut self.seal {
+            None => self.question.send(&question),
+            Some(seal) => self.question.send(&seal.sealer.seal(&question)),
+        };
     }
 
     /// Works until the process is told to end, or its data plane is gone.
@@ -63,7 +77,7 @@ impl Backup {
         let mut next = questions.next();
         loop {
             if next.is_some_and(|after| began.elapsed() >= after) {
-                let _ = self.question.send(&question(self.syncid));
+                self.ask();
                 next = questions.next();
             }
             let time = next.map_or(LOOKS, |after| after.saturating_sub(began.elapsed()).min(LOOKS));
@@ -84,8 +98,8 @@ impl Backup {
             for socket in &self.sockets {
                 for _ in 0..AT_ONCE {
                     // An error of the socket's says that there is nothing to read, or that the device is down.
-                    let Ok(message) = receive(socket, &mut self.buffer) else { break };
-                    take(&mut self.importer, message, self.syncid);
+                    let Ok(received) = socket.receive(&mut self.buffer) else { break };
+                    take(&mut self.importer, received, self.seal.as_mut().map(|seal| &mut seal.opener), self.syncid);
                 }
             }
             self.importer.finish()?;
@@ -93,19 +107,25 @@ impl Backup {
     }
 }
 
-/// Reads a datagram. One that is longer than a message may be is none: [`take`] finds that it is not as long as it says.
-fn receive<'b>(socket: &Socket, buffer: &'b mut [MaybeUninit<u8>]) -> io::Result<&'b [u8]> {
-    let length = socket.recv(buffer)?;
-    let message = buffer.get(..length).unwrap_or_default();
-    // SAFETY: the socket has written so many bytes.
-    Ok(unsafe { &*(std::ptr::from_ref(message) as *const [u8]) })
-}
-
-/// Has the importer believe a message, or refuses it.
-fn take(importer: &mut Importer, message: &[u8], syncid: u8) {
+/// Has the importer believe a message, or refuses it. One that is longer than a message may be is not as long as it says.
+fn take(importer: &mut Importer, received: Received<'_>, opener: Option<&mut Opener>, syncid: u8) {
     let counters = importer.counters();
     counters.received_messages += 1;
-    match Message::parse(message) {
+    let Received::Datagram(datagram) = received else {
+        counters.foreign += 1;
+        return;
+    };
+    let opened = match opener {
+        None => Cow::Borrowed(datagram),
+        Some(opener) => match opener.open(datagram) {
+            Some(message) => Cow::Owned(message),
+            None => {
+                counters.unsealed += 1;
+                return;
+            }
+        },
+    };
+    match Message::parse(&opened) {
         Err(_) => counters.malformed += 1,
         Ok(message) if syncid != 0 && message.syncid != syncid => counters.foreign += 1,
         Ok(message) => importer.take(&message),

@@ -1,16 +1,16 @@
 //! A master: sends what the data plane announces to the group.
 
-use std::io::Read;
+use std::borrow::Cow;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use lvs_common::abi::{AF_INET, Announcement, EngineKey, EntryKind, Mode, SyncCounters, conn_flags};
 use lvs_common::sync::{Engine, Local, Message, Push, Record, Version, Writer, flags};
 use nix::sys::signalfd::SignalFd;
-use socket2::Socket;
 
 use super::carrier::Carrier;
-use super::sockets::{self, Sender};
+use super::seal::{self, Seal};
+use super::sockets::{self, Received, Receiver, Sender};
 use super::transfer::Transfer;
 use super::wait::{End, readable, wait};
 use crate::dataplane::announcements::Announcements;
@@ -35,7 +35,9 @@ pub struct Master {
     announcements: Announcements,
     sockets: Vec<Sender>,
     /// Hears backups that have just begun.
-    questions: Socket,
+    questions: Receiver,
+    /// What messages are sealed with, and questions opened.
+    seal: Option<Seal>,
     carrier: Carrier,
     transfer: Transfer,
     syncid: u8,
@@ -48,17 +50,21 @@ impl Master {
     pub fn new(daemon: &Daemon, device: u32, plane: Plane) -> Result<Self> {
         let sysctls = plane.settings().sysctls;
         let open = |number| sockets::sender(daemon, device, number, sysctls.sync_sock_size as usize);
-        let sockets = (0..sysctls.sync_ports as u16).map(open).collect::<std::io::Result<_>>()?;
-        let questions = sockets::receiver(daemon, device, 0, 0)?;
+        let ports = sysctls.sync_ports as u16;
+        let sockets = (0..ports).map(open).collect::<std::io::Result<_>>()?;
+        let questions = sockets::receiver(daemon, device, sockets::questions(daemon, ports), 0)?;
+        let seal = Seal::with(daemon.key.as_deref())?;
+        let overhead = if seal.is_some() { seal::OVERHEAD } else { 0 };
         let mut announcements = plane.announcements()?;
         announcements.read(usize::MAX, |_| {});
-        let (syncid, buffer) = (daemon.syncid, vec![0; daemon.maxlen.into()]);
+        let (syncid, buffer) = (daemon.syncid, vec![0; usize::from(daemon.maxlen).saturating_sub(overhead)]);
         let carrier = Carrier::watch(device)?;
         Ok(Master {
             plane,
             announcements,
             sockets,
             questions,
+            seal,
             carrier,
             transfer: Transfer::default(),
             syncid,
@@ -88,7 +94,7 @@ impl Master {
             if ready[1] || ready[0] && wait(&mut descriptors[1..2], COLLECTED)?[0] {
                 return Ok(End::Told);
             }
-            if ready[2] && is_asked(&self.questions, self.syncid) {
+            if ready[2] && self.is_asked() {
                 self.transfer.ask();
             }
             // Backups have missed what was sent meanwhile.
@@ -158,23 +164,32 @@ impl Master {
                 }
                 let message = writer.finish();
                 if !message.is_empty() {
-                    note(&mut counters, socket.send(message), count);
+                    let sent = match &mut self.seal {
+                        None => socket.send(message),
+                        Some(seal) => socket.send(&seal.sealer.seal(message)),
+                    };
+                    note(&mut counters, sent, count);
                 }
             }
         }
         self.plane.set_sync_counters(&counters);
     }
-}
 
-/// Whether a backup of this syncid, or of all, asks for the whole table. Messages of other masters are for backups.
-fn is_asked(socket: &Socket, syncid: u8) -> bool {
-    let mut is_asked = false;
-    let mut buffer = [0; 16];
-    while let Ok(length) = (&*socket).read(&mut buffer) {
-        let question = Message::parse(buffer.get(..length).unwrap_or_default());
-        is_asked |= question.is_ok_and(|question| question.count() == 0 && [0, syncid].contains(&question.syncid));
+    /// Whether a backup of this syncid, or of all, asks for the whole table. Messages of other masters are for backups.
+    fn is_asked(&mut self) -> bool {
+        let mut is_asked = false;
+        let mut buffer = [0; 16 + seal::OVERHEAD];
+        while let Ok(received) = self.questions.receive(&mut buffer) {
+            let Received::Datagram(datagram) = received else { continue };
+            let opened = match &mut self.seal {
+                None => Some(Cow::Borrowed(datagram)),
+                Some(seal) => seal.opener.open(datagram).map(Cow::Owned),
+            };
+            let question = opened.as_deref().map(Message::parse);
+            is_asked |= matches!(question, Some(Ok(it)) if it.count() == 0 && [0, self.syncid].contains(&it.syncid));
+        }
+        is_asked
     }
-    is_asked
 }
 
 /// Counts a message that was sent, or not.

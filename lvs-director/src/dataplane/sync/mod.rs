@@ -5,6 +5,7 @@ mod carrier;
 mod importer;
 mod master;
 pub mod process;
+mod seal;
 mod sockets;
 mod transfer;
 mod wait;

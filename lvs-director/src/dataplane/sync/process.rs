@@ -72,17 +72,19 @@ fn leave_parent(kept: RawFd) -> io::Result<()> {
 
 /// A daemon as the arguments of the sub-command.
 fn words(daemon: &Daemon) -> Vec<String> {
-    let Daemon { role, interface, syncid, maxlen, group, port, ttl } = daemon;
+    let Daemon { role, interface, syncid, maxlen, group, port, ttl, key } = daemon;
     let named = [
         ("--mcast-interface", interface.clone()),
         ("--syncid", syncid.to_string()),
-        ("--mcast-group", group.to_string()),
+        (if daemon.has_peer() { "--peer" } else { "--mcast-group" }, group.to_string()),
         ("--mcast-port", port.to_string()),
         ("--mcast-ttl", ttl.to_string()),
     ];
     let named = named.into_iter().flat_map(|(name, value)| [name.to_owned(), value]);
     let maxlen = (*maxlen != 0).then(|| format!("--sync-maxlen={maxlen}"));
-    ["--start-daemon".to_owned(), role.name().to_owned()].into_iter().chain(named).chain(maxlen).collect()
+    // The key's place, not the key: everybody may read a command line.
+    let key = key.as_ref().map(|key| format!("--sync-key={}", key.display()));
+    ["--start-daemon".to_owned(), role.name().to_owned()].into_iter().chain(named).chain(maxlen).chain(key).collect()
 }
 
 /// Ends the daemon of a role, which runs in a process, and waits until it has. The caller has no lock of the data plane's.

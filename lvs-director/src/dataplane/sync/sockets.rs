@@ -1,20 +1,21 @@
-//! The sockets of a group: on one device, and for no other group.
+//! The sockets of a group, or of a peer: on one device, and for nobody else.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::{RcvBuf, RcvBufForce};
-use socket2::{Domain, InterfaceIndexOrAddress, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
 
 use crate::rules::Daemon;
 
-/// The group's address for a port of it, which is on the device with index `device`.
-fn address(daemon: &Daemon, device: u32, number: u16) -> SocketAddr {
+/// An address and a port of it, on the device with index `device`.
+fn address(daemon: &Daemon, to: IpAddr, device: u32, number: u16) -> SocketAddr {
     let port = daemon.port.wrapping_add(number);
-    match daemon.group {
-        IpAddr::V4(group) => (group, port).into(),
-        IpAddr::V6(group) => SocketAddrV6::new(group, port, 0, device).into(),
+    match to {
+        IpAddr::V4(to) => (to, port).into(),
+        IpAddr::V6(to) => SocketAddrV6::new(to, port, 0, device).into(),
     }
 }
 
@@ -26,23 +27,31 @@ fn socket(daemon: &Daemon) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Sends to a port of the group. It need not be reachable yet: the device may have no address.
+/// The number of the port by which backups ask for the whole table. The members of a group hear all that comes to it. A host that
+/// is both master and backup of its peer would not: a datagram goes to one of its sockets.
+pub fn questions(daemon: &Daemon, ports: u16) -> u16 {
+    if daemon.has_peer() { ports } else { 0 }
+}
+
+/// Sends to a port of the group, or of the peer. It need not be reachable yet: the device may have no address.
 pub struct Sender {
-    socket: Socket,
-    to: SockAddr,
+    socket: UdpSocket,
+    to: SocketAddr,
 }
 
 impl Sender {
     /// Sends a message.
     pub fn send(&self, message: &[u8]) -> io::Result<usize> {
-        self.socket.send_to(message, &self.to)
+        self.socket.send_to(message, self.to)
     }
 }
 
-/// A socket that sends to a port of the group: what the host itself listens for does not hear it.
+/// A socket that sends to a port: what the host itself listens for does not hear it.
 pub fn sender(daemon: &Daemon, device: u32, number: u16, buffer: usize) -> io::Result<Sender> {
     let socket = socket(daemon)?;
     match daemon.group {
+        IpAddr::V4(_) if daemon.has_peer() => socket.set_ttl_v4(daemon.ttl.into())?,
+        IpAddr::V6(_) if daemon.has_peer() => socket.set_unicast_hops_v6(daemon.ttl.into())?,
         IpAddr::V4(_) => {
             socket.set_multicast_loop_v4(false)?;
             socket.set_multicast_ttl_v4(daemon.ttl.into())?;
@@ -56,11 +65,43 @@ pub fn sender(daemon: &Daemon, device: u32, number: u16, buffer: usize) -> io::R
     if buffer != 0 {
         socket.set_send_buffer_size(buffer)?;
     }
-    Ok(Sender { socket, to: address(daemon, device, number).into() })
+    Ok(Sender { socket: socket.into(), to: address(daemon, daemon.group, device, number) })
 }
 
-/// A socket that hears a port of the group.
-pub fn receiver(daemon: &Daemon, device: u32, number: u16, buffer: usize) -> io::Result<Socket> {
+/// Receives what is sent to a port.
+pub struct Receiver {
+    socket: UdpSocket,
+    /// Whose messages alone count.
+    peer: Option<IpAddr>,
+}
+
+/// What was received.
+pub enum Received<'b> {
+    /// A datagram. One that filled the buffer may have been longer.
+    Datagram(&'b [u8]),
+    /// One of another host than the peer.
+    Foreign,
+}
+
+impl Receiver {
+    /// Receives a datagram. An error says that there is none, or that the device is down.
+    pub fn receive<'b>(&self, buffer: &'b mut [u8]) -> io::Result<Received<'b>> {
+        let (length, from) = self.socket.recv_from(buffer)?;
+        Ok(match self.peer {
+            Some(peer) if peer != from.ip() => Received::Foreign,
+            _ => Received::Datagram(buffer.get(..length).unwrap_or_default()),
+        })
+    }
+}
+
+impl AsFd for Receiver {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// A socket that hears a port of the group, or the peer on a port of this host.
+pub fn receiver(daemon: &Daemon, device: u32, number: u16, buffer: usize) -> io::Result<Receiver> {
     let socket = socket(daemon)?;
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
@@ -68,8 +109,16 @@ pub fn receiver(daemon: &Daemon, device: u32, number: u16, buffer: usize) -> io:
         // Beyond the host's limit, as the kernel's own daemon.
         setsockopt(&socket, RcvBufForce, &buffer).or_else(|_| setsockopt(&socket, RcvBuf, &buffer))?;
     }
+    if daemon.has_peer() {
+        if daemon.group.is_ipv6() {
+            socket.set_only_v6(true)?;
+        }
+        let any = if daemon.group.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        socket.bind(&address(daemon, any, 0, number).into())?;
+        return Ok(Receiver { socket: socket.into(), peer: Some(daemon.group) });
+    }
     // Of the address it is bound to are only the group's packets, and of those only the ones it has joined for.
-    socket.bind(&address(daemon, device, number).into())?;
+    socket.bind(&address(daemon, daemon.group, device, number).into())?;
     match daemon.group {
         IpAddr::V4(group) => {
             socket.set_multicast_all_v4(false)?;
@@ -81,7 +130,7 @@ pub fn receiver(daemon: &Daemon, device: u32, number: u16, buffer: usize) -> io:
             join6(&socket, group, device)?;
         }
     }
-    Ok(socket)
+    Ok(Receiver { socket: socket.into(), peer: None })
 }
 
 fn join4(socket: &Socket, group: Ipv4Addr, device: u32) -> io::Result<()> {
