@@ -1,22 +1,25 @@
 //! Every way a packet can leave the data plane, counted per CPU in `EXITS`.
 
 macro_rules! exits {
-    ($($name:ident $text:literal $meaning:literal),+ $(,)?) => {
+    ($($(#[$attribute:meta])* $name:ident $text:literal $meaning:literal),+ $(,)?) => {
         /// How a packet left a program that finished it. The numbers are indices into `EXITS`.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[repr(u32)]
         pub enum Exit {
-            $(#[doc = $meaning] $name),+
+            $($(#[$attribute])* #[doc = $meaning] $name),+
         }
 
         /// Name and meaning of every exit, by number.
-        pub const EXITS: &[(&str, &str)] = &[$(($text, $meaning)),+];
+        pub const EXITS: &[(&str, &str)] = &[$($(#[$attribute])* ($text, $meaning)),+];
     };
 }
 
 exits! {
+    #[cfg(not(feature = "test-layout"))]
     Nat "nat" "forwarded to a real server, destination rewritten",
     NatReply "nat-reply" "reply forwarded to its client, source rewritten",
+    #[cfg(feature = "test-layout")]
+    Nat "nat" "forwarded to a real server, destination rewritten",
     FullNat "fullnat" "forwarded to a real server, source and destination rewritten",
     ToaSent "toa-sent" "with the client's address as an option of TCP, or of IP for UDP; counted beside fullnat",
     ToaNoRoom "toa-no-room" "without that option, for want of room in header, MTU or a packet to be cut; counted beside fullnat",

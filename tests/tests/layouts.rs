@@ -1,6 +1,7 @@
 //! The data plane goes from one build to another whose maps have another layout, and back, under load. These tests count as ignored
 //! without the second lvsadm that `cargo xtask other-layout` builds.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::OnceLock;
@@ -81,6 +82,14 @@ fn counted(host: &Namespace, build: &Path) -> Result<(Vec<[u64; 2]>, u64)> {
     Ok((counts, rates.collect::<Result<Vec<_>>>()?.into_iter().max().unwrap_or_default()))
 }
 
+/// Packets by exit, as a build counts them.
+fn exits(host: &Namespace, build: &Path) -> Result<BTreeMap<String, u64>> {
+    let status: serde_json::Value = serde_json::from_str(&run(host, build, "status --json")?)?;
+    let packets = status["packets"].as_array().context("no exits")?;
+    let exit = |it: &serde_json::Value| Some((it["exit"].as_str()?.to_owned(), it["packets"].as_u64()?));
+    packets.iter().map(|it| exit(it).context("no exit")).collect()
+}
+
 fn goes_and_comes(tier: Tier) -> Result<()> {
     nothing_is_lost(tier, |cluster: &Cluster, turn| {
         let (before, after) = builds(turn);
@@ -88,7 +97,7 @@ fn goes_and_comes(tier: Tier) -> Result<()> {
         for rule in RULES.iter().filter(|_| turn == 0) {
             run(host, &before, rule)?;
         }
-        let (counts, _) = counted(host, &before)?;
+        let ((counts, _), packets) = (counted(host, &before)?, exits(host, &before)?);
         let (old, generation) = layout(host, &before)?;
         let rules = run(host, &before, "save --full")?;
         let refused = run(host, &after, "-Ln").err().map(|error| format!("{error:#}")).unwrap_or_default();
@@ -102,6 +111,9 @@ fn goes_and_comes(tier: Tier) -> Result<()> {
         let (later, rate) = counted(host, &after)?;
         let is_later = counts.iter().flatten().zip(later.iter().flatten()).all(|(before, after)| before <= after);
         ensure!(is_later && later.len() == counts.len(), "{counts:?} became {later:?}");
+        let now = exits(host, &after)?;
+        let is_later = |(exit, count): (&String, &u64)| now.get(exit).is_some_and(|now| now >= count);
+        ensure!(packets.iter().all(is_later), "{packets:?} became {now:?}");
         ensure!(rate < 100_000, "{rate} connections a second");
         Ok(())
     })

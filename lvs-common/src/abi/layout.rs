@@ -332,6 +332,8 @@ holders! {
     LOCALS: LocalAddress;
     PORTS: Ports, by PortKey;
     SYNC: Sync;
+    ANNOUNCEMENTS: Announcement;
+    INCOMING: Incoming;
     IDLE: Idle;
 }
 

@@ -6,7 +6,9 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use syn::parse::{ParseStream, Parser};
-use syn::{Attribute, Expr, File, GenericArgument, Ident, Item, Lit, LitStr, Meta, PathArguments, Token, Type};
+use syn::{
+    Attribute, Expr, File, GenericArgument, Ident, Item, Lit, LitStr, Meta, MetaNameValue, PathArguments, Token, Type,
+};
 
 /// A way a packet leaves the data plane.
 #[derive(Debug, PartialEq, Eq)]
@@ -64,14 +66,21 @@ pub fn parse(root: &Path, file: &str) -> Result<File> {
     syn::parse_file(&text).with_context(|| format!("cannot parse {file}"))
 }
 
-/// The rows of `exits!`.
+/// The rows of `exits!`, without those that only a feature has.
 pub fn exits(file: &File) -> Result<Vec<Exit>> {
-    rows(file, "exits", |input| {
+    let rows = rows(file, "exits", |input| {
+        let attributes = Attribute::parse_outer(input)?;
         let _: Ident = input.parse()?;
         let exit = Exit { name: input.parse::<LitStr>()?.value(), meaning: input.parse::<LitStr>()?.value() };
         let _: Option<Token![,]> = input.parse()?;
-        Ok(exit)
-    })
+        Ok((!attributes.iter().any(is_of_feature)).then_some(exit))
+    })?;
+    Ok(rows.into_iter().flatten().collect())
+}
+
+/// Whether it is `#[cfg(feature = …)]`.
+fn is_of_feature(attribute: &Attribute) -> bool {
+    attribute.path().is_ident("cfg") && attribute.parse_args::<MetaNameValue>().is_ok()
 }
 
 /// The rows of `settings!`.
@@ -236,7 +245,7 @@ mod tests {
     #[test]
     fn tables_are_read() {
         let file = syn::parse_file(
-            "exits! { Nat \"nat\" \"forwarded\", Drop \"drop\" \"dropped\", }
+            "exits! { #[cfg(feature = \"x\")] X \"x\" \"x\", Nat \"nat\" \"forwarded\", Drop \"drop\" \"dropped\", }
              settings! { conntrack = 0, 0..=1, Other \"Kept.\" toa = 1, 0..=MAX, Own \"Two \\
                  lines.\" }
              /// Sources, by [`source`](a::source).

@@ -187,7 +187,9 @@ fn load_next(path: &Path, next: &Path, loading: &Loading, layouts: &Layouts, res
     }
     convert::complete(next, extras, &division.converted)?;
     live::prepare(path, next, &division.converted, layouts)?;
-    Live::of(path, next, layouts)?.bring();
+    let mut live = Live::of(path, next, layouts)?;
+    live.bring();
+    live.bring_exits()?;
     if l3::is_loaded(path) {
         l3::load_into(next, &constants, extras)?;
     }
@@ -235,6 +237,7 @@ impl Crossing {
         slots::clear(&path)?;
         Plane::wait_for_packets();
         self.live.bring();
+        self.live.bring_exits()?;
         renameat2(AT_FDCWD, &next, AT_FDCWD, &path, RenameFlags::RENAME_EXCHANGE)
             .context("cannot put the next generation in its place")?;
         promoted(&path, &next)?;

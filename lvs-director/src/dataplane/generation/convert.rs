@@ -4,11 +4,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use aya::maps::{Map, MapData, PerCpuArray, PerCpuValues};
+use aya::maps::MapData;
 use aya_obj::generated::bpf_map_type;
 use lvs_common::abi::extras::IPV6;
 use lvs_common::abi::{Service, ServiceId, Settings, service_flags};
-use lvs_common::exit::EXITS;
 
 use super::super::error::{Context, Error, Result, unfit};
 use super::super::extras::Extras;
@@ -28,10 +27,9 @@ pub type LeftBehind = BTreeMap<String, u32>;
 pub fn convert(old: &Path, next: &Path, name: &str, layouts: &Layouts, left: &mut LeftBehind) -> Result<()> {
     let context = || format!("cannot copy map {name}");
     match name {
-        maps::EXITS => exits(old, next, layouts),
         "TABLES" => tables(old, next),
         // Counters are brought while packets flow: see `live`.
-        "COUNTERS" => Ok(()),
+        maps::COUNTERS | maps::EXITS => Ok(()),
         _ => match open(&next.join(name))?.info()?.map_type()? as u32 {
             bpf_map_type if bpf_map_type == ARRAY => array(old, next, name, layouts, left),
             _ => keyed(old, next, name, layouts, left),
@@ -123,21 +121,6 @@ fn translated(plan: &Plan, bytes: &[u8], left: &mut LeftBehind) -> Vec<u8> {
         own.as_mut_ptr().copy_from_nonoverlapping(target, plan.size);
     }
     own
-}
-
-/// Copies the counters of packets by exit, by the exits' names.
-fn exits(old: &Path, next: &Path, layouts: &Layouts) -> Result<()> {
-    let open = |directory: &Path| -> Result<PerCpuArray<MapData, u64>> {
-        Ok(PerCpuArray::try_from(Map::from_map_data(open(&directory.join(maps::EXITS))?)?)?)
-    };
-    let (from, mut to) = (open(old)?, open(next)?);
-    for (number, name) in (0..).zip(&layouts.from.exits) {
-        if let Some(own) = EXITS.iter().position(|(own, _)| own == name) {
-            let counts: Vec<u64> = from.get(&number, 0)?.iter().copied().collect();
-            to.set(own as u32, PerCpuValues::try_from(counts)?, 0)?;
-        }
-    }
-    Ok(())
 }
 
 /// Puts the tables of schedulers and of local addresses into the places that they have.

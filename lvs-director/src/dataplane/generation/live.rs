@@ -18,6 +18,8 @@ use super::super::layout::{Description, Foreign, Layouts, Plan, Raw};
 use super::super::mapped::{Mapped, put};
 use super::super::pinned::{elements, number};
 use super::super::pins;
+use super::exits::Exits;
+use super::maps::{COUNTERS, EXITS};
 
 /// How the names of the maps begin that say how much was brought.
 const SEEN: &str = "SEEN_";
@@ -26,7 +28,6 @@ const SEEN: &str = "SEEN_";
 const SUMS: [(&str, &str, &[&str]); 2] =
     [("DESTS", "Destination", &["connections", "persistent"]), ("LOCALS", "LocalAddress", &["conns", "conflicts"])];
 
-const COUNTERS: &str = "COUNTERS";
 const BYTES: u32 = size_of::<u64>() as u32;
 /// `BPF_F_MMAPABLE`
 const MMAPABLE: u32 = 1 << 10;
@@ -49,6 +50,9 @@ pub fn prepare(old: &Path, next: &Path, converted: &[String], layouts: &Layouts)
     if is_converted(COUNTERS) {
         pin_seen(next, COUNTERS, size_of::<Counters>() as u32, elements(&old.join("DESTS"))?)?;
     }
+    if is_converted(EXITS) {
+        pin_seen(next, EXITS, BYTES, elements(&old.join(EXITS))?)?;
+    }
     Ok(())
 }
 
@@ -66,7 +70,7 @@ fn size_in(description: &Description, of: &str) -> usize {
 
 /// Removes the pins that say how much was brought.
 pub fn forget(directory: &Path) -> Result<()> {
-    for map in SUMS.map(|(map, ..)| map).into_iter().chain([COUNTERS]) {
+    for map in SUMS.map(|(map, ..)| map).into_iter().chain([COUNTERS, EXITS]) {
         pins::unpin(&directory.join(format!("{SEEN}{map}")))?;
     }
     Ok(())
@@ -208,10 +212,10 @@ fn add(counters: &Mapped<Counters>, place: u32, more: Counters) {
 }
 
 /// See the module.
-#[derive(Debug)]
 pub struct Live {
     sums: Vec<Sums>,
     counted: Option<Counted>,
+    exits: Option<Exits>,
     services: Option<(Foreign<Service>, Mapped<Service, ServiceId>)>,
     dests: Option<(Foreign<Destination>, Mapped<Destination, DestId>)>,
 }
@@ -231,6 +235,7 @@ impl Live {
         Ok(Live {
             sums: sums.filter_map(Result::transpose).collect::<Result<_>>()?,
             counted: Counted::open(old, next, layouts)?,
+            exits: Exits::open(old, next, &format!("{SEEN}{EXITS}"), layouts)?,
             services,
             dests,
         })
@@ -240,6 +245,11 @@ impl Live {
     pub fn bring(&self) {
         self.sums.iter().for_each(Sums::bring);
         self.counted.iter().for_each(Counted::bring);
+    }
+
+    /// The same for the counters of exits, for once: see [`Exits::bring`].
+    pub fn bring_exits(&mut self) -> Result<()> {
+        self.exits.as_mut().map_or(Ok(()), Exits::bring)
     }
 
     /// Has the next generation go on with the turns of schedulers and local addresses, and keep new connections away from what is

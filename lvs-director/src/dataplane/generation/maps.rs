@@ -48,7 +48,7 @@ const CONVERTIBLE: [&str; 16] = [
     "FWMARKS",
     "DESTS",
     "DEST_RATES",
-    "COUNTERS",
+    COUNTERS,
     "MARKS",
     "LISTS4",
     "LISTS6",
@@ -70,6 +70,8 @@ const MEMORIES: [(&str, &[&str]); 8] = [
     ("connections that are being entered", &["INCOMING"]),
 ];
 
+/// Counters of destinations.
+pub const COUNTERS: &str = "COUNTERS";
 /// Counters of packets by exit.
 pub const EXITS: &str = "EXITS";
 
@@ -81,7 +83,7 @@ pub const IDLE: &str = "IDLE";
 /// What the sizes of services and of destinations decide.
 const OF_SERVICES: [&str; 6] = ["SERVICES", "SERVICE_RATES", "SERVICE4", "SERVICE6", "FWMARKS", "TABLES"];
 /// See [`OF_SERVICES`].
-const OF_DESTINATIONS: [&str; 5] = ["DESTS", "DEST_RATES", "COUNTERS", "ROSTERS", IDLE];
+const OF_DESTINATIONS: [&str; 5] = ["DESTS", "DEST_RATES", COUNTERS, "ROSTERS", IDLE];
 
 /// What is to be done with each map that the generation before has, too.
 #[derive(Debug, Default)]
@@ -191,7 +193,7 @@ fn is_alike(layouts: &Layouts, name: &str) -> bool {
     match own.maps.get(name) {
         _ if name == EXITS => from.exits == own.exits,
         Some(held) => {
-            let counts_alike = name != "COUNTERS" || from.counters == own.counters;
+            let counts_alike = name != COUNTERS || from.counters == own.counters;
             from.maps.get(name) == Some(held) && is_same_type(&held.key) && is_same_type(&held.value) && counts_alike
         }
         None => true,

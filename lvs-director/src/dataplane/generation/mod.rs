@@ -22,6 +22,7 @@
 mod change;
 mod connections;
 mod convert;
+mod exits;
 mod family;
 mod links;
 mod live;
