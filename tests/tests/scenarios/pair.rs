@@ -1,10 +1,13 @@
 //! Two directors that tell each other of connections by IPVS's protocol.
 
 use std::fs::{self, Permissions};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
+use lvs_common::abi::Address;
+use lvs_common::byte_order::Be16;
+use lvs_common::sync::{Local, Push, Record, Version, Writer};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use socket2::SockRef;
@@ -60,6 +63,17 @@ impl Pair {
         let daemon = |role| format!("--start-daemon {role} --mcast-interface eth1 --syncid 7{options}");
         self.backup.lvsadm(&daemon("backup")).unwrap();
         self.cluster.director.lvsadm(&daemon("master")).unwrap();
+    }
+
+    /// Sends a message to the group, as the first director.
+    fn announce(&self, message: &[u8]) {
+        let from = Ipv4Addr::new(192, 168, 122, 100);
+        let send = || {
+            let socket = UdpSocket::bind((from, 0))?;
+            SockRef::from(&socket).set_multicast_if_v4(&from)?;
+            Ok(socket.send_to(message, (Ipv4Addr::new(224, 0, 0, 81), 8848)).map(drop)?)
+        };
+        self.cluster.director.enter(send).unwrap();
     }
 
     /// Waits until the backup lists a connection as the master does, but for the seconds that it has left.
@@ -251,19 +265,11 @@ fn what_the_kernels_master_sent_is_entered_and_nothing_else_is() {
         lines
     };
     let message = message();
-    let send = |message: &[u8], to: IpAddr| {
-        pair.cluster.director.enter(|| {
-            let socket = UdpSocket::bind((Ipv4Addr::new(192, 168, 122, 100), 0))?;
-            SockRef::from(&socket).set_multicast_if_v4(&Ipv4Addr::new(192, 168, 122, 100))?;
-            Ok(socket.send_to(message, (to, 8848)).map(drop)?)
-        })
-    };
-    let group = Ipv4Addr::new(224, 0, 0, 81).into();
     let received = || counted(&pair.backup, "received_messages");
     let mut sent = 0;
     let mut refused = |message: &[u8], counter: &str| {
         let before = counted(&pair.backup, counter);
-        send(message, group).unwrap();
+        pair.announce(message);
         sent += 1;
         eventually("the message is counted", || received() == sent);
         assert_eq!(counted(&pair.backup, counter), before + 1, "{counter}");
@@ -284,9 +290,10 @@ fn what_the_kernels_master_sent_is_entered_and_nothing_else_is() {
     refused(&with(8 + 36 * 5 + 1, 1), "malformed");
     refused(&with(8 + 36 * 5 + 9, 11), "malformed");
     // To the director itself, not to the group: nobody listens.
-    let _ = send(&message, Ipv4Addr::new(192, 168, 122, 99).into());
+    let directly = || Ok(UdpSocket::bind("0.0.0.0:0")?.send_to(&message, "192.168.122.99:8848").map(drop)?);
+    pair.cluster.director.enter(directly).unwrap();
     // A real server that is not configured: its connections wait for it.
-    send(&message, group).unwrap();
+    pair.announce(&message);
     eventually("the message is counted", || received() == sent + 1);
     assert!(listed().is_empty());
     for rule in [
@@ -307,6 +314,61 @@ fn what_the_kernels_master_sent_is_entered_and_nothing_else_is() {
     let counts = pair.backup.destinations("-t 192.0.2.10:80").unwrap();
     let counts = &counts["10.2.0.11"];
     assert_eq!((counts.active, counts.inactive), (0, 1));
+}
+
+#[test]
+fn a_local_port_is_the_connections_that_the_master_gave_it_to_last() {
+    let pair = Pair::new("");
+    for rule in [
+        "--add-laddr -z 192.168.122.99",
+        "-A -t 10.10.10.10:8 -s rr",
+        "-a -t 10.10.10.10:8 -r 192.168.122.101:80 --fullnat",
+        "-A -t [2001:db8:a::10]:8 -s rr",
+        "-a -t [2001:db8:a::10]:8 -r 192.168.122.101:80 --fullnat",
+        "--start-daemon backup --mcast-interface eth1 --syncid 7",
+    ] {
+        pair.backup.lvsadm(rule).unwrap();
+    }
+    let (real, address) = (Address::v4([192, 168, 122, 101]), Address::v4([192, 168, 122, 99]));
+    let v4 = |client_port: u16| Record {
+        protocol: 6,
+        state: 1,
+        timeout: 900,
+        client: Address::v4([10, 10, 10, 1]),
+        virt: Address::v4([10, 10, 10, 10]),
+        client_port: Be16::new(client_port),
+        virt_port: Be16::new(8),
+        real,
+        real_port: Be16::new(80),
+        local: Some(Local { address, port: Be16::new(5000), toa_state: 2, first: 1 }),
+        ..Record::default()
+    };
+    let v6 = |client_port: u16| Record {
+        is_v6: true,
+        client: Address::v6("2001:db8:a::1".parse::<Ipv6Addr>().unwrap().octets()),
+        virt: Address::v6("2001:db8:a::10".parse::<Ipv6Addr>().unwrap().octets()),
+        real: Address::default(),
+        other_real: Some(real),
+        ..v4(client_port)
+    };
+    for (record, client) in [
+        (v4(1001), "10.10.10.1:1001 "),
+        (v4(1002), "10.10.10.1:1002 "),
+        (v6(1003), "[2001:db8:a::1]:1003 "),
+        (v4(1004), "10.10.10.1:1004 "),
+    ] {
+        let mut buffer = [0; 1472];
+        let mut writer = Writer::new(&mut buffer, Version::V1, 7);
+        assert_eq!(writer.push(&record), Push::Done);
+        pair.announce(writer.finish());
+        eventually("the port has passed to another connection", || {
+            let listing = pair.backup.lvsadm("-Lcn").unwrap();
+            listing.contains(client) && listing.matches("ESTABLISHED").count() == 1
+        });
+        let locals = pair.backup.lvsadm("--get-laddr").unwrap();
+        assert_eq!(locals.split_whitespace().last(), Some("1"), "{locals}");
+    }
+    assert_eq!(counted(&pair.backup, "entered"), 4);
 }
 
 #[test]
