@@ -129,6 +129,11 @@ impl Plane {
         (slot.process != 0 && started_at(slot.process) == Some(slot.started)).then_some(slot.process)
     }
 
+    /// The processes that are noted to run daemons.
+    pub fn daemon_processes(&self) -> [u32; 2] {
+        Role::ALL.map(|role| self.daemon_slot(role).process)
+    }
+
     /// Notes that this process runs a daemon.
     pub fn note_daemon(&mut self, daemon: &Daemon) {
         self.set_daemon_slot(daemon.role, &slot(daemon, std::process::id()));

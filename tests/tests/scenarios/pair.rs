@@ -405,6 +405,21 @@ fn a_backup_serves_nothing_while_its_daemon_runs_if_it_is_told_so() {
     assert!(cluster.client().get(to, "/").is_ok());
 }
 
+#[test]
+fn daemons_leave_a_network_namespace_that_was_deleted() {
+    let host = Namespace::new("host").unwrap();
+    host.ip(&["link add eth0 type veth peer name peer0", "link set eth0 up", "addr add 10.9.9.1/24 dev eth0"]).unwrap();
+    host.lvsadm("--start-daemon backup --syncid 5").unwrap();
+    let backup = process(&host);
+    host.lvsadm("--start-daemon master").unwrap();
+    let inside = fs::read_link(format!("/proc/{backup}/ns/net")).unwrap();
+    host.abandon();
+    eventually("nobody is in the namespace", || {
+        let processes = fs::read_dir("/proc").unwrap().flatten();
+        !processes.map(|entry| entry.path().join("ns/net")).any(|link| fs::read_link(link).is_ok_and(|l| l == inside))
+    });
+}
+
 /// The number of the one daemon's process in a namespace.
 fn process(host: &Namespace) -> i32 {
     let processes = Command::new("ip").args(["netns", "pids", host.name()]).output().unwrap().stdout;

@@ -11,6 +11,7 @@ use lvs_common::sync::{Message, question};
 
 use super::carrier::Carrier;
 use super::importer::Importer;
+use super::residents::Residents;
 use super::seal::{Opener, Seal};
 use super::sockets::{self, Received, Receiver, Sender};
 use super::wait::{End, readable, wait};
@@ -34,6 +35,7 @@ pub struct Backup {
     /// Asks masters for the whole table.
     question: Sender,
     carrier: Carrier,
+    residents: Residents,
     /// What messages are opened with, and questions sealed.
     seal: Option<Seal>,
     syncid: u8,
@@ -53,7 +55,16 @@ impl Backup {
         let buffer = vec![0; usize::from(daemon.maxlen) + 1];
         let seal = Seal::with(daemon.key.as_deref())?;
         let carrier = Carrier::watch(device)?;
-        Ok(Backup { importer: Importer::new(plane)?, sockets, question, carrier, seal, syncid: daemon.syncid, buffer })
+        Ok(Backup {
+            importer: Importer::new(plane)?,
+            sockets,
+            question,
+            carrier,
+            residents: Residents::new(),
+            seal,
+            syncid: daemon.syncid,
+            buffer,
+        })
     }
 
     /// The data plane, to note there what runs.
@@ -94,6 +105,11 @@ impl Backup {
             }
             if !self.importer.begin()? {
                 return Ok(End::Gone);
+            }
+            let daemons = self.plane().daemon_processes();
+            if self.residents.have_left(&daemons) {
+                self.importer.finish()?;
+                return Ok(End::Told);
             }
             for socket in &self.sockets {
                 for _ in 0..AT_ONCE {

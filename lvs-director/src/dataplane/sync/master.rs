@@ -9,6 +9,7 @@ use lvs_common::sync::{Engine, Local, Message, Push, Record, Version, Writer, fl
 use nix::sys::signalfd::SignalFd;
 
 use super::carrier::Carrier;
+use super::residents::Residents;
 use super::seal::{self, Seal};
 use super::sockets::{self, Received, Receiver, Sender};
 use super::transfer::Transfer;
@@ -39,6 +40,7 @@ pub struct Master {
     /// What messages are sealed with, and questions opened.
     seal: Option<Seal>,
     carrier: Carrier,
+    residents: Residents,
     transfer: Transfer,
     syncid: u8,
     buffer: Vec<u8>,
@@ -66,6 +68,7 @@ impl Master {
             questions,
             seal,
             carrier,
+            residents: Residents::new(),
             transfer: Transfer::default(),
             syncid,
             buffer,
@@ -110,6 +113,9 @@ impl Master {
                     return Ok(End::Gone);
                 }
                 self.plane.directory.unlock();
+                if self.residents.have_left(&self.plane.daemon_processes()) {
+                    return Ok(End::Told);
+                }
             }
         }
     }

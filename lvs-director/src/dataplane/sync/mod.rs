@@ -5,6 +5,7 @@ mod carrier;
 mod importer;
 mod master;
 pub mod process;
+mod residents;
 mod seal;
 mod sockets;
 mod transfer;

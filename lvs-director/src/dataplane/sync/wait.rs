@@ -11,7 +11,7 @@ use crate::dataplane::error::{Context, Result};
 /// Why a daemon's work has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// The process was told to end.
+    /// The process was told to end, or nobody is left in its network namespace.
     Told,
     /// The data plane is not the one any more that the daemon has open: unloaded, or replaced by its next generation.
     Gone,
