@@ -124,7 +124,9 @@ const HOOK: &str = "mount -t tmpfs none /run/systemd 2>/dev/null; exec sh \"$0\"
 
 fn packaged() -> Result<()> {
     let host = Namespace::new("host")?;
+    // A device without Ethernet headers has programs of its own.
     host.ip(&["link add eth0 type veth peer name peer0", "link set eth0 up", "link set peer0 up"])?;
+    host.ip(&["tuntap add tun0 mode tun", "link set tun0 up"])?;
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("hook");
     std::fs::create_dir_all(&folder)?;
     // Nothing but the first call is the fixture's, which remembers to unload.
@@ -143,6 +145,10 @@ fn packaged() -> Result<()> {
         let output = host.command("env").args([&path, "sh", "-c", HOOK]).arg(hook).output()?;
         ensure!(output.status.success() && output.stderr.is_empty(), "{output:?}");
         ensure!(run(&host, &after, "-Sn")? == rules, "other rules");
+        ensure!(
+            run(&host, &after, "status")?.lines().any(|line| line.starts_with("tun0") && line.contains(" tc ")),
+            "tun0 is not served"
+        );
         let now = run(&host, &after, "-L --daemon")?;
         ensure!(now == daemons && now.lines().count() == 2, "{daemons}became {now}");
     }

@@ -14,9 +14,9 @@ const FEATURE: &str = "lvs-common/test-layout";
 /// `cargo xtask other-layout`.
 pub fn run() -> Result<()> {
     let toolchain = setup::prepare_build()?;
-    announce("building the eBPF object of another layout");
+    announce("building the eBPF objects of another layout");
     let mut cargo = toolchain.ebpf_cargo_into("build", FOLDER)?;
-    run_program(cargo.args(["--bin", "lvs", "--features", FEATURE]))?;
+    run_program(cargo.args(["--bin", "lvs", "--bin", "l3", "--features", FEATURE]))?;
     announce("building lvsadm of another layout");
     let folder = root().join(FOLDER);
     let mut cargo = host_cargo();
