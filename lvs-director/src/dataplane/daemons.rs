@@ -1,7 +1,9 @@
 //! Which daemons of connection synchronisation run: each notes in `SYNC` what it was started with, and holds a lock of its network
 //! namespace while it runs, however it ends.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::thread::sleep;
 use std::time::Duration;
@@ -15,6 +17,8 @@ use super::error::Result;
 use super::plane::Plane;
 use crate::rules::{Daemon, Family, Role};
 
+/// What the name of the key's file follows in the command line of a daemon's process.
+pub const KEY_OPTION: &str = "--sync-key=";
 /// How often, and after how long each time, a lock is tried: whoever looks whether a daemon runs has it for a moment.
 const TRIES: u32 = 10;
 const PAUSE: Duration = Duration::from_millis(20);
@@ -73,8 +77,15 @@ fn daemon(role: Role, slot: &Slot) -> Option<Daemon> {
         group: convert::ip(slot.group, if slot.family == u32::from(AF_INET) { AF_INET } else { Family::V6.number() }),
         port: slot.port as u16,
         ttl: slot.ttl as u8,
-        key: (slot.sealed != 0).then(PathBuf::new),
+        key: (slot.sealed != 0).then(|| key(slot.process)),
     })
+}
+
+/// The file with the key of the daemon that runs in a process, by its command line; empty if the process is gone.
+fn key(process: u32) -> PathBuf {
+    let words = fs::read(format!("/proc/{process}/cmdline")).unwrap_or_default();
+    let file = words.split(|byte| *byte == 0).find_map(|word| word.strip_prefix(KEY_OPTION.as_bytes()));
+    PathBuf::from(OsStr::from_bytes(file.unwrap_or_default()))
 }
 
 /// What is noted of a daemon that runs in a process.
@@ -160,6 +171,8 @@ impl Plane {
 
 #[cfg(test)]
 mod tests {
+    use std::process::{Command, Stdio};
+
     use super::*;
 
     #[test]
@@ -178,5 +191,19 @@ mod tests {
             assert_eq!(daemon(Role::Backup, &slot(&other, std::process::id())), Some(other));
         }
         assert_eq!(daemon(Role::Master, &Slot::default()), None);
+    }
+
+    #[test]
+    fn the_key_of_a_daemon_is_where_its_process_was_told() {
+        let path = |words: &[&str]| {
+            let mut command = Command::new("sh");
+            let mut process = command.args(["-c", "read _", "sh"]).args(words).stdin(Stdio::piped()).spawn().unwrap();
+            let path = key(process.id());
+            process.kill().unwrap();
+            process.wait().unwrap();
+            path
+        };
+        assert_eq!(path(&["--syncid", "7", "--sync-key=/etc/a key"]), PathBuf::from("/etc/a key"));
+        assert_eq!(path(&["--syncid", "7"]), PathBuf::new());
     }
 }

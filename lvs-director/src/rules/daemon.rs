@@ -48,7 +48,7 @@ pub struct Daemon {
     pub port: u16,
     /// TTL of messages.
     pub ttl: u8,
-    /// The file with the key that messages are sealed with, if they are. Of a daemon that is listed, the name is empty.
+    /// The file with the key that messages are sealed with, if they are.
     pub key: Option<PathBuf>,
 }
 

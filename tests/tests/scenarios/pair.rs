@@ -183,6 +183,9 @@ fn without_multicast_the_directors_name_each_other_and_seal_what_they_send() {
         let mut session = Session::open(&pair.cluster.client, SocketAddr::new(VIP, 80), Origin::default()).unwrap();
         session.ask().unwrap();
         pair.has_learnt(session.port().unwrap(), "ESTABLISHED");
+        // The next generation's daemons have the key, too.
+        backup.lvsadm("upgrade").unwrap();
+        eventually("the daemon goes on", || backup.lvsadm("-L --daemon").unwrap().ends_with(&listed));
         // Of another host, and of the peer without the key.
         let send = |host: &Namespace, to: &str| {
             let to = SocketAddr::new(to.parse().unwrap(), 8848);

@@ -13,7 +13,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{ForkResult, Pid, fork, setsid};
 
 use crate::dataplane::bpffs::MOUNT_POINT_VARIABLE;
-use crate::dataplane::daemons::Running;
+use crate::dataplane::daemons::{KEY_OPTION, Running};
 use crate::director::{Error, Result};
 use crate::rules::{Daemon, Role};
 
@@ -83,7 +83,7 @@ fn words(daemon: &Daemon) -> Vec<String> {
     let named = named.into_iter().flat_map(|(name, value)| [name.to_owned(), value]);
     let maxlen = (*maxlen != 0).then(|| format!("--sync-maxlen={maxlen}"));
     // The key's place, not the key: everybody may read a command line.
-    let key = key.as_ref().map(|key| format!("--sync-key={}", key.display()));
+    let key = key.as_ref().map(|key| format!("{KEY_OPTION}{}", key.display()));
     ["--start-daemon".to_owned(), role.name().to_owned()].into_iter().chain(named).chain(maxlen).chain(key).collect()
 }
 
