@@ -171,6 +171,7 @@ impl Plane {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
     use std::process::{Command, Stdio};
 
     use super::*;
@@ -197,7 +198,10 @@ mod tests {
     fn the_key_of_a_daemon_is_where_its_process_was_told() {
         let path = |words: &[&str]| {
             let mut command = Command::new("sh");
-            let mut process = command.args(["-c", "read _", "sh"]).args(words).stdin(Stdio::piped()).spawn().unwrap();
+            command.args(["-c", "echo; read _", "sh"]).args(words).stdin(Stdio::piped()).stdout(Stdio::piped());
+            let mut process = command.spawn().unwrap();
+            // Until it runs, it has no command line.
+            process.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
             let path = key(process.id());
             process.kill().unwrap();
             process.wait().unwrap();
