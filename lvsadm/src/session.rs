@@ -20,7 +20,7 @@ const LISTING: u8 = 1;
 const NO_IPVS: &str = "Are you sure that IP Virtual Server is built in the kernel or as module?";
 /// What is added where a table of the data plane is full.
 const NO_ROOM: &str =
-    ": the tables of services or destinations are full, see LVS_SERVICES and LVS_DESTINATIONS in lvsadm(8)";
+    ": the tables of services or destinations are full: make room by `lvsadm resize --services` or `--destinations`";
 /// What `ipvsadm-save` says to options it does not have.
 const SAVE_USAGE: &str = "ipvsadm-save: Script to save the IPVS table to stdout.\n   \
                           With the -n option, prints out the table in numeric format.";

@@ -2,6 +2,7 @@
 //!
 //! Figures of a busy machine vary; only ratios within one run say anything. What is compared is measured in turns.
 
+mod call;
 mod challenges;
 mod commands;
 mod connections;
@@ -10,6 +11,7 @@ mod latency;
 mod picks;
 mod ports;
 mod report;
+mod scale;
 mod throughput;
 mod translation;
 mod wrapper;
@@ -35,9 +37,9 @@ const FULL: Effort = Effort { rounds: 7, packets: 400_000, seconds: 0.7 };
 const QUICK: Effort = Effort { rounds: 1, packets: 40_000, seconds: 0.2 };
 
 /// What can be measured by itself.
-const PARTS: [&str; 7] = ["packets", "schedulers", "ports", "challenges", "table", "commands", "throughput"];
+const PARTS: [&str; 8] = ["packets", "schedulers", "ports", "challenges", "table", "commands", "scale", "throughput"];
 const USAGE: &str =
-    "usage: bench [--quick] [--only packets|schedulers|ports|challenges|table|commands|throughput] [--json FILE]";
+    "usage: bench [--quick] [--only packets|schedulers|ports|challenges|table|commands|scale|throughput] [--json FILE]";
 
 fn main() -> ExitCode {
     match run() {
@@ -86,6 +88,10 @@ fn run() -> Result<()> {
     })?;
     if wants("commands") {
         commands::measure(&mut report, effort.rounds)?;
+    }
+    if wants("scale") {
+        scale::growth(&mut report, effort.rounds.min(3))?;
+        scale::churn(&mut report, 15.0 * effort.seconds)?;
     }
     if wants("throughput") {
         throughput::measure(&mut report, effort.rounds.min(5), effort.seconds)?;
