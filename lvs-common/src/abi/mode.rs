@@ -20,6 +20,11 @@ impl Mode {
     /// [`Forward::FullNat`].
     pub const FULLNAT: Self = Mode(5);
 
+    /// Its number.
+    pub const fn number(self) -> u8 {
+        self.0
+    }
+
     /// The mode as an enumeration, `None` for a number that is no mode.
     pub const fn forward(self) -> Option<Forward> {
         Some(match self {

@@ -7,7 +7,8 @@ use std::path::Path;
 use aya::maps::MapData;
 use aya_obj::generated::bpf_map_type;
 use lvs_common::abi::extras::IPV6;
-use lvs_common::abi::{Service, ServiceId, Settings, service_flags};
+use lvs_common::abi::tunnel::TUNNELS;
+use lvs_common::abi::{DestId, Destination, Forward, Service, ServiceId, Settings, dest_flags, service_flags};
 
 use super::super::error::{Context, Error, Result, unfit};
 use super::super::extras::Extras;
@@ -139,8 +140,7 @@ fn tables(old: &Path, next: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Completes what was copied: the settings that follow from others, and what was loaded. Refuses services whose scheduler this build does
-/// not have.
+/// Completes what was copied: the settings that follow from others, and what was loaded. Refuses what this build has no name for.
 pub fn complete(next: &Path, extras: Extras, converted: &[String]) -> Result<()> {
     let place = Mapped::<Settings>::open(&next.join("SETTINGS"))?;
     let mut settings = place.get(0);
@@ -154,9 +154,25 @@ pub fn complete(next: &Path, extras: Extras, converted: &[String]) -> Result<()>
         let service = services.get(id);
         let config = service.config[service.switch.copy(settings.epoch)];
         if config.flags & service_flags::PRESENT != 0 && rules::scheduler_by_number(config.scheduler).is_none() {
-            let why = format!("a service has scheduler number {}, which this version does not have", config.scheduler);
-            return Err(Error::TooForeign { why });
+            return nameless("service", "scheduler", config.scheduler);
+        }
+    }
+    let dests = Mapped::<Destination, DestId>::open(&next.join("DESTS"))?;
+    for id in settings.dest_slots().filter(|id| id.get() < dests.count()) {
+        let dest = dests.get(id);
+        let config = dest.config[dest.switch.copy(settings.epoch)];
+        match config.forward.forward() {
+            _ if config.flags & dest_flags::AVAILABLE == 0 => {}
+            None => return nameless("real server", "forwarding method", config.forward.number()),
+            Some(Forward::Tunnel) if !TUNNELS.iter().any(|form| form.kind == config.tunnel) => {
+                return nameless("real server", "tunnel", config.tunnel.0);
+            }
+            Some(_) => {}
         }
     }
     Ok(())
+}
+
+fn nameless(whose: &str, what: &str, number: u8) -> Result<()> {
+    Err(Error::TooForeign { why: format!("a {whose} has {what} number {number}, which this version does not have") })
 }
