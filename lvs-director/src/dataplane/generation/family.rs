@@ -183,9 +183,26 @@ impl<A: IpAddress> Family<A> {
                 ends(&self.to.get(pair.to)) == pair.ends && field!(self.to, pair.to, state) & conn_flags::DEAD == 0;
             if ends(&old) == pair.ends && is_there {
                 self.bring(&pair, &old, runner);
+            } else if !is_there && ends(&old) == pair.ends && self.is_wanted(&old) {
+                // The sweep came by before its connection knew of it, and took it for one that is left over: it moves once more.
+                self.places.remove(&pair.from);
+                continue;
             }
             self.from.set(pair.from, &husk(pair.to));
         }
+    }
+
+    /// Whether it is an alias whose connection has moved and lives.
+    fn is_wanted(&self, alias: &Connection<A>) -> bool {
+        if alias.kind != EntryKind::ALIAS {
+            // Of one whose connection is of the other family, the program that sweeps finds out.
+            return alias.kind == EntryKind::CROSSED;
+        }
+        let main = self.places.get(&alias.control.index()).filter(|main| **main < self.to.count());
+        main.is_some_and(|main| {
+            let c = self.to.get(*main);
+            c.state & conn_flags::DEAD == 0 && (c.local, c.local_port) == (alias.client, alias.client_port)
+        })
     }
 
     fn bring(&mut self, pair: &Pair<A>, old: &Connection<A>, runner: &Runner) {
