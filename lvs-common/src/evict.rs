@@ -59,10 +59,11 @@ impl Worth {
     }
 }
 
-/// Jiffies that a template is kept for the connection that it was made for, and a connection for the packet that made it.
+/// Jiffies that a connection is kept for the packet that made it.
 const FRESH: i64 = 1;
 
-/// What an entry is worth at jiffy `now`. An alias is worth what its connection is: ask about that.
+/// What an entry is worth at jiffy `now`. An alias is worth what its connection is: ask about that. A template that was made for the
+/// connection that asks for room is the asker's to keep.
 #[inline(always)]
 pub fn worth<A: IpAddress>(c: &Connection<A>, now: u64) -> Worth {
     let idle = now.wrapping_sub(c.last_seen) as i64;
@@ -76,8 +77,7 @@ pub fn worth<A: IpAddress>(c: &Connection<A>, now: u64) -> Worth {
         return Worth::ONE_PACKET;
     }
     if c.kind == EntryKind::TEMPLATE {
-        let is_used = c.state & conn_flags::ASSURED != 0 || idle <= FRESH;
-        return if is_used { Worth::KEPT } else { Worth::TEMPLATE };
+        return if c.state & conn_flags::ASSURED != 0 { Worth::KEPT } else { Worth::TEMPLATE };
     }
     // The packet that made it is on its way still; of what is bypassed no state is known.
     if c.in_packets == 0 && idle <= FRESH || c.forward == Mode::BYPASS {
@@ -186,7 +186,8 @@ mod tests {
         assert_eq!(worth(template), Worth::TEMPLATE);
         assert_eq!(worth(Connection { controlled: 1, ..template }), Worth::KEPT);
         assert_eq!(worth(Connection { state: conn_flags::ASSURED, ..template }), Worth::KEPT);
-        assert_eq!(worth(Connection { last_seen: now, ..template }), Worth::KEPT);
+        // A flood of clients with templates must not keep each other out.
+        assert_eq!(worth(Connection { last_seen: now, ..template }), Worth::TEMPLATE);
     }
 
     proptest! {
@@ -205,7 +206,8 @@ mod tests {
             let found = worth(&Connection { in_packets, controlled, kind, ..c }, now);
             let established = kind == EntryKind::CONNECTION
                 && [(6, tcp::ESTABLISHED), (132, sctp::ESTABLISHED)].contains(&(protocol, state));
-            if established || controlled != 0 || kind.is_alias() || is_new && in_packets == 0 {
+            let is_being_made = is_new && in_packets == 0 && kind == EntryKind::CONNECTION;
+            if established || controlled != 0 || kind.is_alias() || is_being_made {
                 prop_assert_eq!(found, Worth::KEPT);
             }
         }

@@ -107,13 +107,9 @@ fn scheduled(director: &Namespace) -> Result<BTreeMap<u64, u64>> {
 
 /// Exits by which packets were dropped, and how many, but for those that met a locked bucket: their senders send again.
 fn dropped(director: &Namespace) -> Result<BTreeMap<String, u64>> {
-    let status = director.json("status --json")?;
-    let exits = status["packets"].as_array().context("no exits")?;
-    let drop = |exit: &serde_json::Value| {
-        let (name, packets) = (exit["exit"].as_str()?, exit["packets"].as_u64()?);
-        (name.starts_with("drop-") && name != "drop-busy" && packets != 0).then(|| (name.to_owned(), packets))
-    };
-    Ok(exits.iter().filter_map(drop).collect())
+    let mut exits = director.exits()?;
+    exits.retain(|name, packets| name.starts_with("drop-") && name != "drop-busy" && *packets != 0);
+    Ok(exits)
 }
 
 /// Counts of connections and what the tables hold agree.

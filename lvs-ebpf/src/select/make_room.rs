@@ -1,7 +1,12 @@
 //! The program `MakeRoom`: in a full table, the least worth gives way to what this CPU has drafted, and the program that drafted it
 //! goes on.
 
-use lvs_common::{abi::IpAddress, exit::Exit, programs::Program, table::InsertError};
+use lvs_common::{
+    abi::{EntryRef, IpAddress},
+    exit::Exit,
+    programs::Program,
+    table::InsertError,
+};
 
 use crate::{
     config::destination::DestRef,
@@ -56,8 +61,12 @@ fn make<P: Packet, A: IpAddress>(packet: P, draft: Entry<A>, r: &mut Request) ->
 fn make_for<A: IpAddress>(draft: Entry<A>, r: &Request) -> bool {
     let now = clock::jiffies();
     if r.room.for_alias == 0 {
-        return room::make::<A>(find::hash_of(draft.get()), now, r.epoch);
+        return room::make::<A>(find::hash_of(draft.get()), now, r.epoch, r.template);
     }
     let Some(hash) = room::hash_of_alias(draft) else { return false };
-    if draft.is_crossed() { room::make::<A::Other>(hash, now, r.epoch) } else { room::make::<A>(hash, now, r.epoch) }
+    if draft.is_crossed() {
+        room::make::<A::Other>(hash, now, r.epoch, EntryRef::NONE)
+    } else {
+        room::make::<A>(hash, now, r.epoch, r.template)
+    }
 }

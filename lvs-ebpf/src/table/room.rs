@@ -15,7 +15,7 @@ use crate::{
     table::{alias, entry::Entry, find, release, store},
 };
 use lvs_common::{
-    abi::{EntryKind, IpAddress, WAYS},
+    abi::{EntryKind, EntryRef, IpAddress, WAYS},
     evict::{self, Worth},
     exit::Exit,
     table::{self, Hash, PROBES},
@@ -46,10 +46,10 @@ pub fn hash_of_alias<A: IpAddress>(draft: Entry<A>) -> Option<Hash> {
     Some(find::hash(A::Other::narrow(local.address), d.local_port, d.protocol))
 }
 
-/// Has what is worth least give way to an entry of this hash; `false` if nothing may.
+/// Has what is worth least give way to an entry of this hash, but not the `template` that it comes with; `false` if nothing may.
 #[inline(always)]
-pub fn make<A: IpAddress>(hash: Hash, now: u64, epoch: u64) -> bool {
-    let found = choose::<A>(hash, now);
+pub fn make<A: IpAddress>(hash: Hash, now: u64, epoch: u64, template: EntryRef) -> bool {
+    let found = choose::<A>(hash, now, template.index());
     let worth = found.worth();
     if worth == Worth::KEPT {
         return false;
@@ -70,8 +70,8 @@ fn buckets<A: IpAddress>() -> u32 {
 
 /// What gives way to an entry of this hash.
 #[inline(always)]
-fn choose<A: IpAddress>(hash: Hash, now: u64) -> Found {
-    let mut looking = Buckets::<A> { hash, now, found: Found::NOTHING, family: PhantomData };
+fn choose<A: IpAddress>(hash: Hash, now: u64, template: u32) -> Found {
+    let mut looking = Buckets::<A> { hash, now, template, found: Found::NOTHING, family: PhantomData };
     loops::repeat(PROBES, &mut looking);
     looking.found
 }
@@ -130,6 +130,8 @@ fn evict<A: IpAddress>(at: u32, worth: u32, now: u64, epoch: u64) -> u32 {
 struct Buckets<A> {
     hash: Hash,
     now: u64,
+    /// Index of a template that is kept.
+    template: u32,
     found: Found,
     family: PhantomData<A>,
 }
@@ -140,7 +142,7 @@ impl<A: IpAddress> Turn for Buckets<A> {
         if probe > 1 && self.found.worth() != Worth::KEPT {
             return true;
         }
-        let found = Found(look_through::<A>(self.hash.choice(probe, buckets::<A>()), self.now));
+        let found = Found(look_through::<A>(self.hash.choice(probe, buckets::<A>()), self.now, self.template));
         if found.worth().rank() < self.found.worth().rank() {
             self.found = found;
         }
@@ -150,10 +152,10 @@ impl<A: IpAddress> Turn for Buckets<A> {
 
 global_fn! {
     /// The entry of least worth of a bucket, as a number: see [`Found`].
-    fn look_through<A>(bucket: u32, now: u64) -> u64 = look_through4, look_through6 => look_for_least
+    fn look_through<A>(bucket: u32, now: u64, template: u32) -> u64 = look_through4, look_through6 => look_for_least
 }
 
-fn look_for_least<A: IpAddress>(index: u32, now: u64) -> u64 {
+fn look_for_least<A: IpAddress>(index: u32, now: u64, template: u32) -> u64 {
     let Some(bucket) = store::bucket::<A>(index) else { return Found::NOTHING.0 };
     let (barren, hand) = (field!(bucket.barren), field!(bucket.hand));
     if now.wrapping_sub(barren.load()) < params::hz() as u64 {
@@ -161,8 +163,15 @@ fn look_for_least<A: IpAddress>(index: u32, now: u64) -> u64 {
     }
     let Some(scratch) = element(&SCRATCH, cpu::number()) else { return Found::NOTHING.0 };
     let zero = field!(scratch.zero).load();
-    let mut looking =
-        Looking::<A> { bucket: index, hand: hand.load(), now, zero, found: Found::NOTHING, family: PhantomData };
+    let mut looking = Looking::<A> {
+        bucket: index,
+        hand: hand.load(),
+        now,
+        template,
+        zero,
+        found: Found::NOTHING,
+        family: PhantomData,
+    };
     loops::repeat(WAYS, &mut looking);
     let found = looking.found;
     if found.worth() == Worth::KEPT {
@@ -179,6 +188,8 @@ struct Looking<A> {
     /// The way to begin at.
     hand: u32,
     now: u64,
+    /// Index of a template that is kept.
+    template: u32,
     /// [`Scratch::zero`](crate::values::scratch::Scratch): added to a result, it makes the verifier forget which it is.
     zero: u64,
     found: Found,
@@ -202,6 +213,7 @@ impl<A: IpAddress> Turn for Looking<A> {
                 };
                 (main, evict::worth(connection.get(), self.now), true)
             }
+            EntryKind::TEMPLATE if at == self.template => return false,
             _ => (at, evict::worth(entry.get(), self.now), false),
         };
         let found = Found(Found::new(main, way, worth, is_crossed).0.wrapping_add(self.zero));

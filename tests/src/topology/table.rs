@@ -48,8 +48,14 @@ impl Namespace {
 
     /// How many packets left the data plane in a way.
     pub fn exit(&self, name: &str) -> Result<u64> {
+        self.exits()?.get(name).copied().context("no such exit")
+    }
+
+    /// Packets of every exit.
+    pub fn exits(&self) -> Result<BTreeMap<String, u64>> {
         let status = self.json("status --json")?;
         let exits = status["packets"].as_array().context("no exits")?;
-        exits.iter().find(|exit| exit["exit"] == name).and_then(|exit| exit["packets"].as_u64()).context("no such exit")
+        let entry = |exit: &serde_json::Value| Some((exit["exit"].as_str()?.to_owned(), exit["packets"].as_u64()?));
+        exits.iter().map(|exit| entry(exit).context("no exit")).collect()
     }
 }

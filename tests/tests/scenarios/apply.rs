@@ -368,7 +368,7 @@ fn under_load_no_request_is_lost_and_what_is_not_changed_keeps_its_counters() {
     });
     let answered = answered.map(|result| result.unwrap());
     println!("{answered:?} requests answered beside {rounds} changes");
-    assert!(rounds > 10, "{rounds}");
+    assert!(rounds > 1, "{rounds}");
     // Round robin goes on where it was, whatever is applied in between.
     let turns: Vec<String> = (0..6)
         .map(|turn| {
