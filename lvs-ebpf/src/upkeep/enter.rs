@@ -41,17 +41,33 @@ impl Turn for Entering {
         let Some(incoming) = element(&INCOMING, self.from.wrapping_add(index)) else { return true };
         let Some(settings) = config::settings() else { return true };
         let result = if incoming.get().announcement.family == AF_INET {
-            enter::<u32>(incoming, settings, self.now)
+            enter_whole::<u32>(incoming, settings, self.now)
         } else {
-            enter::<[u32; 4]>(incoming, settings, self.now)
+            enter_whole::<[u32; 4]>(incoming, settings, self.now)
         };
         field!(incoming.result).store(result);
         false
     }
 }
 
+/// Enters an element, and has the answers to its local address led to it. The second step is not within the first: together they
+/// would take more stack than there is.
+#[inline(always)]
+fn enter_whole<A: IpAddress>(incoming: Shared<Incoming>, settings: &Settings, now: u64) -> u32 {
+    let result = enter::<A>(incoming, settings, now);
+    if result != entered::NEW || incoming.get().announcement.local_id == 0 {
+        return result;
+    }
+    let Some(draft) = draft::place::<A>() else { return entered::NO_ROOM };
+    if local_end::lead_replies::<A>(incoming, draft, settings) != 0 {
+        return result;
+    }
+    local_end::end::<A>(field!(incoming.announcement.entry).load(), settings.epoch);
+    entered::NO_ROOM
+}
+
 global_fn! {
-    /// Enters an element: [`entered`].
+    /// Enters an element, but for what leads answers to it: [`entered`].
     fn enter<A>(incoming: Shared<Incoming>, settings: &Settings, now: u64) -> u32 = enter4, enter6 => put_in
 }
 
@@ -84,12 +100,7 @@ fn put_in<A: IpAddress>(incoming: Shared<Incoming>, settings: &Settings, now: u6
         }
     }
     local_end::set::<A>(draft, a, settings);
-    let result = insert::<A>(incoming, draft, settings, now);
-    if result != entered::NEW || local_end::lead_replies::<A>(incoming, draft, settings) != 0 {
-        return result;
-    }
-    local_end::end::<A>(field!(incoming.announcement.entry).load(), settings.epoch);
-    entered::NO_ROOM
+    insert::<A>(incoming, draft, settings, now)
 }
 
 /// Writes an element as an entry, in this CPU's place.
