@@ -12,8 +12,9 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
-/// Maps that stay as they are: the timer, and what is known of the devices that are attached.
-const KEPT: [&str; 2] = ["CLOCK", "DEVICES"];
+/// Maps that stay as they are: the timer, what is known of the devices that are attached, what later programs are loaded with, and the
+/// description of the maps.
+const KEPT: [&str; 4] = ["CLOCK", "DEVICES", "SECRETS", "LAYOUT"];
 
 /// The maps of a data plane that was just loaded, to make them so again. Loading takes seconds, this takes milliseconds.
 pub struct Blank {

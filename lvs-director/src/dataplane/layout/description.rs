@@ -141,7 +141,8 @@ mod tests {
         let own = Description::own();
         assert_eq!(own.types["Service"].size, size_of::<abi::Service>());
         let daemons = own.types["Sync"].fields.iter().find(|field| field.name == "daemons").unwrap();
-        assert_eq!((daemons.size, daemons.element, daemons.of.as_deref()), (128, 64, Some("Daemon")));
+        let daemon = size_of::<abi::Daemon>();
+        assert_eq!((daemons.size, daemons.element, daemons.of.as_deref()), (2 * daemon, daemon, Some("Daemon")));
         assert_eq!(own.maps["PORTS"].key.as_deref(), Some("PortKey"));
         assert!(own.exits.len() > 10 && !own.counters.is_empty());
     }
