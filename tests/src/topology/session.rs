@@ -99,7 +99,13 @@ impl Session {
     pub fn is_ignored(&mut self) -> Result<bool> {
         self.0.get_mut().write_all(b"GET / HTTP/1.1\r\nHost: vip\r\n\r\n").context("cannot ask")?;
         self.0.get_ref().set_read_timeout(Some(Duration::from_millis(400)))?;
-        let first = self.0.fill_buf().map(<[u8]>::len);
+        // A read with a time limit is not begun anew by the kernel when something interrupts the thread.
+        let first = loop {
+            match self.0.fill_buf().map(<[u8]>::len) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                first => break first,
+            }
+        };
         self.0.get_ref().set_read_timeout(Some(PATIENCE))?;
         match first {
             Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(true),
