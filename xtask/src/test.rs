@@ -29,8 +29,8 @@ pub fn run(filter: Option<&str>) -> Result<()> {
         cargo.env(runner_variable(), runner);
     }
     if std::env::var_os(THREADS).is_none() {
-        // Half of the time they wait for something.
-        cargo.env(THREADS, (available_parallelism()?.get() * 2).to_string());
+        // Two thirds of the time they wait for something.
+        cargo.env(THREADS, (available_parallelism()?.get() * 3).to_string());
     }
     let (passed, summary) = watch(&mut cargo)?;
     let took = begin.elapsed().as_secs();
