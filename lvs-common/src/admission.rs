@@ -59,13 +59,13 @@ impl Way {
     }
 }
 
-/// What is remembered at `now` (jiffies) of an address that is [`Way::Here`] for packets that come in on `device`: that it will be for
-/// two hundredths of a second. A new connection costs two look-ups else, which is most of what routing takes of it. An address that
+/// What is remembered at `now` (jiffies) of an address that is [`Way::Here`] for packets that come in on `device`: that it is
+/// for the rest of this jiffy. A new connection costs two look-ups else, which is most of what routing takes of it. An address that
 /// comes is served at once all the same, as nothing is remembered of one that is not here. The source is not part of it: the rule for
 /// local addresses comes before all others that `ip rule` adds.
 #[inline(always)]
-pub const fn known_here(device: u32, now: u64, hz: u32) -> u64 {
-    let until = (now as u32).wrapping_add(hz / 50).wrapping_add(1);
+pub const fn known_here(device: u32, now: u64) -> u64 {
+    let until = (now as u32).wrapping_add(1);
     (device as u64) << 32 | until as u64
 }
 
@@ -211,11 +211,11 @@ mod tests {
     }
 
     #[test]
-    fn an_address_stays_known_for_a_while_on_one_device() {
+    fn an_address_stays_known_for_a_jiffy_on_one_device() {
         for now in [0, 1000, u64::from(u32::MAX) - 3, u64::from(u32::MAX)] {
-            let known = known_here(7, now, 250);
-            assert!(is_known_here(known, 7, now) && is_known_here(known, 7, now + 5));
-            assert!(!is_known_here(known, 7, now + 6) && !is_known_here(known, 7, now + 1_000_000));
+            let known = known_here(7, now);
+            assert!(is_known_here(known, 7, now));
+            assert!(!is_known_here(known, 7, now + 1) && !is_known_here(known, 7, now + 1_000_000));
             assert!(!is_known_here(known, 8, now));
         }
         assert!(!is_known_here(0, 7, 0), "nothing is known at first");

@@ -11,7 +11,7 @@ use crate::{
     config::{destination::DestRef, device::device, service::ServiceRef},
     egress::{fib, route},
     exits,
-    kernel::{clock, params},
+    kernel::clock,
     packet::{
         access::Packet,
         control_block::{self, Flag},
@@ -66,7 +66,7 @@ fn is_elsewhere<P: Packet, A: IpAddress>(packet: P, p: &Parsed<A>, service: &Ser
     }
     let way = fib::way_on(packet, A::FAMILY, &p.source.widen(), &p.destination.widen());
     if way == Way::Here {
-        here.store(admission::known_here(device, now, params::hz()));
+        here.store(admission::known_here(device, now));
     }
     way.is_transit()
 }
