@@ -324,8 +324,8 @@ pub enum InsertError {
     Exists(u32),
 }
 
-/// Puts a connection in, unless the one that is `wanted` is there: finds it a way and has `fill` write the entry before anybody can find it. What `fill` writes is
-/// [`DEAD`](conn_flags::DEAD) from its first word on.
+/// Puts a connection in, unless the one that is `wanted` is there: finds it a way and has `fill` write the entry before anybody can
+/// find it. What `fill` writes is [`DEAD`](conn_flags::DEAD) from its first word on.
 ///
 /// `due` is when it may expire at the earliest (jiffies): the bucket is not swept later than that.
 #[inline(always)]

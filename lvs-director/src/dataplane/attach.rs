@@ -264,7 +264,7 @@ fn attach_device(plane: &mut Plane, device: &NetDevice, mode: AttachMode) -> Res
         AttachMode::Auto if device.xdp_everywhere && foreign.is_none() => {
             attach_xdp(plane, device, "xdp", XdpMode::Driver)?
         }
-        // A veth takes XDP's frames once its peer lets it, which no event tells: its programs are there by then.
+        // A veth takes XDP's frames as soon as its peer lets it, and no event tells of that: XDP's programs are there before.
         AttachMode::Auto if device.is_virtual => plane.need_xdp()?,
         AttachMode::Auto => {}
         AttachMode::Tc => {

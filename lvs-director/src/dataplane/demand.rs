@@ -21,10 +21,11 @@ use crate::objects::{DIRECTOR, L3};
 impl Plane {
     /// Has the programs of IPv6, if that is a rule's family.
     pub fn need_family(&mut self, is_v6: bool) -> Result<()> {
-        let present = Extras::of(self);
-        if !is_v6 || present.ipv6 {
+        // Asked for each service and real server of a file, so without a system call.
+        if !is_v6 || self.settings().extras & IPV6 != 0 {
             return Ok(());
         }
+        let present = Extras::of(self);
         let directory = self.directory.path();
         let (wanted, constants) = (Extras { ipv6: true, ..present }, Constants::of(&directory)?);
         add(&directory, present, wanted, &constants)?;

@@ -165,7 +165,12 @@ fn what_the_host_routes_on_is_left_alone_until_the_address_is_its_own() {
         // Nothing but the address: no command is run.
         director.ip(&["route del 10.10.10.10/32 via 192.168.122.102", "addr add 10.10.10.10/32 dev eth0"]).unwrap();
         assert_eq!(answers(&cluster).unwrap(), "rs1", "{tier}: its own");
-        director.ip(&["addr del 10.10.10.10/32 dev eth0"]).unwrap();
+        let leaves = ["addr del 10.10.10.10/32 dev eth0", "route add 10.10.10.10/32 via 192.168.122.102"];
+        director.ip(&leaves).unwrap();
+        if forwards == 1 {
+            assert_eq!(answers(&cluster).unwrap(), "rs2", "{tier}: its own a moment ago");
+        }
+        director.ip(&["route del 10.10.10.10/32 via 192.168.122.102"]).unwrap();
     }
 }
 

@@ -10,6 +10,7 @@ mod churn;
 mod commands;
 mod compat;
 mod defence;
+mod demand;
 mod demo;
 mod differential;
 mod drain;

@@ -32,7 +32,7 @@ pub fn convert(old: &Path, next: &Path, name: &str, layouts: &Layouts, left: &mu
         // Counters are brought while packets flow: see `live`.
         maps::COUNTERS | maps::EXITS => Ok(()),
         _ => match open(&next.join(name))?.info()?.map_type()? as u32 {
-            bpf_map_type if bpf_map_type == ARRAY => array(old, next, name, layouts, left),
+            ARRAY => array(old, next, name, layouts, left),
             _ => keyed(old, next, name, layouts, left),
         },
     }
