@@ -1,6 +1,7 @@
 //! The host's firewall, which balanced packets do not pass: chains that look as if they were meant for services.
 
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 use std::io::Read;
 use std::net::IpAddr;
 use std::path::Path;
@@ -34,22 +35,39 @@ pub struct Chain {
     drops: bool,
     /// Whether a service's address is named.
     names_services: bool,
+    /// Whether packets are dropped or rejected that the connection tracker does not know.
+    #[serde(skip)]
+    pub drops_untracked: bool,
+}
+
+impl Chain {
+    /// Whether it looks as if it were meant for services.
+    pub fn concerns_services(&self) -> bool {
+        self.drops || self.names_services
+    }
+}
+
+impl fmt::Display for Chain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Chain { program, table, chain, hook, drops, names_services, .. } = self;
+        let what = match (drops, names_services) {
+            (true, true) => "drops packets, and names the address of a service",
+            (false, true) => "names the address of a service",
+            _ => "drops packets",
+        };
+        write!(f, "{program}, table {table}, chain {chain} ({hook}): {what}")
+    }
 }
 
 /// The chains for people, with what to do; empty if there are none.
 pub fn text(chains: &[Chain]) -> String {
     let mut text = String::new();
-    for Chain { program, table, chain, hook, drops, names_services } in chains {
+    for chain in chains {
         if text.is_empty() {
             text += "warning: balanced packets do not pass these chains of the host's firewall; who may come in is said by `lvsadm \
                      block' and `lvsadm allow':\n";
         }
-        let what = match (drops, names_services) {
-            (true, true) => "drops packets, and names the address of a service",
-            (true, false) => "drops packets",
-            _ => "names the address of a service",
-        };
-        text += &format!("  {program}, table {table}, chain {chain} ({hook}): {what}\n");
+        text += &format!("  {chain}\n");
     }
     text
 }
@@ -108,6 +126,7 @@ fn output(program: &str, arguments: &[&str]) -> Option<String> {
 struct Effect {
     drops: bool,
     names_services: bool,
+    drops_untracked: bool,
     /// Chains that it goes on to.
     jumps: Vec<String>,
 }
@@ -116,6 +135,7 @@ impl Effect {
     fn add(&mut self, other: Effect) {
         self.drops |= other.drops;
         self.names_services |= other.names_services;
+        self.drops_untracked |= other.drops_untracked;
         self.jumps.extend(other.jumps);
     }
 }
@@ -134,17 +154,14 @@ fn whole(start: &str, chains: &HashMap<String, Effect>) -> Effect {
     effect
 }
 
-/// The chain, if it is one of those that concern services.
+/// The chain, if it concerns services, or packets of theirs that the stack forwards.
 fn concern(program: &'static str, table: &str, chain: &str, hook: &str, effect: &Effect) -> Option<Chain> {
+    let names_services = effect.names_services;
     let drops = effect.drops && matches!(hook, "ingress" | "prerouting" | "input");
-    (drops || effect.names_services).then(|| Chain {
-        program,
-        table: table.to_owned(),
-        chain: chain.to_owned(),
-        hook: hook.to_owned(),
-        drops,
-        names_services: effect.names_services,
-    })
+    let drops_untracked = effect.drops_untracked && matches!(hook, "prerouting" | "forward" | "postrouting");
+    let (table, chain, hook) = (table.to_owned(), chain.to_owned(), hook.to_owned());
+    let chain = Chain { program, table, chain, hook, drops, names_services, drops_untracked };
+    (drops_untracked || chain.concerns_services()).then_some(chain)
 }
 
 /// Whether addresses have one of a service among them. A prefix of everything names nobody.
@@ -172,6 +189,7 @@ fn nft(text: &str, services: &HashSet<IpAddr>) -> Vec<Chain> {
         } else if let Some(rule) = item.get("rule") {
             let mut effect = Effect::default();
             look(&rule["expr"], services, &mut effect);
+            effect.drops_untracked = effect.drops && rule["expr"].to_string().contains("\"invalid\"");
             tables.entry(table(rule)).or_default().entry(word(rule, "chain")).or_default().add(effect);
         }
     }
@@ -228,6 +246,8 @@ fn iptables(program: &'static str, text: &str, services: &HashSet<IpAddr>) -> Ve
                     let effect = Effect {
                         drops: matches!(target, "DROP" | "REJECT"),
                         names_services: rule.iter().any(|word| names(word, services)),
+                        drops_untracked: matches!(target, "DROP" | "REJECT")
+                            && rule.iter().any(|word| word.split(',').any(|state| state == "INVALID")),
                         jumps: vec![target.to_owned()],
                     };
                     chains.entry(chain.to_owned()).or_default().add(effect);
@@ -239,6 +259,12 @@ fn iptables(program: &'static str, text: &str, services: &HashSet<IpAddr>) -> Ve
         found.extend(hooked.iter().filter_map(chain));
     }
     found
+}
+
+/// The chains of what `iptables-save` prints, for tests of other files.
+#[cfg(test)]
+pub fn parse_iptables(text: &str, services: &HashSet<IpAddr>) -> Vec<Chain> {
+    iptables("iptables", text, services)
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ mod agent;
 pub mod apply;
 mod change;
 pub mod commands;
+mod doctor;
 mod firewall;
 pub mod grammar;
 pub mod names;

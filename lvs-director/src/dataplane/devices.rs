@@ -100,6 +100,8 @@ pub struct NetDevice {
     pub xdp_everywhere: bool,
     /// Why not, if not.
     pub why_not_xdp: String,
+    /// Whether it merges packets that it receives in a way that cannot be undone (LRO).
+    pub lro: bool,
 }
 
 impl NetDevice {
@@ -253,7 +255,8 @@ pub fn all() -> Result<Vec<NetDevice>> {
             true => (false, format!("it hides VLANs' tags from XDP: `ethtool -K {} rxvlan off`", link.name)),
             false => (xdp_everywhere, why_not_xdp),
         };
-        NetDevice { is_virtual: features::is_virtual(&link.name), link, xdp_everywhere, why_not_xdp }
+        let lro = tags.get(&link.index).is_some_and(|tags| tags.merges);
+        NetDevice { is_virtual: features::is_virtual(&link.name), link, xdp_everywhere, why_not_xdp, lro }
     };
     Ok(links.into_iter().map(device).collect())
 }

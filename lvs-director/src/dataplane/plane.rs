@@ -10,7 +10,7 @@ use aya_obj::generated::bpf_map_type;
 use lvs_common::abi::{
     Bucket, Connection, Counters, DestConfig, DestId, Destination, Device, EngineData, EngineKey, FwmarkKey, Idle,
     LocalAddress, MarkRule, Rates, RosterPart, Service, ServiceConfig, ServiceId, ServiceKey, Settings, Switch, Sync,
-    Watch,
+    WAYS, Watch,
 };
 use lvs_common::exit::EXITS;
 use lvs_common::fragments::Held;
@@ -301,6 +301,14 @@ impl Plane {
     /// How many connections of each family, services and destinations there is room for.
     pub fn sizes(&self) -> (u32, u32, u32) {
         (self.conns4.count() / 4 * 3, self.services.count() - 1, self.dests.count() - 1)
+    }
+
+    /// How many buckets each family's connection table has, and how many of them are full: of IPv4, and of IPv6.
+    pub fn full_buckets(&self) -> (u32, [u32; 2]) {
+        let full = |buckets: &Mapped<Bucket>| {
+            (0..buckets.count()).filter(|at| field!(buckets, *at, used) >= WAYS).count() as u32
+        };
+        (self.buckets4.count(), [full(&self.buckets4), full(&self.buckets6)])
     }
 
     /// Whether it is as large as if it had been loaded for so many connections.

@@ -1,4 +1,4 @@
-//! What devices do with VLAN tags, asked of the kernel's `ethtool` netlink family (Linux 5.7). A device that takes tags out of
+//! What devices do with VLAN tags, and whether they merge packets, asked of the kernel's `ethtool` netlink family (Linux 5.7). A device that takes tags out of
 //! frames hides from XDP that they belong to a VLAN.
 
 use std::collections::HashMap;
@@ -27,6 +27,8 @@ pub struct Tags {
     pub takes_out: bool,
     /// It drops frames of VLANs that no device of the host is for.
     pub filters: bool,
+    /// It merges packets in a way that cannot be undone (LRO).
+    pub merges: bool,
 }
 
 impl Tags {
@@ -58,6 +60,7 @@ fn read(message: &Message) -> Option<(u32, Tags)> {
         match inside(bit.value()).attribute(0, BIT_NAME) {
             Some(b"rx-vlan-hw-parse\0") => tags.takes_out = true,
             Some(b"rx-vlan-filter\0") => tags.filters = true,
+            Some(b"rx-lro\0") => tags.merges = true,
             _ => {}
         }
     }
@@ -70,7 +73,7 @@ mod tests {
 
     #[test]
     fn tags_that_are_taken_out_hide_vlans_unless_frames_with_tags_are_dropped() {
-        let tags = |takes_out, filters| Tags { takes_out, filters };
+        let tags = |takes_out, filters| Tags { takes_out, filters, merges: false };
         assert!(!tags(false, false).hides_vlans(true), "XDP sees them");
         assert!(tags(true, false).hides_vlans(false) && tags(true, true).hides_vlans(true));
         assert!(!tags(true, true).hides_vlans(false), "none come");

@@ -3,6 +3,7 @@
 mod access;
 mod apply;
 mod attach;
+mod doctor;
 mod drain;
 mod generation;
 mod mark;

@@ -170,6 +170,7 @@ pub fn status(json: bool) -> Result<()> {
         ServiceKey::Fwmark { .. } => None,
     };
     status.firewall = firewall::chains(&services.into_iter().filter_map(address).collect());
+    status.firewall.retain(firewall::Chain::concerns_services);
     if json {
         return super::output::print(&render::json::line(&status));
     }

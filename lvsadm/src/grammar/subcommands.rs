@@ -1,6 +1,7 @@
 //! lvsadm's own sub-commands, which are words.
 
 mod access;
+mod doctor;
 mod drain;
 mod mark;
 mod service;
@@ -15,6 +16,7 @@ use lvs_director::dataplane::{MOST_DESTINATIONS, MOST_SERVICES};
 use lvs_director::rules::{AttachMode, LogLevel};
 
 pub use access::{AccessAction, AccessArgs};
+pub use doctor::DoctorArgs;
 pub use drain::DrainArgs;
 pub use mark::{MarkAction, TrafficArgs};
 
@@ -63,6 +65,13 @@ pub enum Sub {
         #[arg(long, conflicts_with = "json")]
         verifier: bool,
     },
+    /// Find what is wrong: with the host, its devices, rules and tables, and with real servers
+    ///
+    /// Each finding says what is, why it matters, and the command that mends it. Real servers and neighbours are asked on the wire: by
+    /// ARP and neighbour discovery, by pings and requests for connections, through each tunnel, and with packets of several sizes.
+    /// Such a request is taken back as soon as it is answered. Nothing is changed. The exit status is 0 if nothing is wrong, 1 if there are
+    /// warnings alone, 3 if there is a failure, and 2 if nothing could be examined.
+    Doctor(DoctorArgs),
     /// Go from what is configured to what a file wants, all at once, or not at all if there is a mistake in it
     ///
     /// The file's lines are what one would type after `lvsadm`: -A and -a as `lvsadm -S` prints them, --set, sysctl, attach,

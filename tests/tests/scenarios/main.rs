@@ -13,6 +13,7 @@ mod defence;
 mod demand;
 mod demo;
 mod differential;
+mod doctor;
 mod drain;
 mod errors;
 mod examples;

@@ -1,0 +1,36 @@
+//! All facts of this network namespace.
+
+use anyhow::{Context, Result};
+use lvs_director::dataplane::{Defaults, Plane, PlaneDirector};
+use lvs_director::director::{Director, Wanted};
+
+use super::super::facts::Facts;
+use super::{devices, host, plane as tables, routes, servers};
+use crate::firewall;
+
+/// Gathers the facts of a data plane. Only with `asks` are other hosts asked.
+pub fn collect(plane: Plane, asks: bool) -> Result<Facts> {
+    let mut facts = Facts {
+        host: host::host(&plane)?,
+        devices: devices::devices(&plane, Defaults::read()?.mode)?,
+        tables: tables::tables(&plane),
+        sysctls: plane.settings().sysctls,
+        sync_lost: plane.sync().lost,
+        exits: plane.exits()?.into_iter().map(|(exit, _, packets)| (exit, packets)).collect(),
+        ..Facts::default()
+    };
+    facts.ports = facts.sysctls.lport_max - facts.sysctls.lport_min + 1;
+    let director = PlaneDirector::new(plane);
+    let services = director.services(Wanted { destinations: true, statistics: true, rates: false })?;
+    (facts.services, facts.locals) = tables::services(&director, &services)?;
+    let waiting = tables::waiting(&director)?;
+    // The lock goes with it: other hosts may take their time.
+    drop(director);
+    let network = routes::Network::read().context("cannot ask the kernel for routes and neighbours")?;
+    (facts.vips, facts.servers) = servers::servers(&services, &waiting, &network);
+    facts.chains = firewall::chains(&facts.vips.iter().map(|vip| vip.address).collect());
+    if asks {
+        servers::ask(&mut facts, &network).context("cannot ask other hosts")?;
+    }
+    Ok(facts)
+}
