@@ -331,6 +331,7 @@ impl<'d> Session<'_, 'd> {
                     None => {
                         let size = self.reader()?.table_size();
                         text = rules::header(self.listed(Operation::GetService, size)?);
+                        self.unlock();
                         self.services(wanted, sorted)?
                     }
                 };
@@ -368,7 +369,11 @@ impl<'d> Session<'_, 'd> {
                 let wanted = Wanted { destinations: true, statistics, rates };
                 let entries = match &service {
                     Some(key) => self.service(key, wanted, sorted)?,
-                    None => self.services(wanted, sorted)?,
+                    None => {
+                        self.open(Access::Read)?;
+                        self.unlock();
+                        self.services(wanted, sorted)?
+                    }
                 };
                 json::services(&entries, wanted)
             }
@@ -401,8 +406,9 @@ impl<'d> Session<'_, 'd> {
     }
 
     fn save(&mut self, numeric: bool) -> Status {
-        let entries = self.services(Wanted { destinations: true, ..Wanted::default() }, true)?;
+        self.open(Access::Read)?;
         self.unlock();
+        let entries = self.services(Wanted { destinations: true, ..Wanted::default() }, true)?;
         let mut labels = Labels::new(self.dialect, self.names, numeric);
         entries.iter().for_each(|entry| render::save(&mut self.outcome.stdout, &mut labels, entry));
         Ok(0)

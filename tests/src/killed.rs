@@ -1,4 +1,4 @@
-//! Ending a program before one of its system calls.
+//! Ending a program before one of its system calls, or looking at it before each.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -36,9 +36,33 @@ pub fn run(
     at: usize,
     started: impl FnOnce(Pid) + Send,
 ) -> Result<End> {
+    follow(namespace, program, arguments, input, started, |count| count == at)
+}
+
+/// Runs a program as [`run`] does, to its end. It waits before each of its system calls until `look` returns.
+///
+/// # Errors
+/// It cannot be started or traced.
+pub fn look(namespace: &str, program: &Path, arguments: &[&str], mut look: impl FnMut() + Send) -> Result<End> {
+    let kills = |_| {
+        look();
+        false
+    };
+    follow(namespace, program, arguments, None, |_| {}, kills)
+}
+
+/// Runs a program, and kills it before the first system call of which `kills` says so.
+fn follow(
+    namespace: &str,
+    program: &Path,
+    arguments: &[&str],
+    input: Option<File>,
+    started: impl FnOnce(Pid) + Send,
+    kills: impl FnMut(usize) -> bool + Send,
+) -> Result<End> {
     let inside = File::open(format!("/run/netns/{namespace}"))?;
     // Who traces a process is a thread, and so is whose children are waited for.
-    let trace = || {
+    let run = || {
         let mut command = Command::new(program);
         command.args(arguments).stdout(Stdio::null()).stderr(Stdio::null());
         command.stdin(input.map_or_else(Stdio::null, Stdio::from));
@@ -53,14 +77,14 @@ pub fn run(
         let process = Pid::from_raw(child.id() as i32);
         thread::scope(|scope| {
             scope.spawn(move || started(process));
-            follow(process, at)
+            trace(process, kills)
         })
     };
-    thread::scope(|scope| scope.spawn(trace).join()).unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    thread::scope(|scope| scope.spawn(run).join()).unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// Follows a process that stops as it executes its program.
-fn follow(process: Pid, at: usize) -> Result<End> {
+fn trace(process: Pid, mut kills: impl FnMut(usize) -> bool) -> Result<End> {
     waitpid(process, None).context("it does not stop")?;
     let options = Options::PTRACE_O_TRACESYSGOOD | Options::PTRACE_O_EXITKILL | Options::PTRACE_O_TRACECLONE;
     ptrace::setoptions(process, options)?;
@@ -78,7 +102,7 @@ fn follow(process: Pid, at: usize) -> Result<End> {
             }
             WaitStatus::PtraceSyscall(thread) => {
                 if !within.remove(&thread) {
-                    if count == at {
+                    if kills(count) {
                         killed = true;
                         kill(process, Signal::SIGKILL)?;
                     }

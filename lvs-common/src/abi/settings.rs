@@ -89,7 +89,7 @@ impl Settings {
     }
 
     /// Every slot that a destination was ever in.
-    pub fn dest_slots(&self) -> impl Iterator<Item = DestId> + use<> {
+    pub fn dest_slots(&self) -> impl DoubleEndedIterator<Item = DestId> + use<> {
         (1..self.dests_used).map(DestId::new)
     }
 

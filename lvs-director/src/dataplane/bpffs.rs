@@ -77,6 +77,17 @@ impl Directory {
         self.lock = None;
     }
 
+    /// Whether the lock is held.
+    pub fn is_locked(&self) -> bool {
+        self.lock.is_some()
+    }
+
+    /// Waits for the lock to read, after [`Directory::unlock`], and holds it as long as the answer is kept. What is open may be of a data
+    /// plane that is not in its place any more: then nobody changes it.
+    pub fn lock_beside(&self) -> Result<Flock<File>> {
+        lock(&self.root, &self.point, &self.name, Access::Read)
+    }
+
     /// The file system that it is in.
     pub fn root(&self) -> BorrowedFd<'_> {
         self.root.as_fd()

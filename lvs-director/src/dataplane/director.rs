@@ -26,8 +26,8 @@ use crate::rules::{
 /// Buckets that ipvsadm's first line tells: IPVS's default, which scripts may know; the real table is `lvsadm status`'s.
 const TABLE_SIZE: u32 = 4096;
 
-/// How many slots are looked through in the time that a command takes anyway.
-const FEW_SLOTS: u32 = 4096;
+/// How many slots a deletion looks through on average.
+const FEW_SLOTS: u32 = 512;
 
 /// The program that this process runs.
 const OWN: &str = "/proc/self/exe";
@@ -86,6 +86,17 @@ impl PlaneDirector {
         let id = self.find(service)?;
         let dest = self.plane.find_dest(id, destination).ok_or(Error::NotFound)?;
         self.plane.end_connections(dest).map_err(Error::from)
+    }
+
+    /// The entries of all lists of a kind.
+    pub fn all_access(&self, kind: AccessKind) -> Result<Vec<AccessEntry>> {
+        let rows = self.rows()?;
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
+        let ids = std::iter::once(DEFAULT).chain(self.plane.service_ids()).filter(|id| self.plane.has_lists(*id));
+        let lists = ids.map(|id| Ok(self.plane.list_entries(rows, kind, id)?)).collect::<Result<Vec<_>>>()?;
+        Ok(lists.into_iter().flatten().collect())
     }
 
     fn find(&self, key: &ServiceKey) -> Result<ServiceId> {
@@ -308,10 +319,7 @@ impl Director for PlaneDirector {
     }
 
     fn services(&self, wanted: Wanted) -> Result<Vec<ServiceEntry>> {
-        let deleted = if wanted.statistics { self.plane.deleted_counts() } else { Default::default() };
-        let none = Counters::default();
-        let entry = |id: ServiceId| self.plane.entry(id, wanted, deleted.get(&id).unwrap_or(&none));
-        Ok(self.plane.service_ids().into_iter().map(entry).collect())
+        self.plane.entries(wanted).map_err(Error::from)
     }
 
     fn service(&self, key: &ServiceKey, wanted: Wanted) -> Result<ServiceEntry> {

@@ -1,6 +1,6 @@
 //! What the maps tell: services, destinations, counters, connections.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use lvs_common::abi::{
@@ -11,6 +11,7 @@ use lvs_common::byte_order::Be16;
 use lvs_common::{estimator, state};
 
 use super::convert;
+use super::error::Result;
 use super::mapped::{Mapped, field};
 use super::plane::Plane;
 use super::slots;
@@ -47,6 +48,30 @@ impl Plane {
             rates: if wanted.rates { rates(&self.service_rates.get(id)) } else { Rates::default() },
             destinations: ids.into_iter().map(|id| self.destination(id, wanted)).collect(),
         }
+    }
+
+    /// Every service that is configured, oldest first.
+    ///
+    /// If the caller has given the lock back, changes go on while the services are read. Those that changed meanwhile are read once more
+    /// under the lock, so all of the listing is of one epoch. A change of a destination is one of its service.
+    pub fn entries(&self, wanted: Wanted) -> Result<Vec<ServiceEntry>> {
+        let epoch = self.now();
+        let mut rows = self.rows(self.service_ids(), wanted);
+        if !self.directory.is_locked() {
+            let _lock = self.directory.lock_beside()?;
+            let is_changed = |id: &ServiceId| field!(self.services, *id, switch).pending(epoch);
+            let changed: HashSet<ServiceId> = self.settings().service_slots().filter(is_changed).collect();
+            rows.retain(|(id, _)| !changed.contains(id));
+            rows.extend(self.rows(changed.into_iter().filter(|id| self.is_present(*id)).collect(), wanted));
+            rows.sort_by_cached_key(|(id, _)| field!(self.services, *id, serial));
+        }
+        Ok(rows.into_iter().map(|(_, entry)| entry).collect())
+    }
+
+    fn rows(&self, ids: Vec<ServiceId>, wanted: Wanted) -> Vec<(ServiceId, ServiceEntry)> {
+        let deleted = if wanted.statistics && !ids.is_empty() { self.deleted_counts() } else { HashMap::new() };
+        let none = Counters::default();
+        ids.into_iter().map(|id| (id, self.entry(id, wanted, deleted.get(&id).unwrap_or(&none)))).collect()
     }
 
     /// What a service has counted since it was made. `deleted` is what its deleted destinations have.

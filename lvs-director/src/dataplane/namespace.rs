@@ -51,12 +51,13 @@ pub fn open_or_load(loading: Loading) -> Result<Plane> {
     }
 }
 
-/// This network namespace's data plane, loaded and attached to whatever devices have come up. Who only reads waits for nobody
-/// that reads, unless there is something to attach. If it is loaded now, there will be `room`.
+/// This network namespace's data plane, loaded and attached to whatever devices have come up. Unless there is something to attach, who
+/// only reads waits for nobody that reads, and who changes keeps nobody waiting while it looks at the host. If the data plane is
+/// loaded now, there will be `room`.
 pub fn ready(access: Access, room: Room) -> Result<Plane> {
     let defaults = Defaults::read()?;
-    if access == Access::Read
-        && let Some(plane) = unchanged(&defaults)?
+    if let Some(mut plane) = unchanged(&defaults)?
+        && (access == Access::Read || plane.become_writer()?)
     {
         return Ok(plane);
     }

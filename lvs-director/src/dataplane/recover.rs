@@ -8,6 +8,7 @@ use super::generation;
 use super::mapped::{field, put};
 use super::plane::Plane;
 use super::slots;
+use crate::director::Access;
 
 impl Plane {
     /// Opens the pinned maps for changes; gives the directory back if nothing is loaded in this network namespace. Forgets what
@@ -29,6 +30,17 @@ impl Plane {
             return Ok(None);
         }
         Ok(Plane::map(directory)?.ok().filter(|plane| plane.settings().staged == 0))
+    }
+
+    /// Has a plane that was opened to be read wait for the lock for changes, and forgets what a command that was killed left staged. `false`
+    /// if the plane has to be opened anew, as another one has come into its place, or is about to.
+    pub fn become_writer(&mut self) -> Result<bool> {
+        if !self.directory.lock_again(Access::Change)? || generation::is_under_way(&self.directory) {
+            self.directory.unlock();
+            return Ok(false);
+        }
+        self.recover()?;
+        Ok(true)
     }
 
     /// Forgets everything staged.

@@ -41,10 +41,11 @@ pub struct Slots {
 }
 
 impl Plane {
-    /// Slots of destinations that are deleted, the lowest first.
+    /// Slots of destinations that are deleted, the highest first: what was added last is often deleted first, so in a full table few
+    /// slots are looked at.
     pub fn idle_dests(&self) -> impl Iterator<Item = DestId> + '_ {
         let settings = self.settings();
-        let idle = settings.dest_slots().filter(|id| self.idle.get(*id).is_idle());
+        let idle = settings.dest_slots().rev().filter(|id| self.idle.get(*id).is_idle());
         idle.take(settings.idle_dests as usize)
     }
 
@@ -73,7 +74,6 @@ impl Slots {
             }
         }
         self.trash.sort_unstable();
-        self.free.reverse();
     }
 
     /// The deleted destination of this service with this address and port, to be revived.

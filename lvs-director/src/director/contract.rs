@@ -125,7 +125,8 @@ pub trait Director {
     /// Shows every connection and template to `visit`, in the table's order.
     fn connections(&self, visit: &mut dyn FnMut(&Connection)) -> Result<()>;
 
-    /// Lets other commands go on, where this one kept them waiting. What is asked afterwards may be mixed with their changes.
+    /// Lets other commands go on, where this one kept them waiting. What is asked afterwards may be mixed with their changes, but for
+    /// [`Director::services`].
     fn unlock(&mut self) {}
 
     /// Number of buckets of the connection table, for the first line of a listing.

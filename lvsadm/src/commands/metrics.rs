@@ -16,12 +16,14 @@ pub fn metrics(output: Option<&Path>) -> Result<()> {
         bail!("nothing is loaded in this network namespace: there is nothing to count");
     };
     let exits: Vec<_> = plane.exits()?.into_iter().map(|(exit, _, packets)| (exit, packets)).collect();
-    let (total, defence) = (plane.total_counted(), Defence::of(&plane));
+    let defence = Defence::of(&plane);
     let fragments = plane.fragments()?;
     let (sync, daemons) = (plane.sync(), plane.daemons()?);
-    let director = PlaneDirector::new(plane);
-    let services = director.services(Wanted { destinations: true, statistics: true, rates: true })?;
+    let mut director = PlaneDirector::new(plane);
     let lists = super::access::sizes(&director)?;
+    director.unlock();
+    let total = director.plane().total_counted();
+    let services = director.services(Wanted { destinations: true, statistics: true, rates: true })?;
     drop(director);
     let text = render::metrics(Metrics {
         services: &services,

@@ -159,10 +159,11 @@ pub fn status(json: bool) -> Result<()> {
         },
         firewall: Vec::new(),
     };
-    let director = PlaneDirector::new(plane);
+    let mut director = PlaneDirector::new(plane);
     for (kind, _, clients) in super::access::sizes(&director)? {
         *status.lists.clients.entry(kind.name()).or_default() += clients;
     }
+    director.unlock();
     let services = director.services(Wanted::default())?;
     drop(director);
     let address = |entry: ServiceEntry| match entry.service.key {

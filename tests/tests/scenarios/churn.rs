@@ -3,10 +3,13 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::symlink;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use nix::fcntl::{Flock, FlockArg};
+use tests::killed::{self, End};
 use tests::topology::{Cluster, Layout, Namespace, VIP, lvsadm_path};
 
 /// The table in which one of the two servers gets the new connections, and the other keeps those that it has.
@@ -70,6 +73,44 @@ fn rules_are_saved_edited_and_restored_through_a_pipe() {
     fs::remove_dir_all(&folder).unwrap();
     let rules = director.lvsadm("-Sn").unwrap();
     assert_eq!(rules.lines().filter(|rule| rule.ends_with("-w 30")).count(), 20, "{rules}");
+}
+
+/// Before how many of its system calls a command has the lock, so that no other command can change anything.
+fn calls_under_the_lock(director: &Namespace, arguments: &[&str]) -> usize {
+    let pins = PathBuf::from(director.json("status --json").unwrap()["pins"].as_str().unwrap());
+    let lock = pins.with_file_name("locks").join(pins.file_name().unwrap());
+    let mut count = 0;
+    let look = || {
+        let lock = Flock::lock(fs::File::open(&lock).unwrap(), FlockArg::LockExclusiveNonblock);
+        count += usize::from(lock.is_err());
+    };
+    let end = killed::look(director.name(), &lvsadm_path(), arguments, look).unwrap();
+    assert!(matches!(end, End::Ended(0, _)), "{end:?}");
+    count
+}
+
+#[test]
+fn a_listing_holds_up_changes_for_as_long_however_large_the_table_is() {
+    let director = Namespace::new("director").unwrap();
+    let rules = |services: u32| -> String {
+        let service = |n| format!("198.18.{}.{}:80", n >> 8, n & 255);
+        let rules = |n| format!("-A -t {0} -s wlc\n-a -t {0} -r 10.0.0.1:80 -m\n", service(n));
+        (0..services).map(rules).collect()
+    };
+    let file = std::env::temp_dir().join(format!("{}-rules", director.name()));
+    let listings: [&[&str]; 4] = [&["-Ln"], &["-Sn"], &["-Ln", "--json", "--stats"], &["metrics"]];
+    let mut calls = Vec::new();
+    director.lvsadm("attach --conns 1000").unwrap();
+    for services in [1, 4000] {
+        fs::write(&file, rules(services)).unwrap();
+        director.lvsadm(&format!("apply {}", file.display())).unwrap();
+        calls.push(listings.map(|listing| calls_under_the_lock(&director, listing)));
+    }
+    fs::remove_file(&file).unwrap();
+    // The table is mapped piece by piece as it is read: none of that under the lock.
+    for ((small, large), listing) in calls[0].iter().zip(calls[1]).zip(listings) {
+        assert!(large <= small + 2, "{listing:?}: {small} system calls under the lock, {large} in a large table");
+    }
 }
 
 /// How many files an agent has open.
