@@ -18,9 +18,6 @@ const LISTING: u8 = 1;
 
 /// What ipvsadm adds when there is no IPVS.
 const NO_IPVS: &str = "Are you sure that IP Virtual Server is built in the kernel or as module?";
-/// What is added where a table of the data plane is full.
-const NO_ROOM: &str =
-    ": the tables of services or destinations are full: make room by `lvsadm resize --services` or `--destinations`";
 /// What `ipvsadm-save` says to options it does not have.
 const SAVE_USAGE: &str = "ipvsadm-save: Script to save the IPVS table to stdout.\n   \
                           With the -n option, prints out the table in numeric format.";
@@ -284,11 +281,10 @@ impl<'d> Session<'_, 'd> {
         match result {
             Ok(()) => Ok(0),
             Err(error) => {
-                let mend = match (&error, self.dialect) {
-                    (director::Error::NoMemory, Dialect::Own) => NO_ROOM,
-                    _ => "",
-                };
-                self.complain(&format!("{}{mend}", error.text(operation)));
+                self.complain(&match self.dialect {
+                    Dialect::Own => error.text_and_mend(operation),
+                    Dialect::Literal => error.text(operation).into_owned(),
+                });
                 Ok(REFUSED)
             }
         }

@@ -21,7 +21,7 @@ pub fn run(quick: bool, only: Option<&str>, json: &Path) -> Result<()> {
     }
     command.arg("--json").arg(root().join(json)).env("LVSADM", build::lvsadm());
     // The namespaces that it makes have as much room as a host.
-    for (name, most) in [("LVS_CONNS", "262144"), ("LVS_SERVICES", "65536"), ("LVS_DESTINATIONS", "131072")] {
+    for (name, most) in [("LVS_CONNS", "262144"), ("LVS_SERVICES", "65535"), ("LVS_DESTINATIONS", "131071")] {
         command.env(name, most);
     }
     run_program(&mut command)

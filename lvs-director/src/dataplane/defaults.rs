@@ -52,16 +52,17 @@ impl Defaults {
 
     fn of(variable: impl Fn(&str) -> Option<String>) -> Result<Self, DefaultsError> {
         let mut sizes = Sizes::of_host();
-        let size = |name, most, usual: &mut u32| {
-            let Some(text) = variable(name) else { return Ok(()) };
+        let number = |name, most| {
+            let Some(text) = variable(name) else { return Ok(None) };
             let number = text.parse().ok().filter(|number| (1..=most).contains(number));
-            *usual = number.ok_or(DefaultsError::Size(name, 1, most, text))?;
-            Ok(())
+            number.ok_or(DefaultsError::Size(name, 1, most, text)).map(Some)
         };
-        size("LVS_CONNS", u32::MAX, &mut sizes.connections)?;
-        size("LVS_SERVICES", MOST_SERVICES, &mut sizes.services)?;
-        size("LVS_DESTINATIONS", MOST_DESTINATIONS, &mut sizes.destinations)?;
-        size("LVS_LISTS", MOST_LISTED, &mut sizes.lists)?;
+        // Of services and destinations, one of each place is none.
+        let places = |name, most: u32| Ok(number(name, most)?.map(|number: u32| most.min(number + 1)));
+        sizes.connections = number("LVS_CONNS", u32::MAX)?.unwrap_or(sizes.connections);
+        sizes.services = places("LVS_SERVICES", MOST_SERVICES)?.unwrap_or(sizes.services);
+        sizes.destinations = places("LVS_DESTINATIONS", MOST_DESTINATIONS)?.unwrap_or(sizes.destinations);
+        sizes.lists = number("LVS_LISTS", MOST_LISTED)?.unwrap_or(sizes.lists);
         let mode = variable("LVS_MODE")
             .map_or(Ok(AttachMode::Auto), |text| AttachMode::by_name(&text).ok_or(DefaultsError::Mode(text)))?;
         let devices = variable("LVS_DEVICES").unwrap_or_default().split_whitespace().map(str::to_owned).collect();
@@ -98,6 +99,15 @@ mod tests {
         assert_eq!(defaults.devices, ["eth0", "eth1"]);
         assert_eq!((defaults.mode, defaults.loading.sizes.connections), (AttachMode::Native, 1000));
         assert!(!defaults.loading.verifier_log);
+    }
+
+    #[test]
+    fn there_is_room_for_as_many_as_were_named() {
+        for (named, places) in [("1", 2), ("100", 101), ("65535", 65536), ("65536", 65536)] {
+            assert_eq!(of(&format!("LVS_SERVICES={named}")).unwrap().loading.sizes.services, places);
+        }
+        assert_eq!(of("LVS_DESTINATIONS=131071").unwrap().loading.sizes.destinations, 131_072);
+        assert_eq!(of("LVS_LISTS=7").unwrap().loading.sizes.lists, 7);
     }
 
     #[test]

@@ -4,6 +4,10 @@ use std::borrow::Cow;
 use std::fmt;
 use std::io;
 
+/// What to do where a table of the data plane is full.
+const NO_ROOM: &str =
+    ": the tables of services or destinations are full: make room by `lvsadm resize --services` or `--destinations`";
+
 /// Why an operation failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Error {
@@ -80,6 +84,12 @@ impl Error {
             (Error::Other(message), _) => return Cow::Owned(message.clone()),
             _ => return self.number().map_or(Cow::Borrowed(""), strerror),
         })
+    }
+
+    /// As [`Error::text`], with the mend where ipvsadm's words have none.
+    pub fn text_and_mend(&self, operation: Operation) -> String {
+        let mend = if *self == Error::NoMemory { NO_ROOM } else { "" };
+        format!("{}{mend}", self.text(operation))
     }
 
     /// The kernel's number for it, which only [`Error::Other`] has not.

@@ -36,7 +36,7 @@ pub fn carry_out<D: Director>(
     attach: Attach<'_, D>,
 ) -> std::result::Result<(), Refused> {
     let failed = |operation: Operation, rule: Option<RuleKey>| {
-        move |error: Error| Refused { rule, sentence: error.text(operation).into_owned() }
+        move |error: Error| Refused { rule, sentence: error.text_and_mend(operation) }
     };
     director.begin().map_err(failed(Operation::Restore, None))?;
     let staged = stage(director, changes)
@@ -105,7 +105,7 @@ fn stage(director: &mut dyn Director, changes: &[Change]) -> std::result::Result
             }
             _ => continue,
         };
-        result.map_err(|error| Refused { rule: Some(rule.key()), sentence: error.text(operation).into_owned() })?;
+        result.map_err(|error| Refused { rule: Some(rule.key()), sentence: error.text_and_mend(operation) })?;
     }
     Ok(())
 }
@@ -130,7 +130,7 @@ fn stage_marks(director: &mut dyn Director, changes: &[Change]) -> std::result::
         steps.iter().for_each(|step| step.apply(&mut marks));
         director.set_marks(&marks)
     });
-    staged.map_err(|error| Refused { rule: last, sentence: error.text(Operation::Restore).into_owned() })
+    staged.map_err(|error| Refused { rule: last, sentence: error.text_and_mend(Operation::Restore) })
 }
 
 /// Stages the changes of lists of clients, each of which is written as a whole.
@@ -140,7 +140,7 @@ fn stage_access(director: &mut dyn Director, changes: &[Change]) -> std::result:
         let (Change::Delete(rule) | Change::Add(rule) | Change::Edit { to: rule, .. }) = change;
         let Rule::Access(kind, service, client) = rule else { continue };
         let failed =
-            |error: Error| Refused { rule: Some(rule.key()), sentence: error.text(Operation::GetService).into_owned() };
+            |error: Error| Refused { rule: Some(rule.key()), sentence: error.text_and_mend(Operation::GetService) };
         let list = match lists.entry((*kind, *service)) {
             Entry::Occupied(list) => list.into_mut(),
             Entry::Vacant(list) => match director.access(*kind, service.as_ref()) {
@@ -162,7 +162,7 @@ fn stage_access(director: &mut dyn Director, changes: &[Change]) -> std::result:
         let rules = list.into_iter().map(|(prefix, seconds)| AccessRule { prefix, seconds }).collect();
         director
             .edit_access(kind, service.as_ref(), &AccessChange::Replace(rules))
-            .map_err(|error| Refused { rule: Some(key), sentence: error.text(Operation::GetService).into_owned() })?;
+            .map_err(|error| Refused { rule: Some(key), sentence: error.text_and_mend(Operation::GetService) })?;
     }
     Ok(())
 }

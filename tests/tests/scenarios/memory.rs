@@ -1,6 +1,8 @@
 //! How much memory a data plane takes, and what refuses it.
 
 use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
 use std::process::Output;
 
 use tests::topology::{MemoryGroup, Namespace, lvsadm_path};
@@ -65,4 +67,42 @@ fn more_than_the_machine_has_is_refused() {
     let message = message(&output);
     assert!(message.contains("refused by the machine, which has "), "{message}");
     assert_eq!((output.status.code(), message.lines().count()), (Some(2), 1), "{message}");
+}
+
+#[test]
+fn a_full_table_names_what_makes_room_and_then_there_is_room() {
+    let director = Namespace::new("director").unwrap();
+    let folder = std::env::temp_dir().join(format!("{}-full", director.name()));
+    fs::create_dir(&folder).unwrap();
+    symlink(lvsadm_path().canonicalize().unwrap(), folder.join("ipvsadm")).unwrap();
+    let rules: String = (1..=4).map(|n| format!("-a -t 192.0.2.10:80 -r 198.51.100.{n}:80 -m\n")).collect();
+    fs::write(folder.join("rules"), format!("-A -t 192.0.2.10:80 -s rr\n-A -t 192.0.2.10:81 -s rr\n{rules}")).unwrap();
+    let run = |program: &Path, arguments: &str| {
+        let sizes = [("LVS_SERVICES", "2"), ("LVS_DESTINATIONS", "3"), ("LVS_CONNS", "1000")];
+        let output = director.command(program).envs(sizes).args(arguments.split(' ')).output().unwrap();
+        (output.status.code(), message(&output))
+    };
+    let (own, literal) = (lvsadm_path(), folder.join("ipvsadm"));
+    let done = (Some(0), String::new());
+    for rule in ["-A -t 192.0.2.10:80 -s rr", "-A -t 192.0.2.10:81 -s mh"] {
+        assert_eq!(run(&own, rule), done);
+    }
+    for number in 1..=3 {
+        assert_eq!(run(&own, &format!("-a -t 192.0.2.10:80 -r 198.51.100.{number}:80 -m")), done);
+    }
+    let before = director.lvsadm("-Sn").unwrap();
+    let mend =
+        "the tables of services or destinations are full: make room by `lvsadm resize --services` or `--destinations`";
+    for refused in ["-A -t 192.0.2.10:82 -s rr", "-a -t 192.0.2.10:80 -r 198.51.100.4:80 -m"] {
+        assert_eq!(run(&own, refused), (Some(255), format!("Memory allocation problem: {mend}\n")), "{refused}");
+        assert_eq!(run(&literal, refused), (Some(255), "Memory allocation problem\n".to_owned()), "{refused}");
+    }
+    let (status, said) = run(&own, &format!("apply {}", folder.join("rules").display()));
+    assert!(status == Some(2) && said.contains(&format!("rules:6: Memory allocation problem: {mend}\n")), "{said}");
+    assert_eq!(director.lvsadm("-Sn").unwrap(), before);
+    assert_eq!(run(&own, "resize --services 3 --destinations 4").0, Some(0));
+    for taken in ["-A -t 192.0.2.10:82 -s rr", "-a -t 192.0.2.10:80 -r 198.51.100.4:80 -m"] {
+        assert_eq!(run(&own, taken), done, "{taken}");
+    }
+    fs::remove_dir_all(&folder).unwrap();
 }
