@@ -149,8 +149,10 @@ fn a_backup_that_begins_late_is_told_of_the_whole_table() {
     // Both daemons go on with the next generation of their data plane.
     for director in [&pair.cluster.director, &pair.backup] {
         let daemons = director.lvsadm("-L --daemon").unwrap();
-        director.lvsadm("upgrade").unwrap();
-        eventually("the daemon goes on", || director.lvsadm("-L --daemon").unwrap() == daemons);
+        for change in ["upgrade", "resize --conns 40000 --services 200 --destinations 300"] {
+            director.lvsadm(change).unwrap();
+            eventually("the daemon goes on", || director.lvsadm("-L --daemon").unwrap() == daemons);
+        }
     }
     let mut other = Session::open(&pair.cluster.client, SocketAddr::new(VIP, 80), Origin::default()).unwrap();
     let other_server = other.ask().unwrap();
