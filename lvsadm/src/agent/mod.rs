@@ -50,11 +50,26 @@ async fn watch(defaults: Defaults) -> Result<()> {
 /// wrong with the data plane is told, and tried again at the next event.
 async fn look_around(defaults: &Defaults) -> Result<Vec<Refusal>> {
     let defaults = defaults.clone();
-    let looked = spawn_blocking(move || dataplane::look_around(&defaults)).await.context("cannot look around")?;
+    let look = move || {
+        let looked = dataplane::look_around(&defaults);
+        give_memory_back();
+        looked
+    };
+    let looked = spawn_blocking(look).await.context("cannot look around")?;
     Ok(looked.unwrap_or_else(|error| {
         eprintln!("lvsadm: {}", error.line());
         Vec::new()
     }))
+}
+
+/// Gives freed memory back to the kernel: loading programs for the first device of a kind takes a hundred MB for a moment, which the C
+/// library keeps.
+fn give_memory_back() {
+    // SAFETY: a function of the C library that takes a number.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::malloc_trim(0);
+    }
 }
 
 /// Refusals that were told: each is told once, until it is over.
