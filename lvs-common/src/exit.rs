@@ -66,6 +66,7 @@ exits! {
     DropTtl "drop-ttl" "dropped: the TTL or hop limit ran out",
     DropTooBig "drop-too-big" "dropped: too big for the next hop, and not to be fragmented",
     DropNoRoute "drop-no-route" "dropped: no route to the real server or client",
+    DropNoNeighbour "drop-no-neighbour" "dropped: the real server, or the gateway to it, does not answer when the kernel asks for its MAC address",
     DropForwardingOff "drop-forwarding-off" "dropped: the kernel tells no route, as lo does not forward: any command switches that on again",
     DropStackRoute "drop-stack-route" "dropped: direct routing by a route that encapsulates",
     DropMalformed "drop-malformed" "dropped: headers that contradict themselves",
@@ -90,6 +91,7 @@ impl Exit {
             | Exit::DropNoPort
             | Exit::DropBusy
             | Exit::DropNoRoute
+            | Exit::DropNoNeighbour
             | Exit::DropForwardingOff
             | Exit::DropStackRoute
             | Exit::DropInternal

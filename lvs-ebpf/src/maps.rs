@@ -208,6 +208,12 @@ pub static VERIFIED: LruHashMap<u64, Verified, 1> = LruHashMap::new();
 #[btf_map]
 pub static PATHS: LruHashMap<Address, u64, 4096> = LruHashMap::new();
 
+/// Places for neighbours in `CONFIRMED`; neighbours of one place share it.
+pub const NEIGHBOURS: u32 = 1024;
+/// When the kernel's neighbour output last got a packet that XDP could have sent, by a hash of device and MAC address; jiffies.
+#[btf_map]
+pub static CONFIRMED: Array<u32, { NEIGHBOURS as usize }> = Array::new();
+
 /// Tokens of all ICMP errors: see `lvs_common::icmp_limit`.
 #[btf_map]
 pub static ICMP_TOKENS: Array<u64, 1> = Array::new();

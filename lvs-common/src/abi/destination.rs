@@ -10,6 +10,7 @@ use super::{
     tunnel::TunnelKind,
 };
 use crate::byte_order::Be16;
+use crate::neighbour::Silence;
 
 /// Flags of one copy of a destination's configuration.
 pub mod dest_flags {
@@ -103,6 +104,8 @@ pub struct Destination {
     pub origin: Counters,
     /// What it had counted when its counters were zeroed last: listings start from there.
     pub base: Counters,
+    /// While the neighbour toward the real server is not known: since when.
+    pub silence: Silence,
 }
 
 const _: () = assert!(size_of::<DestConfig>() == 32);

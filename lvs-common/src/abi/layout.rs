@@ -34,6 +34,7 @@ use super::tunnel::TunnelKind;
 use crate::byte_order::Be16;
 use crate::exit::EXITS;
 use crate::icmp_limit::IcmpLimits;
+use crate::neighbour::Silence;
 
 /// An FNV-1a hash of 32 bits in the making.
 #[derive(Clone, Copy)]
@@ -179,13 +180,14 @@ layouts! {
     }
     Destination {
         switch, connections, persistent, overloaded, config, address, source, service, port, family, slot, service_serial,
-        remote, pad, hop, origin, base,
+        remote, pad, hop, origin, base, silence,
         #[cfg(feature = "test-layout")]
         sample,
     }
     DestConfig {
         flags, weight, last_weight, next, upper, lower, forward, tunnel, tunnel_flags, pad, tunnel_port, pad2,
     }
+    Silence { since, asked }
     NextHop { ifindex, checked, destination, source, mtu, flags }
     Counters { conns, in_packets, out_packets, in_bytes, out_bytes }
     Rates { last, average }

@@ -1,9 +1,12 @@
 //! Destinations as they are in force.
 
+use crate::kernel::global::global_fn;
+use crate::kernel::params;
 use crate::kernel::shared::{Shared, element, field};
 use crate::maps::DESTS;
 use lvs_common::abi::{Address, DestConfig, DestId, Destination, NextHop, ServiceId, dest_flags};
 use lvs_common::byte_order::Be16;
+use lvs_common::neighbour::Silence;
 
 /// A destination with the copy of its configuration that is in force.
 ///
@@ -98,4 +101,26 @@ impl DestRef {
         let it = self.it;
         field!(it.hop).as_ptr()
     }
+
+    /// Whether a packet is refused because the neighbour toward the real server does not answer, and not given to the kernel to ask for
+    /// it. `was_known`: it was known when it was last looked up.
+    #[inline(always)]
+    pub fn is_silent(&self, now: u64, was_known: bool) -> bool {
+        let it = self.it;
+        is_silent(field!(it.silence), now, was_known as u32) != 0
+    }
+}
+
+global_fn! {
+    /// See [`DestRef::is_silent`]. CPUs that lose a race to each other ask once more, or refuse one packet more.
+    fn is_silent(silence: Shared<Silence>, now: u64, was_known: u32) -> u32 = neighbour_is_silent => silent
+}
+
+fn silent(silence: Shared<Silence>, now: u64, was_known: u32) -> u32 {
+    let (since, asked) = (field!(silence.since), field!(silence.asked));
+    let before = Silence { since: since.load(), asked: asked.load() };
+    let (after, is_refused) = before.next(now as u32, params::hz(), was_known != 0);
+    since.store(after.since);
+    asked.store(after.asked);
+    is_refused as u32
 }

@@ -4,7 +4,7 @@
 
 use aya_ebpf::bindings::__sk_buff;
 use lvs_common::{
-    abi::{Address, IpAddress, NextHop},
+    abi::{Address, IpAddress, NextHop, hop_flags},
     exit::Exit,
     wire::{Tcp, Udp, protocol},
 };
@@ -138,9 +138,15 @@ pub fn find_hop<A: IpAddress, B: IpAddress>(
 /// Asks the kernel for the way, [`Way::Whole`] for one by a neighbour.
 #[inline(always)]
 fn ask<B: IpAddress>(packet: TcPacket, passage: &Passage<'_, B>, now: u64, route: &mut Route) -> Result<Way, Exit> {
+    let was_known = route::has_neighbour(passage.cache);
     route::look_up(packet, passage.cache, passage.family, passage.from, passage.to, now, route)?;
     match route.by {
-        By::Neighbour => Ok(Way::Whole),
+        By::Neighbour => match passage.server {
+            Some(dest) if route.hop.flags & hop_flags::NEIGHBOUR == 0 && dest.is_silent(now, was_known) => {
+                Err(Exit::DropNoNeighbour)
+            }
+            _ => Ok(Way::Whole),
+        },
         By::Protected if passage.is_direct => Ok(Way::Whole),
         By::Stack | By::Protected => Ok(Way::Stack),
         // The kernel answers alike for its own addresses and for those without a route.

@@ -8,12 +8,13 @@ use aya_ebpf::btf_maps::lpm_trie::Key;
 use lvs_common::abi::{AF_INET, Address, IpAddress, NextHop, device_flags, hop_flags};
 use lvs_common::admission::fib;
 use lvs_common::exit::Exit;
+use lvs_common::neighbour;
 
 use crate::{
     config::{self, device::device},
     exits,
     kernel::{clear::clear, global::global_fn, params, reload::reload, scratch, shared},
-    maps::{FIBS, PATHS, PROTECTED, ROUTES},
+    maps::{CONFIRMED, FIBS, NEIGHBOURS, PATHS, PROTECTED, ROUTES},
     packet::{access::Packet, access::TcPacket, access::XdpPacket},
     stats,
 };
@@ -294,6 +295,13 @@ pub fn forget(cache: *mut NextHop) {
     unsafe { (&raw mut (*cache).checked).write_volatile(0) }
 }
 
+/// Whether the neighbour of a cached hop was known when it was looked up.
+#[inline(always)]
+pub fn has_neighbour(cache: *mut NextHop) -> bool {
+    // SAFETY: a field of an element of a map.
+    unsafe { (&raw const (*cache).flags).read_volatile() & hop_flags::NEIGHBOUR != 0 }
+}
+
 /// A copy of an address, by words. See "memset and memcpy" in docs/develop/verifier.md.
 #[inline(always)]
 pub fn copy(address: &Address) -> Address {
@@ -318,8 +326,22 @@ fn sealed(cache: *mut NextHop) -> Option<NextHop> {
     if copy.checked != 0 && copy.checked == seal { Some(copy) } else { None }
 }
 
+/// Whether the kernel's neighbour output is to get the next packet to a neighbour, which it confirms by that. XDP alone would go on with
+/// a MAC address that nobody has any more.
+#[inline(always)]
+fn is_to_be_confirmed(hop: &NextHop, now: u64) -> bool {
+    let [.., a, b, c] = hop.destination;
+    let slot = hop.ifindex ^ (a as u32) << 8 ^ (b as u32) << 4 ^ c as u32;
+    let Some(confirmed) = shared::element(&CONFIRMED, slot % NEIGHBOURS) else { return false };
+    let is_due = neighbour::is_due(confirmed.load(), now as u32, params::hz());
+    if is_due {
+        confirmed.store(now as u32 | 1);
+    }
+    is_due
+}
+
 /// The cached hop, looked up anew if it is older than a second, for XDP: `None` where the packet has to go up (no
-/// route, no neighbour, a device that takes no XDP frames).
+/// route, no neighbour or one that is to be confirmed, a device that takes no XDP frames).
 #[inline(always)]
 pub fn hop<P: Packet, A: IpAddress>(
     packet: P,
@@ -337,7 +359,16 @@ pub fn hop<P: Packet, A: IpAddress>(
                 #[inline(always)]
                 |found| {
                     let is_found = look_up(packet, cache, family, from, to, now, found).is_ok();
-                    if is_found && found.by == By::Neighbour { Some(found.hop) } else { None }
+                    if !is_found || found.by != By::Neighbour {
+                        return None;
+                    }
+                    // A hop without a family is one that the kernel does not tell now, so TC could not look it up.
+                    if found.family != 0 && is_to_be_confirmed(&found.hop, now) {
+                        // TC looks it up again, and so sends by the kernel's neighbour output.
+                        forget(cache);
+                        return None;
+                    }
+                    Some(found.hop)
                 },
             );
             found.flatten()?

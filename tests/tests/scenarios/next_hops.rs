@@ -1,7 +1,7 @@
 //! The way to real servers and clients: what the network stack alone can send, what has no way, and rules of the host's.
 
 use std::io::ErrorKind;
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use tests::eventually;
@@ -150,5 +150,91 @@ fn replies_obey_rules_about_the_virtual_address() {
             .unwrap();
         let curl = "curl --silent --show-error --max-time 5 --interface 10.30.0.1 http://10.10.10.10/";
         assert!(cluster.client.run(curl).unwrap().starts_with("rs1"), "{tier}");
+    }
+}
+
+/// Real servers that nobody is, on the link, by each forwarding method: their options, and addresses of both families that end in
+/// `number`.
+fn absent(number: u8) -> [(&'static str, IpAddr, IpAddr); 4] {
+    let at = |nth| {
+        let last = number + nth;
+        (Ipv4Addr::new(192, 168, 122, last).into(), format!("2001:db8:b::{last}").parse().unwrap())
+    };
+    let server = |(nth, option)| {
+        let (v4, v6) = at(nth);
+        (option, v4, v6)
+    };
+    [(0, "-m"), (1, "-g"), (2, "-i"), (3, "--fullnat")].map(server)
+}
+
+#[test]
+fn a_client_is_told_that_a_real_server_does_not_answer() {
+    let cluster = nat("tc");
+    let (v4, v6) = cluster.server_addresses(1);
+    let (host4, host6) = (v4.to_string(), v6.to_string());
+    assert!(host4.starts_with("192.168.122.") && host6.starts_with("2001:db8:b::"), "{host4} {host6}");
+    // The client gets many answers at once.
+    cluster.director.sysctl(&["net/ipv4/icmp_ratelimit=0", "net/ipv6/icmp/ratelimit=0"]).unwrap();
+    cluster.director.lvsadm("--add-laddr -z 192.168.122.254").unwrap();
+    cluster.director.lvsadm("--add-laddr -z 2001:db8:b::254").unwrap();
+    for (tier, number, port) in [("tc", 210, 1000), ("native", 220, 2000)] {
+        cluster.director.lvsadm(&format!("attach --mode {tier}")).unwrap();
+        let mut services = Vec::new();
+        for (port, (option, v4, v6)) in (port..).zip(absent(number)) {
+            for (vip, server) in [(VIP, v4), (VIP6, v6)] {
+                let service = SocketAddr::new(vip, port);
+                cluster.director.lvsadm(&format!("-A -t {service} -s rr")).unwrap();
+                let server = SocketAddr::new(server, port);
+                cluster.director.lvsadm(&format!("-a -t {service} -r {server} {option}")).unwrap();
+                services.push((service, option));
+            }
+        }
+        let before = cluster.director.exit("drop-no-neighbour").unwrap();
+        std::thread::scope(|scope| {
+            let client = &cluster.client;
+            let try_it = |(service, option): (SocketAddr, &'static str)| {
+                let connect = move || {
+                    let tried = TcpStream::connect_timeout(&service, Duration::from_secs(20));
+                    Ok(tried.err().map(|error| error.kind()))
+                };
+                (service, option, scope.spawn(move || client.enter(connect).unwrap()))
+            };
+            for (service, option, tried) in services.into_iter().map(try_it).collect::<Vec<_>>() {
+                assert_eq!(tried.join().unwrap(), Some(ErrorKind::HostUnreachable), "{tier} {option} {service}");
+            }
+        });
+        assert!(cluster.director.exit("drop-no-neighbour").unwrap() >= before + 8, "{tier}");
+    }
+}
+
+/// Makes the kernel doubt the neighbours of a director's back device within about a second.
+fn doubt_neighbours(director: &Namespace) {
+    for family in ["ipv4", "ipv6"] {
+        let setting = |name: &str| format!("net/{family}/neigh/eth1/{name}");
+        let settings = ["base_reachable_time_ms=500", "delay_first_probe_time=1", "retrans_time_ms=100"].map(setting);
+        director.sysctl(&settings.each_ref().map(String::as_str)).unwrap();
+    }
+}
+
+#[test]
+fn a_real_server_with_another_mac_address_is_found_again() {
+    let cluster = nat("native");
+    doubt_neighbours(&cluster.director);
+    assert!(is_served(&cluster, VIP) && is_served(&cluster, VIP6));
+    // It does not ask for anybody, so nobody learns from it.
+    let server = &cluster.servers[0];
+    let director: serde_json::Value =
+        serde_json::from_str(&cluster.director.run("ip -j link show eth1").unwrap()).unwrap();
+    let mac = director[0]["address"].as_str().unwrap();
+    let own = server.run("ip -j neigh show dev eth0").unwrap();
+    let own: serde_json::Value = serde_json::from_str(&own).unwrap();
+    let known: Vec<&str> = own.as_array().unwrap().iter().filter_map(|entry| entry["dst"].as_str()).collect();
+    assert!(!known.is_empty());
+    server.ip(&["link set eth0 address 02:00:00:00:99:01"]).unwrap();
+    let permanent = known.iter().map(|to| format!("neigh replace {to} lladdr {mac} dev eth0 nud permanent"));
+    server.ip(&permanent.collect::<Vec<_>>()).unwrap();
+    cluster.client.sysctl(&["net/ipv4/tcp_syn_retries=1"]).unwrap();
+    for vip in [VIP, VIP6] {
+        eventually("the real server is found again", || failure(&cluster.client, SocketAddr::new(vip, 80)).is_none());
     }
 }

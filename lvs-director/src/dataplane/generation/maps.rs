@@ -59,12 +59,13 @@ const CONVERTIBLE: [&str; 16] = [
 ];
 
 /// What is remembered for a while, and is learnt again. In another form it begins anew. Each row is of one kind.
-const MEMORIES: [(&str, &[&str]); 8] = [
+const MEMORIES: [(&str, &[&str]); 9] = [
     ("what lblc and lblcr remember", &["LOCALITY"]),
     ("sources that have answered a challenge", &["VERIFIED"]),
     ("fragments that wait for others", &["DATAGRAMS", "HELD", "CELLS", "RINGS"]),
     ("path MTUs", &["PATHS"]),
     ("limits of ICMP errors", &["ICMP_TOKENS", "ICMP_RECEIVERS"]),
+    ("neighbours that were confirmed", &["CONFIRMED"]),
     ("the turn of drop_packet", &["ARRIVALS"]),
     ("connections that backups have not been told of", &["ANNOUNCEMENTS"]),
     ("connections that are being entered", &["INCOMING"]),
