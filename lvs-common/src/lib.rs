@@ -20,7 +20,7 @@
 //!
 //! What is decided:
 //! [`sched`] (schedulers, a file each) · [`state`] (TCP, SCTP and UDP states) · [`table`] (the connection table) ·
-//! [`access`] (who may come in) · [`admission`] (which packets may open a connection) · [`persist`] (templates) · [`neighbour`] (neighbours that do not answer) · [`marks`] (which service) · [`watch`] and [`hash`] · [`fullnat`], [`ports`] and [`cross`]
+//! [`access`] (who may come in) · [`admission`] (which packets may open a connection) · [`persist`] (templates) · [`neighbour`] (neighbours that do not answer) · [`marks`] and [`lookup`] (which service) · [`watch`] and [`hash`] · [`fullnat`], [`ports`] and [`cross`]
 //! (FullNAT, its local ports, IPv4 to IPv6) · [`challenge`], [`defence`] and [`evict`] (floods, scarce
 //! room, a full table) · [`reset`] (expired
 //! connections) · [`estimator`] (rates).
@@ -44,6 +44,7 @@ pub mod fullnat;
 pub mod hash;
 pub mod icmp;
 pub mod icmp_limit;
+pub mod lookup;
 pub mod marks;
 pub mod neighbour;
 pub mod persist;

@@ -28,6 +28,8 @@ pub const NAMESPACE: &str = "ns-";
 const DRAFT: &str = "draft-";
 /// The same for the generation that comes after the one in its place.
 pub const NEXT: &str = "next-";
+/// The same for a copy that packets are rehearsed on; its process follows.
+pub const COPY: &str = "copy-";
 /// `SO_NETNS_COOKIE` (Linux 5.14).
 const SO_NETNS_COOKIE: libc::c_int = 71;
 
@@ -120,8 +122,16 @@ impl Directory {
 
     /// The draft as a directory of pins, under this one's lock.
     pub fn drafted(&self) -> Result<Directory> {
+        self.beside(self.name.replacen(NAMESPACE, DRAFT, 1))
+    }
+
+    /// The directory of a process's copy, which no lock is needed for.
+    pub fn copy(&self, process: u32) -> Result<Directory> {
+        self.beside(format!("{}-{process}", self.name.replacen(NAMESPACE, COPY, 1)))
+    }
+
+    fn beside(&self, name: String) -> Result<Directory> {
         let root = self.root.try_clone().context("cannot keep the BPF file system open")?;
-        let name = self.name.replacen(NAMESPACE, DRAFT, 1);
         Ok(Directory { root, point: self.point.clone(), name, lock: None, identity: self.identity })
     }
 

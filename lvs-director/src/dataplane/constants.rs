@@ -13,6 +13,7 @@ use super::loading::Loading;
 use super::pinned::elements;
 use super::pins;
 use super::sizes::buckets;
+use crate::rules::LogLevel;
 
 /// The map that keeps the random ones for objects that are loaded later: the hash's secret and the two words of the challenges'
 /// key.
@@ -77,6 +78,11 @@ impl Constants {
             fib_source: u32::from(kernel_at_least(6, 7)),
             fib_skips_neighbour: u32::from(kernel_at_least(6, 3)),
         })
+    }
+
+    /// Without a log.
+    pub fn without_log(self) -> Self {
+        Constants { level: LogLevel::Off.number(), ..self }
     }
 
     /// The secret of the connection tables' hash.

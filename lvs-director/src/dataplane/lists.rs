@@ -1,6 +1,7 @@
 //! Lists of clients in the maps.
 
 use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use aya::maps::lpm_trie::{Key, LpmTrie};
@@ -8,6 +9,8 @@ use aya::maps::{Map, MapError};
 use lvs_common::abi::{
     AF_INET, AF_INET6, Address, FOR_GOOD, LIST_BITS4, LIST_BITS6, ListEntry, ListKey4, ListKey6, ServiceId,
 };
+use lvs_common::access;
+use lvs_common::exit::Exit;
 
 use super::convert;
 use super::error::{Context, Result};
@@ -104,6 +107,22 @@ impl Plane {
     /// Whether a service has a list.
     pub fn has_lists(&self, id: ServiceId) -> bool {
         AccessKind::ALL.iter().any(|kind| self.has_list(*kind, id))
+    }
+
+    /// Why a client may not come in to a service, by the functions that packets ask.
+    pub fn refusal(&self, rows: &Rows, id: ServiceId, client: IpAddr) -> Result<Option<Exit>> {
+        let lists = |id| {
+            let config = self.service_config(id);
+            access::Lists { blocked: config.blocked, allowed: config.allowed }
+        };
+        let now = clock()?;
+        let covers = |row: &Row| {
+            let same = Prefix::parse(&format!("{client}/{}", row.prefix.length)).is_ok_and(|other| other == row.prefix);
+            let Pod(entry) = row.entry();
+            same && access::is_in_force(&entry, || now)
+        };
+        let is_on = |list: u32| rows.get(&list).is_some_and(|rows| rows.iter().any(covers));
+        Ok(access::refusal(lists(ServiceId::NONE), lists(id), is_on))
     }
 
     /// Reads all lists.
@@ -240,7 +259,7 @@ impl Plane {
     }
 
     /// Stores rows.
-    fn put_rows(&self, rows: &[Row]) -> director::Result<()> {
+    pub fn put_rows(&self, rows: &[Row]) -> director::Result<()> {
         let (v4, v6): (Vec<&Row>, Vec<&Row>) = rows.iter().partition(|row| row.prefix.address.is_ipv4());
         let entries = |rows: &[&Row]| rows.iter().map(|row| row.entry()).collect::<Vec<_>>();
         let keys4: Vec<_> = v4.iter().map(|row| row.key4()).collect();

@@ -29,11 +29,18 @@ const RESERVED: MapFlags = MapFlags::MAP_PRIVATE.union(MapFlags::MAP_NORESERVE);
 pub trait Index: Copy {
     /// The element's place in the array.
     fn place(self) -> u32;
+
+    /// The one of a place.
+    fn of(place: u32) -> Self;
 }
 
 impl Index for u32 {
     fn place(self) -> u32 {
         self
+    }
+
+    fn of(place: u32) -> Self {
+        place
     }
 }
 
@@ -41,11 +48,19 @@ impl Index for DestId {
     fn place(self) -> u32 {
         self.get()
     }
+
+    fn of(place: u32) -> Self {
+        DestId::new(place)
+    }
 }
 
 impl Index for ServiceId {
     fn place(self) -> u32 {
         self.get()
+    }
+
+    fn of(place: u32) -> Self {
+        ServiceId::new(place)
     }
 }
 

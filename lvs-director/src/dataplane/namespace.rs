@@ -13,6 +13,7 @@ use super::loading::Loading;
 use super::memory::{self, Limits};
 use super::pins;
 use super::plane::Plane;
+use super::rehearsal;
 use crate::director::{Access, Room};
 
 /// Opens this network namespace's data plane, if it is loaded.
@@ -130,6 +131,7 @@ fn take_apart(directory: &Directory) -> Result<bool> {
 
 /// Removes what network namespaces that are gone have left, and commands that were killed while they loaded.
 fn collect(own: &Directory) -> Result<()> {
+    rehearsal::remove_left(own)?;
     // Without links a filter must be detached from within its namespace, which is gone or does that itself.
     for draft in own.left_drafts()?.iter().filter(|draft| has_tc_links() || pins::is_dead(draft)) {
         pins::remove(draft)?;

@@ -5,6 +5,7 @@ use lvs_common::abi::EntryRef;
 use lvs_common::{
     abi::{Address, IpAddress, Mode, Settings, service_flags},
     exit::Exit,
+    lookup::FTP,
     programs::Program,
     table::InsertError,
 };
@@ -20,11 +21,7 @@ use crate::{
     log,
     packet::{access::Packet, access::TcPacket, handover, parse::Family},
     programs::jump,
-    select::{
-        admit, engine,
-        find_service::{FTP, is_one_packet},
-        make_room, request, template,
-    },
+    select::{admit, engine, find_service::is_one_packet, make_room, request, template},
     stats,
     table::{binding, draft, entry::Entry},
     values::{parsed::Parsed, request::Request, route::By},

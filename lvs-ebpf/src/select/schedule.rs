@@ -7,6 +7,7 @@ use lvs_common::{
     abi::{IpAddress, Settings, service_flags},
     defence,
     exit::Exit,
+    lookup::FTP_DATA,
     programs::Program,
     state::sctp,
     wire::{protocol, tcp_flags},
@@ -32,7 +33,7 @@ use crate::{
     select::{
         admit, challenge, engine,
         existing::{self, Verdict},
-        find_service::{self, FTP_DATA, is_one_packet},
+        find_service::{self, is_one_packet},
         mark, request, template, unmatched_reply,
     },
     table::{find, release, reset_queue},

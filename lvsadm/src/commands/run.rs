@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
-use super::{access, apply, attach, doctor, drain, generation, mark, metrics, status, synchronise, sysctl};
+use super::{access, apply, attach, doctor, drain, explain, generation, mark, metrics, status, synchronise, sysctl};
 use crate::agent;
 use crate::grammar::subcommands::Sub;
 use lvs_director::dataplane::Defaults;
@@ -29,6 +29,7 @@ pub fn run(sub: Sub) -> ExitCode {
         Sub::Status { verifier: true, .. } => status::verifier(),
         Sub::Status { json, .. } => status::status(json),
         Sub::Doctor(arguments) => return finish(doctor::doctor(&arguments)),
+        Sub::Explain(arguments) => explain::explain(&arguments),
         Sub::Metrics { output } => metrics::metrics(output.as_deref()),
         Sub::Drain(arguments) => return finish(drain::drain(&arguments)),
         Sub::Mark { action } => mark::mark(&action),

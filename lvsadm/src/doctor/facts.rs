@@ -7,6 +7,7 @@ use lvs_common::abi::{Forward, Sysctls, tunnel::TunnelKind};
 use lvs_director::rules::{AttachMode, Attached, Family, LocalEntry, Protocol, ServiceKey, Tunnel};
 
 use crate::firewall::Chain;
+pub use crate::network::{Mac, Way, colons};
 
 /// Everything that is known of a director and its surroundings.
 #[derive(Clone, Debug, Default)]
@@ -140,9 +141,6 @@ pub struct Service {
     pub has_locals: bool,
 }
 
-/// A MAC address.
-pub type Mac = [u8; 6];
-
 /// A virtual address.
 #[derive(Clone, Debug)]
 pub struct Vip {
@@ -152,27 +150,6 @@ pub struct Vip {
     pub is_own: bool,
     /// Who else answers for it, and the real server that this is, if it is one.
     pub others: Vec<(Mac, Option<IpAddr>)>,
-}
-
-/// The way to a real server.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Way {
-    /// Nobody asked.
-    #[default]
-    Unknown,
-    /// It is the host.
-    Own,
-    /// There is none, says the kernel.
-    None(String),
-    /// There is one.
-    Route {
-        /// The device.
-        device: String,
-        /// The gateway, if it is not on the device's network.
-        gateway: Option<IpAddr>,
-        /// Bytes of a packet at most.
-        mtu: u32,
-    },
 }
 
 /// Whether something was asked, and answered.
@@ -287,11 +264,6 @@ pub fn options(key: &ServiceKey) -> String {
 /// An address with its port.
 pub fn end(address: IpAddr, port: u16) -> String {
     std::net::SocketAddr::new(address, port).to_string()
-}
-
-/// A MAC address as `ip` writes it.
-pub fn colons(mac: Mac) -> String {
-    mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
 #[cfg(test)]

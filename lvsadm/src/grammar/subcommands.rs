@@ -3,6 +3,7 @@
 mod access;
 mod doctor;
 mod drain;
+mod explain;
 mod mark;
 mod service;
 
@@ -18,6 +19,7 @@ use lvs_director::rules::{AttachMode, LogLevel};
 pub use access::{AccessAction, AccessArgs};
 pub use doctor::DoctorArgs;
 pub use drain::DrainArgs;
+pub use explain::ExplainArgs;
 pub use mark::{MarkAction, TrafficArgs};
 
 /// lvsadm's sub-commands. Everything that begins with `-` is ipvsadm's grammar: see `lvsadm -h`.
@@ -72,6 +74,12 @@ pub enum Sub {
     /// Such a request is taken back as soon as it is answered. Nothing is changed. The exit status is 0 if nothing is wrong, 1 if there are
     /// warnings alone, 3 if there is a failure, and 2 if nothing could be examined.
     Doctor(DoctorArgs),
+    /// Tell what becomes of a packet, and why; nothing is changed and nothing is sent
+    ///
+    /// The packet is given by its ends, or is one of a file that tcpdump or Wireshark wrote. It is run through the programs of the data plane
+    /// on a copy of what they know, which is loaded for it and goes again. Beside what the programs do, each decision is told with what
+    /// led to it: mark, service, lists of clients, connection, the scheduler's choice with weights and connections, rewriting, next hop.
+    Explain(ExplainArgs),
     /// Go from what is configured to what a file wants, all at once, or not at all if there is a mistake in it
     ///
     /// The file's lines are what one would type after `lvsadm`: -A and -a as `lvsadm -S` prints them, --set, sysctl, attach,

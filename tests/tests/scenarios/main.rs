@@ -17,6 +17,7 @@ mod doctor;
 mod drain;
 mod errors;
 mod examples;
+mod explain;
 mod fail2ban;
 mod failover;
 mod flood;

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
 
-use aya_obj::generated::bpf_insn;
-use aya_obj::{Function, Object};
+use aya_obj::generated::{bpf_insn, bpf_map_type};
+use aya_obj::{Function, Map, Object};
 use lvs_common::programs::{PROGRAMS, generation};
 use tests::{object_path, tail_calls};
 
@@ -136,4 +136,18 @@ fn programs_jump_where_their_table_says() {
         named.insert(row.name, row.to.iter().copied().collect());
     }
     assert_eq!(jumps, named);
+}
+
+/// `bpftool map dump` prints the fields of elements by their names, for every kind of map that the kernel takes types for.
+#[test]
+fn maps_say_what_they_hold() {
+    let kinds =
+        [bpf_map_type::BPF_MAP_TYPE_ARRAY, bpf_map_type::BPF_MAP_TYPE_HASH, bpf_map_type::BPF_MAP_TYPE_LPM_TRIE];
+    let kinds = kinds.map(|kind| kind as u32);
+    for (name, map) in &object("lvs").maps {
+        if kinds.contains(&map.map_type()) && !name.starts_with('.') {
+            let Map::Btf(map) = map else { panic!("{name} has no types") };
+            assert!(map.def.btf_key_type_id != 0 && map.def.btf_value_type_id != 0, "{name} has no types");
+        }
+    }
 }

@@ -125,7 +125,7 @@ fn translated(plan: &Plan, bytes: &[u8], left: &mut LeftBehind) -> Vec<u8> {
 }
 
 /// Puts the tables of schedulers and of local addresses into the places that they have.
-fn tables(old: &Path, next: &Path) -> Result<()> {
+pub fn tables(old: &Path, next: &Path) -> Result<()> {
     let (from, to) = (open(&old.join("TABLES"))?, open(&next.join("TABLES"))?);
     let (places, room) = (from.info()?.max_entries(), to.info()?.max_entries());
     for place in 0..places {

@@ -31,3 +31,5 @@ mod runner;
 mod slots;
 
 pub use change::{Change, Outcome, change, is_under_way, settle};
+pub use convert::tables as copy_tables;
+pub use runner::Runner;

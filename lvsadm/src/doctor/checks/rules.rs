@@ -4,8 +4,9 @@ use super::super::facts::{Facts, label, options};
 use super::super::finding::Found;
 
 /// Exits that the set-up causes, and what mends it.
-const CAUSES: [(&str, &str, &str); 6] = [
+const CAUSES: [(&str, &str, &str); 7] = [
     ("drop-no-route", "packets had no route", "ip route: see the check `routes'"),
+    ("drop-no-neighbour", "real servers, or gateways to them, did not answer", "see the check `neighbours'"),
     ("drop-forwarding-off", "packets came while lo did not forward", "systemctl enable --now lvsadm-agent"),
     (
         "drop-stack-route",

@@ -5,8 +5,9 @@ use lvs_director::dataplane::{Defaults, Plane, PlaneDirector};
 use lvs_director::director::{Director, Wanted};
 
 use super::super::facts::Facts;
-use super::{devices, host, plane as tables, routes, servers};
+use super::{devices, host, plane as tables, servers};
 use crate::firewall;
+use crate::network::Network;
 
 /// Gathers the facts of a data plane. Only with `asks` are other hosts asked.
 pub fn collect(plane: Plane, asks: bool) -> Result<Facts> {
@@ -26,7 +27,7 @@ pub fn collect(plane: Plane, asks: bool) -> Result<Facts> {
     let waiting = tables::waiting(&director)?;
     // The lock goes with it: other hosts may take their time.
     drop(director);
-    let network = routes::Network::read().context("cannot ask the kernel for routes and neighbours")?;
+    let network = Network::read().context("cannot ask the kernel for routes and neighbours")?;
     (facts.vips, facts.servers) = servers::servers(&services, &waiting, &network);
     facts.chains = firewall::chains(&facts.vips.iter().map(|vip| vip.address).collect());
     if asks {

@@ -4,7 +4,6 @@ mod devices;
 mod gather;
 mod host;
 mod plane;
-mod routes;
 mod servers;
 
 pub use gather::collect;

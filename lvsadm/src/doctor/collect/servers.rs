@@ -9,7 +9,7 @@ use lvs_director::rules::{Family, ServiceEntry, ServiceKey};
 
 use super::super::facts::{Answer, Facts, Server, Vip, Way};
 use super::super::wire::{Kind, Path, Probe, Question, Tunnelled, ask as ask_hosts, who_has};
-use super::routes::Network;
+use crate::network::Network;
 
 /// Clients that do not exist: the dummy address of RFC 7600, and one of the prefix that routers discard (RFC 6666).
 const NOBODY: (Ipv4Addr, Ipv6Addr) = (Ipv4Addr::new(192, 0, 0, 8), Ipv6Addr::new(0x100, 0, 0, 0, 0, 0, 0, 8));

@@ -10,13 +10,40 @@ use lvs_director::netlink::{self, Message, ROUTE};
 use lvs_director::rules::Family;
 use netlink_packet_core::DefaultNla;
 
-use super::super::facts::{Mac, Way};
-
 /// Bytes of `struct rtmsg` and `struct ndmsg`.
 const FIXED: usize = 12;
 /// `RTA_VIA`, `RTAX_MTU`.
 const VIA: u16 = 18;
 const MTU: u16 = 2;
+
+/// A MAC address.
+pub type Mac = [u8; 6];
+
+/// The way to an address.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Way {
+    /// Nobody asked.
+    #[default]
+    Unknown,
+    /// It is the host.
+    Own,
+    /// There is none, says the kernel.
+    None(String),
+    /// There is one.
+    Route {
+        /// The device.
+        device: String,
+        /// The gateway, if it is not on the device's network.
+        gateway: Option<IpAddr>,
+        /// Bytes of a packet at most.
+        mtu: u32,
+    },
+}
+
+/// A MAC address as `ip` writes it.
+pub fn colons(mac: Mac) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
+}
 
 /// A route to an address.
 #[derive(Clone, Debug, Default)]

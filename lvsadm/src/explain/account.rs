@@ -1,0 +1,222 @@
+//! The account of a packet: what the programs did, and the reasons.
+
+use std::collections::HashMap;
+
+use lvs_director::dataplane::{Performance, Reasons};
+use lvs_director::rules::{DestinationKey, ServiceKey, scheduler_name};
+use serde::Serialize;
+
+use super::packets::{Given, parsed};
+use crate::network::colons;
+
+/// A step of the account.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Step {
+    /// What it is about.
+    pub step: &'static str,
+    /// What is told of it.
+    pub what: String,
+}
+
+/// An account.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Account {
+    /// The packet.
+    pub packet: String,
+    /// The steps, in their order.
+    pub steps: Vec<Step>,
+    /// The exits that counted it.
+    pub exits: Vec<&'static str>,
+    /// Its service, as one gives it on the command line without the option.
+    pub service: Option<String>,
+    /// The real server of its connection.
+    pub real_server: Option<String>,
+    /// The device that it leaves by, as far as the programs noted it.
+    pub leaves_by: Option<String>,
+    /// Whether the programs did what the reasons let expect.
+    pub agrees: bool,
+}
+
+/// What an account is made of.
+pub struct Told<'a> {
+    /// The packet.
+    pub given: &'a Given,
+    /// The name of its device, and how that is served.
+    pub device: (&'a str, &'a str),
+    /// The reasons.
+    pub reasons: &'a Reasons,
+    /// What the programs did.
+    pub performance: &'a Performance,
+    /// Names of devices.
+    pub devices: &'a HashMap<u32, String>,
+}
+
+impl Account {
+    /// Of a packet.
+    pub fn of(told: &Told<'_>) -> Self {
+        let Told { given, device, reasons, performance, devices } = told;
+        let mut steps = Vec::new();
+        let mut step = |step, what: String| steps.push(Step { step, what });
+        step("device", format!("{}, {}", device.0, device.1));
+        let decides = !performance.known;
+        if performance.known {
+            step("connection", "there is one, which decides".to_owned());
+        }
+        if let Some(rule) = &reasons.rule {
+            step("mark", format!("{} by the rule: lvsadm mark add {rule}", reasons.mark));
+        } else if reasons.mark != 0 {
+            step("mark", reasons.mark.to_string());
+        }
+        match &reasons.service {
+            Some(service) => {
+                step("service", format!("{}, scheduler {}", label(&service.key), scheduler_name(service.scheduler)))
+            }
+            None => step("service", "none has this address, port and protocol, nor the mark".to_owned()),
+        }
+        if let (Some(exit), true) = (reasons.refused, decides) {
+            step("lists", format!("the source is kept out ({exit}): see lvsadm block and lvsadm allow"));
+        }
+        if reasons.is_persistent && decides {
+            step(
+                "template",
+                "the service is persistent: a template of this client decides, if there is one".to_owned(),
+            );
+        }
+        for choice in reasons.choices.iter().filter(|_| decides) {
+            let mark = if reasons.pick == Some(choice.key) { ", which the scheduler picks" } else { "" };
+            let full = if choice.overloaded { ", kept from new connections by its threshold" } else { "" };
+            let (key, weight, active, inactive) = (end(&choice.key), choice.weight, choice.active, choice.inactive);
+            step(
+                "candidate",
+                format!("{key}, weight {weight}, {active} active and {inactive} inactive connections{full}{mark}"),
+            );
+        }
+        if reasons.is_random && decides {
+            step("candidate", "the scheduler draws lots".to_owned());
+        }
+        for tier in &performance.tiers {
+            step(tier.name, tier.verdict.to_owned());
+        }
+        for (exit, meaning) in &performance.exits {
+            step("exit", format!("{exit}: {meaning}"));
+        }
+        if let Some((service, server)) = &performance.server {
+            step("real server", format!("{} of {}", end(server), label(service)));
+        }
+        if performance.is_cut_short {
+            step("fragments", "it waits for other fragments, or leaves in fragments: that is not rehearsed".to_owned());
+        }
+        step("becomes", becomes(&performance.frame));
+        let hop = performance.hop;
+        if let Some(hop) = hop {
+            let name = devices.get(&hop.ifindex).map_or("a device that is gone", String::as_str);
+            let mac = if hop.destination == [0; 6] {
+                "a neighbour that is not known yet".to_owned()
+            } else {
+                colons(hop.destination)
+            };
+            step("leaves", format!("by {name} to {mac}, MTU {}", hop.mtu));
+        }
+        let agrees = agree(reasons, performance);
+        let sentence = if agrees {
+            "the programs did what these reasons let expect"
+        } else {
+            "the programs did something else: trust them, and report it"
+        };
+        step("agrees", sentence.to_owned());
+        Account {
+            packet: packet(given),
+            steps,
+            exits: performance.exits.iter().map(|(exit, _)| *exit).collect(),
+            service: performance
+                .server
+                .as_ref()
+                .map(|(service, _)| *service)
+                .or(reasons.service.as_ref().map(|s| s.key))
+                .map(|key| name(&key)),
+            real_server: performance.server.as_ref().map(|(_, server)| end(server)),
+            leaves_by: hop.and_then(|hop| devices.get(&hop.ifindex).cloned()),
+            agrees,
+        }
+    }
+}
+
+/// A packet in a sentence.
+fn packet(given: &Given) -> String {
+    let protocol = match given.protocol {
+        6 => "tcp".to_owned(),
+        17 => "udp".to_owned(),
+        132 => "sctp".to_owned(),
+        number => format!("protocol {number}"),
+    };
+    let kind = if given.kind.is_empty() { String::new() } else { format!(" ({})", given.kind) };
+    format!("{protocol} {} > {}{kind}", given.source, given.destination)
+}
+
+/// What a frame is, from the outside in.
+fn becomes(frame: &[u8]) -> String {
+    let Some(outer) = parsed(frame) else { return "no packet of IP".to_owned() };
+    format!("{}, {} bytes", packet(&outer), frame.len())
+}
+
+fn end(key: &DestinationKey) -> String {
+    std::net::SocketAddr::new(key.address, key.port).to_string()
+}
+
+/// A service without its protocol.
+fn name(key: &ServiceKey) -> String {
+    match *key {
+        ServiceKey::Address { address, port, .. } => std::net::SocketAddr::new(address, port).to_string(),
+        ServiceKey::Fwmark { mark, .. } => format!("mark {mark}"),
+    }
+}
+
+fn label(key: &ServiceKey) -> String {
+    match key {
+        ServiceKey::Address { protocol, .. } => format!("{} {}", protocol.name(), name(key)),
+        ServiceKey::Fwmark { .. } => name(key),
+    }
+}
+
+/// Exits of packets that the reasons here are not about: what the packet's source or way refuses, a flood's defence, and what is left to
+/// the stack for another reason.
+const OTHERWISE: [&str; 14] = [
+    "not-first",
+    "transit",
+    "drop-martian",
+    "drop-rp-filter",
+    "drop-loopback",
+    "drop-table-full",
+    "drop-busy",
+    "drop-defence",
+    "challenged",
+    "verified",
+    "drop-unverified",
+    "drop-engine",
+    "drop-forged",
+    "drop-malformed",
+];
+
+/// Whether the programs did what the reasons let expect, as far as those go.
+fn agree(reasons: &Reasons, performance: &Performance) -> bool {
+    let exits: Vec<&str> = performance.exits.iter().map(|(exit, _)| *exit).collect();
+    if performance.known || performance.is_cut_short || exits.iter().any(|exit| OTHERWISE.contains(exit)) {
+        return true;
+    }
+    let Some(service) = &reasons.service else {
+        return performance.server.is_none();
+    };
+    if let Some(refused) = reasons.refused {
+        return exits == [refused];
+    }
+    match (&performance.server, &reasons.pick) {
+        (Some((of, server)), Some(pick)) => of == &service.key && (reasons.is_persistent || server == pick),
+        (Some((of, server)), None) => {
+            // By lot, or by a template.
+            let is_choice = reasons.choices.iter().any(|choice| choice.key == *server);
+            of == &service.key && is_choice && (reasons.is_random || reasons.is_persistent)
+        }
+        // Nobody was picked; or a packet was picked for that could not be sent, or has no connection (one-packet scheduling).
+        (None, pick) => pick.is_none() || service.is_one_packet() || exits.iter().any(|exit| exit.starts_with("drop-")),
+    }
+}
