@@ -93,7 +93,7 @@ impl NetlinkDeserializable for Message {
 /// # Errors
 /// [`Error::Refused`] with the kernel's error number; [`Error::Socket`] if the request cannot be sent.
 pub fn act(protocol: isize, request: impl NetlinkSerializable, flags: u16) -> Result<(), Error> {
-    exchange(protocol, request, NLM_F_ACK | flags).map(drop)
+    exchange(Socket::new(protocol), request, NLM_F_ACK | flags).map(drop)
 }
 
 /// Asks the kernel for something: the messages of its answer.
@@ -101,7 +101,7 @@ pub fn act(protocol: isize, request: impl NetlinkSerializable, flags: u16) -> Re
 /// # Errors
 /// As [`act`].
 pub fn get(protocol: isize, request: impl NetlinkSerializable) -> Result<Vec<Message>, Error> {
-    exchange(protocol, request, NLM_F_ACK)
+    exchange(Socket::new(protocol), request, NLM_F_ACK)
 }
 
 /// Asks the kernel for everything of a table. A dump during which the table changed is asked for again.
@@ -109,12 +109,25 @@ pub fn get(protocol: isize, request: impl NetlinkSerializable) -> Result<Vec<Mes
 /// # Errors
 /// As [`act`]; [`Error::Unsteady`] if the table changed during every dump.
 pub fn dump(protocol: isize, request: impl NetlinkSerializable) -> Result<Vec<Message>, Error> {
-    exchange(protocol, request, NLM_F_DUMP)
+    exchange(Socket::new(protocol), request, NLM_F_DUMP)
+}
+
+/// As [`dump`], but of what the request's fields name alone (`NETLINK_GET_STRICT_CHK`). The kernel looks at nothing else, however
+/// large the table is.
+///
+/// # Errors
+/// As [`dump`].
+pub fn select(protocol: isize, request: impl NetlinkSerializable) -> Result<Vec<Message>, Error> {
+    let socket = Socket::new(protocol).and_then(|socket| {
+        socket.set_netlink_get_strict_chk(true)?;
+        Ok(socket)
+    });
+    exchange(socket, request, NLM_F_DUMP)
 }
 
 /// Sends a request and returns the messages of the answer, up to its acknowledgement or its end.
-fn exchange(protocol: isize, request: impl NetlinkSerializable, flags: u16) -> Result<Vec<Message>, Error> {
-    let mut socket = Socket::new(protocol).map_err(Error::Socket)?;
+fn exchange(socket: io::Result<Socket>, request: impl NetlinkSerializable, flags: u16) -> Result<Vec<Message>, Error> {
+    let mut socket = socket.map_err(Error::Socket)?;
     socket.bind_auto().map_err(Error::Socket)?;
     let mut header = NetlinkHeader::default();
     header.flags = NLM_F_REQUEST | flags;

@@ -110,6 +110,7 @@ proptest! {
             fragments: (3, 4096),
             sync: &Sync::default(),
             daemons: &[],
+            advertised: None,
         });
         check_exposition(&text);
     }
@@ -246,6 +247,7 @@ fn metrics_have_node_exporters_names() {
         fragments,
         sync: &Sync { lost: 77, ..Sync::default() },
         daemons: &[Daemon::new(Role::Backup)],
+        advertised: None,
     });
     let scrape = check_exposition(&text);
     assert_eq!(scrape.docs["node_ipvs_connections_total"], "The total number of connections made.");

@@ -35,7 +35,7 @@ macro_rules! chapters {
 
 chapters! {
     "install" "first-service" "real-servers" "fullnat-and-toa" "marks" "access" "floods" "operations" "rules-files"
-    "keepalived-and-ldirectord" "pair" "monitoring" "what-is-wrong" "from-ipvsadm"
+    "keepalived-and-ldirectord" "pair" "fleet" "monitoring" "what-is-wrong" "from-ipvsadm"
 }
 
 /// Pages that no table of flags has anything to say about: name, section and text.

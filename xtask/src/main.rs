@@ -73,9 +73,9 @@ enum Command {
         #[arg(long)]
         check: bool,
     },
-    /// Set up, build, and balance HTTP between network namespaces in each mode, and by a pair of directors; needs root
+    /// Set up, build, and balance HTTP between network namespaces in each mode, and by a pair and a fleet of directors; needs root
     Demo {
-        /// What to show: nat, dr, tun, fullnat, pair (default: all)
+        /// What to show: nat, dr, tun, fullnat, pair, fleet (default: all)
         modes: Vec<String>,
     },
 }

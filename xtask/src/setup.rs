@@ -9,7 +9,7 @@ use crate::process::{announce, as_root, find, host_cargo, output, run as run_pro
 use crate::toolchain::{PINNED_NIGHTLY, Toolchain, path_with};
 
 /// Programs that tests and demo run, and the Debian package of each.
-const TOOLS: [(&str, &str); 17] = [
+const TOOLS: [(&str, &str); 18] = [
     ("ip", "iproute2"),
     ("tc", "iproute2"),
     ("ethtool", "ethtool"),
@@ -27,6 +27,7 @@ const TOOLS: [(&str, &str); 17] = [
     ("fail2ban-server", "fail2ban"),
     ("systemd-analyze", "systemd"),
     ("nginx", "nginx"),
+    ("bird", "bird2"),
 ];
 
 /// Programs that packing runs.

@@ -152,7 +152,7 @@ layouts! {
     maps, describe_maps:
     Settings {
         epoch, now, now_ns, flags, dests_used, services_used, staged, idle_dests, resets, serial, marks, drop_rate, held,
-        taken_out, removal, lists, afterwards, paths_until, icmp, timeouts, daemons, extras, sysctls,
+        taken_out, removal, lists, afterwards, paths_until, icmp, timeouts, daemons, extras, drained, pad, sysctls,
         #[cfg(feature = "test-layout")]
         sample,
     }

@@ -72,6 +72,10 @@ pub struct Settings {
     pub daemons: u32,
     /// Which [`extras`](super::extras) were loaded beside the programs that every data plane has.
     pub extras: u32,
+    /// 1: the director's virtual addresses are not advertised, so that other directors of its fleet get the packets; only `lvsadm` reads it.
+    pub drained: u32,
+    /// Always 0.
+    pub pad: u32,
     /// Sysctls.
     pub sysctls: Sysctls,
 }
@@ -139,7 +143,7 @@ pub struct Watch {
 }
 
 const _: () = assert!(size_of::<Timeouts>() == 136);
-const _: () = assert!(cfg!(feature = "test-layout") || size_of::<Settings>() == 280 + size_of::<Sysctls>());
+const _: () = assert!(cfg!(feature = "test-layout") || size_of::<Settings>() == 288 + size_of::<Sysctls>());
 
 /// IPVS's timeouts.
 impl Default for Timeouts {

@@ -80,6 +80,9 @@ macro_rules! settings {
 }
 
 settings! {
+    advertise_table = 0, 0..=u32::MAX, Own
+        "The kernel's routing table in which each virtual address that can be served here has a route, for a routing daemon (BIRD, FRR) to \
+         announce; 0: none."
     am_droprate = 10, 0..=u32::MAX, Same
         "While drop_packet is 3, one in so many new connections is dropped; 0 is none."
     amemthresh = 1024, 0..=u32::MAX, Other

@@ -170,6 +170,8 @@ impl PlaneDirector {
         } else if deleted {
             self.prune();
         }
+        // The rules are made, whatever becomes of routes: `status` tells which are missing.
+        let _ = self.plane.advertise();
         Ok(())
     }
 
@@ -356,8 +358,7 @@ impl Director for PlaneDirector {
     }
 
     fn set_sysctls(&mut self, sysctls: &Sysctls) -> Result<()> {
-        self.plane.set(|s| s.sysctls = *sysctls);
-        Ok(())
+        self.plane.set_sysctls(sysctls).map_err(Error::from)
     }
 
     fn marks(&self) -> Result<Vec<Mark>> {

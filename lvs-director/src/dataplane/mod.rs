@@ -1,5 +1,6 @@
 //! The eBPF data plane: loading it, attaching it, and the director made of its maps.
 
+mod advertise;
 mod announcements;
 mod attach;
 mod birth;
@@ -56,6 +57,7 @@ mod upgrade;
 mod watch;
 mod watching;
 
+pub use advertise::Advertisement;
 pub use attach::{Attachment, Refusal, Which, attach, attach_loopback, attach_new, attachments, detach, left_out};
 pub use birth::Birth;
 pub use defaults::{Defaults, DefaultsError};

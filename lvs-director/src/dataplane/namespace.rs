@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::ErrorKind;
 
+use super::advertise::withdraw;
 use super::attach::{self, Refusal};
 use super::bpffs::{self, Directory};
 use super::defaults::Defaults;
@@ -102,11 +103,17 @@ fn read_settings(plane: &mut Plane) -> Result<()> {
     plane.know_policies()?;
     plane.know_the_host()?;
     plane.know_icmp_limits();
+    // No device and no address may make a command fail: `status` tells which routes are missing.
+    let _ = plane.advertise();
     plane.forget_dead_daemons()
 }
 
 /// Unloads this network namespace's data plane: detaches, and forgets rules and connections.
 pub fn unload() -> Result<bool> {
+    // First of all, so that routers send elsewhere what is not served any more. A plane that this program cannot read is unloaded, too.
+    if let Ok(Some(plane)) = open(Access::Read) {
+        withdraw(plane.settings().sysctls.advertise_table)?;
+    }
     let directory = bpffs::open(Access::Change)?;
     let was_left = take_apart(&directory)?;
     match fs::rename(directory.path(), directory.draft()) {

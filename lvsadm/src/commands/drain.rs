@@ -21,7 +21,7 @@ use lvs_director::director::{self, Access, Director, Operation, Wanted};
 use lvs_director::rules::{Destination, DestinationEntry, DestinationKey, ServiceKey};
 
 /// Between looks at what is left.
-const TICK: Duration = Duration::from_millis(200);
+pub(super) const TICK: Duration = Duration::from_millis(200);
 /// How often what is left is ended: a packet may have opened one more connection in between.
 const ROUNDS: u32 = 10;
 
@@ -188,11 +188,11 @@ impl Drop for Progress {
 }
 
 /// Signals that end the waiting.
-struct Interruption(SignalFd);
+pub(super) struct Interruption(SignalFd);
 
 impl Interruption {
     /// Takes them from now on.
-    fn new() -> Result<Self> {
+    pub(super) fn new() -> Result<Self> {
         let mut signals = SigSet::empty();
         [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().for_each(|signal| signals.add(signal));
         signals.thread_block().context("cannot block signals")?;
@@ -200,7 +200,7 @@ impl Interruption {
     }
 
     /// Whether one comes within so long.
-    fn within(&self, time: Duration) -> Result<bool> {
+    pub(super) fn within(&self, time: Duration) -> Result<bool> {
         let mut ready = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
         let time = PollTimeout::try_from(time).unwrap_or(PollTimeout::MAX);
         match poll(&mut ready, time) {

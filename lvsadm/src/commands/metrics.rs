@@ -19,6 +19,7 @@ pub fn metrics(output: Option<&Path>) -> Result<()> {
     let defence = Defence::of(&plane);
     let fragments = plane.fragments()?;
     let (sync, daemons) = (plane.sync(), plane.daemons()?);
+    let advertised = plane.advertisement()?;
     let mut director = PlaneDirector::new(plane);
     let lists = super::access::sizes(&director)?;
     director.unlock();
@@ -34,6 +35,7 @@ pub fn metrics(output: Option<&Path>) -> Result<()> {
         fragments,
         sync: &sync,
         daemons: &daemons,
+        advertised: advertised.as_ref(),
     });
     match output {
         Some(file) => replace(file, &text).with_context(|| format!("cannot write {}", file.display())),

@@ -5,6 +5,7 @@ mod apply;
 mod attach;
 mod doctor;
 mod drain;
+mod drain_director;
 mod explain;
 mod generation;
 mod mark;

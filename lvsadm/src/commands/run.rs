@@ -4,7 +4,10 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
-use super::{access, apply, attach, doctor, drain, explain, generation, mark, metrics, status, synchronise, sysctl};
+use super::{
+    access, apply, attach, doctor, drain, drain_director, explain, generation, mark, metrics, status, synchronise,
+    sysctl,
+};
 use crate::agent;
 use crate::grammar::subcommands::Sub;
 use lvs_director::dataplane::Defaults;
@@ -31,6 +34,7 @@ pub fn run(sub: Sub) -> ExitCode {
         Sub::Doctor(arguments) => return finish(doctor::doctor(&arguments)),
         Sub::Explain(arguments) => explain::explain(&arguments),
         Sub::Metrics { output } => metrics::metrics(output.as_deref()),
+        Sub::Drain(arguments) if arguments.director => return finish(drain_director::drain_director(&arguments)),
         Sub::Drain(arguments) => return finish(drain::drain(&arguments)),
         Sub::Mark { action } => mark::mark(&action),
         Sub::Block(arguments) => access::access(AccessKind::Block, &arguments),

@@ -1,7 +1,8 @@
 //! `status`: where and how the data plane is attached, and what it did with packets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -11,9 +12,12 @@ use serde::Serialize;
 use crate::firewall;
 use crate::render;
 use lvs_common::fragments::{self, DATAGRAMS};
-use lvs_director::dataplane::{self, Birth, Defaults, Defence, PlaneDirector, Watching};
+use lvs_director::dataplane::{self, Advertisement, Birth, Defaults, Defence, PlaneDirector, Watching};
 use lvs_director::director::{Access, Director, Wanted};
 use lvs_director::rules::{Daemon, ServiceEntry, ServiceKey};
+
+/// How many advertised addresses are listed one by one.
+const ADDRESSES_SHOWN: usize = 8;
 
 #[derive(Serialize)]
 struct Status {
@@ -33,6 +37,7 @@ struct Status {
     fragments: Fragments,
     defence: Strategies,
     synchronisation: Synchronisation,
+    advertised: Option<Advertised>,
     firewall: Vec<firewall::Chain>,
 }
 
@@ -109,6 +114,40 @@ struct Synchronisation {
     counters: BTreeMap<&'static str, u64>,
 }
 
+/// The virtual addresses that a routing daemon is to announce.
+#[derive(Serialize)]
+struct Advertised {
+    table: u32,
+    drained: bool,
+    addresses: BTreeSet<IpAddr>,
+    missing: BTreeSet<IpAddr>,
+}
+
+impl From<Advertisement> for Advertised {
+    fn from(Advertisement { table, drained, addresses, missing }: Advertisement) -> Self {
+        Advertised { table, drained, addresses, missing }
+    }
+}
+
+impl Advertised {
+    /// The lines of it.
+    fn text(&self) -> String {
+        let list = |addresses: &BTreeSet<IpAddr>| match addresses.len() {
+            0 => "none".to_owned(),
+            count if count > ADDRESSES_SHOWN => format!("{count} addresses"),
+            _ => addresses.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(" "),
+        };
+        let Advertised { table, drained, addresses, missing } = self;
+        let mut text = format!("advertised in table {table}: {}", list(addresses));
+        if *drained {
+            text += "; this director is drained: `lvsadm drain --director --undo' has it serve again";
+        } else if !missing.is_empty() {
+            let _ = write!(text, "; without a route, though served: {}", list(missing));
+        }
+        text + "\n"
+    }
+}
+
 /// Shows the status.
 pub fn status(json: bool) -> Result<()> {
     let Some(plane) = dataplane::open(Access::Read)? else {
@@ -157,6 +196,7 @@ pub fn status(json: bool) -> Result<()> {
             let daemons = daemons.iter().map(render::json::DaemonObject::of).collect();
             Synchronisation { daemons, lost: sync.lost, waiting: sync.waiting, counters }
         },
+        advertised: plane.advertisement()?.map(Advertised::from),
         firewall: Vec::new(),
     };
     let mut director = PlaneDirector::new(plane);
@@ -262,6 +302,7 @@ fn text(status: &Status, daemons: &[Daemon]) -> String {
     if !counted.is_empty() {
         let _ = writeln!(text, "synchronisation: {}", counted.join(", "));
     }
+    text += &status.advertised.as_ref().map(Advertised::text).unwrap_or_default();
     text += &firewall::text(&status.firewall);
     for e in status.packets.iter().filter(|e| e.packets != 0) {
         let _ = writeln!(text, "{:>12} {:<20} {}", e.packets, e.exit, e.meaning);

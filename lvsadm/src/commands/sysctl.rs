@@ -29,7 +29,7 @@ pub fn sysctl(reset: bool, arguments: &[String]) -> Result<()> {
         shown.extend(SYSCTLS);
     }
     consistent(&changed)?;
-    plane.set(|s| s.sysctls = changed);
+    plane.set_sysctls(&changed)?;
     drop(plane);
     named.iter().filter_map(|(name, _)| name.note()).for_each(|note| eprintln!("lvsadm: {note}"));
     let line = |sysctl: &Sysctl| format!("{SYSCTL_PREFIX}{} = {}\n", sysctl.name, sysctl.get(&changed));

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::fmt::Write;
 
 use lvs_common::abi::Sync;
-use lvs_director::dataplane::Defence;
+use lvs_director::dataplane::{Advertisement, Defence};
 use lvs_director::rules::{AccessKind, Daemon, Family, Role, ServiceEntry, ServiceKey, Statistics};
 
 /// Everything that is told.
@@ -29,6 +29,8 @@ pub struct Metrics<'a> {
     pub sync: &'a Sync,
     /// Those that run.
     pub daemons: &'a [Daemon],
+    /// What routing daemons are to announce, where they are.
+    pub advertised: Option<&'a Advertisement>,
 }
 
 /// A metric: its name and its help.
@@ -114,9 +116,19 @@ const UNSENT: [Metric; 2] = [
     ("lvs_sync_waiting", "Connections and templates that wait for their real server to be configured."),
 ];
 
+/// Of a director whose addresses are advertised.
+const FLEET: [Metric; 3] = [
+    ("lvs_advertised_addresses", "Virtual addresses that a routing daemon is to announce."),
+    (
+        "lvs_unadvertised_addresses",
+        "Virtual addresses that could be served here and that no routing daemon is to announce.",
+    ),
+    ("lvs_director_drained", "Whether this director was taken out of its fleet."),
+];
+
 /// The text.
 pub fn metrics(metrics: Metrics<'_>) -> String {
-    let Metrics { services, total, exits, defence, lists, fragments, sync, daemons } = metrics;
+    let Metrics { services, total, exits, defence, lists, fragments, sync, daemons, advertised } = metrics;
     let mut text = String::new();
     write(&mut text, &TOTAL, &[(String::new(), counts(&total))]);
     let backends = services.iter().flat_map(|entry| {
@@ -158,6 +170,11 @@ pub fn metrics(metrics: Metrics<'_>) -> String {
     write(&mut text, &STRATEGY, &modes);
     write_sync(&mut text, sync, daemons);
     write(&mut text, &DEFENCE, &[(String::new(), [defence.drop_rate.into(), defence.taken_out.into()])]);
+    let fleet = advertised.iter().map(|advertised| {
+        let Advertisement { addresses, missing, drained, .. } = advertised;
+        (String::new(), [addresses.len() as u64, missing.len() as u64, (*drained).into()])
+    });
+    write(&mut text, &FLEET, &fleet.collect::<Vec<_>>());
     text
 }
 

@@ -77,6 +77,17 @@ impl Default for Layout {
     }
 }
 
+/// Where one of several directors is plugged in: what its ports are called, and the last part of its addresses.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Plug<'a> {
+    pub name: &'a str,
+    pub host: u8,
+}
+
+/// The directors of a pair.
+pub(super) const FIRST: Plug<'_> = Plug { name: "director", host: 98 };
+const SECOND: Plug<'_> = Plug { name: "second", host: 99 };
+
 /// The set-up; HTTP servers named `rs1`, `rs2`, … run on port 80 of the real servers.
 pub struct Cluster {
     // Servers stop before their namespaces go.
@@ -218,7 +229,7 @@ impl Cluster {
 
     fn build_director(&self) -> Result<()> {
         match self.layout.arms {
-            Arms::Pair => return self.build_member(&self.director, 1),
+            Arms::Pair => return self.build_member(&self.director, FIRST),
             Arms::One => self.plug(&self.director, "eth1", "servers", "director1")?,
             Arms::Two => {
                 self.plug(&self.director, "eth1", "servers", "director1")?;
@@ -262,13 +273,12 @@ impl Cluster {
     /// the one that real servers send their answers to.
     pub fn second_director(&self) -> Result<Namespace> {
         let second = Namespace::new("second")?;
-        self.build_member(&second, 2)?;
+        self.build_member(&second, SECOND)?;
         Ok(second)
     }
 
-    /// Plugs in the first or the second of two directors. Both have addresses of their own only.
-    pub(super) fn build_member(&self, director: &Namespace, number: usize) -> Result<()> {
-        let (name, host) = if number == 1 { ("director", 98) } else { ("second", 99) };
+    /// Plugs in one of several directors, beside the others. It has addresses of its own only.
+    pub(super) fn build_member(&self, director: &Namespace, Plug { name, host }: Plug<'_>) -> Result<()> {
         self.plug(director, "eth1", "servers", &format!("{name}1"))?;
         self.plug(director, "eth0", "front", &format!("{name}0"))?;
         director.ip(&[

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::cluster::{Arms, Cluster, Layout, Site};
+use super::cluster::{Arms, Cluster, FIRST, Layout, Site};
 use super::namespace::{self, Namespace, lvs_compat_path, lvsadm_path};
 use super::server::Server;
 
@@ -113,7 +113,7 @@ impl Pair {
             Failure::Power => {
                 let gone = std::mem::replace(&mut self.cluster.director, Namespace::new("director")?);
                 gone.abandon();
-                self.cluster.build_member(&self.cluster.director, 1)?;
+                self.cluster.build_member(&self.cluster.director, FIRST)?;
                 self.configure(Member::First)?;
                 self.start_keepalived(Member::First)
             }

@@ -15,8 +15,10 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use super::namespace::Namespace;
 use crate::text;
 
-/// How often a transfer sends something.
+/// How often a transfer sends something, where there are no more than [`QUICK`].
 const PERIOD: Duration = Duration::from_millis(200);
+/// More transfers send as much as these do, all together.
+const QUICK: usize = 1000;
 /// Bytes that it sends each time.
 const PIECE: usize = 600;
 /// The text that transfers send round and round, each from a place of its own.
@@ -68,7 +70,8 @@ impl Transfers {
     pub fn begin(client: &Namespace, to: &[SocketAddr], count: usize) -> Result<Self> {
         let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
         setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
-        let open = |id: usize| Transfer::open(to[id % to.len()], id).with_context(|| format!("transfer {id}"));
+        let period = PERIOD * count.div_ceil(QUICK) as u32;
+        let open = |id: usize| Transfer::open(to[id % to.len()], id, period).with_context(|| format!("transfer {id}"));
         let transfers: Vec<_> = client.enter(|| (0..count).map(open).collect())?;
         let seen = Mutex::new(Seen { received: vec![0; count], ..Seen::default() });
         let shared = Arc::new(Shared { is_ending: AtomicBool::new(false), seen });
@@ -107,7 +110,8 @@ struct Transfer {
     from: usize,
     sent: usize,
     received: usize,
-    /// When it is to send the next piece.
+    /// How often it sends something, and when the next piece is due.
+    period: Duration,
     due: Instant,
     /// When it last got something.
     answered: Instant,
@@ -117,17 +121,18 @@ struct Transfer {
 }
 
 impl Transfer {
-    fn open(to: SocketAddr, id: usize) -> Result<Self> {
+    fn open(to: SocketAddr, id: usize, period: Duration) -> Result<Self> {
         let stream = TcpStream::connect_timeout(&to, Duration::from_secs(10))?;
         stream.set_nonblocking(true)?;
         stream.set_nodelay(true)?;
         let now = Instant::now();
-        let due = now + PERIOD * (id % 16) as u32 / 16;
+        let due = now + period * (id % 16) as u32 / 16;
         Ok(Transfer {
             stream,
             from: id * STEP % TEXT,
             sent: 0,
             received: 0,
+            period,
             due,
             answered: now,
             is_shut: false,
@@ -145,7 +150,7 @@ impl Transfer {
         if is_ending || now < self.due {
             return;
         }
-        self.due = now + PERIOD;
+        self.due = now + self.period;
         let at = (self.from + self.sent) % TEXT;
         match self.stream.write(&text[at..at + PIECE]) {
             Ok(length) => self.sent += length,

@@ -38,7 +38,7 @@ fn examples_of_rules_files_are_applied() {
 }
 
 #[test]
-fn keepalived_and_ldirectord_accept_their_examples() {
+fn keepalived_ldirectord_and_bird_accept_their_examples() {
     // keepalived asks for the interfaces that the examples name.
     let director = Namespace::new("director").unwrap();
     let network = Namespace::new("network").unwrap();
@@ -48,6 +48,10 @@ fn keepalived_and_ldirectord_accept_their_examples() {
     for file in ["keepalived.conf", "keepalived-pair.conf"] {
         let file = example(file);
         director.run(&format!("/usr/sbin/keepalived --config-test --use-file {}", file.display())).unwrap();
+    }
+
+    for file in ["bird.conf", "router.conf"] {
+        director.run(&format!("/usr/sbin/bird -p -c {}", example("fleet").join(file).display())).unwrap();
     }
 
     // `status` reads the whole file. 3 is LSB's "not running"; a mistake in the file is another status.

@@ -20,6 +20,7 @@ mod examples;
 mod explain;
 mod fail2ban;
 mod failover;
+mod fleet;
 mod flood;
 mod forwarding;
 mod fragments;

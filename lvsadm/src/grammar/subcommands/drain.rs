@@ -1,6 +1,6 @@
 //! `lvsadm drain`.
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 
 use super::service::ServiceArgs;
 use crate::grammar::command::{Command, Failure};
@@ -9,21 +9,27 @@ use crate::grammar::parse::parse;
 use crate::names::Names;
 use lvs_director::rules::{DestinationKey, ServiceKey};
 
-/// Which real server of which service is to be drained, and how.
+/// What is to be drained, a real server of a service or this director, and how.
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
-#[command(mut_group("service", |group| group.required(true)))]
+#[command(group = ArgGroup::new("what").args(["real_server", "director"]).required(true))]
 pub struct DrainArgs {
     /// The service
     #[command(flatten)]
     service: ServiceArgs,
     /// The real server, host and port
-    #[arg(short = 'r', long, value_name = "SERVER-ADDRESS")]
-    real_server: String,
+    #[arg(short = 'r', long, value_name = "SERVER-ADDRESS", requires = "service")]
+    real_server: Option<String>,
+    /// This director: routers send the packets for its virtual addresses to other directors of its fleet
+    #[arg(long, conflicts_with = "service")]
+    pub director: bool,
+    /// Have this director serve again
+    #[arg(long, requires = "director", conflicts_with = "timeout")]
+    pub undo: bool,
     /// Wait no longer than so many seconds. Without: until nothing is left
     #[arg(long, value_name = "SECONDS")]
     pub timeout: Option<u32>,
     /// End what is left then: the next packets of these connections belong to none
-    #[arg(long, requires = "timeout")]
+    #[arg(long, requires = "timeout", conflicts_with = "director")]
     pub reset: bool,
 }
 
@@ -32,7 +38,7 @@ impl DrainArgs {
     pub fn keys(&self, names: &mut dyn Names) -> Result<(ServiceKey, DestinationKey), Failure> {
         let mut arguments = vec!["-d"];
         arguments.extend(self.service.words());
-        arguments.extend(["-r", &self.real_server]);
+        arguments.extend(self.real_server.iter().flat_map(|server| ["-r", server]));
         match parse(&arguments, Dialect::Own, names) {
             Ok(Command::DeleteDestination(service, destination)) => Ok((service, destination)),
             Ok(_) | Err(Failure::NoCommand) => Failure::usage("it takes a service and a real server"),
@@ -102,6 +108,10 @@ mod tests {
             "-t 192.0.2.1:80",
             "-t 1.1.1.1:1 -u 1.1.1.1:1 -r 10.0.0.1",
             "-t 1.1.1.1:1 -r 1.1.1.1 --reset",
+            "-t 1.1.1.1:1 --director",
+            "-r 1.1.1.1 --director",
+            "-t 1.1.1.1:1 -r 1.1.1.1 --undo",
+            "--director --undo --timeout 5",
         ] {
             assert!(keys(line).is_err_and(|error| error.starts_with("error: ")), "{line}");
         }

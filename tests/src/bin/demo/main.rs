@@ -1,7 +1,9 @@
-//! The demo: real HTTP through a director in each forwarding mode, between network namespaces, and through a pair of directors.
+//! The demo: real HTTP through a director in each forwarding mode, between network namespaces, and through a pair and a fleet of directors.
 //!
-//! Run it by `cargo xtask demo [nat|dr|tun|fullnat|pair]…`.
+//! Run it by `cargo xtask demo [nat|dr|tun|fullnat|pair|fleet]…`.
 
+mod download;
+mod fleet;
 mod pair;
 
 use std::io::{BufRead, BufReader, Read};
@@ -16,8 +18,9 @@ use tests::topology::{Arms, Cluster, Layout, Namespace, Nginx, Site, VIP, VIP6, 
 /// Requests a mode is shown with.
 const REQUESTS: usize = 12;
 
-/// The demo that shows a pair of directors.
+/// The demos that show a pair of directors, and a fleet.
 const PAIR: &str = "pair";
+const FLEET: &str = "fleet";
 
 /// A forwarding mode as the demo shows it.
 struct Mode {
@@ -92,9 +95,9 @@ fn main() -> ExitCode {
 }
 
 fn run(chosen: &[String]) -> Result<()> {
-    let is_known = |name: &str| name == PAIR || MODES.iter().any(|mode| mode.name == name);
+    let is_known = |name: &str| [PAIR, FLEET].contains(&name) || MODES.iter().any(|mode| mode.name == name);
     if let Some(unknown) = chosen.iter().find(|name| !is_known(name)) {
-        bail!("there is no demo {unknown}: choose among nat, dr, tun, fullnat and pair");
+        bail!("there is no demo {unknown}: choose among nat, dr, tun, fullnat, pair and fleet");
     }
     if !is_root() {
         bail!("it makes network namespaces and loads eBPF programs: run it as root");
@@ -105,6 +108,9 @@ fn run(chosen: &[String]) -> Result<()> {
     }
     if wants(PAIR) && !kernel_has_ipvs() {
         pair::show().context("a pair")?;
+    }
+    if wants(FLEET) && !kernel_has_ipvs() {
+        fleet::show().context("a fleet")?;
     }
     Ok(())
 }
