@@ -50,10 +50,12 @@ const fn time(now: u32) -> u32 {
     now.wrapping_sub(2) & !1 | 2
 }
 
-/// Whether a neighbour that was last confirmed at `confirmed` (low 32 bits of jiffies, 0 for never) is to be confirmed at `now`.
+/// What follows from a packet at `now` (low 32 bits of jiffies) to a neighbour that was confirmed at `confirmed`, 0 for never: whether it is
+/// to be confirmed, and when it was then. The kernel has just asked for a neighbour that XDP sends to for the first time.
 #[inline(always)]
-pub const fn is_due(confirmed: u32, now: u32, hz: u32) -> bool {
-    confirmed == 0 || now.wrapping_sub(confirmed) >= CONFIRM * hz
+pub const fn confirm(confirmed: u32, now: u32, hz: u32) -> (bool, u32) {
+    let is_due = confirmed != 0 && now.wrapping_sub(confirmed) as i32 >= (CONFIRM * hz) as i32;
+    (is_due, if is_due || confirmed == 0 { now | 1 } else { confirmed })
 }
 
 #[cfg(test)]
@@ -111,8 +113,15 @@ mod tests {
     }
 
     #[test]
-    fn a_neighbour_is_confirmed_every_five_seconds() {
-        assert!(is_due(0, 1, HZ) && is_due(3, 3 + 5 * HZ, HZ) && is_due(u32::MAX, 5 * HZ, HZ));
-        assert!(!is_due(3, 2 + 5 * HZ, HZ) && !is_due(u32::MAX, 0, HZ));
+    fn a_neighbour_is_confirmed_every_five_seconds_after_the_first_packet() {
+        for from in [0, 7, u32::MAX - HZ] {
+            let (is_due, first) = confirm(0, from, HZ);
+            assert!(!is_due && first != 0);
+            assert_eq!(confirm(first, from.wrapping_add(4 * HZ), HZ), (false, first));
+            let then = from.wrapping_add(6 * HZ);
+            assert_eq!(confirm(first, then, HZ), (true, then | 1));
+        }
+        // One that is confirmed in advance.
+        assert_eq!(confirm(1000 * HZ, 7, HZ), (false, 1000 * HZ));
     }
 }

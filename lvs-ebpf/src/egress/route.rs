@@ -333,9 +333,10 @@ fn is_to_be_confirmed(hop: &NextHop, now: u64) -> bool {
     let [.., a, b, c] = hop.destination;
     let slot = hop.ifindex ^ (a as u32) << 8 ^ (b as u32) << 4 ^ c as u32;
     let Some(confirmed) = shared::element(&CONFIRMED, slot % NEIGHBOURS) else { return false };
-    let is_due = neighbour::is_due(confirmed.load(), now as u32, params::hz());
-    if is_due {
-        confirmed.store(now as u32 | 1);
+    let before = confirmed.load();
+    let (is_due, after) = neighbour::confirm(before, now as u32, params::hz());
+    if after != before {
+        confirmed.store(after);
     }
     is_due
 }
