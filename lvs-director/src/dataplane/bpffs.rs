@@ -8,6 +8,7 @@ use super::error::{Context, Result, unfit};
 use crate::director::Access;
 
 use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -30,6 +31,8 @@ const DRAFT: &str = "draft-";
 pub const NEXT: &str = "next-";
 /// The same for a copy that packets are rehearsed on; its process follows.
 pub const COPY: &str = "copy-";
+/// The directory of locks.
+const LOCKS: &str = "locks";
 /// `SO_NETNS_COOKIE` (Linux 5.14).
 const SO_NETNS_COOKIE: libc::c_int = 71;
 
@@ -138,11 +141,34 @@ impl Directory {
     /// Drafts of commands that were killed: nobody has the lock that they are made under.
     pub fn left_drafts(&self) -> Result<Vec<PathBuf>> {
         let is_left = |name: &String| {
-            let lock = |cookie| self.sibling("locks").join(format!("{NAMESPACE}{cookie}"));
+            let lock = |cookie| self.sibling(LOCKS).join(format!("{NAMESPACE}{cookie}"));
             let lock = name.strip_prefix(DRAFT).and_then(|cookie| File::open(lock(cookie)).ok());
             lock.is_some_and(|file| Flock::lock(file, FlockArg::LockExclusiveNonblock).is_ok())
         };
         Ok(self.names()?.iter().filter(|name| is_left(name)).map(|name| self.sibling(name)).collect())
+    }
+
+    /// Removes locks that nobody has, of network namespaces without a data plane: of most of them the namespace is gone. Who needs
+    /// one makes it again.
+    pub fn collect_locks(&self) -> Result<()> {
+        let locks = fs::read_dir(self.sibling(LOCKS)).context("cannot read the BPF file system")?;
+        for lock in locks.filter_map(|entry| Some(entry.ok()?.path())) {
+            let name = lock.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let Some((_, cookie)) = name.rsplit_once('-') else { continue };
+            let is_needed =
+                [NAMESPACE, DRAFT, NEXT].iter().any(|kind| self.sibling(&format!("{kind}{cookie}")).exists());
+            if is_needed || name == self.name {
+                continue;
+            }
+            // Removed while it is held: who waits for it finds that out.
+            if let Ok(_held) = File::open(&lock)
+                .map_err(drop)
+                .and_then(|file| Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(drop))
+            {
+                let _ = fs::remove_dir(&lock);
+            }
+        }
+        Ok(())
     }
 
     fn names(&self) -> Result<Vec<String>> {
@@ -168,28 +194,46 @@ fn identity(path: &Path) -> Option<u64> {
 /// Waits for a directory's lock.
 fn lock(root: &File, point: &Path, name: &str, access: Access) -> Result<Flock<File>> {
     // The lock is a directory of its own: the other one is made and removed under it.
-    let locks = format!("/proc/self/fd/{}/locks", root.as_raw_fd());
+    let locks = format!("/proc/self/fd/{}/{LOCKS}", root.as_raw_fd());
     let lock = format!("{locks}/{name}");
-    for directory in [&locks, &lock] {
-        match fs::create_dir(directory) {
-            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
-                return Err(error).with_context(|| format!("cannot write to {}", point.display()));
+    loop {
+        for directory in [&locks, &lock] {
+            match fs::create_dir(directory) {
+                Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+                    return Err(error).with_context(|| format!("cannot write to {}", point.display()));
+                }
+                _ => {}
             }
-            _ => {}
+        }
+        let file = match File::open(&lock) {
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            file => file.context("cannot open the lock")?,
+        };
+        let locked = locked(file, access).context("cannot lock")?;
+        // Nobody had it, so a command of another namespace may have removed it meanwhile.
+        if locked.metadata().ok().map(|it| it.ino()) == identity(Path::new(&lock)) {
+            return Ok(locked);
         }
     }
-    locked(File::open(&lock).context("cannot open the lock")?, access).context("cannot lock")
 }
 
 /// Takes a lock of the calling thread's network namespace beside that of its directory, if nobody has it.
 pub fn claim(what: &str) -> Result<Option<Flock<File>>> {
     let root = mounted(&mount_point())?;
-    let path = format!("/proc/self/fd/{}/locks/{what}-{}", root.as_raw_fd(), namespace_cookie()?);
-    fs::create_dir_all(&path).context("cannot write to the BPF file system")?;
-    match Flock::lock(File::open(&path).context("cannot open a lock")?, FlockArg::LockExclusiveNonblock) {
-        Ok(lock) => Ok(Some(lock)),
-        Err((_, Errno::EWOULDBLOCK)) => Ok(None),
-        Err((_, error)) => Err(error).context("cannot lock"),
+    let path = format!("/proc/self/fd/{}/{LOCKS}/{what}-{}", root.as_raw_fd(), namespace_cookie()?);
+    loop {
+        fs::create_dir_all(&path).context("cannot write to the BPF file system")?;
+        let file = match File::open(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            file => file.context("cannot open a lock")?,
+        };
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            // As in `lock`.
+            Ok(lock) if lock.metadata().ok().map(|it| it.ino()) != identity(Path::new(&path)) => {}
+            Ok(lock) => return Ok(Some(lock)),
+            Err((_, Errno::EWOULDBLOCK)) => return Ok(None),
+            Err((_, error)) => return Err(error).context("cannot lock"),
+        }
     }
 }
 

@@ -149,5 +149,5 @@ fn collect(own: &Directory) -> Result<()> {
             pins::remove(&own.sibling(&name.replacen(bpffs::NAMESPACE, bpffs::NEXT, 1)))?;
         }
     }
-    Ok(())
+    own.collect_locks()
 }

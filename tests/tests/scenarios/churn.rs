@@ -144,3 +144,16 @@ fn devices_that_come_and_go_beside_an_agent_leave_nothing() {
         (pinned(), open_files(agent)) == before
     });
 }
+
+#[test]
+fn a_network_namespace_without_a_data_plane_leaves_no_lock() {
+    let [gone, director] = ["gone", "director"].map(|label| Namespace::new(label).unwrap());
+    gone.lvsadm("-A -t 192.0.2.10:80 -s rr").unwrap();
+    let pins = PathBuf::from(gone.json("status --json").unwrap()["pins"].as_str().unwrap());
+    let lock = pins.with_file_name("locks").join(pins.file_name().unwrap());
+    assert!(lock.exists());
+    gone.lvsadm("unload").unwrap();
+    drop(gone);
+    director.lvsadm("-A -t 192.0.2.10:80 -s rr").unwrap();
+    assert!(!lock.exists());
+}
