@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use crate::explain::{self, Account, Given, Told};
 use crate::grammar::subcommands::ExplainArgs;
 use crate::network::{Network, Way};
-use lvs_director::dataplane::{self, Headers, NetDevice, Plane, Rehearsal, Subject};
+use lvs_director::dataplane::{self, Defence, Headers, NetDevice, Plane, Rehearsal, Subject};
 use lvs_director::director::Access;
 
 /// Explains a packet, or those of a file.
@@ -37,6 +37,7 @@ pub fn explain(arguments: &ExplainArgs) -> Result<()> {
     let how = how(&plane, &device.link.name)?;
     let names: HashMap<u32, String> =
         devices.iter().map(|device| (device.link.index, device.link.name.clone())).collect();
+    let Defence { held, room, .. } = Defence::of(&plane);
     let rehearsal = Rehearsal::of(&mut plane)?;
     let mut accounts = Vec::new();
     for given in &packets {
@@ -50,6 +51,7 @@ pub fn explain(arguments: &ExplainArgs) -> Result<()> {
             reasons: &reasons,
             performance: &performance,
             devices: &names,
+            held: held.iter().find(|(family, _)| *family == subject.family()).map(|(_, held)| (*held, room)),
         };
         accounts.push(Account::of(&told));
     }

@@ -1,13 +1,21 @@
 //! The account of a packet: what the programs did, and the reasons.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 
+use etherparse::{Ipv4Header, Ipv6Header};
+use lvs_common::wire::protocol;
 use lvs_director::dataplane::{Performance, Reasons};
 use lvs_director::rules::{DestinationKey, ServiceKey, scheduler_name};
 use serde::Serialize;
 
 use super::packets::{Given, parsed};
 use crate::network::colons;
+
+/// Bytes of an Ethernet header.
+const ETHERNET: usize = 14;
+/// Per cent of a table from which on room is scarce.
+const SCARCE: u64 = 80;
 
 /// A step of the account.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -49,12 +57,14 @@ pub struct Told<'a> {
     pub performance: &'a Performance,
     /// Names of devices.
     pub devices: &'a HashMap<u32, String>,
+    /// Connections that the table of the packet's family has, and for how many there is room.
+    pub held: Option<(u32, u32)>,
 }
 
 impl Account {
     /// Of a packet.
     pub fn of(told: &Told<'_>) -> Self {
-        let Told { given, device, reasons, performance, devices } = told;
+        let Told { given, device, reasons, performance, devices, .. } = told;
         let mut steps = Vec::new();
         let mut step = |step, what: String| steps.push(Step { step, what });
         step("device", format!("{}, {}", device.0, device.1));
@@ -75,6 +85,11 @@ impl Account {
         }
         if let (Some(exit), true) = (reasons.refused, decides) {
             step("lists", format!("the source is kept out ({exit}): see lvsadm block and lvsadm allow"));
+        }
+        if let (Some((held, room)), true) = (told.held, decides)
+            && u64::from(held) * 100 >= u64::from(room) * SCARCE
+        {
+            step("table", format!("{held} of {room} places are taken: a new connection may find none"));
         }
         if reasons.is_persistent && decides {
             step(
@@ -115,7 +130,12 @@ impl Account {
             } else {
                 colons(hop.destination)
             };
-            step("leaves", format!("by {name} to {mac}, MTU {}", hop.mtu));
+            // A tunnel's headers take room.
+            let added = performance.frame.len().saturating_sub(given.frame.len());
+            let fits = usize::from(hop.mtu).saturating_sub(added);
+            let room =
+                if added == 0 { String::new() } else { format!(", so packets of up to {fits} bytes fit inside") };
+            step("leaves", format!("by {name} to {mac}, MTU {}{room}", hop.mtu));
         }
         let agrees = agree(reasons, performance);
         let sentence = if agrees {
@@ -144,19 +164,36 @@ impl Account {
 /// A packet in a sentence.
 fn packet(given: &Given) -> String {
     let protocol = match given.protocol {
-        6 => "tcp".to_owned(),
-        17 => "udp".to_owned(),
-        132 => "sctp".to_owned(),
-        number => format!("protocol {number}"),
+        protocol::TCP => "tcp",
+        protocol::UDP => "udp",
+        protocol::SCTP => "sctp",
+        protocol::GRE => "gre",
+        protocol::IPIP | protocol::IPV6 => "ipip",
+        protocol::ICMP | protocol::ICMPV6 => "icmp",
+        _ => "another protocol",
     };
+    let end = |end: SocketAddr| if end.port() == 0 { end.ip().to_string() } else { end.to_string() };
     let kind = if given.kind.is_empty() { String::new() } else { format!(" ({})", given.kind) };
-    format!("{protocol} {} > {}{kind}", given.source, given.destination)
+    format!("{protocol} {} > {}{kind}", end(given.source), end(given.destination))
 }
 
 /// What a frame is, from the outside in.
 fn becomes(frame: &[u8]) -> String {
     let Some(outer) = parsed(frame) else { return "no packet of IP".to_owned() };
-    format!("{}, {} bytes", packet(&outer), frame.len())
+    let inner = carried(&outer).map(|inner| format!(", which carries {}", packet(&inner))).unwrap_or_default();
+    format!("{}, {} bytes{inner}", packet(&outer), frame.len())
+}
+
+/// The packet that an IP packet carries as it is.
+fn carried(outer: &Given) -> Option<Given> {
+    let is_v6 = match outer.protocol {
+        protocol::IPIP => false,
+        protocol::IPV6 => true,
+        _ => return None,
+    };
+    let at = ETHERNET + if outer.source.is_ipv4() { Ipv4Header::MIN_LEN } else { Ipv6Header::LEN };
+    let ether_type = if is_v6 { [0x86, 0xdd] } else { [0x08, 0x00] };
+    parsed(&[&[0; ETHERNET - 2][..], &ether_type, outer.frame.get(at..)?].concat())
 }
 
 fn end(key: &DestinationKey) -> String {
@@ -218,5 +255,26 @@ fn agree(reasons: &Reasons, performance: &Performance) -> bool {
         }
         // Nobody was picked; or a packet was picked for that could not be sent, or has no connection (one-packet scheduling).
         (None, pick) => pick.is_none() || service.is_one_packet() || exits.iter().any(|exit| exit.starts_with("drop-")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lvs_director::rules::Protocol;
+
+    use super::super::packets::made;
+    use super::*;
+
+    #[test]
+    fn a_tunnels_packet_is_told_with_what_it_carries() {
+        let ends = (Protocol::Tcp, "10.0.0.1:5".parse().unwrap(), "10.0.0.2:80".parse().unwrap());
+        let inner = made(ends, false, [2; 6]).unwrap().frame;
+        let (from, to) = ([192, 0, 2, 1], [192, 0, 2, 2]);
+        let builder = etherparse::PacketBuilder::ethernet2([0; 6], [0; 6]).ipv4(from, to, 64);
+        let mut frame = Vec::new();
+        builder.write(&mut frame, etherparse::IpNumber(protocol::IPIP), &inner[ETHERNET..]).unwrap();
+        let told = "ipip 192.0.2.1 > 192.0.2.2, 74 bytes, which carries tcp 10.0.0.1:5 > 10.0.0.2:80 (SYN)";
+        assert_eq!(becomes(&frame), told);
+        assert_eq!(becomes(&[0; 20]), "no packet of IP");
     }
 }
