@@ -23,7 +23,7 @@ pub struct DrainArgs {
     #[arg(long, conflicts_with = "service")]
     pub director: bool,
     /// Have this director serve again
-    #[arg(long, requires = "director", conflicts_with = "timeout")]
+    #[arg(long, requires = "director", conflicts_with_all = ["timeout", "real_server"])]
     pub undo: bool,
     /// Wait no longer than so many seconds. Without: until nothing is left
     #[arg(long, value_name = "SECONDS")]
