@@ -25,7 +25,7 @@ pub struct ExplainArgs {
     #[arg(long, value_name = "FILE")]
     pub pcap: Option<PathBuf>,
     /// A packet of an open TCP connection (an ACK), not a request for one
-    #[arg(long, requires = "tcp_service")]
+    #[arg(long, conflicts_with_all = ["udp_service", "sctp_service", "pcap"])]
     pub ack: bool,
     /// The device that it comes in on. Without: the one by which the route to its source leads
     #[arg(short = 'i', long = "dev", value_name = "DEVICE")]
