@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use lvs_common::abi::{Forward, Sysctls, tunnel::TunnelKind};
-use lvs_director::rules::{AttachMode, Attached, Family, LocalEntry, Protocol, ServiceKey, Tunnel};
+use lvs_director::rules::{AttachMode, Attached, Family, LocalEntry, LogLevel, Protocol, ServiceKey, Tunnel};
 
 use crate::firewall::Chain;
 pub use crate::network::{Mac, Way, colons};
@@ -61,6 +61,8 @@ pub struct Host {
     pub forwards: [Option<bool>; 2],
     /// Milliseconds since the data plane's timer ran.
     pub timer_age: u64,
+    /// From which level on the data plane writes a log.
+    pub log: LogLevel,
 }
 
 /// A program that manages services.

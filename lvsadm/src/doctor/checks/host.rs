@@ -1,7 +1,7 @@
 //! The host: kernel, timer, other balancers, switches, firewall.
 
 use lvs_common::abi::sysctls::Kind;
-use lvs_director::rules::{SYSCTLS, SysctlName};
+use lvs_director::rules::{LogLevel, SYSCTLS, SysctlName};
 
 use super::super::facts::Facts;
 use super::super::finding::Found;
@@ -29,6 +29,17 @@ pub fn timer(facts: &Facts) -> Vec<Found> {
     let age = facts.host.timer_age;
     let stopped = || Found::failure(format!("the timer has not run for {} seconds", age / 1000), "lvsadm upgrade");
     (age > STOPPED).then(stopped).into_iter().collect()
+}
+
+pub fn log(facts: &Facts) -> Vec<Found> {
+    let level = facts.host.log;
+    let slow = || {
+        Found::warning(
+            format!("the data plane writes a line for each packet (its log is {})", level.name()),
+            "lvsadm save --full > FILE; lvsadm unload; lvsadm apply FILE",
+        )
+    };
+    matches!(level, LogLevel::Debug | LogLevel::Trace).then(slow).into_iter().collect()
 }
 
 pub fn kernel_ipvs(facts: &Facts) -> Vec<Found> {
@@ -153,6 +164,12 @@ mod tests {
         assert_eq!(timer(&host(Host { timer_age: 70, ..Host::default() })), []);
         let stopped = told(timer(&host(Host { timer_age: 61_000, ..Host::default() })));
         assert_eq!(stopped, [(Level::Failure, "the timer has not run for 61 seconds".to_owned())]);
+    }
+
+    #[test]
+    fn a_log_of_each_packet_is_told_of() {
+        let of = |level| log(&host(Host { log: level, ..Host::default() })).len();
+        assert_eq!((of(LogLevel::Off), of(LogLevel::Warn), of(LogLevel::Trace)), (0, 0, 1));
     }
 
     #[test]

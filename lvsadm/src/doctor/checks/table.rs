@@ -36,6 +36,7 @@ const CHECKS: &[Check] = &[
         host::agent,
     ),
     check("timer", "the timer removes expired connections and estimates rates", "it runs", host::timer),
+    check("log", "to write a line takes longer than to forward a packet", "it is off, or of few packets", host::log),
     check(
         "kernel-ipvs",
         "two balancers for one address disagree about its connections",

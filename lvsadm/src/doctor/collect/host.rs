@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::Result;
-use lvs_director::dataplane::{Plane, Watching};
+use lvs_director::dataplane::{self, Plane, Watching};
 use nix::time::{ClockId, clock_gettime};
 
 use super::super::facts::{Host, Manager};
@@ -34,6 +34,7 @@ pub fn host(plane: &Plane) -> Result<Host> {
         lo_forwards: ["net/ipv4/conf/lo/forwarding", "net/ipv6/conf/lo/forwarding"].map(switch),
         forwards: ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"].map(switch),
         timer_age: timer_age(plane)?,
+        log: dataplane::log_level(&plane.directory.path()),
     })
 }
 
