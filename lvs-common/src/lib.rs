@@ -23,7 +23,7 @@
 //! [`access`] (who may come in) · [`admission`] (which packets may open a connection) · [`persist`] (templates) · [`neighbour`] (neighbours that do not answer) · [`marks`] and [`lookup`] (which service) · [`watch`] and [`hash`] · [`fullnat`], [`ports`] and [`cross`]
 //! (FullNAT, its local ports, IPv4 to IPv6) · [`challenge`], [`defence`] and [`evict`] (floods, scarce
 //! room, a full table) · [`reset`] (expired
-//! connections) · [`estimator`] (rates).
+//! connections) · [`estimator`] (rates) · [`health`] (which changes are news).
 //!
 //! What the BPF verifier needs: [`verifier`].
 #![cfg_attr(not(test), no_std)]
@@ -42,6 +42,7 @@ pub mod exit;
 pub mod fragments;
 pub mod fullnat;
 pub mod hash;
+pub mod health;
 pub mod icmp;
 pub mod icmp_limit;
 pub mod lookup;

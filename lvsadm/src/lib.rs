@@ -17,6 +17,7 @@ mod network;
 pub mod real_server;
 pub mod render;
 pub mod session;
+mod snapshot;
 
 use grammar::subcommands::{self, Sub};
 use names::SystemNames;

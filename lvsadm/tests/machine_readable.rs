@@ -11,7 +11,7 @@ use lvs_common::abi::{Counters, Sync};
 use lvs_director::dataplane::Defence;
 use lvs_director::director::{Director, MemoryDirector, Wanted};
 use lvs_director::rules::{AccessKind, Connection, Daemon, Family, PersistenceEngine, Protocol, Rates, Role};
-use lvsadm::render::{self, AccessLists, Metrics};
+use lvsadm::render::{self, AccessLists, Format, Metrics};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -101,7 +101,7 @@ proptest! {
     fn metrics_are_well_formed(director in configured()) {
         let services = director.services(Wanted { destinations: true, statistics: true, rates: true }).unwrap();
         let exits = [("nat", 7), ("drop-ttl", 0), ("evicted-closed", 12), ("drop-table-full", 13)];
-        let text = render::metrics(Metrics {
+        let metrics = Metrics {
             services: &services,
             total: Counters::default(),
             exits: &exits,
@@ -111,8 +111,21 @@ proptest! {
             sync: &Sync::default(),
             daemons: &[],
             advertised: None,
-        });
+        };
+        let text = render::metrics(metrics, Format::Prometheus);
         check_exposition(&text);
+        // OpenMetrics has the same samples; what is said of a counter has its name without the end.
+        let open = render::metrics(metrics, Format::OpenMetrics);
+        let samples = |text: &str| -> Vec<String> {
+            text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect()
+        };
+        prop_assert_eq!(samples(&open), samples(&text));
+        prop_assert!(open.ends_with("\n# EOF\n"));
+        for part in ["# TYPE lvs_exit_packets counter\nlvs_exit_packets_total", "# TYPE lvs_table_room gauge\nlvs_table_room"] {
+            prop_assert!(open.contains(part), "{}", part);
+        }
+        let mut families = open.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+        prop_assert!(!families.any(|family| family.ends_with("_total")));
     }
 }
 
@@ -238,7 +251,7 @@ fn metrics_have_node_exporters_names() {
     let total = Counters { conns: 11, in_packets: 22, out_packets: 33, in_bytes: 44, out_bytes: 55 };
     let exits = [("nat", 7), ("drop-ttl", 0), ("evicted-closed", 12), ("drop-table-full", 13)];
     let fragments = (3, 4096);
-    let text = render::metrics(Metrics {
+    let metrics = Metrics {
         services: &services,
         total,
         exits: &exits,
@@ -248,7 +261,8 @@ fn metrics_have_node_exporters_names() {
         sync: &Sync { lost: 77, ..Sync::default() },
         daemons: &[Daemon::new(Role::Backup)],
         advertised: None,
-    });
+    };
+    let text = render::metrics(metrics, Format::Prometheus);
     let scrape = check_exposition(&text);
     assert_eq!(scrape.docs["node_ipvs_connections_total"], "The total number of connections made.");
     for line in [

@@ -9,7 +9,7 @@ use crate::process::{announce, as_root, find, host_cargo, output, run as run_pro
 use crate::toolchain::{PINNED_NIGHTLY, Toolchain, path_with};
 
 /// Programs that tests and demo run, and the Debian package of each.
-const TOOLS: [(&str, &str); 18] = [
+const TOOLS: [(&str, &str); 20] = [
     ("ip", "iproute2"),
     ("tc", "iproute2"),
     ("ethtool", "ethtool"),
@@ -28,6 +28,8 @@ const TOOLS: [(&str, &str); 18] = [
     ("systemd-analyze", "systemd"),
     ("nginx", "nginx"),
     ("bird", "bird2"),
+    ("prometheus", "prometheus"),
+    ("chromium", "chromium"),
 ];
 
 /// Programs that packing runs.

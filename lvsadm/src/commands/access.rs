@@ -11,7 +11,7 @@ use crate::names::SystemNames;
 use crate::render::{self, AccessLists};
 use lvs_director::dataplane::{self, PlaneDirector};
 use lvs_director::director::{self, Access, Director, Operation, Room, Wanted};
-use lvs_director::rules::{AccessChange, AccessEntry, AccessKind, Family, ServiceKey, access_file};
+use lvs_director::rules::{AccessChange, AccessKind, ServiceKey, access_file};
 
 /// Changes a list, or shows lists.
 pub fn access(kind: AccessKind, arguments: &AccessArgs) -> Result<()> {
@@ -61,22 +61,19 @@ fn services(director: &PlaneDirector) -> Result<Vec<Option<ServiceKey>>> {
     Ok(std::iter::once(None).chain(entries.into_iter().map(|entry| Some(entry.service.key))).collect())
 }
 
-/// How many clients of each family are on all lists of a kind together.
-pub fn sizes(director: &PlaneDirector) -> Result<Vec<(AccessKind, Family, usize)>> {
-    let mut sizes = Vec::new();
-    for kind in AccessKind::ALL {
-        let entries = director.all_access(kind).map_err(failed)?;
-        for family in [Family::V4, Family::V6] {
-            let of = |entry: &&AccessEntry| Family::of(entry.rule.prefix.address) == family;
-            sizes.push((kind, family, entries.iter().filter(of).count()));
-        }
-    }
-    Ok(sizes)
-}
-
 /// Shows lists: a service's, or all that have entries.
 fn list(kind: AccessKind, service: Option<ServiceKey>, json: bool) -> Result<()> {
-    let lists = match (dataplane::open(Access::Read)?, service) {
+    let lists = lists(kind, service)?;
+    super::output::print(&if json { render::json::access(kind, &lists) } else { render::access(kind, &lists) })
+}
+
+/// All lists of a kind, as `--json` prints them.
+pub fn json(kind: AccessKind) -> Result<String> {
+    Ok(render::json::access(kind, &lists(kind, None)?))
+}
+
+fn lists(kind: AccessKind, service: Option<ServiceKey>) -> Result<AccessLists> {
+    Ok(match (dataplane::open(Access::Read)?, service) {
         (None, None) => AccessLists::default(),
         (None, Some(_)) => return Err(failed(director::Error::NoService)),
         (Some(plane), service) => {
@@ -85,9 +82,7 @@ fn list(kind: AccessKind, service: Option<ServiceKey>, json: bool) -> Result<()>
             let lists = wanted.into_iter().map(|service| Ok((service, director.access(kind, service.as_ref())?)));
             lists.collect::<director::Result<_>>().map_err(failed)?
         }
-    };
-    let text = if json { render::json::access(kind, &lists) } else { render::access(kind, &lists) };
-    super::output::print(&text)
+    })
 }
 
 /// Reads a file of clients. The error has all its mistakes, a line for each.

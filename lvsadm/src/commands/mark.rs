@@ -6,7 +6,7 @@ use crate::grammar::subcommands::MarkAction;
 use crate::render;
 use lvs_director::dataplane::{self, PlaneDirector};
 use lvs_director::director::{Access, Director, Room};
-use lvs_director::rules::MarkChange;
+use lvs_director::rules::{Mark, MarkChange};
 
 /// Changes the rules, or shows them.
 pub fn mark(action: &MarkAction) -> Result<()> {
@@ -44,10 +44,18 @@ fn make(change: MarkChange) -> Result<()> {
 }
 
 /// Prints the rules.
-fn list(render: fn(&[lvs_director::rules::Mark]) -> String) -> Result<()> {
-    let marks = match dataplane::open(Access::Read)? {
+fn list(render: fn(&[Mark]) -> String) -> Result<()> {
+    super::output::print(&render(&marks()?))
+}
+
+/// The rules, as `mark list --json` prints them.
+pub fn json() -> Result<String> {
+    Ok(render::json::marks(&marks()?))
+}
+
+fn marks() -> Result<Vec<Mark>> {
+    Ok(match dataplane::open(Access::Read)? {
         Some(plane) => PlaneDirector::new(plane).marks()?,
         None => Vec::new(),
-    };
-    super::output::print(&render(&marks))
+    })
 }

@@ -4,39 +4,14 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
-use crate::render::{self, Metrics};
-use lvs_director::dataplane::{self, Defence, PlaneDirector};
-use lvs_director::director::{Access, Director, Wanted};
+use crate::render::Format;
+use crate::snapshot::Snapshot;
 
 /// Writes metrics to standard output, or to a file that is replaced when the new one is whole.
 pub fn metrics(output: Option<&Path>) -> Result<()> {
-    let Some(plane) = dataplane::open(Access::Read)? else {
-        bail!("nothing is loaded in this network namespace: there is nothing to count");
-    };
-    let exits: Vec<_> = plane.exits()?.into_iter().map(|(exit, _, packets)| (exit, packets)).collect();
-    let defence = Defence::of(&plane);
-    let fragments = plane.fragments()?;
-    let (sync, daemons) = (plane.sync(), plane.daemons()?);
-    let advertised = plane.advertisement()?;
-    let mut director = PlaneDirector::new(plane);
-    let lists = super::access::sizes(&director)?;
-    director.unlock();
-    let total = director.plane().total_counted();
-    let services = director.services(Wanted { destinations: true, statistics: true, rates: true })?;
-    drop(director);
-    let text = render::metrics(Metrics {
-        services: &services,
-        total,
-        exits: &exits,
-        defence: &defence,
-        lists: &lists,
-        fragments,
-        sync: &sync,
-        daemons: &daemons,
-        advertised: advertised.as_ref(),
-    });
+    let text = Snapshot::take()?.metrics(Format::Prometheus);
     match output {
         Some(file) => replace(file, &text).with_context(|| format!("cannot write {}", file.display())),
         None => super::output::print(&text),

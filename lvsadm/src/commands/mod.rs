@@ -1,6 +1,6 @@
 //! lvsadm's own sub-commands.
 
-mod access;
+pub(crate) mod access;
 mod apply;
 mod attach;
 mod doctor;
@@ -8,12 +8,12 @@ mod drain;
 mod drain_director;
 mod explain;
 mod generation;
-mod mark;
+pub(crate) mod mark;
 mod metrics;
 mod open;
 mod output;
 mod run;
-mod status;
+pub(crate) mod status;
 mod synchronise;
 mod sysctl;
 

@@ -43,7 +43,7 @@ pub fn run(sub: Sub) -> ExitCode {
         Sub::Resize { conns, services, destinations } => generation::resize(conns, services, destinations),
         Sub::Upgrade => generation::upgrade(),
         Sub::Log => attach::log(),
-        Sub::Agent => agent::run(),
+        Sub::Agent(listen) => agent::run(&listen),
         Sub::Synchronise { words } => synchronise::synchronise(&words),
         Sub::RealServer(arguments) => crate::real_server::run(&arguments),
         Sub::Sysctl { explain: true, settings, .. } => sysctl::explain(&settings),

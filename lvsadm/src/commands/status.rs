@@ -1,6 +1,6 @@
 //! `status`: where and how the data plane is attached, and what it did with packets.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt::Write;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -11,10 +11,12 @@ use serde::Serialize;
 
 use crate::firewall;
 use crate::render;
+use crate::snapshot;
 use lvs_common::fragments::{self, DATAGRAMS};
 use lvs_director::dataplane::{self, Advertisement, Birth, Defaults, Defence, PlaneDirector, Watching};
 use lvs_director::director::{Access, Director, Wanted};
 use lvs_director::rules::{Daemon, ServiceEntry, ServiceKey};
+use render::json::Counts;
 
 /// How many advertised addresses are listed one by one.
 const ADDRESSES_SHOWN: usize = 8;
@@ -30,6 +32,7 @@ struct Status {
     agent: bool,
     devices: Vec<Device>,
     packets: Vec<Exit>,
+    counted: Counts,
     tables: Tables,
     connections: BTreeMap<&'static str, u32>,
     full_table: FullTable,
@@ -150,6 +153,17 @@ impl Advertised {
 
 /// Shows the status.
 pub fn status(json: bool) -> Result<()> {
+    let (status, daemons) = read(firewall::chains)?;
+    super::output::print(&if json { render::json::line(&status) } else { text(&status, &daemons) })
+}
+
+/// The status as `--json` prints it. `chains` tells the chains of the host's firewall that may be meant for these addresses.
+pub fn json(chains: impl FnOnce(&HashSet<IpAddr>) -> Vec<firewall::Chain>) -> Result<String> {
+    read(chains).map(|(status, _)| render::json::line(&status))
+}
+
+/// Reads the status, with the daemons that run.
+fn read(chains: impl FnOnce(&HashSet<IpAddr>) -> Vec<firewall::Chain>) -> Result<(Status, Vec<Daemon>)> {
     let Some(plane) = dataplane::open(Access::Read)? else {
         let needed = dataplane::needed(&Defaults::read()?.loading)?;
         bail!(
@@ -179,6 +193,7 @@ pub fn status(json: bool) -> Result<()> {
             .collect(),
         full_table: FullTable::of(&packets),
         packets,
+        counted: Counts::of(&plane.total_counted()),
         tables: {
             let (_, services, destinations) = plane.sizes();
             Tables { connections: room, services, destinations, bytes: plane.memory()? }
@@ -200,7 +215,7 @@ pub fn status(json: bool) -> Result<()> {
         firewall: Vec::new(),
     };
     let mut director = PlaneDirector::new(plane);
-    for (kind, _, clients) in super::access::sizes(&director)? {
+    for (kind, _, clients) in snapshot::sizes(&director)? {
         *status.lists.clients.entry(kind.name()).or_default() += clients;
     }
     director.unlock();
@@ -210,12 +225,9 @@ pub fn status(json: bool) -> Result<()> {
         ServiceKey::Address { address, .. } => Some(address),
         ServiceKey::Fwmark { .. } => None,
     };
-    status.firewall = firewall::chains(&services.into_iter().filter_map(address).collect());
+    status.firewall = chains(&services.into_iter().filter_map(address).collect());
     status.firewall.retain(firewall::Chain::concerns_services);
-    if json {
-        return super::output::print(&render::json::line(&status));
-    }
-    super::output::print(&text(&status, &daemons))
+    Ok((status, daemons))
 }
 
 /// The status for people.

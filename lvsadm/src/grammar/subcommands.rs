@@ -1,6 +1,7 @@
 //! lvsadm's own sub-commands, which are words.
 
 mod access;
+mod agent;
 mod doctor;
 mod drain;
 mod explain;
@@ -17,6 +18,7 @@ use lvs_director::dataplane::{MOST_DESTINATIONS, MOST_SERVICES};
 use lvs_director::rules::{AttachMode, LogLevel};
 
 pub use access::{AccessAction, AccessArgs};
+pub use agent::ListenArgs;
 pub use doctor::DoctorArgs;
 pub use drain::DrainArgs;
 pub use explain::ExplainArgs;
@@ -139,7 +141,14 @@ pub enum Sub {
     /// the data plane needs. The agent does it whenever the kernel tells of a change, so that nobody has to type a command. Packets
     /// and connections do not need it: stopped or killed, it is missed only by devices that come later. One runs in each network
     /// namespace; lvsadm-agent.service is the one of the host.
-    Agent,
+    ///
+    /// It writes changes of the director's health to the journal, with fields, once each: the first packets that are dropped for a
+    /// reason in ten minutes, a connection table that is 80 % full, a real server that nobody answers for on its network, a device
+    /// that was attached or detached.
+    ///
+    /// With --listen it answers HTTP requests, and changes nothing: / is a status page, /metrics is for Prometheus, and /api/ has every
+    /// listing as JSON: services, connections, status, timeouts, daemons, pools, marks, block, allow.
+    Agent(ListenArgs),
     /// Be a daemon of connection synchronisation: `--start-daemon` starts it, `--stop-daemon` ends it
     #[command(hide = true)]
     Synchronise {

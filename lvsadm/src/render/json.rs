@@ -111,7 +111,7 @@ struct TunnelObject {
 
 /// Counters, or what is estimated of them for a second.
 #[derive(Serialize)]
-struct Counts {
+pub struct Counts {
     connections: u64,
     in_packets: u64,
     out_packets: u64,
@@ -195,8 +195,8 @@ pub fn line(value: &impl Serialize) -> String {
 }
 
 /// Services with their destinations. Statistics and rates are there if they were wanted.
-pub fn services(entries: &[ServiceEntry], wanted: Wanted) -> String {
-    line(&entries.iter().map(|entry| service(entry, wanted)).collect::<Vec<_>>())
+pub fn services<'a>(entries: impl IntoIterator<Item = &'a ServiceEntry>, wanted: Wanted) -> String {
+    line(&entries.into_iter().map(|entry| service(entry, wanted)).collect::<Vec<_>>())
 }
 
 /// `--timeout`
@@ -326,7 +326,7 @@ fn service(entry: &ServiceEntry, wanted: Wanted) -> ServiceObject<'_> {
         }),
         persistence_engine: engine.map(PersistenceEngine::name),
         own: Declared(&entry.service),
-        statistics: wanted.statistics.then(|| counts(&entry.statistics)),
+        statistics: wanted.statistics.then(|| Counts::of(&entry.statistics)),
         rates: wanted.rates.then(|| rates(&entry.rates)),
         destinations: entry.destinations.iter().map(|listed| destination(listed, wanted)).collect(),
     }
@@ -352,7 +352,7 @@ fn destination(entry: &DestinationEntry, wanted: Wanted) -> DestinationObject {
         active_connections: entry.active,
         inactive_connections: entry.inactive,
         persistent_connections: entry.persistent,
-        statistics: wanted.statistics.then(|| counts(&entry.statistics)),
+        statistics: wanted.statistics.then(|| Counts::of(&entry.statistics)),
         rates: wanted.rates.then(|| rates(&entry.rates)),
     }
 }
@@ -370,9 +370,12 @@ fn tunnel_of(destination: &Destination) -> TunnelObject {
     }
 }
 
-fn counts(counted: &Statistics) -> Counts {
-    let Statistics { conns: connections, in_packets, out_packets, in_bytes, out_bytes } = *counted;
-    Counts { connections, in_packets, out_packets, in_bytes, out_bytes }
+impl Counts {
+    /// Counters.
+    pub fn of(counted: &Statistics) -> Self {
+        let Statistics { conns: connections, in_packets, out_packets, in_bytes, out_bytes } = *counted;
+        Counts { connections, in_packets, out_packets, in_bytes, out_bytes }
+    }
 }
 
 fn rates(rates: &Rates) -> Counts {

@@ -1,4 +1,5 @@
-//! Metrics in Prometheus's text format, for node_exporter's textfile collector.
+//! Metrics in Prometheus's text format, for node_exporter's textfile collector and the agent's HTTP endpoint, or in that of
+//! OpenMetrics.
 //!
 //! What node_exporter's own collector tells of IPVS has its names, labels and help: it refuses a metric whose help is
 //! another one than it knows.
@@ -9,6 +10,31 @@ use std::fmt::Write;
 use lvs_common::abi::Sync;
 use lvs_director::dataplane::{Advertisement, Defence};
 use lvs_director::rules::{AccessKind, Daemon, Family, Role, ServiceEntry, ServiceKey, Statistics};
+
+/// How metrics are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Prometheus's text format, 0.0.4.
+    Prometheus,
+    /// OpenMetrics 1.0.0: a counter's family has its name without `_total`, and a last line ends the text.
+    OpenMetrics,
+}
+
+impl Format {
+    /// Its media type.
+    pub const fn media_type(self) -> &'static str {
+        match self {
+            Format::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
+            Format::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        }
+    }
+}
+
+/// A text while it is written.
+struct Text {
+    text: String,
+    format: Format,
+}
 
 /// Everything that is told.
 #[derive(Clone, Copy, Debug)]
@@ -127,9 +153,9 @@ const FLEET: [Metric; 3] = [
 ];
 
 /// The text.
-pub fn metrics(metrics: Metrics<'_>) -> String {
+pub fn metrics(metrics: Metrics<'_>, format: Format) -> String {
     let Metrics { services, total, exits, defence, lists, fragments, sync, daemons, advertised } = metrics;
-    let mut text = String::new();
+    let mut text = Text { text: String::new(), format };
     write(&mut text, &TOTAL, &[(String::new(), counts(&total))]);
     let backends = services.iter().flat_map(|entry| {
         let local = service_labels(&entry.service.key);
@@ -175,11 +201,14 @@ pub fn metrics(metrics: Metrics<'_>) -> String {
         (String::new(), [addresses.len() as u64, missing.len() as u64, (*drained).into()])
     });
     write(&mut text, &FLEET, &fleet.collect::<Vec<_>>());
-    text
+    if format == Format::OpenMetrics {
+        text.text.push_str("# EOF\n");
+    }
+    text.text
 }
 
 /// Appends what the daemons of connection synchronisation have done.
-fn write_sync(text: &mut String, sync: &Sync, daemons: &[Daemon]) {
+fn write_sync(text: &mut Text, sync: &Sync, daemons: &[Daemon]) {
     let running = Role::ALL.map(|role| {
         let runs = daemons.iter().any(|daemon| daemon.role == role);
         (format!("state=\"{}\"", role.name()), [runs.into()])
@@ -223,10 +252,12 @@ fn summed<const N: usize>(samples: impl Iterator<Item = (String, [u64; N])>) -> 
 }
 
 /// Appends metrics, each with all its samples: labels, and a value for each of the metrics.
-fn write<const N: usize>(text: &mut String, metrics: &[Metric; N], samples: &[(String, [u64; N])]) {
+fn write<const N: usize>(text: &mut Text, metrics: &[Metric; N], samples: &[(String, [u64; N])]) {
+    let Text { text, format } = text;
     for (at, (name, help)) in metrics.iter().enumerate() {
-        let kind = if name.ends_with("_total") { "counter" } else { "gauge" };
-        let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
+        let (counted, kind) = name.strip_suffix("_total").map_or((*name, "gauge"), |counted| (counted, "counter"));
+        let family = if *format == Format::OpenMetrics { counted } else { name };
+        let _ = write!(text, "# HELP {family} {help}\n# TYPE {family} {kind}\n");
         for (labels, values) in samples {
             let _ = match labels.as_str() {
                 "" => writeln!(text, "{name} {}", values[at]),

@@ -17,7 +17,7 @@ pub use connections::Connections;
 pub use label::Labels;
 pub use listing::Listing;
 pub use locals::locals;
-pub use metrics::{Metrics, REFUSED, evictions, metrics};
+pub use metrics::{Format, Metrics, REFUSED, evictions, metrics};
 pub use rules::{changes, full};
 pub use save::save;
 pub use sort::sorted;

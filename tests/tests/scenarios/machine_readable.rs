@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tests::topology::{Cluster, Layout, VIP, VIP6};
 
 /// What checks output of a kind by the schema in docs/reference/json.md.
-fn validator(kind: &str) -> Validator {
+pub fn validator(kind: &str) -> Validator {
     let document = include_str!("../../../docs/reference/json.md");
     let schema = document.split("```json\n").last().and_then(|block| block.split("```").next()).unwrap();
     let mut schema: Value = serde_json::from_str(schema).unwrap();

@@ -81,6 +81,7 @@ fn pack_lvsadm(folder: &Path, manual: &Path, machine: &Machine, package: &Path) 
     tree.file(&format!("{library}/liblvs_compat.so"), read(&binaries[1])?)?;
     tree.program("/usr/libexec/lvsadm/rules", packaging!("lvsadm/rules"))?;
     tree.conffile("/etc/default/lvsadm", packaging!("lvsadm/default"))?;
+    tree.conffile("/etc/default/lvsadm-agent", packaging!("lvsadm/default-agent"))?;
     tree.conffile("/etc/default/lvsadm-real-server", packaging!("lvsadm/default-real-server"))?;
     tree.conffile("/etc/fail2ban/action.d/lvsadm.conf", packaging!("lvsadm/fail2ban.conf"))?;
     let units = "/usr/lib/systemd/system";

@@ -15,8 +15,10 @@ use crate::report::Report;
 use crate::wrapper::median;
 
 const IPVSADM: &str = "/usr/sbin/ipvsadm";
-const SERVICES: u32 = 10_000;
-const SERVERS: u32 = 10;
+/// How many services there are where there are many, and real servers of each.
+pub const SERVICES: u32 = 10_000;
+/// See [`SERVICES`].
+pub const SERVERS: u32 = 10;
 /// The rules beside which single commands are measured.
 const SERVICE: &str = "-t 10.10.10.10:80";
 const SERVER: &str = "-r 192.168.122.101:80";
@@ -115,14 +117,16 @@ fn idle(mut command: Command, times: usize) -> Result<f64> {
 }
 
 /// Rules files, gone when they are dropped.
-struct Files {
-    rules: PathBuf,
+pub struct Files {
+    /// All services with all real servers.
+    pub rules: PathBuf,
     /// The same with other weights in every second service.
     half: PathBuf,
 }
 
 impl Files {
-    fn new(namespace: &Namespace) -> Result<Self> {
+    /// Writes them.
+    pub fn new(namespace: &Namespace) -> Result<Self> {
         let path = |name: &str| std::env::temp_dir().join(format!("{}-{name}.rules", namespace.name()));
         let files = Files { rules: path("all"), half: path("half") };
         fs::write(&files.rules, rules(|_| 1))?;

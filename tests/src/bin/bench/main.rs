@@ -6,6 +6,7 @@ mod call;
 mod challenges;
 mod commands;
 mod connections;
+mod endpoint;
 mod flows;
 mod latency;
 mod picks;
@@ -37,9 +38,9 @@ const FULL: Effort = Effort { rounds: 7, packets: 400_000, seconds: 0.7 };
 const QUICK: Effort = Effort { rounds: 1, packets: 40_000, seconds: 0.2 };
 
 /// What can be measured by itself.
-const PARTS: [&str; 8] = ["packets", "schedulers", "ports", "challenges", "table", "commands", "scale", "throughput"];
-const USAGE: &str =
-    "usage: bench [--quick] [--only packets|schedulers|ports|challenges|table|commands|scale|throughput] [--json FILE]";
+const PARTS: [&str; 9] =
+    ["packets", "schedulers", "ports", "challenges", "table", "commands", "endpoint", "scale", "throughput"];
+const USAGE: &str = "usage: bench [--quick] [--only packets|schedulers|ports|challenges|table|commands|endpoint|scale|throughput] [--json FILE]";
 
 fn main() -> ExitCode {
     match run() {
@@ -88,6 +89,9 @@ fn run() -> Result<()> {
     })?;
     if wants("commands") {
         commands::measure(&mut report, effort.rounds)?;
+    }
+    if wants("endpoint") {
+        endpoint::measure(&mut report, effort.rounds)?;
     }
     if wants("scale") {
         scale::growth(&mut report, effort.rounds.min(3))?;
