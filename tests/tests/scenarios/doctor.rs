@@ -66,6 +66,14 @@ fn director(site: Site, options: &str) -> Result<Cluster> {
     Ok(cluster)
 }
 
+/// Has a host drop its answers to HTTP.
+fn silence(host: &Namespace) -> Result<()> {
+    let chain = "add chain ip f o { type filter hook output priority 0 ; }";
+    ["add table ip f", chain, "add rule ip f o tcp sport 80 drop"]
+        .iter()
+        .try_for_each(|line| host.run(&format!("nft {line}")).map(drop))
+}
+
 /// The only real server.
 fn server(cluster: &Cluster) -> &Namespace {
     &cluster.servers[0]
@@ -106,13 +114,7 @@ fn direct_routing_that_works_has_no_failure_and_a_server_without_the_address_is_
 fn a_firewall_that_drops_answers_and_a_server_that_does_not_run_are_found() {
     let mut cluster = director(Site::BesideDirector, "-g").unwrap();
     server(&cluster).lvsadm(&format!("real-server --dr --vip {VIP} {VIP6}")).unwrap();
-    for line in [
-        "add table ip f",
-        "add chain ip f o { type filter hook output priority 0 ; }",
-        "add rule ip f o tcp sport 80 drop",
-    ] {
-        server(&cluster).run(&format!("nft {line}")).unwrap();
-    }
+    silence(server(&cluster)).unwrap();
     Diagnosis::of(&cluster.director, "")
         .unwrap()
         .fails("answers", "answers pings, and connections to 10.10.10.10:80 it does not");
@@ -179,6 +181,8 @@ fn a_full_table_and_broken_surroundings_are_found() {
     let service = SocketAddr::new(VIP, 80);
     director.lvsadm(&format!("-A -t {service} -s rr")).unwrap();
     director.lvsadm(&format!("-a -t {service} -r 192.168.122.101:80 -m")).unwrap();
+    // Without an answer, connections stay half open for a minute.
+    silence(server(&cluster)).unwrap();
     let flood = cluster.client.enter(|| fill(service, 1100)).unwrap();
     assert!(flood > 1000);
     // The sweep counts once a second.
@@ -192,9 +196,30 @@ fn a_full_table_and_broken_surroundings_are_found() {
     director.sysctl(&["net/ipv4/conf/lo/forwarding=0"]).unwrap();
     director.lvsadm("-A -u 10.10.10.11:53 -s rr").ok();
     director.sysctl(&["net/ipv4/conf/lo/forwarding=0"]).unwrap();
-    director.ip(&["link set eth0 mtu 9000", "route add unreachable 192.168.124.0/24"]).unwrap();
+    director.ip(&["link set eth0 mtu 9000"]).unwrap();
+    // A manager without the preload library, and rules that were meant for a service.
+    let manager = std::env::temp_dir().join(director.name()).join("keepalived");
+    std::fs::create_dir_all(manager.parent().unwrap()).unwrap();
+    std::fs::copy("/bin/sleep", &manager).unwrap();
+    director.spawn(&format!("{} 100", manager.display())).unwrap();
+    for line in [
+        "add table ip f",
+        "add chain ip f i { type filter hook input priority 0 ; }",
+        "add rule ip f i ip daddr 10.10.10.10 tcp dport 81 drop",
+    ] {
+        director.run(&format!("nft {line}")).unwrap();
+    }
+    let process = "the program runs by its own name";
+    eventually(process, || {
+        !Diagnosis::of(director, "--quiet").unwrap().check("managers")[0].1.starts_with("what manages")
+    });
     let broken = Diagnosis::of(director, "--quiet").unwrap();
-    assert!(broken.failures().contains(&"forwarding") && broken.failures().contains(&"services"), "{:#?}", broken.0);
+    std::fs::remove_dir_all(manager.parent().unwrap()).unwrap();
+    for check in ["forwarding", "services", "managers"] {
+        assert!(broken.failures().contains(&check), "{check}: {:#?}", broken.0);
+    }
+    let firewall = "nftables, table ip f, chain i (input): drops packets, and names the address of a service";
+    assert_eq!(broken.check("firewall"), [("warning", firewall)]);
     assert_eq!(
         broken.check("vip"),
         [("warning", "10.10.10.11 is no address of this host: its packets are left to the stack")]

@@ -21,11 +21,12 @@ pub fn collect(plane: Plane, asks: bool) -> Result<Facts> {
         ..Facts::default()
     };
     facts.ports = facts.sysctls.lport_max - facts.sysctls.lport_min + 1;
-    let director = PlaneDirector::new(plane);
+    let mut director = PlaneDirector::new(plane);
     let services = director.services(Wanted { destinations: true, statistics: true, rates: false })?;
     (facts.services, facts.locals) = tables::services(&director, &services)?;
+    // A large table takes its time, and so do other hosts.
+    director.unlock();
     let waiting = tables::waiting(&director)?;
-    // The lock goes with it: other hosts may take their time.
     drop(director);
     let network = Network::read().context("cannot ask the kernel for routes and neighbours")?;
     (facts.vips, facts.servers) = servers::servers(&services, &waiting, &network);
