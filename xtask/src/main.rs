@@ -60,12 +60,18 @@ enum Command {
         /// A look at everything instead of a measurement
         #[arg(long)]
         quick: bool,
-        /// Only one part: packets, schedulers, table, commands or throughput
+        /// Only one part: packets, growth, schedulers, ports, challenges, table, commands, endpoint, scale or throughput
         #[arg(long, value_name = "PART")]
         only: Option<String>,
         /// Where to write the figures
         #[arg(long, value_name = "FILE", default_value = "target/bench.json")]
         json: PathBuf,
+        /// Figures of an earlier run: fail if any is worse by more than 5 % beside its spread
+        #[arg(long, value_name = "FILE")]
+        compare: Option<PathBuf>,
+        /// Where to draw what grows, as SVG
+        #[arg(long, value_name = "FOLDER")]
+        plots: Option<PathBuf>,
     },
     /// Build, and pack Debian packages into target/debian
     Deb {
@@ -90,7 +96,9 @@ fn main() -> ExitCode {
         Command::Docs => reference::write(),
         Command::Structure => structure::run(),
         Command::Test { filter } => test::run(filter.as_deref()),
-        Command::Bench { quick, only, json } => bench::run(quick, only.as_deref(), &json),
+        Command::Bench { quick, only, json, compare, plots } => {
+            bench::run(quick, only.as_deref(), &json, compare.as_deref(), plots.as_deref())
+        }
         Command::Deb { check } => deb::run(check),
         Command::Demo { modes } => demo::run(&modes),
     };

@@ -12,13 +12,13 @@ use tests::fixtures::{
 };
 
 use crate::flows::{self, Kind};
-use crate::report::Report;
-use crate::wrapper::{self, Wrapper, descriptor, median};
+use crate::report::{Report, Spread};
+use crate::wrapper::{self, Wrapper, descriptor};
 
 /// Flows of the cases with many.
 pub const MANY: u32 = 65_536;
 /// An order of visits that is not the order of the entries in memory.
-const SCATTERED: u32 = 0x9e37_79b1;
+pub const SCATTERED: u32 = 0x9e37_79b1;
 /// `XDP_DROP` and `XDP_TX`.
 const DROP: u32 = 1;
 const TX: u32 = 3;
@@ -52,21 +52,21 @@ pub fn steady(report: &mut Report, rounds: usize, packets: u64) -> Result<()> {
         let times = interleaved(&mut wrapper, &mut cases, rounds, packets)?;
         let reference = |name: &str| {
             let at = cases.iter().position(|case| case.name == name);
-            at.map(|at| times[at]).context("no such floor")
+            at.map(|at| times[at].median).context("no such floor")
         };
         let (lookup, cold) = (reference("look-up of a 36-byte key")?, reference("look-up among 65,536")?);
         report.section("XDP, net ns per packet", "in look-ups");
         for (index, (case, ns)) in cases.iter().zip(&times).enumerate() {
             let unit = if case.run.flows > 1 { cold } else { lookup };
-            let ratio = (index >= floors).then_some(ns / unit);
-            report.add("packet", case.name.clone(), *ns, "ns", ratio);
+            let ratio = (index >= floors).then_some(ns.median / unit);
+            report.add_spread("packet", case.name.clone(), *ns, "ns", ratio);
         }
         Ok(())
     })
 }
 
 /// Times all cases in turn, as often as there are rounds; net of the wrapper's own part.
-fn interleaved(wrapper: &mut Wrapper, cases: &mut [Case], rounds: usize, packets: u64) -> Result<Vec<f64>> {
+fn interleaved(wrapper: &mut Wrapper, cases: &mut [Case], rounds: usize, packets: u64) -> Result<Vec<Spread>> {
     let nothing = wrapper.floor("floor_drop")?;
     let grow = wrapper.floor("floor_grow")?;
     let mut times = vec![Vec::new(); cases.len()];
@@ -89,7 +89,7 @@ fn interleaved(wrapper: &mut Wrapper, cases: &mut [Case], rounds: usize, packets
             times.push(timing.ns - base - resizing);
         }
     }
-    Ok(times.iter_mut().map(|times| median(times)).collect())
+    Ok(times.iter_mut().map(|times| Spread::of(times)).collect())
 }
 
 /// The first client of network `number`. Connections of one client port share a bucket, so every case has clients of its
@@ -128,10 +128,9 @@ fn floors(testbed: &Testbed, wrapper: &mut Wrapper) -> Result<Vec<Case>> {
 
 fn not_ours(testbed: &Testbed, ours: &ProgramFd) -> Result<Vec<Case>> {
     let macs = (testbed.front.mac, CLIENT_MAC);
-    let case = |v6: bool| {
-        let to = SocketAddr::new(DIRECTOR.of(v6), 9);
+    let case = |(v6, what, to): (bool, &str, SocketAddr)| {
         Ok(Case {
-            name: format!("not ours {}", family(v6)),
+            name: format!("{what} {}", family(v6)),
             program: ours.try_clone()?,
             run: flows::run(Kind::Datagram, macs, client(v6, 200), to, 1)?,
             opener: None,
@@ -140,10 +139,15 @@ fn not_ours(testbed: &Testbed, ours: &ProgramFd) -> Result<Vec<Case>> {
             grows: false,
         })
     };
-    [false, true].into_iter().map(case).collect()
+    let kinds = [false, true].map(|v6| {
+        let vip = fixtures::service(0, v6).ip();
+        [(v6, "not ours", SocketAddr::new(DIRECTOR.of(v6), 9)), (v6, "no service of a VIP", SocketAddr::new(vip, 9))]
+    });
+    kinds.into_iter().flatten().map(case).collect()
 }
 
-fn family(v6: bool) -> &'static str {
+/// A family's name.
+pub fn family(v6: bool) -> &'static str {
     if v6 { "v6" } else { "v4" }
 }
 
@@ -156,7 +160,7 @@ fn known(testbed: &Testbed, ours: &ProgramFd) -> Result<Vec<Case>> {
             for (kind, kind_name, flows) in
                 [(Kind::Ack, "tcp", 1), (Kind::Datagram, "udp", 1), (Kind::Ack, "tcp, 65,536 flows", MANY)]
             {
-                if flows > 1 && (v6 || !["nat to another port", "dr", "ipip"].contains(&mode.name)) {
+                if flows > 1 && !["nat to another port", "dr", "ipip"].contains(&mode.name) {
                     continue;
                 }
                 let macs = (testbed.front.mac, CLIENT_MAC);

@@ -1,15 +1,18 @@
-//! The benchmark: `bench [--quick] [--only PART] [--json FILE]`, as root. See the modules for what each part measures and how.
+//! The benchmark: `bench [--quick] [--only PART] [--json FILE] [--compare FILE] [--plots FOLDER]`, as root. See the modules for what each part measures and how.
 //!
 //! Figures of a busy machine vary; only ratios within one run say anything. What is compared is measured in turns.
 
 mod call;
 mod challenges;
 mod commands;
+mod compare;
 mod connections;
 mod endpoint;
 mod flows;
+mod growth;
 mod latency;
 mod picks;
+mod plot;
 mod ports;
 mod report;
 mod scale;
@@ -17,7 +20,7 @@ mod throughput;
 mod translation;
 mod wrapper;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -38,9 +41,10 @@ const FULL: Effort = Effort { rounds: 7, packets: 400_000, seconds: 0.7 };
 const QUICK: Effort = Effort { rounds: 1, packets: 40_000, seconds: 0.2 };
 
 /// What can be measured by itself.
-const PARTS: [&str; 9] =
-    ["packets", "schedulers", "ports", "challenges", "table", "commands", "endpoint", "scale", "throughput"];
-const USAGE: &str = "usage: bench [--quick] [--only packets|schedulers|ports|challenges|table|commands|endpoint|scale|throughput] [--json FILE]";
+const PARTS: [&str; 10] =
+    ["packets", "growth", "schedulers", "ports", "challenges", "table", "commands", "endpoint", "scale", "throughput"];
+const USAGE: &str = "usage: bench [--quick] [--only packets|growth|schedulers|ports|challenges|table|commands|endpoint|scale|throughput] \
+                     [--json FILE] [--compare FILE] [--plots FOLDER]";
 
 fn main() -> ExitCode {
     match run() {
@@ -53,13 +57,17 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<()> {
-    let (mut effort, mut only, mut file) = (FULL, None, None);
+    let (mut effort, mut only) = (FULL, None);
+    let (mut file, mut earlier, mut plots) = (None, None, None);
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--quick" => effort = QUICK,
             "--only" => only = Some(arguments.next().filter(|part| PARTS.contains(&part.as_str())).context(USAGE)?),
-            "--json" => file = arguments.next().map(PathBuf::from),
+            "--json" => file = Some(PathBuf::from(arguments.next().context(USAGE)?)),
+            // Before hours of work: it may not be there.
+            "--compare" => earlier = Some(Report::read(Path::new(&arguments.next().context(USAGE)?))?),
+            "--plots" => plots = Some(PathBuf::from(arguments.next().context(USAGE)?)),
             _ => bail!(USAGE),
         }
     }
@@ -85,6 +93,10 @@ fn run() -> Result<()> {
             connections::full(&mut report, effort.rounds)?;
             connections::table(&mut report, 4.0 * effort.seconds)?;
         }
+        if wants("growth") {
+            let growths = growth::measure(&mut report, effort.rounds, effort.packets)?;
+            plots.map_or(Ok(()), |folder| plot::draw(&growths, &folder))?;
+        }
         Ok(())
     })?;
     if wants("commands") {
@@ -100,18 +112,21 @@ fn run() -> Result<()> {
     if wants("throughput") {
         throughput::measure(&mut report, effort.rounds.min(5), effort.seconds)?;
     }
-    file.map_or(Ok(()), |file| report.write(&file))
+    file.map_or(Ok(()), |file| report.write(&file))?;
+    match earlier.map_or(0, |earlier| compare::compare(&earlier, &report)) {
+        0 => Ok(()),
+        worse => bail!("{worse} figures are worse by more than chance"),
+    }
 }
 
 /// Runs `work` on one CPU, with the threads it starts.
-fn pinned_to(cpu: usize, work: impl FnOnce() -> Result<()>) -> Result<()> {
+fn pinned_to<T>(cpu: usize, work: impl FnOnce() -> Result<T>) -> Result<T> {
     let this = Pid::from_raw(0);
     let before = nix::sched::sched_getaffinity(this)?;
     let mut one = CpuSet::new();
     one.set(cpu)?;
-    if before.is_set(cpu)? {
-        sched_setaffinity(this, &one)?;
-    }
+    // A machine may have one CPU only.
+    let _ = sched_setaffinity(this, &one);
     let result = work();
     sched_setaffinity(this, &before)?;
     result
