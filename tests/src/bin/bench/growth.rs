@@ -8,9 +8,9 @@ use aya::programs::ProgramFd;
 use lvs_common::abi::bench::Run;
 use tests::fixtures::{self, CLIENT_MAC, MODES, Port, Testbed, xdp_verdict};
 
+use crate::affinity::pinned_to;
 use crate::flows::{self, Kind};
 use crate::latency::{SCATTERED, client, family};
-use crate::pinned_to;
 use crate::report::{Report, Spread};
 use crate::wrapper::{Wrapper, descriptor};
 

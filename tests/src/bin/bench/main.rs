@@ -2,6 +2,7 @@
 //!
 //! Figures of a busy machine vary; only ratios within one run say anything. What is compared is measured in turns.
 
+mod affinity;
 mod call;
 mod challenges;
 mod commands;
@@ -24,10 +25,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail, ensure};
-use nix::sched::{CpuSet, sched_setaffinity};
-use nix::unistd::Pid;
 use tests::topology::is_root;
 
+use affinity::pinned_to;
 use report::Report;
 
 /// How thoroughly to measure.
@@ -117,17 +117,4 @@ fn run() -> Result<()> {
         0 => Ok(()),
         worse => bail!("{worse} figures are worse by more than chance"),
     }
-}
-
-/// Runs `work` on one CPU, with the threads it starts.
-fn pinned_to<T>(cpu: usize, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    let this = Pid::from_raw(0);
-    let before = nix::sched::sched_getaffinity(this)?;
-    let mut one = CpuSet::new();
-    one.set(cpu)?;
-    // A machine may have one CPU only.
-    let _ = sched_setaffinity(this, &one);
-    let result = work();
-    sched_setaffinity(this, &before)?;
-    result
 }
