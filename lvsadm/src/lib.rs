@@ -18,6 +18,7 @@ pub mod real_server;
 pub mod render;
 pub mod session;
 mod snapshot;
+mod top;
 
 use grammar::subcommands::{self, Sub};
 use names::SystemNames;

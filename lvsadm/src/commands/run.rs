@@ -5,11 +5,12 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 use super::{
-    access, apply, attach, doctor, drain, drain_director, explain, generation, mark, metrics, status, synchronise,
-    sysctl,
+    access, apply, attach, doctor, drain, drain_director, explain, generation, mark, metrics, output, status,
+    synchronise, sysctl,
 };
 use crate::agent;
 use crate::grammar::subcommands::Sub;
+use crate::top;
 use lvs_director::dataplane::Defaults;
 use lvs_director::rules::AccessKind;
 
@@ -39,6 +40,7 @@ pub fn run(sub: Sub) -> ExitCode {
         Sub::Mark { action } => mark::mark(&action),
         Sub::Block(arguments) => access::access(AccessKind::Block, &arguments),
         Sub::Allow(arguments) => access::access(AccessKind::Allow, &arguments),
+        Sub::Top(arguments) => top::run(&arguments).and_then(|text| text.map_or(Ok(()), |text| output::print(&text))),
         Sub::Unload => attach::unload(),
         Sub::Resize { conns, services, destinations } => generation::resize(conns, services, destinations),
         Sub::Upgrade => generation::upgrade(),

@@ -7,6 +7,7 @@ mod drain;
 mod explain;
 mod mark;
 mod service;
+mod top;
 
 use std::path::PathBuf;
 
@@ -23,6 +24,7 @@ pub use doctor::DoctorArgs;
 pub use drain::DrainArgs;
 pub use explain::ExplainArgs;
 pub use mark::{MarkAction, TrafficArgs};
+pub use top::{Order, Page, TopArgs};
 
 /// lvsadm's sub-commands. Everything that begins with `-` is ipvsadm's grammar: see `lvsadm -h`.
 #[derive(Debug, Parser)]
@@ -110,6 +112,11 @@ pub enum Sub {
         #[arg(long, value_name = "FILE")]
         output: Option<PathBuf>,
     },
+    /// Show a director live in the terminal: services and their rates, real servers, drops, floods, how full the tables are
+    ///
+    /// Keys: 1 to 4 and Tab change the page, the arrows move, Enter opens a service and Esc goes back, s changes the order, / filters,
+    /// q ends. What is a fault begins with `!`. With NO_COLOR in the environment there are no colours.
+    Top(TopArgs),
     /// Detach from every device and forget rules and connections
     Unload,
     /// Make room for more connections, services or destinations, or for fewer, while packets flow

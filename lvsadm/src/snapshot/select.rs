@@ -3,48 +3,8 @@
 use lvs_director::rules::{DestinationKey, Protocol, ServiceEntry, ServiceKey};
 
 use crate::grammar::Dialect;
+use crate::grammar::subcommands::Order;
 use crate::render::Labels;
-
-/// What services are ordered by. All but the first begin with the greatest.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Order {
-    /// As listings have them.
-    #[default]
-    Service,
-    /// New connections in a second.
-    Connections,
-    /// Packets in a second, both ways.
-    Packets,
-    /// Bytes in a second, both ways.
-    Bytes,
-    /// Active connections.
-    Active,
-    /// Inactive connections.
-    Inactive,
-}
-
-impl Order {
-    /// All of them.
-    pub const ALL: [Order; 6] =
-        [Order::Service, Order::Connections, Order::Packets, Order::Bytes, Order::Active, Order::Inactive];
-
-    /// Its word.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Order::Service => "service",
-            Order::Connections => "connections",
-            Order::Packets => "packets",
-            Order::Bytes => "bytes",
-            Order::Active => "active",
-            Order::Inactive => "inactive",
-        }
-    }
-
-    /// The order of a word.
-    pub fn by_name(name: &str) -> Option<Self> {
-        Order::ALL.into_iter().find(|order| order.name() == name)
-    }
-}
 
 /// The numbers of a service that orders look at.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -137,10 +97,5 @@ mod tests {
             ..Key::default()
         });
         assert_eq!(by_bytes, [2, 0, 1]);
-    }
-
-    #[test]
-    fn orders_have_names() {
-        assert!(Order::ALL.into_iter().all(|order| Order::by_name(order.name()) == Some(order)));
     }
 }

@@ -100,3 +100,30 @@ fn what_is_told_is_of_the_schema_and_true() {
     let nowhere = director.lvsadm("metrics --output /proc/nowhere/x.prom").unwrap_err().to_string();
     assert!(nowhere.contains("cannot write /proc/nowhere/x.prom"), "{nowhere}");
 }
+
+#[test]
+fn a_page_of_top_is_printed_for_scripts() {
+    let cluster = Cluster::new(Layout { servers: 1, ..Layout::default() }).unwrap();
+    let director = &cluster.director;
+    let nothing = director.lvsadm("top --once").unwrap_err().to_string();
+    assert!(nothing.contains("nothing is loaded in this network namespace"), "{nothing}");
+    director.sysctl(&["net/ipv4/ip_forward=1"]).unwrap();
+    director.lvsadm("-A -t 10.10.10.10:80 -s rr").unwrap();
+    director.lvsadm("-a -t 10.10.10.10:80 -r 192.168.122.101:80 -m").unwrap();
+    director.lvsadm("-A -t 10.10.10.10:81 -s rr").unwrap();
+    cluster.client().spread(SocketAddr::new(VIP, 80), 3).unwrap();
+    let text = director.lvsadm("top --once --interval 1 --sort connections").unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(lines[0].starts_with(" 2 services "), "{text}");
+    assert!(lines[3].starts_with(" SERVICE "), "{text}");
+    let served = lines.iter().find(|line| line.starts_with(" TCP 10.10.10.10:80 ")).expect(&text);
+    assert_eq!(served.split_whitespace().nth(2), Some("1/1"), "{text}");
+    assert!(lines.iter().any(|line| line.starts_with("!TCP 10.10.10.10:81 ")), "{text}");
+    // Without an escape for colours or anything else.
+    assert!(!text.contains('\u{1b}'), "{text:?}");
+    let filtered = director.lvsadm("top --once --interval 1 --filter :81").unwrap();
+    assert_eq!(filtered.lines().count(), 5, "{filtered}");
+    assert!(director.lvsadm("top --once --interval 1 --page exits").unwrap().contains("\n nat "));
+    let error = director.lvsadm("top").unwrap_err().to_string();
+    assert!(error.contains("there is no terminal: `lvsadm top --once` prints a page as text"), "{error}");
+}

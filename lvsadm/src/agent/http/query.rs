@@ -1,6 +1,6 @@
 //! What a request for services asks for.
 
-use crate::snapshot::Order;
+use crate::grammar::subcommands::Order;
 
 /// Which services, in which order, and how many at most.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
