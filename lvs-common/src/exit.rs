@@ -37,7 +37,7 @@ exits! {
     Verified "verified" "taken: a RST that answers a challenge, by which its source is verified",
     Held "fragment-held" "kept until the other fragments of its packet have come",
     Fragmented "fragmented" "forwarded in fragments",
-    Stack "stack" "handed to the stack to be sent: the route encapsulates, or an IPsec policy covers it",
+    Stack "stack" "handed to the stack to be sent: the route encapsulates, an IPsec policy covers it, or its checksum is to be finished before it is fragmented",
     HopKept "hop-kept" "by the last way that was known, as lo does not forward and the kernel tells no route; counted once a second and hop, beside the packet's own exit",
     NotOurs "not-ours" "passed to the stack: of no service and no connection",
     NotFirst "not-first" "passed to the stack: for a service, but not the first packet of a connection",

@@ -4,7 +4,7 @@
 
 use aya_ebpf::bindings::__sk_buff;
 use lvs_common::{
-    abi::{Address, IpAddress, NextHop, hop_flags},
+    abi::{AF_INET, Address, IpAddress, NextHop, hop_flags},
     exit::Exit,
     wire::{Tcp, Udp, protocol},
 };
@@ -17,7 +17,13 @@ use crate::{
         route,
     },
     exits,
-    packet::{access::Packet, access::TcPacket, access::XdpPacket, control_block, jumbo},
+    packet::{
+        access::Packet,
+        access::TcPacket,
+        access::XdpPacket,
+        control_block, jumbo,
+        offsets::{TCP_CHECK, UDP_CHECK},
+    },
     values::{
         parsed::{L3, OFFSETS, Parsed},
         route::{By, Route},
@@ -196,7 +202,34 @@ pub fn fit<A: IpAddress, B>(
         largest => (p.length, if largest > mtu { mtu } else { largest }),
     };
     let added = mtu.wrapping_sub(limits.room);
-    Ok(if length.wrapping_add(added) <= most { Way::Whole } else { Way::Fragments(most) })
+    if length.wrapping_add(added) <= most {
+        return Ok(Way::Whole);
+    }
+    // A fragment has no checksum that a device could finish.
+    let may_be_unfinished =
+        A::IS_V4 && passage.family == AF_INET && !passage.is_direct && control_block::largest(packet) == 0;
+    if may_be_unfinished && has_unfinished_checksum(packet.0, p.l4() as u32, p.carried as u32) != 0 {
+        return Ok(Way::Stack);
+    }
+    Ok(Way::Fragments(most))
+}
+
+/// Whether a device is to finish the packet's checksum (`CHECKSUM_PARTIAL`). Pointers into the packet are void after it. A global
+/// function: see "spilled Options" in docs/develop/verifier.md.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn has_unfinished_checksum(context: *mut __sk_buff, l4: u32, carried: u32) -> u32 {
+    let packet = TcPacket(context);
+    let field = match carried as u8 {
+        protocol::TCP => TCP_CHECK,
+        protocol::UDP => UDP_CHECK,
+        _ => return 0,
+    };
+    let at = (l4 as usize & OFFSETS) + field;
+    let Some(before) = packet.read::<u16>(at) else { return 0 };
+    let is_partial = packet.is_partial(at);
+    // The probe changes a finished one.
+    if before == 0 || !packet.write(at, before) { 0 } else { is_partial as u32 }
 }
 
 /// Bytes of the IP packet, or of the longest of the segments that GSO will cut it into.

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use tests::eventually;
 use tests::fixtures::{frame, port};
 use tests::topology::{
     CLIENT, CLIENT6, Cluster, Fate, Layout, Namespace, Offloads, PacketSocket, Server, Site, VIP, VIP6,
@@ -112,6 +113,20 @@ impl Echo {
         self.serves(vip, client, &LONG)
     }
 
+    /// Datagrams that a client's device takes whole, and the way to the real server in fragments: their checksums were left to a device
+    /// to finish.
+    fn finishes_checksums(&self) -> Result<()> {
+        self.cluster.set_offloads(Offloads::On)?;
+        self.cluster.director.lvsadm("attach --mode tc")?;
+        // Without DF.
+        self.cluster.client.sysctl(&["net/ipv4/ip_no_pmtu_disc=1"])?;
+        let (fragmented, stack) = (self.cluster.director.exit("fragmented")?, self.cluster.director.exit("stack")?);
+        self.serves(VIP, CLIENT, &[1300, 1440, 1460])?;
+        ensure!(self.cluster.director.exit("fragmented")? == fragmented, "cut without a checksum");
+        ensure!(self.cluster.director.exit("stack")? >= stack + 2, "not left to the stack");
+        Ok(())
+    }
+
     fn serves(&self, vip: IpAddr, client: IpAddr, lengths: &[usize]) -> Result<()> {
         let (service, host) = (SocketAddr::new(vip, 53), &self.cluster.client);
         let director = self.cluster.director.enter(|| port(self.cluster.front()))?;
@@ -159,6 +174,9 @@ fn nat() {
     let echo = Echo::new(Site::BehindDirector, ["-m", "-m"], true, may_be_cut).unwrap();
     echo.each(|vip, client| echo.serves_all(vip, client)).unwrap();
     echo.each(|_, _| echo.cuts_answers()).unwrap();
+    let narrow = format!("route add {}/32 dev eth1 mtu lock 1400", echo.cluster.server_addresses(1).0);
+    echo.cluster.director.ip(&[narrow]).unwrap();
+    eventually("datagrams arrive through a narrow way", || echo.finishes_checksums().is_ok());
 }
 
 /// Fragments of one family come in, and such of the other one leave.
@@ -184,6 +202,9 @@ fn fullnat() {
     }
     echo.each(|vip, client| echo.serves_all(vip, client)).unwrap();
     echo.each(|_, _| echo.cuts_answers()).unwrap();
+    let narrow = format!("route add {}/32 via 192.168.122.1 mtu lock 1400", echo.cluster.server_addresses(1).0);
+    echo.cluster.director.ip(&[narrow]).unwrap();
+    eventually("datagrams arrive through a narrow way", || echo.finishes_checksums().is_ok());
 }
 
 #[test]
@@ -218,6 +239,7 @@ fn tunnel() {
         echo.serves_all(vip, client)
     })
     .unwrap();
+    echo.finishes_checksums().unwrap();
 }
 
 /// A server whose answer's fragments overtake each other.

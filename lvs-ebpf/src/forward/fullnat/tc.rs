@@ -73,14 +73,17 @@ pub fn request<A: Family>(packet: TcPacket) -> i32 {
                 Ok(way) => way,
                 Err(verdict) => return verdict,
             };
-            if !translate::apply(packet, p, &Ends::to_server(c), packet.device() != 0) {
+            if !translate::apply(packet, p, &Ends::to_server(c), way.is_own() && packet.device() != 0) {
                 return exits::drop(packet, Exit::DropInternal);
             }
-            if let Way::Fragments(most) = way {
-                stats::exit(Exit::FullNat);
-                return split(packet, dest.id, most);
+            match way {
+                Way::Fragments(most) => {
+                    stats::exit(Exit::FullNat);
+                    split(packet, dest.id, most)
+                }
+                Way::Stack => send::hand_over(packet, true),
+                _ => exits::leave(packet, Exit::FullNat, send::send_tc(packet, route)),
             }
-            exits::leave(packet, Exit::FullNat, send::send_tc(packet, route))
         },
     )
 }
