@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 
 use super::namespace::Namespace;
 use super::session::{Origin, Session};
-use crate::text;
+use crate::{text, uninterrupted};
 
 /// A port of clients that none had before, below those that the kernel picks. What a director or a real server remembers of
 /// an earlier client is not in the way of one that has it.
@@ -77,7 +77,8 @@ impl Client<'_> {
             socket.connect(to)?;
             socket.send(&text(length))?;
             let mut answer = [0; 256];
-            let received = socket.recv(&mut answer).with_context(|| format!("no answer from {to}"))?;
+            let received =
+                uninterrupted(|| socket.recv(&mut answer)).with_context(|| format!("no answer from {to}"))?;
             Ok(String::from_utf8_lossy(&answer[..received]).into_owned())
         })
     }

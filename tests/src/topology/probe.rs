@@ -13,7 +13,7 @@ use nix::sys::socket::sockopt::{Ipv4RecvErr, Ipv4Ttl, Ipv6RecvErr, Ipv6Ttl};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, setsockopt};
 
 use super::client::Client;
-use crate::text;
+use crate::{text, uninterrupted};
 
 /// What became of a datagram.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,7 +52,7 @@ impl Client<'_> {
             }
             let mut answer = vec![0; 65536];
             socket.set_read_timeout(Some(Duration::from_secs(1)))?;
-            let received = match socket.recv(&mut answer) {
+            let received = match uninterrupted(|| socket.recv(&mut answer)) {
                 // The error is on the socket before it is in its queue.
                 Err(error) if error.kind() != ErrorKind::WouldBlock => {
                     return report(&socket)?.with_context(|| format!("an error without a report: {error}"));

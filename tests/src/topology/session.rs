@@ -13,6 +13,7 @@ use nix::sys::socket::{
 use nix::sys::time::{TimeVal, TimeValLike};
 
 use super::namespace::Namespace;
+use crate::uninterrupted;
 
 /// How long an answer may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -99,13 +100,7 @@ impl Session {
     pub fn is_ignored(&mut self) -> Result<bool> {
         self.0.get_mut().write_all(b"GET / HTTP/1.1\r\nHost: vip\r\n\r\n").context("cannot ask")?;
         self.0.get_ref().set_read_timeout(Some(Duration::from_millis(400)))?;
-        // A read with a time limit is not begun anew by the kernel when something interrupts the thread.
-        let first = loop {
-            match self.0.fill_buf().map(<[u8]>::len) {
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                first => break first,
-            }
-        };
+        let first = uninterrupted(|| self.0.fill_buf().map(<[u8]>::len));
         self.0.get_ref().set_read_timeout(Some(PATIENCE))?;
         match first {
             Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(true),
@@ -120,7 +115,8 @@ impl Session {
 
     /// Whether it is ended by a RST.
     pub fn is_reset(&mut self) -> bool {
-        self.0.fill_buf().is_err_and(|error| error.kind() == ErrorKind::ConnectionReset)
+        uninterrupted(|| self.0.fill_buf().map(<[u8]>::len))
+            .is_err_and(|error| error.kind() == ErrorKind::ConnectionReset)
     }
 
     /// Ends it by a RST.
@@ -156,7 +152,7 @@ impl Datagrams {
     pub fn ask_with(&self, length: usize) -> Result<String> {
         self.0.send(&vec![b'x'; length]).context("cannot ask")?;
         let mut answer = [0; 256];
-        let length = self.0.recv(&mut answer).context("no answer")?;
+        let length = uninterrupted(|| self.0.recv(&mut answer)).context("no answer")?;
         let answer = String::from_utf8_lossy(&answer[..length]);
         Ok(answer.split(' ').next().unwrap_or_default().to_owned())
     }
@@ -170,7 +166,7 @@ impl Datagrams {
     pub fn is_ignored_with(&self, length: usize) -> Result<bool> {
         self.0.send(&vec![b'x'; length]).context("cannot ask")?;
         self.0.set_read_timeout(Some(Duration::from_millis(400)))?;
-        let received = self.0.recv(&mut [0; 256]);
+        let received = uninterrupted(|| self.0.recv(&mut [0; 256]));
         self.0.set_read_timeout(Some(PATIENCE))?;
         match received {
             Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(true),

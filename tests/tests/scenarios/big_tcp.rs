@@ -50,7 +50,7 @@ fn count(listener: TcpListener) -> Result<(usize, bool)> {
     let (mut received, mut is_right) = (0, true);
     let mut buffer = vec![0; 1 << 20];
     loop {
-        let length = stream.read(&mut buffer)?;
+        let length = tests::uninterrupted(|| stream.read(&mut buffer))?;
         if length == 0 {
             return Ok((received, is_right));
         }

@@ -35,7 +35,7 @@ fn socket(host: &Namespace, address: SocketAddr) -> Result<UdpSocket> {
 /// What a socket receives next, and from whom.
 fn receive_from(socket: &UdpSocket) -> Result<(Vec<u8>, SocketAddr)> {
     let mut buffer = vec![0; 65536];
-    let (length, from) = socket.recv_from(&mut buffer)?;
+    let (length, from) = tests::uninterrupted(|| socket.recv_from(&mut buffer))?;
     buffer.truncate(length);
     Ok((buffer, from))
 }

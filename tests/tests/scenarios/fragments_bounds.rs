@@ -24,7 +24,7 @@ fn socket(host: &Namespace, address: IpAddr) -> Result<UdpSocket> {
 /// Whether a datagram comes back whole.
 fn echoes(socket: &UdpSocket, datagram: &[u8]) -> Result<()> {
     let mut buffer = vec![0; 65536];
-    let length = socket.recv(&mut buffer)?;
+    let length = tests::uninterrupted(|| socket.recv(&mut buffer))?;
     ensure!(buffer[..length] == [b"re:", datagram].concat(), "a wrong answer of {length} bytes");
     Ok(())
 }

@@ -40,7 +40,7 @@ fn socket(cluster: &Cluster, client: IpAddr) -> Result<UdpSocket> {
 fn ask(socket: &UdpSocket, to: SocketAddr) -> Result<(String, SocketAddr)> {
     socket.send_to(&tests::text(100), to)?;
     let mut buffer = [0; 200];
-    let (length, from) = socket.recv_from(&mut buffer)?;
+    let (length, from) = tests::uninterrupted(|| socket.recv_from(&mut buffer))?;
     let answer = String::from_utf8_lossy(&buffer[..length]).into_owned();
     Ok((answer.split(' ').next().unwrap_or_default().to_owned(), from))
 }

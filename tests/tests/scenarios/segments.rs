@@ -134,7 +134,7 @@ fn send_segments(socket: &UdpSocket, to: Option<SocketAddr>, length: usize) -> R
 /// Receives an answer to a datagram of which that many bytes were right.
 fn right(socket: &UdpSocket, length: usize) -> Result<()> {
     let mut buffer = vec![0; 65536];
-    let received = socket.recv(&mut buffer)?;
+    let received = tests::uninterrupted(|| socket.recv(&mut buffer))?;
     let answer = String::from_utf8_lossy(&buffer[..received]).into_owned();
     ensure!(answer.trim_end().ends_with(&format!(" {length}")), "the answer is {answer:?}");
     Ok(())
@@ -198,7 +198,8 @@ fn answers_sent_at_once_arrive_one_by_one() {
             send_segments(&answering, Some(from), length).unwrap();
             for number in 0..COUNT {
                 let mut buffer = vec![0; 65536];
-                let received = asking.recv(&mut buffer).unwrap_or_else(|e| panic!("{option}, {vip}, {number}: {e}"));
+                let received = tests::uninterrupted(|| asking.recv(&mut buffer))
+                    .unwrap_or_else(|e| panic!("{option}, {vip}, {number}: {e}"));
                 assert_eq!(buffer[..received], tests::text(length)[..], "{option}, {vip}, datagram {number}");
             }
         }
