@@ -31,16 +31,19 @@ pub struct Figure {
 pub struct Spread {
     /// The median.
     pub median: f64,
-    /// Half of what lies between the quartiles, as a part of the median.
-    pub spread: f64,
+    /// Half of what lies between the quartiles, as a part of the median; of fewer than [`ROUNDS`] there is none.
+    pub spread: Option<f64>,
 }
+
+/// Rounds that say something of how far rounds lie apart.
+const ROUNDS: usize = 3;
 
 impl Spread {
     /// Of rounds, which are sorted.
     pub fn of(rounds: &mut [f64]) -> Self {
         let median = median(rounds);
-        let (low, high) = (rounds[rounds.len() / 4], rounds[rounds.len() * 3 / 4]);
-        Spread { median, spread: (high - low) / 2.0 / median }
+        let quartiles = (rounds.len() >= ROUNDS).then(|| (rounds[rounds.len() / 4], rounds[rounds.len() * 3 / 4]));
+        Spread { median, spread: quartiles.map(|(low, high)| (high - low) / 2.0 / median) }
     }
 }
 
@@ -68,8 +71,8 @@ impl Grid<'_> {
 
     /// The same with the spread of each.
     pub fn spread_row(&mut self, name: &str, values: &[Spread]) {
-        self.print(name, values.iter().map(|s| format!("{:>10.1} ±{:>2.0} %", s.median, s.spread * 100.0)));
-        self.keep(name, values.iter().map(|s| (s.median, Some(s.spread))));
+        self.print(name, values.iter().map(|s| format!("{:>10.1} {:>5}", s.median, percent(s.spread))));
+        self.keep(name, values.iter().map(|s| (s.median, s.spread)));
     }
 
     fn print(&self, name: &str, cells: impl Iterator<Item = String>) {
@@ -82,6 +85,11 @@ impl Grid<'_> {
             self.report.figures.push(Figure { section, name, value, unit, ratio: None, spread });
         }
     }
+}
+
+/// A spread as it is printed.
+fn percent(spread: Option<f64>) -> String {
+    spread.map_or(String::new(), |spread| format!("±{:.0} %", spread * 100.0))
 }
 
 impl Report {
@@ -111,7 +119,7 @@ impl Report {
         unit: &'static str,
         ratio: Option<f64>,
     ) {
-        self.put(section, name.into(), value.median, unit, ratio, Some(value.spread));
+        self.put(section, name.into(), value.median, unit, ratio, value.spread);
     }
 
     fn put(
@@ -124,8 +132,7 @@ impl Report {
         spread: Option<f64>,
     ) {
         let ratio_text = ratio.map_or(String::new(), |ratio| format!("{ratio:.2}"));
-        let spread_text = spread.map_or(String::new(), |spread| format!("±{:.0} %", spread * 100.0));
-        println!("  {name:<44}{value:>14.2} {unit:<14}{ratio_text:>12}{spread_text:>8}");
+        println!("  {name:<44}{value:>14.2} {unit:<14}{ratio_text:>12}{:>8}", percent(spread));
         self.figures.push(Figure { section: section.to_owned(), name, value, unit: unit.to_owned(), ratio, spread });
     }
 

@@ -25,7 +25,7 @@ struct Case {
 /// Measures them in turn, `packets` times each.
 pub fn measure(report: &mut Report, packets: usize) -> Result<()> {
     let testbed = Testbed::new()?;
-    testbed.director.lvsadm("attach --mode tc")?;
+    testbed.director.lvsadm("attach --mode native")?;
     testbed.restore(&fixtures::rules())?;
     testbed.director.lvsadm(&fixtures::only_port())?;
     testbed.with_programs(|programs| {
