@@ -45,8 +45,8 @@ pub fn show() -> Result<()> {
     println!("director {first}# lvsadm drain --director");
     print!("  {}", fleet.director(first).lvsadm("drain --director")?);
     download.watch(Duration::from_secs(3), || place(&fleet))?;
-    let second =
-        (1..=COUNT).filter(|number| *number != first).find(|number| has_download(&fleet, *number)).unwrap_or(COUNT);
+    let others: Vec<usize> = (1..=COUNT).filter(|number| *number != first).collect();
+    let second = others.iter().copied().find(|number| has_download(&fleet, *number)).unwrap_or(others[0]);
     println!("\x1b[1mdirector {second}, which has it now, loses its power\x1b[0m");
     fleet.lose(second)?;
     download.watch(Duration::from_secs(3), || place(&fleet))?;
@@ -75,7 +75,7 @@ fn place(fleet: &Fleet) -> String {
 fn packets(fleet: &Fleet, number: usize) -> u64 {
     let listed = fleet.director(number).lvsadm("-L --json --stats").unwrap_or_default();
     let services: serde_json::Value = serde_json::from_str(&listed).unwrap_or_default();
-    services[0]["statistics"]["incoming_packets"].as_u64().unwrap_or_default()
+    services[0]["statistics"]["in_packets"].as_u64().unwrap_or_default()
 }
 
 /// Whether a director gets packets of the download.
