@@ -4,7 +4,7 @@
 //! builds, around empty objects: the host side can be developed and tested alone, and loading says what is missing.
 //!
 //! Instructions lose the lines of source that they were made from: aya copies all of them for each function, and the kernel
-//! goes through them at each instruction that it replaces, which took a quarter of the time of a load. With `LVS_EBPF_LINES=1`
+//! goes through them at each instruction that it replaces, which took a sixth of the time of a load. With `LVS_EBPF_LINES=1`
 //! in the environment they stay, and the verifier's log and `bpftool prog dump` show them.
 
 use std::path::{Path, PathBuf};

@@ -61,8 +61,8 @@ impl Plane {
     pub fn set_sysctls(&mut self, sysctls: &Sysctls) -> Result<()> {
         let before = self.settings().sysctls.advertise_table;
         self.set(|settings| settings.sysctls = *sysctls);
-        if before != sysctls.advertise_table {
-            withdraw(before)?;
+        if before != sysctls.advertise_table && before != 0 {
+            bring(before, &BTreeSet::new())?;
         }
         self.advertise()
     }
@@ -97,16 +97,17 @@ impl Plane {
             }
         }
         if self.settings().sysctls.transit == 0 && !addresses.is_empty() {
-            let own = prefixes(LOCAL, None)?;
-            addresses.retain(|address| own.iter().any(|prefix| prefix.contains(address)));
+            let own = routes(Some(LOCAL), RouteType::Local, RouteProtocol::Unspec)?;
+            addresses.retain(|address| own.iter().any(|(_, prefix)| prefix.contains(address)));
         }
         Ok(addresses)
     }
 }
 
-/// Takes all routes away that were made in a table.
-pub(super) fn withdraw(table: u32) -> Result<()> {
-    if table == 0 { Ok(()) } else { bring(table, &BTreeSet::new()) }
+/// Takes all routes away that any data plane of this network namespace made, in whatever table.
+pub(super) fn withdraw() -> Result<()> {
+    let tables: BTreeSet<u32> = ours(None)?.into_iter().map(|(table, _)| table).collect();
+    tables.into_iter().map(|table| bring(table, &BTreeSet::new())).fold(Ok(()), Result::and)
 }
 
 /// Has a table hold routes to these addresses, and no other ones of ours.
@@ -133,17 +134,21 @@ fn bring(table: u32, wanted: &BTreeSet<IpAddr>) -> Result<()> {
 
 /// The addresses that have a route of ours in a table.
 fn advertised(table: u32) -> Result<BTreeSet<IpAddr>> {
-    let prefixes = prefixes(table, Some(PROTOCOL))?;
-    Ok(prefixes.into_iter().filter(|prefix| prefix.prefix_len() == prefix.max_prefix_len()).map(|p| p.addr()).collect())
+    let whole = |prefix: &IpNet| prefix.prefix_len() == prefix.max_prefix_len();
+    Ok(ours(Some(table))?.into_iter().filter(|(_, prefix)| whole(prefix)).map(|(_, prefix)| prefix.addr()).collect())
 }
 
-/// The destinations of a table's routes: the local ones of table `LOCAL`, of another one those of a protocol.
-fn prefixes(table: u32, protocol: Option<RouteProtocol>) -> Result<Vec<IpNet>> {
-    let mut prefixes = Vec::new();
+/// The routes of ours in a table, or in all of them.
+fn ours(table: Option<u32>) -> Result<Vec<(u32, IpNet)>> {
+    routes(table, RouteType::BlackHole, PROTOCOL)
+}
+
+/// The routes of a table, or of all, that are of a type and a protocol (`Unspec` for any): the table of each, and its destination.
+fn routes(table: Option<u32>, kind: RouteType, protocol: RouteProtocol) -> Result<Vec<(u32, IpNet)>> {
+    let mut routes = Vec::new();
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
         let mut request = of_table(family, table);
-        request.header.protocol = protocol.unwrap_or(RouteProtocol::Unspec);
-        request.header.kind = if table == LOCAL { RouteType::Local } else { RouteType::BlackHole };
+        (request.header.kind, request.header.protocol) = (kind, protocol);
         let messages = match netlink::select(ROUTE, RouteNetlinkMessage::GetRoute(request)) {
             Ok(messages) => messages,
             // The kernel makes a table with its first route; it may have no IPv6.
@@ -152,31 +157,34 @@ fn prefixes(table: u32, protocol: Option<RouteProtocol>) -> Result<Vec<IpNet>> {
             {
                 continue;
             }
-            Err(error) => return Err(error).with_context(|| format!("cannot list table {table} of the routes")),
+            Err(error) => return Err(error).context("cannot list the routes"),
         };
-        prefixes.extend(messages.iter().filter_map(|message| prefix(family, message)));
+        routes.extend(messages.iter().filter_map(|message| route(family, message)));
     }
-    Ok(prefixes)
+    Ok(routes)
 }
 
-/// The destination of a route's message.
-fn prefix(family: AddressFamily, message: &netlink::Message) -> Option<IpNet> {
+/// The table and the destination of a route's message.
+fn route(family: AddressFamily, message: &netlink::Message) -> Option<(u32, IpNet)> {
     let length = *message.body.get(PREFIX_LENGTH)?;
     let bytes = message.attribute(ROUTE_HEADER, libc::RTA_DST)?;
     let address = match family {
         AddressFamily::Inet => IpAddr::from(<[u8; 4]>::try_from(bytes).ok()?),
         _ => IpAddr::from(<[u8; 16]>::try_from(bytes).ok()?),
     };
-    IpNet::new(address, length).ok()
+    let table = message.attribute(ROUTE_HEADER, libc::RTA_TABLE)?;
+    Some((u32::from_ne_bytes(table.try_into().ok()?), IpNet::new(address, length).ok()?))
 }
 
-/// A message about routes of a table.
-fn of_table(family: AddressFamily, table: u32) -> RouteMessage {
+/// A message about routes of a table, or of all.
+fn of_table(family: AddressFamily, table: Option<u32>) -> RouteMessage {
     let mut message = RouteMessage::default();
     message.header.address_family = family;
-    // The attribute is what counts; the header has room for the first tables only.
-    message.header.table = u8::try_from(table).unwrap_or_default();
-    message.attributes.push(RouteAttribute::Table(table));
+    if let Some(table) = table {
+        // The attribute is what counts; the header has room for the first tables only.
+        message.header.table = u8::try_from(table).unwrap_or_default();
+        message.attributes.push(RouteAttribute::Table(table));
+    }
     message
 }
 
@@ -186,7 +194,7 @@ fn message(table: u32, address: IpAddr) -> RouteMessage {
         IpAddr::V4(address) => (AddressFamily::Inet, RouteAddress::Inet(address)),
         IpAddr::V6(address) => (AddressFamily::Inet6, RouteAddress::Inet6(address)),
     };
-    let mut message = of_table(family, table);
+    let mut message = of_table(family, Some(table));
     message.header.destination_prefix_length = IpNet::from(address).prefix_len();
     message.header.protocol = PROTOCOL;
     message.header.scope = RouteScope::Universe;
@@ -201,9 +209,10 @@ mod tests {
 
     #[test]
     fn the_hosts_own_addresses_are_prefixes_of_the_local_table() {
-        let own = prefixes(LOCAL, None).unwrap();
-        assert!(own.iter().any(|prefix| prefix.contains(&IpAddr::from([127, 0, 0, 1]))));
-        assert!(!own.iter().any(|prefix| prefix.contains(&IpAddr::from([192, 0, 2, 1]))));
+        let own = routes(Some(LOCAL), RouteType::Local, RouteProtocol::Unspec).unwrap();
+        let is_own = |address: [u8; 4]| own.iter().any(|(_, prefix)| prefix.contains(&IpAddr::from(address)));
+        assert!(is_own([127, 0, 0, 1]) && !is_own([192, 0, 2, 1]));
+        assert!(own.iter().all(|(table, _)| *table == LOCAL));
     }
 
     #[test]

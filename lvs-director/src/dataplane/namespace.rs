@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::ErrorKind;
 
-use super::advertise::withdraw;
+use super::advertise;
 use super::attach::{self, Refusal};
 use super::bpffs::{self, Directory};
 use super::defaults::Defaults;
@@ -110,11 +110,9 @@ fn read_settings(plane: &mut Plane) -> Result<()> {
 
 /// Unloads this network namespace's data plane: detaches, and forgets rules and connections.
 pub fn unload() -> Result<bool> {
-    // First of all, so that routers send elsewhere what is not served any more. A plane that this program cannot read is unloaded, too.
-    if let Ok(Some(plane)) = open(Access::Read) {
-        withdraw(plane.settings().sysctls.advertise_table)?;
-    }
     let directory = bpffs::open(Access::Change)?;
+    // First of all, so that routers send elsewhere what is not served any more. No other command can put the routes back meanwhile.
+    advertise::withdraw()?;
     let was_left = take_apart(&directory)?;
     match fs::rename(directory.path(), directory.draft()) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(was_left),

@@ -49,6 +49,9 @@ pub enum SysctlError {
         /// `lport_max`
         max: u32,
     },
+    /// The table of advertised addresses is one that packets are routed by.
+    #[error("advertise_table={0} is one of the kernel's own tables: choose another one, 173 for instance")]
+    KernelsTable(u32),
     /// The packet of which backups are told comes after the period.
     #[error("sync_threshold ({threshold}) must be less than sync_period ({period}), or that 0")]
     Threshold {
@@ -119,6 +122,10 @@ pub fn consistent(sysctls: &Sysctls) -> Result<(), SysctlError> {
     let Sysctls { lport_min: min, lport_max: max, sync_threshold: threshold, sync_period: period, .. } = *sysctls;
     if min > max {
         return Err(SysctlError::NoPorts { min, max });
+    }
+    // `RT_TABLE_DEFAULT`, `RT_TABLE_MAIN`, `RT_TABLE_LOCAL`.
+    if (253..=255).contains(&sysctls.advertise_table) {
+        return Err(SysctlError::KernelsTable(sysctls.advertise_table));
     }
     if period != 0 && threshold >= period {
         return Err(SysctlError::Threshold { threshold, period });

@@ -33,9 +33,8 @@ async fn watch(defaults: Defaults, endpoint: Endpoint) -> Result<()> {
     let mut told = Told::default();
     told.tell(look_around(&defaults).await?);
     endpoint.serve()?;
-    let (journal, mut health) = (Journal::of_process(), Health::default());
-    let mut ticks = tokio::time::interval(health::INTERVAL);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // Beside the loop: events of devices wait for no look.
+    let mut looks = tokio::spawn(look_after(Journal::of_process()));
     // Without systemd there is nobody to notify.
     let _ = sd_notify::notify(&[NotifyState::Ready]);
     loop {
@@ -44,7 +43,7 @@ async fn watch(defaults: Defaults, endpoint: Endpoint) -> Result<()> {
                 event?;
                 told.tell(look_around(&defaults).await?);
             }
-            _ = ticks.tick() => health = look_after(health, &journal).await?,
+            ended = &mut looks => ended.context("cannot look after the data plane")??,
             _ = term.recv() => break,
             _ = interrupt.recv() => break,
         }
@@ -79,16 +78,22 @@ fn give_memory_back() {
     }
 }
 
-/// Looks for news of the director's health, on a thread of its own likewise, and writes them. A data plane that cannot be read just now
-/// is looked at the next time.
-async fn look_after(mut health: Health, journal: &Journal) -> Result<Health> {
-    let looked = spawn_blocking(move || {
-        let events = health.look().unwrap_or_default();
-        (health, events)
-    });
-    let (health, events) = looked.await.context("cannot look after the data plane")?;
-    events.iter().for_each(|event| journal.write(event));
-    Ok(health)
+/// Looks for news of the director's health every few seconds, on a thread of its own likewise, and writes them. A data plane that cannot
+/// be read just now is looked at the next time.
+async fn look_after(journal: Journal) -> Result<()> {
+    let mut health = Health::default();
+    let mut ticks = tokio::time::interval(health::INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let looked = spawn_blocking(move || {
+            let events = health.look().unwrap_or_default();
+            (health, events)
+        });
+        let events;
+        (health, events) = looked.await.context("cannot look after the data plane")?;
+        events.iter().for_each(|event| journal.write(event));
+    }
 }
 
 /// Refusals that were told: each is told once, until it is over.

@@ -9,6 +9,7 @@ use super::drain::{Interruption, TICK};
 use crate::grammar::subcommands::DrainArgs;
 use lvs_director::dataplane::{self, Plane, PlaneDirector};
 use lvs_director::director::{Access, Director, Wanted};
+use lvs_director::rules::DestinationEntry;
 
 /// No packet for so long: the routers send none any more.
 const SILENCE: Duration = Duration::from_secs(2);
@@ -23,13 +24,13 @@ pub fn drain_director(arguments: &DrainArgs) -> Result<ExitCode> {
     }
     let begin = Instant::now();
     let deadline = arguments.timeout.map(|seconds| begin + Duration::from_secs(seconds.into()));
-    let (mut before, mut silent) = (Left::look()?, begin);
+    let (mut before, mut silent) = (packets()?, begin);
     loop {
         let now = Instant::now();
         let is_silent = now - silent >= SILENCE;
         if is_silent || deadline.is_some_and(|deadline| now >= deadline) {
             let packets = if is_silent { "no packet comes any more" } else { "packets still come" };
-            let Left { active, inactive, .. } = before;
+            let (active, inactive) = left()?;
             super::output::print(&format!("director: {packets}; {active} active, {inactive} inactive\n"))?;
             return Ok(if is_silent { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
@@ -37,11 +38,10 @@ pub fn drain_director(arguments: &DrainArgs) -> Result<ExitCode> {
             eprintln!("lvsadm: interrupted: the director stays drained");
             return Ok(ExitCode::FAILURE);
         }
-        let left = Left::look()?;
-        if left.packets != before.packets {
-            silent = Instant::now();
+        let after = packets()?;
+        if after != before {
+            (before, silent) = (after, Instant::now());
         }
-        before = left;
     }
 }
 
@@ -59,27 +59,22 @@ fn set(drained: bool) -> Result<()> {
     open(Access::Change)?.drain_director(drained).context("the director's addresses")
 }
 
-/// What packets have left.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Left {
-    /// Packets from clients so far.
-    packets: u64,
-    active: u64,
-    inactive: u64,
+/// Packets from clients so far. An error if somebody had the director serve again.
+fn packets() -> Result<u64> {
+    let plane = open(Access::Read)?;
+    if plane.settings().drained == 0 {
+        bail!("somebody had this director serve again: it is not drained");
+    }
+    Ok(plane.total_counted().in_packets)
 }
 
-impl Left {
-    /// An error if somebody had the director serve again.
-    fn look() -> Result<Self> {
-        let plane = open(Access::Read)?;
-        if plane.settings().drained == 0 {
-            bail!("somebody had this director serve again: it is not drained");
-        }
-        let packets = plane.total_counted().in_packets;
-        let services = PlaneDirector::new(plane).services(Wanted { destinations: true, ..Wanted::default() })?;
-        let of = |count: fn(&lvs_director::rules::DestinationEntry) -> u32| {
-            services.iter().flat_map(|entry| &entry.destinations).map(|entry| u64::from(count(entry))).sum()
-        };
-        Ok(Left { packets, active: of(|entry| entry.active), inactive: of(|entry| entry.inactive) })
-    }
+/// Connections that the table still has: active and inactive ones.
+fn left() -> Result<(u64, u64)> {
+    let mut director = PlaneDirector::new(open(Access::Read)?);
+    director.unlock();
+    let services = director.services(Wanted { destinations: true, ..Wanted::default() })?;
+    let of = |count: fn(&DestinationEntry) -> u32| {
+        services.iter().flat_map(|entry| &entry.destinations).map(|entry| u64::from(count(entry))).sum()
+    };
+    Ok((of(|entry| entry.active), of(|entry| entry.inactive)))
 }

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use lvs_common::abi::{Forward, Sysctls, tunnel::TunnelKind};
-use lvs_director::rules::{AttachMode, Attached, Family, LocalEntry, LogLevel, Protocol, ServiceKey, Tunnel};
+use lvs_director::rules::{
+    AttachMode, Attached, Destination, DestinationKey, Family, LocalEntry, LogLevel, Protocol, ServiceKey, Tunnel,
+};
 
 use crate::firewall::Chain;
 pub use crate::network::{Mac, Way, colons};
@@ -218,6 +220,29 @@ pub struct Server {
 }
 
 impl Server {
+    /// A real server of which only the configuration is known.
+    pub fn new(service: ServiceKey, destination: &Destination) -> Self {
+        let Destination { key: DestinationKey { address, port }, forward, weight, tunnel, .. } = *destination;
+        Server {
+            service,
+            address,
+            port,
+            forward,
+            tunnel,
+            weight,
+            way: Way::default(),
+            remembered: None,
+            answered: None,
+            own: Answer::Unasked,
+            vip: Answer::Unasked,
+            bare: Answer::Unasked,
+            back: Answer::Unasked,
+            largest: None,
+            packets: (0, 0),
+            waiting: (0, 0),
+        }
+    }
+
     /// The virtual address, if the service has one.
     pub fn vip_address(&self) -> Option<IpAddr> {
         match self.service {
@@ -274,25 +299,10 @@ pub mod tests {
 
     /// A real server of which nothing is known.
     pub fn server() -> Server {
-        let address = "10.10.10.10".parse().unwrap();
-        Server {
-            service: ServiceKey::Address { protocol: Protocol::Tcp, address, port: 80 },
-            address: "192.168.122.101".parse().unwrap(),
-            port: 80,
-            forward: Forward::Masq,
-            tunnel: Tunnel::default(),
-            weight: 1,
-            way: Way::default(),
-            remembered: None,
-            answered: None,
-            own: Answer::Unasked,
-            vip: Answer::Unasked,
-            bare: Answer::Unasked,
-            back: Answer::Unasked,
-            largest: None,
-            packets: (0, 0),
-            waiting: (0, 0),
-        }
+        let service =
+            ServiceKey::Address { protocol: Protocol::Tcp, address: "10.10.10.10".parse().unwrap(), port: 80 };
+        let key = DestinationKey { address: "192.168.122.101".parse().unwrap(), port: 80 };
+        Server::new(service, &Destination::new(key, Forward::Masq))
     }
 
     /// A director with a real server.

@@ -105,7 +105,7 @@ pub fn text(findings: &[Finding], all: bool) -> String {
     let count = |level| findings.iter().filter(|finding| finding.level == level).count();
     let _ = writeln!(
         text,
-        "{} failures, {} warnings, {} unknown, {} checks without a finding",
+        "failures: {}, warnings: {}, unknown: {}, checks without a finding: {}",
         count(Level::Failure),
         count(Level::Warning),
         count(Level::Unknown),
@@ -146,7 +146,7 @@ mod tests {
         let told = |level| {
             [format!("{level:<8} c: it is"), "         why:  it matters".into(), "         mend: mend it".into()]
         };
-        let sum = "1 failures, 1 warnings, 0 unknown, 1 checks without a finding".to_owned();
+        let sum = "failures: 1, warnings: 1, unknown: 0, checks without a finding: 1".to_owned();
         assert_eq!(lines(false), [&told("failure")[..], &told("warning"), &[sum]].concat());
         assert!(lines(true).contains(&"ok       c: it is".to_owned()));
     }

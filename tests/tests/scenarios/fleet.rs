@@ -96,6 +96,12 @@ fn mistakes_about_the_fleet_change_nothing() {
         let both = ["-4", "-6"].map(|family| host.run(&format!("ip {family} route show table {table}")));
         both.map(Result::unwrap_or_default).concat()
     };
+    // No packet is to be routed by these routes.
+    for table in ["253", "254", "255"] {
+        let said = refused(&format!("sysctl advertise_table={table}"));
+        assert!(said.contains("is one of the kernel's own tables"), "{said}");
+        assert!(!routes(table).contains("proto 173"), "{table}: {}", routes(table));
+    }
     // Routes of others are left alone.
     host.ip(&["route add blackhole 198.51.100.1/32 table 99"]).unwrap();
     host.lvsadm("sysctl advertise_table=99").unwrap();
@@ -110,6 +116,14 @@ fn mistakes_about_the_fleet_change_nothing() {
     assert!(!routes("99").contains("203.0.113.10") && routes("99").contains("198.51.100.1"), "{}", routes("99"));
     host.lvsadm("-C").unwrap();
     assert_eq!(routes("100"), "");
+    host.lvsadm("-A -t 203.0.113.10:80").unwrap();
+    host.lvsadm("-a -t 203.0.113.10:80 -r 10.0.0.1 -g").unwrap();
+    // An unload takes what it finds, of whatever version's settings.
+    host.ip(&["route add blackhole 203.0.113.11/32 table 101 proto 173"]).unwrap();
+    assert!(routes("100").contains("203.0.113.10"));
+    host.lvsadm("unload").unwrap();
+    assert_eq!((routes("100"), routes("101")), (String::new(), String::new()));
+    assert!(routes("99").contains("198.51.100.1"), "{}", routes("99"));
 }
 
 /// What happens to the second of four directors, in this order.

@@ -50,7 +50,9 @@ impl Health {
         let (exits, defence) = (plane.exits()?, Defence::of(&plane));
         let states = neighbours::states()?;
         let servers = if states.values().any(|state| state & FAILED != 0) || !self.neighbours.is_empty() {
-            servers(&PlaneDirector::new(plane))?
+            let mut director = PlaneDirector::new(plane);
+            director.unlock();
+            servers(&director)?
         } else {
             drop(plane);
             HashMap::new()

@@ -31,25 +31,12 @@ pub fn servers(
     let mut servers = Vec::new();
     for entry in services {
         for dest in &entry.destinations {
-            let config = &dest.destination;
-            let (address, port) = (config.key.address, config.key.port);
+            let server = Server::new(entry.service.key, &dest.destination);
             servers.push(Server {
-                service: entry.service.key,
-                address,
-                port,
-                forward: config.forward,
-                tunnel: config.tunnel,
-                weight: config.weight,
-                way: network.route(address).way,
-                remembered: None,
-                answered: None,
-                own: Answer::Unasked,
-                vip: Answer::Unasked,
-                bare: Answer::Unasked,
-                back: Answer::Unasked,
-                largest: None,
+                way: network.route(server.address).way,
                 packets: (dest.statistics.in_packets, dest.statistics.out_packets),
-                waiting: waiting.get(&(address, port)).copied().unwrap_or_default(),
+                waiting: waiting.get(&(server.address, server.port)).copied().unwrap_or_default(),
+                ..server
             });
         }
     }
