@@ -138,14 +138,14 @@ impl Directory {
         Ok(Directory { root, point: self.point.clone(), name, lock: None, identity: self.identity })
     }
 
-    /// Drafts of commands that were killed: nobody has the lock that they are made under.
-    pub fn left_drafts(&self) -> Result<Vec<PathBuf>> {
-        let is_left = |name: &String| {
-            let lock = |cookie| self.sibling(LOCKS).join(format!("{NAMESPACE}{cookie}"));
-            let lock = name.strip_prefix(DRAFT).and_then(|cookie| File::open(lock(cookie)).ok());
-            lock.is_some_and(|file| Flock::lock(file, FlockArg::LockExclusiveNonblock).is_ok())
+    /// Drafts of commands that were killed: nobody has the lock that they are made under. Each comes with that lock, to be held until it
+    /// is removed.
+    pub fn left_drafts(&self) -> Result<Vec<(PathBuf, Flock<File>)>> {
+        let left = |name: String| {
+            let lock = name.replacen(DRAFT, NAMESPACE, 1);
+            Some((self.sibling(&name), try_lock(&self.sibling(LOCKS).join(lock)).ok()??))
         };
-        Ok(self.names()?.iter().filter(|name| is_left(name)).map(|name| self.sibling(name)).collect())
+        Ok(self.all(DRAFT)?.into_iter().filter_map(left).collect())
     }
 
     /// Removes locks that nobody has, of network namespaces without a data plane: of most of them the namespace is gone. Who needs
@@ -156,14 +156,13 @@ impl Directory {
             let name = lock.file_name().and_then(|name| name.to_str()).unwrap_or_default();
             let Some((_, cookie)) = name.rsplit_once('-') else { continue };
             let is_needed =
-                [NAMESPACE, DRAFT, NEXT].iter().any(|kind| self.sibling(&format!("{kind}{cookie}")).exists());
-            if is_needed || name == self.name {
+                || [NAMESPACE, DRAFT, NEXT].iter().any(|kind| self.sibling(&format!("{kind}{cookie}")).exists());
+            if name == self.name || is_needed() {
                 continue;
             }
-            // Removed while it is held: who waits for it finds that out.
-            if let Ok(_held) = File::open(&lock)
-                .map_err(drop)
-                .and_then(|file| Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(drop))
+            // Once more under the lock, as it may be needed by now. Removed while it is held: who waits for it finds that out.
+            if let Ok(Some(_held)) = try_lock(&lock)
+                && !is_needed()
             {
                 let _ = fs::remove_dir(&lock);
             }
@@ -221,15 +220,20 @@ fn lock(root: &File, point: &Path, name: &str, access: Access) -> Result<Flock<F
 pub fn claim(what: &str) -> Result<Option<Flock<File>>> {
     let root = mounted(&mount_point())?;
     let path = format!("/proc/self/fd/{}/{LOCKS}/{what}-{}", root.as_raw_fd(), namespace_cookie()?);
+    try_lock(Path::new(&path))
+}
+
+/// Takes a lock if nobody has it.
+fn try_lock(path: &Path) -> Result<Option<Flock<File>>> {
     loop {
-        fs::create_dir_all(&path).context("cannot write to the BPF file system")?;
-        let file = match File::open(&path) {
+        fs::create_dir_all(path).context("cannot write to the BPF file system")?;
+        let file = match File::open(path) {
             Err(error) if error.kind() == ErrorKind::NotFound => continue,
             file => file.context("cannot open a lock")?,
         };
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             // As in `lock`.
-            Ok(lock) if lock.metadata().ok().map(|it| it.ino()) != identity(Path::new(&path)) => {}
+            Ok(lock) if lock.metadata().ok().map(|it| it.ino()) != identity(path) => {}
             Ok(lock) => return Ok(Some(lock)),
             Err((_, Errno::EWOULDBLOCK)) => return Ok(None),
             Err((_, error)) => return Err(error).context("cannot lock"),

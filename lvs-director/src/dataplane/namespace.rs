@@ -138,7 +138,7 @@ fn take_apart(directory: &Directory) -> Result<bool> {
 fn collect(own: &Directory) -> Result<()> {
     rehearsal::remove_left(own)?;
     // Without links a filter must be detached from within its namespace, which is gone or does that itself.
-    for draft in own.left_drafts()?.iter().filter(|draft| has_tc_links() || pins::is_dead(draft)) {
+    for (draft, _lock) in own.left_drafts()?.iter().filter(|(draft, _)| has_tc_links() || pins::is_dead(draft)) {
         pins::remove(draft)?;
     }
     for name in own.all(bpffs::NAMESPACE)? {

@@ -5,7 +5,8 @@ use std::fs::File;
 use std::io::BufRead as _;
 use std::mem::offset_of;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -179,19 +180,33 @@ fn what_dead_namespaces_left_is_collected() {
 
 /// A command that is killed while it loads leaves a draft, which the next one that loads removes, wherever that is. A draft
 /// that somebody is working on stays.
+/// A lock, held. Commands remove locks that nobody holds, also this one until it is.
+fn held(path: &Path) -> Flock<File> {
+    loop {
+        std::fs::create_dir_all(path).unwrap();
+        let Ok(file) = File::open(path) else { continue };
+        let lock = Flock::lock(file, FlockArg::LockExclusive).unwrap();
+        if std::fs::metadata(path).is_ok_and(|now| now.ino() == lock.metadata().unwrap().ino()) {
+            return lock;
+        }
+    }
+}
+
 #[test]
 fn drafts_of_killed_commands_are_collected() {
     let [killed, working, next] = ["killed", "working", "next"].map(|label| Namespace::new(label).unwrap());
     let [left, kept] = [&killed, &working].map(|namespace| {
-        // Something that makes the lock.
+        // Something that makes the folder of pins.
         namespace.lvsadm("status").unwrap_err();
         let pins = namespace.enter(tests::fixtures::pins).unwrap();
-        let cookie = pins.file_name().unwrap().to_string_lossy().replace("ns-", "");
-        let draft = pins.with_file_name(format!("draft-{cookie}"));
-        std::fs::create_dir(&draft).unwrap();
-        (draft, pins.with_file_name("locks").join(pins.file_name().unwrap()))
+        let draft = pins.file_name().unwrap().to_string_lossy().replacen("ns-", "draft-", 1);
+        (pins.with_file_name(draft), pins.with_file_name("locks").join(pins.file_name().unwrap()))
     });
-    let lock = Flock::lock(File::open(&kept.1).unwrap(), FlockArg::LockExclusive).unwrap();
+    // First, as commands of other tests collect drafts without one.
+    let lock = held(&kept.1);
+    for (draft, _) in [&left, &kept] {
+        std::fs::create_dir(draft).unwrap();
+    }
     next.lvsadm("-Ln").unwrap();
     assert!(!left.0.exists() && kept.0.exists());
     drop(lock);
