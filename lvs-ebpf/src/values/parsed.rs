@@ -16,13 +16,12 @@ pub const L3: usize = link::HEADER;
 pub const OFFSETS: usize = 0xfff;
 
 /// What the pipeline needs to know of a packet of family `A`. Addresses in network order.
+///
+/// The addresses do not stand first: in a `Result`, the error's byte takes the place of the first field, and LLVM would copy that
+/// field byte by byte.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct Parsed<A> {
-    pub source: A,
-    pub destination: A,
-    pub source_port: Be16,
-    pub destination_port: Be16,
     /// Protocol of the connection: that of the packet, but UDP for AH and ESP.
     pub protocol: u8,
     /// Protocol of the packet; [`protocol::FRAGMENT`] for a fragment other than the first one.
@@ -30,12 +29,16 @@ pub struct Parsed<A> {
     /// TCP flags; the first chunk's type for SCTP.
     pub flags: u8,
     pub ttl: u8,
+    pub source_port: Be16,
+    pub destination_port: Be16,
     /// IPv4 TOS or IPv6 traffic class.
     pub tos: u8,
     /// IPv4: may not be fragmented.
     pub df: bool,
     /// Bytes of the IP packet.
     pub length: u32,
+    pub source: A,
+    pub destination: A,
     /// Offset of the transport header in the frame; see [`Parsed::l4`].
     pub l4: usize,
 }
