@@ -158,7 +158,7 @@ layouts! {
     }
     Timeouts { tcp, sctp, udp, pad }
     IcmpLimits { interval4, mask4, interval6, mask6, per_second, burst }
-    Watch { virt, reply }
+    Watch { virt, reply, served }
     MarkLists { switch, counts }
     MarkRule {
         destination, source, mark, first_port, last_port, destination_bits, source_bits, protocol, family, pad,

@@ -124,15 +124,17 @@ pub mod settings_flags {
     pub const ANY_ADDRESS: u32 = 16;
     /// There is a service.
     pub const SERVICES: u32 = 32;
+    /// Kinds of services whose packets go to ports that they do not name.
+    pub const SEVERAL_PORTS: u32 = FWMARK | FTP | ANY_PORT;
 }
 
-/// Bits of each half of the watch filter.
+/// Bits of each part of the watch filter.
 pub const WATCH_BITS: u32 = 65536;
 
-/// The one entry of `WATCH`: two Bloom filters of one hash, over the virtual addresses and over all addresses that
-/// replies can come from (real servers and virtual addresses). A packet with neither a destination in the one nor a source
-/// in the other is not ours, and no table needs to be asked. Bits are set before a service is visible and cleared
-/// only when no connection can need them.
+/// The one entry of `WATCH`: Bloom filters of one hash, over the virtual addresses, over all addresses that replies can
+/// come from (real servers and virtual addresses), and over the services. A packet with neither a destination in the first
+/// nor a source in the second is not ours, and no table needs to be asked. Bits are set before a service is visible and
+/// cleared only when no connection can need them.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Watch {
@@ -140,6 +142,9 @@ pub struct Watch {
     pub virt: [u64; 1024],
     /// Addresses that replies come from.
     pub reply: [u64; 1024],
+    /// Addresses, ports and protocols of services: a packet of no connection to any other is for none, where no service is for
+    /// several ports ([`settings_flags::SEVERAL_PORTS`]).
+    pub served: [u64; 1024],
 }
 
 const _: () = assert!(size_of::<Timeouts>() == 136);

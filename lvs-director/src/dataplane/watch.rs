@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use lvs_common::abi::{AF_INET, AF_INET6, Address, EntryKind, IpAddress, MarkRule, Watch, dest_flags, settings_flags};
+use lvs_common::byte_order::Be16;
 use lvs_common::watch;
 
 use super::convert;
@@ -18,6 +19,16 @@ const FTP: u16 = 21;
 /// The bit of an address: word and mask.
 fn bit(address: Address, family: u8) -> (usize, u64) {
     if family == AF_INET { watch::bit(address.0[0]) } else { watch::bit(address.0) }
+}
+
+/// The bit of a service, unless it is for a mark or for every port.
+fn service_bit(key: &ServiceKey) -> Option<(usize, u64)> {
+    let ServiceKey::Address { address, port, protocol } = *key else { return None };
+    let (address, port, protocol) = (convert::address(address), Be16::new(port), protocol as u8);
+    Some(match key.family().number() {
+        AF_INET => watch::port_bit(address.0[0], port, protocol),
+        _ => watch::port_bit(address.0, port, protocol),
+    })
 }
 
 /// What there is to be found where a service is configured.
@@ -51,6 +62,15 @@ impl Needed {
             self.0.virt[word] |= bit;
         }
     }
+
+    fn add_service(&mut self, key: &ServiceKey) {
+        if let ServiceKey::Address { address, .. } = *key {
+            self.add(convert::address(address), key.family().number(), true);
+        }
+        if let Some((word, bit)) = service_bit(key) {
+            self.0.served[word] |= bit;
+        }
+    }
 }
 
 impl Plane {
@@ -59,6 +79,10 @@ impl Plane {
         // Which addresses a mark's packets go to is the rules' to say, or shows by the mark that a packet has.
         if let ServiceKey::Address { address, .. } = *key {
             self.watch_address(convert::address(address), key.family().number(), true);
+        }
+        if let Some((word, bit)) = service_bit(key) {
+            let [_, _, served] = self.watch_words(word);
+            served.fetch_or(bit, Ordering::Relaxed);
         }
         self.set(|s| s.flags |= flags_of(key));
     }
@@ -73,15 +97,15 @@ impl Plane {
     /// Has packets from an address, and to it if it is virtual, looked at.
     pub fn watch_address(&mut self, address: Address, family: u8, is_virtual: bool) {
         let (word, bit) = bit(address, family);
-        let [virt, reply] = self.watch_words(word);
+        let [virt, reply, _] = self.watch_words(word);
         reply.fetch_or(bit, Ordering::Relaxed);
         if is_virtual {
             virt.fetch_or(bit, Ordering::Relaxed);
         }
     }
 
-    /// Words of the filter, virtual addresses' and replies'. Packets set bits at the same time.
-    fn watch_words(&self, word: usize) -> [&AtomicU64; 2] {
+    /// Words of the filter: virtual addresses', replies' and services'. Packets set bits at the same time.
+    fn watch_words(&self, word: usize) -> [&AtomicU64; 3] {
         assert!(word < 1024, "word {word} of the watch filter");
         let filter = self.watch.at(0);
         // SAFETY: words of the element, which is mapped as long as `self` is, and aligned; everybody who writes to them
@@ -89,7 +113,8 @@ impl Plane {
         unsafe {
             let virt = (&raw mut (*filter).virt).cast::<u64>().add(word);
             let reply = (&raw mut (*filter).reply).cast::<u64>().add(word);
-            [AtomicU64::from_ptr(virt), AtomicU64::from_ptr(reply)]
+            let served = (&raw mut (*filter).served).cast::<u64>().add(word);
+            [virt, reply, served].map(|word| AtomicU64::from_ptr(word))
         }
     }
 
@@ -98,25 +123,21 @@ impl Plane {
         let settings = self.settings();
         let before = self.watch.get(0);
         let (mut flags, listed) = watched_by(&self.mark_rules());
-        let mut needed = Needed(Watch { virt: [0; 1024], reply: [0; 1024] });
+        let mut needed = Needed(Watch { virt: [0; 1024], reply: [0; 1024], served: [0; 1024] });
         listed.into_iter().for_each(|(address, family)| needed.add(address, family, true));
-        let add_service = |id, needed: &mut Needed| {
-            let key = convert::service_key(&self.services.get(id));
-            if let ServiceKey::Address { address, .. } = key {
-                needed.add(convert::address(address), key.family().number(), true);
-            }
-            key
-        };
+        let key_of = |id| convert::service_key(&self.services.get(id));
         for id in settings.service_slots() {
             if self.is_present(id) {
-                flags |= flags_of(&add_service(id, &mut needed));
+                let key = key_of(id);
+                flags |= flags_of(&key);
+                needed.add_service(&key);
             }
         }
         for id in settings.dest_slots() {
             let busy = field!(self.dests, id, connections) != 0 || field!(self.dests, id, persistent) != 0;
             if busy || self.dest_config(id).flags & dest_flags::AVAILABLE != 0 {
                 needed.add(field!(self.dests, id, address), field!(self.dests, id, family), false);
-                add_service(field!(self.dests, id, service), &mut needed);
+                needed.add_service(&key_of(field!(self.dests, id, service)));
             }
         }
         let had_marks = settings.flags & settings_flags::FWMARK != 0;
@@ -128,10 +149,12 @@ impl Plane {
             });
         }
         for at in 0..1024 {
-            let [virt, reply] = self.watch_words(at);
-            for (word, before, needed) in
-                [(virt, before.virt[at], needed.0.virt[at]), (reply, before.reply[at], needed.0.reply[at])]
-            {
+            let [virt, reply, served] = self.watch_words(at);
+            for (word, before, needed) in [
+                (virt, before.virt[at], needed.0.virt[at]),
+                (reply, before.reply[at], needed.0.reply[at]),
+                (served, before.served[at], needed.0.served[at]),
+            ] {
                 if before & !needed != 0 {
                     word.fetch_and(!(before & !needed), Ordering::Relaxed);
                 }

@@ -6,6 +6,7 @@ use crate::{
 };
 use lvs_common::{
     abi::{IpAddress, Settings, settings_flags},
+    byte_order::Be16,
     watch,
 };
 
@@ -19,6 +20,17 @@ pub fn watched<A: IpAddress>(source: A, destination: A, settings: &Settings) -> 
     let (word, bit) = watch::bit(source);
     let reply = filter.reply.get(word).copied().unwrap_or(0) & bit != 0;
     (virt, reply)
+}
+
+/// Whether a service may be for a packet to a virtual address, where no connection is.
+#[inline(always)]
+pub fn may_be_served<A: IpAddress>(destination: A, port: Be16, protocol: u8, settings: &Settings) -> bool {
+    if settings.flags & settings_flags::SEVERAL_PORTS != 0 {
+        return true;
+    }
+    let Some(filter) = WATCH.get(0) else { return true };
+    let (word, bit) = watch::port_bit(destination, port, protocol);
+    filter.served.get(word).is_none_or(|word| word & bit != 0)
 }
 
 /// Has packets to an address, and those from it, looked at from now on: the virtual address of a connection that a mark led

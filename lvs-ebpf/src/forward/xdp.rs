@@ -69,7 +69,8 @@ fn serve<A: Family>(packet: XdpPacket, p: &Parsed<A>, settings: &Settings, for_v
         }
         return reply(packet, p, settings, at, connection, now);
     }
-    if for_vip || settings.sysctls.nat_icmp_send != 0 {
+    // What no service is for is TC's to count or to answer.
+    if for_vip && watch::may_be_served(p.destination, p.destination_port, p.protocol, settings) {
         return schedule(packet, p);
     }
     XdpPacket::PASS
