@@ -13,8 +13,9 @@ use std::{env, fs};
 use object::build::elf::{Builder, SectionData};
 use object::elf::SHT_STRTAB;
 
-/// The objects: the director's programs, those for devices without Ethernet headers, and the real server's for tunnels and TOA.
-const OBJECTS: [&str; 4] = ["lvs", "l3", "real_server", "toa"];
+/// The objects: the director's programs, those for devices without Ethernet headers, the real server's for tunnels and TOA, and
+/// those that observe packets.
+const OBJECTS: [&str; 5] = ["lvs", "l3", "real_server", "toa", "observe"];
 
 /// Asks for instructions with their lines of source.
 const LINES: &str = "LVS_EBPF_LINES";

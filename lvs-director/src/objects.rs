@@ -11,3 +11,6 @@ pub static REAL_SERVER: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DI
 
 /// A real server's programs for TOA.
 pub static TOA: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/toa"));
+
+/// The programs that observe packets.
+pub static OBSERVE: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/observe"));

@@ -14,6 +14,7 @@ mod firewall;
 pub mod grammar;
 pub mod names;
 mod network;
+mod observe;
 pub mod real_server;
 pub mod render;
 pub mod session;

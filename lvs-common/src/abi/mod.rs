@@ -18,6 +18,7 @@ mod local;
 mod mark;
 mod mode;
 mod next_hop;
+pub mod observe;
 mod own;
 mod roster;
 mod service;

@@ -9,13 +9,13 @@ use std::path::Path;
 use aya::programs::links::FdLink;
 use aya::programs::tc::{NlOptions, SchedClassifierLink, TcAttachOptions};
 use aya::programs::xdp::XdpMode;
-use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType, TcError, TcHandle, Xdp, loaded_programs};
+use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType, TcError, Xdp, loaded_programs};
 use aya_obj::programs::XdpAttachType;
 use lvs_common::abi::{DEVICE_SLOTS, Device, device_flags};
 use lvs_common::programs::entry;
 
 use super::bpffs::Directory;
-use super::clsact;
+use super::clsact::{self, HANDLE, PRIORITY};
 use super::devices::{self, Headers, Link, NetDevice};
 use super::error::{Context, Error, Result};
 use super::kernel::has_tc_links;
@@ -23,10 +23,6 @@ use super::l3;
 use super::pins::{self, LOOPBACK, is_alive, pin, unpin};
 use super::plane::Plane;
 use crate::rules::{AttachMode, Attached};
-
-/// Priority and handle of the TC filters where the kernel has no links for them (before Linux 6.6).
-pub(super) const PRIORITY: u16 = 900;
-pub(super) const HANDLE: TcHandle = TcHandle::new(0, 1);
 
 /// A device's hooks, as their pins are called.
 const HOOKS: [&str; 4] = ["xdp", "generic", "ingress", "egress"];

@@ -31,6 +31,8 @@ const DRAFT: &str = "draft-";
 pub const NEXT: &str = "next-";
 /// The same for a copy that packets are rehearsed on; its process follows.
 pub const COPY: &str = "copy-";
+/// The same for the programs that observe packets; their process follows.
+pub const WATCH: &str = "watch-";
 /// The directory of locks.
 const LOCKS: &str = "locks";
 /// `SO_NETNS_COOKIE` (Linux 5.14).
@@ -103,9 +105,14 @@ impl Directory {
         &self.name
     }
 
+    /// The name of another directory of the namespace, which begins with `prefix`.
+    pub fn name_of(&self, prefix: &str) -> String {
+        self.name.replacen(NAMESPACE, prefix, 1)
+    }
+
     /// The path of another directory of the namespace, whose name begins with `prefix`.
     pub fn other(&self, prefix: &str) -> PathBuf {
-        self.sibling(&self.name.replacen(NAMESPACE, prefix, 1))
+        self.sibling(&self.name_of(prefix))
     }
 
     /// Names of all namespaces' directories that begin with `prefix`.
@@ -131,6 +138,11 @@ impl Directory {
     /// The directory of a process's copy, which no lock is needed for.
     pub fn copy(&self, process: u32) -> Result<Directory> {
         self.beside(format!("{}-{process}", self.name.replacen(NAMESPACE, COPY, 1)))
+    }
+
+    /// Where the programs are by which a process observes packets.
+    pub fn watch(&self, process: u32) -> PathBuf {
+        self.sibling(&format!("{}-{process}", self.name_of(WATCH)))
     }
 
     fn beside(&self, name: String) -> Result<Directory> {

@@ -80,9 +80,9 @@ impl Constants {
         })
     }
 
-    /// Without a log.
-    pub fn without_log(self) -> Self {
-        Constants { level: LogLevel::Off.number(), ..self }
+    /// With another log.
+    pub fn with_log(self, level: LogLevel) -> Self {
+        Constants { level: level.number(), ..self }
     }
 
     /// The secret of the connection tables' hash.

@@ -15,6 +15,7 @@ use super::error::{Context, Result};
 use super::extras::Extras;
 use super::l3;
 use super::load::{TC_PROGRAMS, XDP_PROGRAMS, fd, load_programs};
+use super::observe::put_back;
 use super::plane::Plane;
 use crate::objects::{DIRECTOR, L3};
 
@@ -25,6 +26,7 @@ impl Plane {
         if !is_v6 || self.settings().extras & IPV6 != 0 {
             return Ok(());
         }
+        put_back::withdraw(&self.directory)?;
         let present = Extras::of(self);
         let directory = self.directory.path();
         let (wanted, constants) = (Extras { ipv6: true, ..present }, Constants::of(&directory)?);
@@ -44,6 +46,7 @@ impl Plane {
         if present.xdp {
             return Ok(());
         }
+        put_back::withdraw(&self.directory)?;
         let directory = self.directory.path();
         add(&directory, present, Extras { xdp: true, ..present }, &Constants::of(&directory)?)
     }

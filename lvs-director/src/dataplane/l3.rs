@@ -13,6 +13,7 @@ use super::constants::Constants;
 use super::error::{Context, Error, Result, unfit};
 use super::extras::Extras;
 use super::load::{TC_PROGRAMS, link_tier, load_programs};
+use super::observe::put_back;
 use super::plane::Plane;
 use crate::objects::L3;
 
@@ -33,6 +34,7 @@ pub fn load(plane: &Plane) -> Result<()> {
     if is_loaded(&directory) {
         return Ok(());
     }
+    put_back::withdraw(&plane.directory)?;
     load_into(&directory, &Constants::of(&directory)?, Extras::of(plane))
 }
 

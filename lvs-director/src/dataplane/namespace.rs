@@ -12,6 +12,7 @@ use super::kernel::has_tc_links;
 use super::load;
 use super::loading::Loading;
 use super::memory::{self, Limits};
+use super::observe::put_back;
 use super::pins;
 use super::plane::Plane;
 use super::rehearsal;
@@ -81,7 +82,7 @@ pub fn look_around(defaults: &Defaults) -> Result<Vec<Refusal>> {
 /// Opens the data plane to read it, if it fits the host's devices.
 fn unchanged(defaults: &Defaults) -> Result<Option<Plane>> {
     let Some(mut plane) = Plane::open_to_read(bpffs::open(Access::Read)?)? else { return Ok(None) };
-    if !attach::differences(&plane, &defaults.devices)?.is_empty() {
+    if !attach::differences(&plane, &defaults.devices)?.is_empty() || put_back::is_left(&plane.directory)? {
         return Ok(None);
     }
     attach::prepare_loopback()?;
@@ -91,9 +92,19 @@ fn unchanged(defaults: &Defaults) -> Result<Option<Plane>> {
 
 /// Makes a data plane fit the host.
 fn adapt(plane: &mut Plane, defaults: &Defaults) -> Result<Vec<Refusal>> {
+    put_back::collect(&plane.directory)?;
     let refusals = attach::attach_new(plane, &defaults.devices, defaults.mode)?;
     read_settings(plane)?;
     Ok(refusals)
+}
+
+/// Has packets come to the data plane's own programs again where a process that observed them was killed.
+pub fn put_back() -> Result<()> {
+    match Plane::open_to_read(bpffs::open(Access::Read)?)? {
+        Some(plane) if put_back::is_left(&plane.directory)? => {}
+        _ => return Ok(()),
+    }
+    open(Access::Change)?.map_or(Ok(()), |plane| put_back::collect(&plane.directory).map(drop))
 }
 
 /// Reads what the data plane has to know of the host's settings: `rp_filter` and its like, IPsec policies, ports of the host's own,
@@ -113,6 +124,7 @@ pub fn unload() -> Result<bool> {
     let directory = bpffs::open(Access::Change)?;
     // First of all, so that routers send elsewhere what is not served any more. No other command can put the routes back meanwhile.
     advertise::withdraw()?;
+    put_back::withdraw(&directory)?;
     let was_left = take_apart(&directory)?;
     match fs::rename(directory.path(), directory.draft()) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(was_left),
@@ -145,6 +157,9 @@ fn collect(own: &Directory) -> Result<()> {
         if name != own.name() && pins::is_dead(&own.sibling(&name)) {
             pins::remove(&own.sibling(&name))?;
             pins::remove(&own.sibling(&name.replacen(bpffs::NAMESPACE, bpffs::NEXT, 1)))?;
+            for watch in own.all(&format!("{}-", name.replacen(bpffs::NAMESPACE, bpffs::WATCH, 1)))? {
+                pins::remove(&own.sibling(&watch))?;
+            }
         }
     }
     own.collect_locks()

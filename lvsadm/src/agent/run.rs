@@ -87,6 +87,8 @@ async fn look_after(journal: Journal) -> Result<()> {
     loop {
         ticks.tick().await;
         let looked = spawn_blocking(move || {
+            // One who traced may have been killed. What fails now is tried again the next time.
+            let _ = dataplane::put_back();
             let events = health.look().unwrap_or_default();
             (health, events)
         });

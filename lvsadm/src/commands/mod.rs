@@ -3,6 +3,7 @@
 pub(crate) mod access;
 mod apply;
 mod attach;
+mod capture;
 mod doctor;
 mod drain;
 mod drain_director;
@@ -16,6 +17,7 @@ mod run;
 pub(crate) mod status;
 mod synchronise;
 mod sysctl;
+mod trace;
 
 pub use open::open;
 pub use run::run;

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 use super::{
-    access, apply, attach, doctor, drain, drain_director, explain, generation, mark, metrics, output, status,
-    synchronise, sysctl,
+    access, apply, attach, capture, doctor, drain, drain_director, explain, generation, mark, metrics, output, status,
+    synchronise, sysctl, trace,
 };
 use crate::agent;
 use crate::grammar::subcommands::Sub;
@@ -34,6 +34,8 @@ pub fn run(sub: Sub) -> ExitCode {
         Sub::Status { json, .. } => status::status(json),
         Sub::Doctor(arguments) => return finish(doctor::doctor(&arguments)),
         Sub::Explain(arguments) => explain::explain(&arguments),
+        Sub::Trace(arguments) => trace::trace(&arguments),
+        Sub::Capture(arguments) => capture::capture(&arguments),
         Sub::Metrics { output } => metrics::metrics(output.as_deref()),
         Sub::Drain(arguments) if arguments.director => return finish(drain_director::drain_director(&arguments)),
         Sub::Drain(arguments) => return finish(drain::drain(&arguments)),

@@ -30,6 +30,7 @@ struct Status {
     pins: PathBuf,
     ipsec: usize,
     agent: bool,
+    observed_by: Option<u32>,
     devices: Vec<Device>,
     packets: Vec<Exit>,
     counted: Counts,
@@ -186,6 +187,7 @@ fn read(chains: impl FnOnce(&HashSet<IpAddr>) -> Vec<firewall::Chain>) -> Result
         pins: plane.directory.place(),
         ipsec: plane.protected_prefixes()?,
         agent: Watching::is_under_way()?,
+        observed_by: dataplane::observe::observer(&plane.directory)?,
         devices: devices
             .into_iter()
             .map(|d| Device { device: d.device, mode: d.attached.name(), why: d.why })
@@ -250,6 +252,10 @@ fn text(status: &Status, daemons: &[Daemon]) -> String {
         true => "agent: it serves devices from the moment they come up\n",
         false => "agent: none runs, devices are served from the first command on after they come up\n",
     };
+    if let Some(process) = status.observed_by {
+        let _ =
+            writeln!(text, "observed: by process {process} (trace, capture or explain); packets cost more meanwhile");
+    }
     if status.ipsec != 0 {
         let _ = writeln!(
             text,

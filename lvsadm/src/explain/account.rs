@@ -121,7 +121,7 @@ impl Account {
         if performance.is_cut_short {
             step("fragments", "it waits for other fragments, or leaves in fragments: that is not rehearsed".to_owned());
         }
-        step("becomes", becomes(&performance.frame));
+        step("becomes", becomes(&performance.frame, performance.frame.len()));
         let hop = performance.hop;
         if let Some(hop) = hop {
             let name = devices.get(&hop.ifindex).map_or("a device that is gone", String::as_str);
@@ -162,7 +162,7 @@ impl Account {
 }
 
 /// A packet in a sentence.
-fn packet(given: &Given) -> String {
+pub fn packet(given: &Given) -> String {
     let protocol = match given.protocol {
         protocol::TCP => "tcp",
         protocol::UDP => "udp",
@@ -177,11 +177,11 @@ fn packet(given: &Given) -> String {
     format!("{protocol} {} > {}{kind}", end(given.source), end(given.destination))
 }
 
-/// What a frame is, from the outside in.
-fn becomes(frame: &[u8]) -> String {
+/// What a frame of a length is, from the outside in. The frame may be cut short.
+pub fn becomes(frame: &[u8], length: usize) -> String {
     let Some(outer) = parsed(frame) else { return "no packet of IP".to_owned() };
     let inner = carried(&outer).map(|inner| format!(", which carries {}", packet(&inner))).unwrap_or_default();
-    format!("{}, {} bytes{inner}", packet(&outer), frame.len())
+    format!("{}, {length} bytes{inner}", packet(&outer))
 }
 
 /// The packet that an IP packet carries as it is.
@@ -196,19 +196,21 @@ fn carried(outer: &Given) -> Option<Given> {
     parsed(&[&[0; ETHERNET - 2][..], &ether_type, outer.frame.get(at..)?].concat())
 }
 
-fn end(key: &DestinationKey) -> String {
+/// A real server.
+pub fn end(key: &DestinationKey) -> String {
     std::net::SocketAddr::new(key.address, key.port).to_string()
 }
 
 /// A service without its protocol.
-fn name(key: &ServiceKey) -> String {
+pub fn name(key: &ServiceKey) -> String {
     match *key {
         ServiceKey::Address { address, port, .. } => std::net::SocketAddr::new(address, port).to_string(),
         ServiceKey::Fwmark { mark, .. } => format!("mark {mark}"),
     }
 }
 
-fn label(key: &ServiceKey) -> String {
+/// A service with its protocol.
+pub fn label(key: &ServiceKey) -> String {
     match key {
         ServiceKey::Address { protocol, .. } => format!("{} {}", protocol.name(), name(key)),
         ServiceKey::Fwmark { .. } => name(key),
@@ -274,7 +276,7 @@ mod tests {
         let mut frame = Vec::new();
         builder.write(&mut frame, etherparse::IpNumber(protocol::IPIP), &inner[ETHERNET..]).unwrap();
         let told = "ipip 192.0.2.1 > 192.0.2.2, 74 bytes, which carries tcp 10.0.0.1:5 > 10.0.0.2:80 (SYN)";
-        assert_eq!(becomes(&frame), told);
-        assert_eq!(becomes(&[0; 20]), "no packet of IP");
+        assert_eq!(becomes(&frame, frame.len()), told);
+        assert_eq!(becomes(&[0; 20], 20), "no packet of IP");
     }
 }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use etherparse::{IpHeaders, Ipv4Header, Ipv6Header, NetSlice, PacketBuilder, SlicedPacket, TransportSlice};
+use etherparse::{IpHeaders, Ipv4Header, Ipv6Header, LaxNetSlice, LaxSlicedPacket, PacketBuilder, TransportSlice};
 use lvs_common::state::sctp::chunk;
 use lvs_director::rules::Protocol;
 use pcap_file::DataLink;
@@ -120,13 +120,17 @@ pub fn read(path: &Path, device: [u8; 6]) -> Result<Vec<Given>> {
     Ok(given)
 }
 
-/// Reads a frame; `None` if it is none of IP.
+/// Reads a frame, which may be cut short; `None` if it is none of IP.
 pub fn parsed(frame: &[u8]) -> Option<Given> {
-    let sliced = SlicedPacket::from_ethernet(frame).ok()?;
+    let sliced = LaxSlicedPacket::from_ethernet(frame).ok()?;
     let (from, to, payload): (IpAddr, IpAddr, _) = match sliced.net.as_ref()? {
-        NetSlice::Ipv4(ip) => (ip.header().source_addr().into(), ip.header().destination_addr().into(), ip.payload()),
-        NetSlice::Ipv6(ip) => (ip.header().source_addr().into(), ip.header().destination_addr().into(), ip.payload()),
-        NetSlice::Arp(_) => return None,
+        LaxNetSlice::Ipv4(ip) => {
+            (ip.header().source_addr().into(), ip.header().destination_addr().into(), ip.payload())
+        }
+        LaxNetSlice::Ipv6(ip) => {
+            (ip.header().source_addr().into(), ip.header().destination_addr().into(), ip.payload())
+        }
+        LaxNetSlice::Arp(_) => return None,
     };
     let protocol = payload.ip_number.0;
     let (ports, kind) = match &sliced.transport {

@@ -8,6 +8,7 @@ mod explain;
 mod mark;
 mod service;
 mod top;
+mod trace;
 
 use std::path::PathBuf;
 
@@ -25,6 +26,7 @@ pub use drain::DrainArgs;
 pub use explain::ExplainArgs;
 pub use mark::{MarkAction, TrafficArgs};
 pub use top::{Order, Page, TopArgs};
+pub use trace::{CaptureArgs, Server, TraceArgs};
 
 /// lvsadm's sub-commands. Everything that begins with `-` is ipvsadm's grammar: see `lvsadm -h`.
 #[derive(Debug, Parser)]
@@ -84,6 +86,18 @@ pub enum Sub {
     /// on a copy of what they know, which is loaded for it and goes again. Beside what the programs do, each decision is told with what
     /// led to it: mark, service, lists of clients, connection, the scheduler's choice with weights and connections, rewriting, next hop.
     Explain(ExplainArgs),
+    /// Follow packets as they are balanced: what came, what was decided about it, and how it left
+    ///
+    /// The data plane's programs stay as they are. Others are attached to their entry and to their return, and are gone as soon as this
+    /// command ends, however it ends. Packets that are not chosen cost little meanwhile, and none is delayed by a slow terminal: what finds
+    /// no room in memory is not shown, and counted.
+    Trace(TraceArgs),
+    /// Write packets to a file for tcpdump and Wireshark: as they came and as they left, also those that XDP takes
+    ///
+    /// The file is pcapng. Each packet has its device, its direction, and a comment with the exit, the verdict, the service and the real
+    /// server. Packets leave as the data plane sends them: before the kernel splits large ones (GSO), and before it fills in the MAC addresses
+    /// of a neighbour that it resolves itself.
+    Capture(CaptureArgs),
     /// Go from what is configured to what a file wants, all at once, or not at all if there is a mistake in it
     ///
     /// The file's lines are what one would type after `lvsadm`: -A and -a as `lvsadm -S` prints them, --set, sysctl, attach,

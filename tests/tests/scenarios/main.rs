@@ -51,6 +51,7 @@ mod names;
 mod nat64;
 mod next_hops;
 mod object;
+mod observe;
 mod one_packet;
 mod one_way;
 mod package;

@@ -8,7 +8,7 @@ use super::imports::Imports;
 const HOUSE: &str = "lvs-ebpf/src";
 
 /// Programs of their own beside the data plane's, each with its own root file.
-const OTHER_PROGRAMS: [&str; 4] = ["bench", "l3", "real_server", "toa"];
+const OTHER_PROGRAMS: [&str; 5] = ["bench", "l3", "observe", "real_server", "toa"];
 
 /// Files and folders from the ground up. What stands on the same floor does not import each other.
 const FLOORS: &[&[&str]] = &[

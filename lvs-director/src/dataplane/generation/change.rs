@@ -19,6 +19,7 @@ use super::super::layout::{self, Foreign, Layouts};
 use super::super::load::{idle, load_beside, make_directories, start};
 use super::super::loading::Loading;
 use super::super::memory::{self, Limits};
+use super::super::observe::put_back;
 use super::super::pinned::{elements, number};
 use super::super::pins::{self, remove};
 use super::super::plane::Plane;
@@ -73,6 +74,7 @@ pub fn is_under_way(directory: &Directory) -> bool {
 /// Makes a change to the data plane of a directory, which may be of another build. An error leaves the data plane as it was.
 pub fn change(directory: &Directory, change: Change, verifier_log: bool) -> Result<Outcome> {
     let (path, next) = (directory.path(), directory.next());
+    put_back::withdraw(directory)?;
     let layouts = Layouts::from(&path)?;
     let old = sizes_of(&path)?;
     let sizes = match change {

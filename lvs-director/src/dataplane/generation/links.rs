@@ -10,7 +10,7 @@ use aya::programs::{SchedClassifier, TcAttachType, Xdp};
 use aya_obj::programs::XdpAttachType;
 use lvs_common::programs::entry;
 
-use super::super::attach::{HANDLE, PRIORITY};
+use super::super::clsact::{HANDLE, PRIORITY};
 use super::super::devices::{self, Headers};
 use super::super::error::{Context, Error, Result, unfit};
 use super::super::link;

@@ -24,7 +24,7 @@ mod connections;
 mod convert;
 mod exits;
 mod family;
-mod links;
+pub mod links;
 mod live;
 mod maps;
 mod runner;

@@ -72,7 +72,7 @@ pub fn of(plane: &mut Plane) -> Result<(Plane, Pins)> {
         lists: elements(&plane.directory.path().join("LISTS4"))? / 2,
     };
     let (constants, extras) = (Constants::of(&plane.directory.path())?, Extras::of(plane));
-    let mut constants = constants.without_log();
+    let mut constants = constants.with_log(LogLevel::Off);
     constants.buckets = sizes::buckets(sizes.connections);
     plane.directory.unlock();
     let loading = Loading { sizes, verifier_log: false, log: LogLevel::Off };

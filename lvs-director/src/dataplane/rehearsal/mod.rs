@@ -12,5 +12,5 @@ mod subject;
 
 pub use copy::remove_left;
 pub use reason::{Choice, Reasons};
-pub use stage::{Performance, Rehearsal, Tier};
+pub use stage::{Performance, Rehearsal, Tier, tc_verdict, xdp_verdict};
 pub use subject::Subject;

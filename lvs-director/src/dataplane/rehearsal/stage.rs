@@ -102,7 +102,7 @@ impl Rehearsal {
         let mut is_done = false;
         if let (Some(program), true) = (&self.xdp, runs_xdp) {
             let (verdict, left) = run(program, &bytes(&[0, frame.len() as u32, 0, subject.device, 0, 0]), &frame)?;
-            tiers.push(Tier { name: "xdp", verdict: XDP.get(verdict as usize).copied().unwrap_or("unknown") });
+            tiers.push(Tier { name: "xdp", verdict: xdp_verdict(verdict) });
             is_done = verdict != PASS;
             if is_done {
                 frame = left;
@@ -113,7 +113,7 @@ impl Rehearsal {
             // `struct __sk_buff`: mark, ingress_ifindex, ifindex.
             (context[2], context[9], context[10]) = (subject.mark, subject.device, subject.device);
             let (verdict, left) = run(&self.ingress, &bytes(&context), &frame)?;
-            tiers.push(Tier { name: "tc", verdict: classified(verdict) });
+            tiers.push(Tier { name: "tc", verdict: tc_verdict(verdict) });
             frame = left;
         }
         let after = self.exits()?;
@@ -168,8 +168,13 @@ fn connection<A: IpAddress>(
     Some((found.dest, found.reply_hop, is_reply))
 }
 
-/// TC's verdicts in words.
-fn classified(verdict: u32) -> &'static str {
+/// A verdict of XDP in words.
+pub fn xdp_verdict(verdict: u32) -> &'static str {
+    XDP.get(verdict as usize).copied().unwrap_or("unknown")
+}
+
+/// A verdict of TC in words.
+pub fn tc_verdict(verdict: u32) -> &'static str {
     match verdict as i32 {
         -1 | 0 => "pass",
         2 => "drop",

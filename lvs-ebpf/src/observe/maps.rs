@@ -1,0 +1,77 @@
+//! The maps of the observing programs, some of which are the data plane's.
+
+use aya_ebpf::{
+    btf_maps::{Array, PerCpuArray, PerfEventByteArray, ProgramArray},
+    macros::btf_map,
+};
+use lvs_common::{
+    abi::observe::{Gate, HEAD, Observed},
+    exit::{EXIT_COUNT, Exit},
+};
+
+use crate::{log_line::LogLine, request::Request};
+
+/// Exits that count a packet beside the one that it leaves by.
+pub const BESIDE: [Exit; 11] = [
+    Exit::ToaSent,
+    Exit::ToaNoRoom,
+    Exit::Unkept,
+    Exit::IcmpLimited,
+    Exit::HopKept,
+    Exit::EvictedExpired,
+    Exit::EvictedClosed,
+    Exit::EvictedHalfOpen,
+    Exit::EvictedOnePacket,
+    Exit::EvictedTemplate,
+    Exit::EvictedClosing,
+];
+
+/// A packet between its coming and its leaving.
+#[repr(C)]
+pub struct Visit {
+    /// What there is to be done about it.
+    pub interest: u32,
+    pub pad: u32,
+    /// The counters of [`BESIDE`] as it came.
+    pub before: [u64; BESIDE.len()],
+    pub report: Observed,
+    /// How the packet begins as it leaves.
+    pub head: [u8; HEAD],
+}
+
+/// The data plane's: packets by [`Exit`].
+#[btf_map]
+pub static EXITS: PerCpuArray<u64, { EXIT_COUNT as usize }> = PerCpuArray::new();
+/// The data plane's: the connection that was asked for last, one for each CPU.
+#[btf_map]
+pub static REQUESTS: Array<Request, 1> = Array::new();
+/// The data plane's: the line of the log at hand, one for each CPU.
+#[btf_map]
+pub static LINES: Array<LogLine, 1> = Array::new();
+/// The observed programs that tail calls reach: of XDP, of TC, and of TC for devices without Ethernet headers.
+#[btf_map]
+pub static XDP_PROGRAMS: ProgramArray<64> = ProgramArray::new();
+/// See [`XDP_PROGRAMS`].
+#[btf_map]
+pub static TC_PROGRAMS: ProgramArray<64> = ProgramArray::new();
+/// See [`XDP_PROGRAMS`].
+#[btf_map]
+pub static L3_PROGRAMS: ProgramArray<64> = ProgramArray::new();
+/// The observed programs that would be attached, by [`Gate`], and the one that writes the log.
+#[btf_map]
+pub static XDP_GATES: ProgramArray<{ Gate::ALL.len() + 1 }> = ProgramArray::new();
+/// The same for TC.
+#[btf_map]
+pub static TC_GATES: ProgramArray<{ Gate::ALL.len() + 1 }> = ProgramArray::new();
+/// The same for TC and devices without Ethernet headers.
+#[btf_map]
+pub static L3_GATES: ProgramArray<{ Gate::ALL.len() + 1 }> = ProgramArray::new();
+/// The packet of this CPU: in XDP, and in TC.
+#[btf_map]
+pub static VISITS: PerCpuArray<Visit, 2> = PerCpuArray::new();
+/// Until when somebody reads reports, `CLOCK_MONOTONIC`, ns.
+#[btf_map]
+pub static LEASE: Array<u64, 1> = Array::new();
+/// What is reported: [`Observed`], and after it the packet's bytes.
+#[btf_map]
+pub static REPORTS: PerfEventByteArray = PerfEventByteArray::new();
