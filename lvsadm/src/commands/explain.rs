@@ -1,53 +1,52 @@
 //! `explain`: what becomes of a packet, and why.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 
-use crate::explain::{self, Account, Given, Told};
+use crate::explain::{self, Account, Given, Seen, Told};
 use crate::grammar::subcommands::ExplainArgs;
 use crate::network::{Network, Way};
+use crate::observe::{self, Came};
 use lvs_director::dataplane::{self, Defence, Headers, NetDevice, Plane, Rehearsal, Subject};
 use lvs_director::director::Access;
 
-/// Explains a packet, or those of a file.
+/// What is explained.
+struct Packets {
+    given: Vec<Given>,
+    /// The device that they come in on.
+    device: NetDevice,
+    mark: u32,
+    /// What became of the packet that was waited for.
+    seen: Option<Seen>,
+}
+
+/// Explains a packet, those of a file, or the next one that comes.
 pub fn explain(arguments: &ExplainArgs) -> Result<()> {
-    let ends = arguments.ends()?;
-    let Some(mut plane) = dataplane::open(Access::Read)? else {
-        bail!("nothing is loaded in this network namespace: no packet is balanced");
+    let Packets { given, device, mark, seen } = match arguments.next {
+        Some(source) => next(source, arguments.time)?,
+        None => named(arguments)?,
     };
-    let devices = dataplane::devices()?;
-    let device = match (&arguments.device, ends) {
-        (Some(name), _) => named(&devices, name)?,
-        (None, Some((_, from, _))) => match Network::read()?.route(from.ip()).way {
-            Way::Route { device, .. } => named(&devices, &device)?,
-            Way::Own => bail!("{} is an address of this host: name the device by --dev", from.ip()),
-            _ => bail!("there is no route to {}: name the device by --dev", from.ip()),
-        },
-        (None, None) => bail!("name the device that the packets of a file come in on by --dev"),
-    };
-    if device.link.headers != Headers::Ethernet {
-        bail!("{} has no Ethernet headers: explain is for devices that have", device.link.name);
-    }
-    let packets = match (ends, &arguments.pcap) {
-        (Some(ends), _) => vec![explain::made(ends, arguments.ack, device.link.mac)?],
-        (None, Some(file)) => explain::read(file, device.link.mac)?,
-        (None, None) => bail!("name a packet, or a file"),
-    };
+    let mut plane = open()?;
     let how = how(&plane, &device.link.name)?;
     let names: HashMap<u32, String> =
-        devices.iter().map(|device| (device.link.index, device.link.name.clone())).collect();
+        dataplane::devices()?.into_iter().map(|device| (device.link.index, device.link.name)).collect();
     let Defence { held, room, .. } = Defence::of(&plane);
     let rehearsal = Rehearsal::of(&mut plane)?;
+    // A connection that the packet has made was not there when the packet came.
+    let has_connections = seen.as_ref().is_none_or(|seen| !seen.has_made_connection);
     let mut accounts = Vec::new();
-    for given in &packets {
-        let subject = subject(given, device.link.index, arguments.mark.unwrap_or(0));
-        rehearsal.bring(&plane, &subject)?;
+    for given in &given {
+        let subject = subject(given, device.link.index, mark);
+        rehearsal.bring(&plane, &subject, has_connections)?;
         let reasons = rehearsal.reasons(&subject)?;
         let performance = rehearsal.perform(&plane, &subject)?;
         let told = Told {
             given,
             device: (&device.link.name, &how),
+            seen: seen.as_ref(),
             reasons: &reasons,
             performance: &performance,
             devices: &names,
@@ -59,12 +58,54 @@ pub fn explain(arguments: &ExplainArgs) -> Result<()> {
     super::output::print(&if arguments.json { explain::json(&accounts) } else { explain::text(&accounts) })
 }
 
-/// The device of a name.
-fn named<'a>(devices: &'a [NetDevice], name: &str) -> Result<&'a NetDevice> {
-    match devices.iter().find(|device| device.link.name == name) {
-        Some(device) => Ok(device),
-        None => bail!("there is no device {name}: see `ip link`"),
+/// The data plane.
+fn open() -> Result<Plane> {
+    match dataplane::open(Access::Read)? {
+        Some(plane) => Ok(plane),
+        None => bail!("nothing is loaded in this network namespace: no packet is balanced"),
     }
+}
+
+/// Packets that the command line names.
+fn named(arguments: &ExplainArgs) -> Result<Packets> {
+    let ends = arguments.ends()?;
+    // Before all else that can be wrong.
+    drop(open()?);
+    let device = match (&arguments.device, ends) {
+        (Some(name), _) => device(name)?,
+        (None, Some((_, from, _))) => match Network::read()?.route(from.ip()).way {
+            Way::Route { device: name, .. } => device(&name)?,
+            Way::Own => bail!("{} is an address of this host: name the device by --dev", from.ip()),
+            _ => bail!("there is no route to {}: name the device by --dev", from.ip()),
+        },
+        (None, None) => bail!("name the device that the packets of a file come in on by --dev"),
+    };
+    let given = match (ends, &arguments.pcap) {
+        (Some(ends), _) => vec![explain::made(ends, arguments.ack, device.link.mac)?],
+        (None, Some(file)) => explain::read(file, device.link.mac)?,
+        (None, None) => bail!("name a packet, or a file"),
+    };
+    Ok(Packets { given, device, mark: arguments.mark.unwrap_or(0), seen: None })
+}
+
+/// The next packet from an address.
+fn next(source: IpAddr, seconds: Option<u32>) -> Result<Packets> {
+    let came = observe::next(source, seconds.map(|seconds| Duration::from_secs(seconds.into())))?;
+    let Some(Came { given, device: name, mark, seen }) = came else {
+        bail!("no packet of {source} came: see whether it reaches this host, by `tcpdump host {source}`");
+    };
+    Ok(Packets { given: vec![given], device: device(&name)?, mark, seen: Some(seen) })
+}
+
+/// The device of a name, which has Ethernet headers.
+fn device(name: &str) -> Result<NetDevice> {
+    let Some(device) = dataplane::devices()?.into_iter().find(|device| device.link.name == name) else {
+        bail!("there is no device {name}: see `ip link`");
+    };
+    if device.link.headers != Headers::Ethernet {
+        bail!("{name} has no Ethernet headers: explain is for devices that have");
+    }
+    Ok(device)
 }
 
 /// How a device is served.

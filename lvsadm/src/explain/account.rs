@@ -45,12 +45,23 @@ pub struct Account {
     pub agrees: bool,
 }
 
+/// What became of a packet that was waited for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// In a sentence.
+    pub what: String,
+    /// Whether it has made a connection.
+    pub has_made_connection: bool,
+}
+
 /// What an account is made of.
 pub struct Told<'a> {
     /// The packet.
     pub given: &'a Given,
     /// The name of its device, and how that is served.
     pub device: (&'a str, &'a str),
+    /// What became of it, if it was waited for.
+    pub seen: Option<&'a Seen>,
     /// The reasons.
     pub reasons: &'a Reasons,
     /// What the programs did.
@@ -68,6 +79,9 @@ impl Account {
         let mut steps = Vec::new();
         let mut step = |step, what: String| steps.push(Step { step, what });
         step("device", format!("{}, {}", device.0, device.1));
+        if let Some(seen) = told.seen {
+            step("seen", seen.what.clone());
+        }
         let decides = !performance.known;
         if performance.known {
             step("connection", "there is one, which decides".to_owned());

@@ -4,6 +4,6 @@ mod account;
 mod packets;
 mod tell;
 
-pub use account::{Account, Step, Told, becomes, end, label, name, packet};
+pub use account::{Account, Seen, Step, Told, becomes, end, label, name, packet};
 pub use packets::{Given, made, parsed, read};
 pub use tell::{json, text};

@@ -242,6 +242,30 @@ fn a_trace_tells_the_decisions_about_chosen_packets() {
 }
 
 #[test]
+fn the_next_packet_of_a_client_is_explained() {
+    let cluster = director(Site::BehindDirector, "-m", Offloads::On).unwrap();
+    let (director, service) = (&cluster.director, SocketAddr::new(VIP, 80));
+    let none = director.lvsadm("explain --next 10.10.10.2 --for 1").unwrap_err().to_string();
+    assert!(none.contains("no packet of 10.10.10.2 came: see whether it reaches this host"), "{none}");
+    let explain = Observing::begin(director, "explain --json --next 10.10.10.1 --for 60s").unwrap();
+    assert!(cluster.client().get(service, "/").unwrap().starts_with("rs1"));
+    let output = explain.0.wait_with_output().unwrap();
+    let accounts: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let (account, server) = (&accounts[0], json!("192.168.122.101:80"));
+    assert_eq!(
+        (&account["agrees"], &account["exits"], &account["real_server"]),
+        (&json!(true), &json!(["nat"]), &server)
+    );
+    let steps = account["steps"].as_array().unwrap();
+    let told = |step: &str| steps.iter().find(|it| it["step"] == step).map(|it| it["what"].as_str().unwrap());
+    let seen = "tc; connection made, with the real server that the scheduler picked: tcp 10.10.10.10:80, 192.168.122.101:80, NAT; \
+                exit nat: forwarded to a real server, destination rewritten";
+    assert_eq!(told("seen"), Some(seen), "{account:#}");
+    assert_eq!(told("connection"), None, "it was not there when the packet came: {account:#}");
+    assert!(told("candidate").unwrap().ends_with("which the scheduler picks"), "{account:#}");
+}
+
+#[test]
 fn who_observes_may_be_killed_and_one_observes_at_a_time() {
     let cluster = director(Site::BehindDirector, "-m", Offloads::On).unwrap();
     let (director, service) = (&cluster.director, SocketAddr::new(VIP, 80));

@@ -18,19 +18,20 @@ struct Tables<'a, A> {
     connections: &'a Mapped<Connection<A>>,
 }
 
-/// Copies what a packet may meet from one plane to another: entries of its table, and whether its source has answered a challenge.
-pub fn bring(from: &Plane, to: &Plane, runner: &Runner, subject: &Subject) -> Result<()> {
+/// Copies what a packet may meet from one plane to another: entries of its table, without its connections unless it `has_connections`,
+/// and whether its source has answered a challenge.
+pub fn bring(from: &Plane, to: &Plane, runner: &Runner, subject: &Subject, has_connections: bool) -> Result<()> {
     verify(from, to, subject)?;
     match subject.family() {
         Family::V4 => {
             let moving = Mapped::open(&to.directory.path().join("MOVING4"))?;
             let tables = Tables { buckets: &from.buckets4, connections: &from.conns4 };
-            tables.bring(&to.conns4, &moving, runner, subject)
+            tables.bring(&to.conns4, &moving, runner, subject, has_connections)
         }
         Family::V6 => {
             let moving = Mapped::open(&to.directory.path().join("MOVING6"))?;
             let tables = Tables { buckets: &from.buckets6, connections: &from.conns6 };
-            tables.bring(&to.conns6, &moving, runner, subject)
+            tables.bring(&to.conns6, &moving, runner, subject, has_connections)
         }
     }
 }
@@ -80,12 +81,16 @@ impl<A: IpAddress> Tables<'_, A> {
         moving: &Mapped<Connection<A>>,
         runner: &Runner,
         subject: &Subject,
+        has_connections: bool,
     ) -> Result<()> {
         let lives = |c: &Connection<A>| c.state & conn_flags::DEAD == 0;
         let entries: Vec<(u32, Connection<A>)> =
             occupied(self.buckets).map(|at| (at, self.connections.get(at))).filter(|(_, c)| lives(c)).collect();
         let templates: Vec<_> = entries.iter().filter(|(_, c)| may_lead(c, subject)).copied().collect();
         let places = self.put(templates, moving, runner)?;
+        if !has_connections {
+            return Ok(());
+        }
         // An alias comes with its connection, of the same family.
         let aliases: Vec<_> =
             entries.iter().filter(|(_, c)| c.kind == EntryKind::ALIAS && is_of(c, subject)).copied().collect();

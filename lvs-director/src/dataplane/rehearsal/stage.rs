@@ -82,9 +82,9 @@ impl Rehearsal {
         })
     }
 
-    /// Gives the copy those connections of the data plane that a packet may meet.
-    pub fn bring(&self, plane: &Plane, subject: &Subject) -> Result<()> {
-        bring(plane, &self.copy, &self.runner, subject)
+    /// Gives the copy those templates of the data plane that a packet may meet, and if it `has_connections`, those connections.
+    pub fn bring(&self, plane: &Plane, subject: &Subject, has_connections: bool) -> Result<()> {
+        bring(plane, &self.copy, &self.runner, subject, has_connections)
     }
 
     /// Why the data plane would do with a packet what it would do.

@@ -1,6 +1,6 @@
 //! `lvsadm explain`.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args};
@@ -10,7 +10,7 @@ use crate::grammar::command::Failure;
 
 /// Which packet.
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
-#[command(group = ArgGroup::new("packet").required(true).args(["tcp_service", "udp_service", "sctp_service", "pcap"]))]
+#[command(group = ArgGroup::new("packet").required(true).args(["tcp_service", "udp_service", "sctp_service", "pcap", "next"]))]
 pub struct ExplainArgs {
     /// A request for a TCP connection
     #[arg(short = 't', long, num_args = 2, value_names = ["CLIENT:PORT", "SERVICE:PORT"])]
@@ -24,8 +24,14 @@ pub struct ExplainArgs {
     /// The packets of a file, pcap or pcapng
     #[arg(long, value_name = "FILE")]
     pub pcap: Option<PathBuf>,
+    /// The next packet that comes from this address: it is waited for
+    #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["device", "mark"])]
+    pub next: Option<IpAddr>,
+    /// With --next: wait so long at most, seconds, or 90s, 10m. Without: until an interrupt
+    #[arg(long = "for", value_name = "TIME", value_parser = rules::seconds, requires = "next")]
+    pub time: Option<u32>,
     /// A packet of an open TCP connection (an ACK), not a request for one
-    #[arg(long, conflicts_with_all = ["udp_service", "sctp_service", "pcap"])]
+    #[arg(long, conflicts_with_all = ["udp_service", "sctp_service", "pcap", "next"])]
     pub ack: bool,
     /// The device that it comes in on. Without: the one by which the route to its source leads
     #[arg(short = 'i', long = "dev", value_name = "DEVICE")]
@@ -85,6 +91,7 @@ mod tests {
         assert_eq!(ends("-t 10.0.0.1:5 10.0.0.2:80 --ack"), Ok(Some((Protocol::Tcp, from, to))));
         assert_eq!(ends("-u 10.0.0.1:5 10.0.0.2:80 -i eth0"), Ok(Some((Protocol::Udp, from, to))));
         assert_eq!(ends("--pcap f"), Ok(None));
+        assert_eq!(ends("--next 10.0.0.1 --for 10s"), Ok(None));
         let mixed = "10.0.0.1:5 and [::1]:80 are of different address families";
         assert_eq!(ends("-t 10.0.0.1:5 [::1]:80"), Err(mixed.to_owned()));
         for line in [
@@ -93,6 +100,9 @@ mod tests {
             "-t 10.0.0.1 10.0.0.2:80",
             "-t 10.0.0.1:5 10.0.0.2:80 --pcap f",
             "-u 10.0.0.1:5 10.0.0.2:80 --ack",
+            "--next 10.0.0.1 -i eth0",
+            "--next 10.0.0.1 --pcap f",
+            "--pcap f --for 10",
         ] {
             assert!(ends(line).is_err(), "{line}");
         }
