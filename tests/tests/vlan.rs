@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use libtest_mimic::{Arguments, Failed, Trial};
-use tests::balanced::{Balanced, DR, Mode, NAT, Tier};
+use tests::balanced::{Balanced, DR, GRE, GUE, IPIP, Mode, NAT, Tier, VXLAN};
 use tests::topology::{Arms, Namespace, Offloads, TRUNK};
 
 /// How packets are carried; and whether devices take tags out of the frames and put them in, which else stand beside the
@@ -23,7 +23,8 @@ fn main() -> ExitCode {
         Trial::test(name, move || check(mode).map_err(|error| Failed::from(format!("{error:#}"))))
             .with_ignored_flag(ignored)
     };
-    libtest_mimic::run(&arguments, vec![trial("nat", NAT), trial("direct_routing", DR)]).exit_code()
+    let modes = [("nat", NAT), ("direct_routing", DR), ("ipip", IPIP), ("gue", GUE), ("gre", GRE), ("vxlan", VXLAN)];
+    libtest_mimic::run(&arguments, modes.map(|(name, mode)| trial(name, mode)).into()).exit_code()
 }
 
 /// Whether there can be VLAN devices here.
