@@ -242,6 +242,41 @@ fn tunnel() {
     echo.finishes_checksums().unwrap();
 }
 
+/// What a tunnel adds makes a packet a little too long: the last fragment is shorter than the tunnel's headers.
+#[test]
+fn fragments_may_end_within_a_tunnels_headers() {
+    const KINDS: [(&str, &str); 4] =
+        [("ipip", ""), ("gre", "--tun-csum"), ("gue", "--tun-port 6080"), ("vxlan", "--tun-port 4789")];
+    /// Bytes of a datagram and its headers; those of the tunnels are from 20 to 50.
+    const SIZES: [usize; 4] = [1455, 1470, 1482, 1499];
+    let cluster =
+        Cluster::new(Layout { site: Site::Remote, servers: 1, offloads: Offloads::Off, ..Layout::default() }).unwrap();
+    let client = &cluster.client;
+    let wire = PacketSocket::open(&cluster.servers[0], "eth0").unwrap();
+    // Without DF.
+    client.sysctl(&["net/ipv4/ip_no_pmtu_disc=1"]).unwrap();
+    let socket = socket(client, SocketAddr::new(CLIENT, 0)).unwrap();
+    let drops = || cluster.director.exit("drop-internal").unwrap();
+    for (kind, options) in KINDS {
+        cluster.director.lvsadm("-A -u 10.10.10.10:53 -s rr").unwrap();
+        let server = format!("-r 192.168.123.101:53 -i --tun-type {kind} {options}");
+        cluster.director.lvsadm(&format!("-a -u 10.10.10.10:53 {server}")).unwrap();
+        for size in SIZES {
+            let datagram = vec![0; size - 28];
+            socket.send_to(&datagram, SocketAddr::new(VIP, 53)).unwrap();
+            // Later fragments say how far the packet goes.
+            let is_last = |frame: &[u8]| {
+                frame.len() > 34 && frame[12..14] == [8, 0] && frame[20..22] != [0, 0] && frame[20] & 0x60 == 0
+            };
+            let is_whole = |frame: &[u8]| frame.len() > 1455 && frame[12..14] == [8, 0] && frame[20] & 0x3f == 0;
+            let came = wire.receive(PATIENCE, |frame| is_last(frame) || is_whole(frame)).unwrap();
+            assert!(came.is_some(), "{kind}, {size} bytes");
+        }
+        cluster.director.lvsadm("-C").unwrap();
+    }
+    assert_eq!(drops(), 0);
+}
+
 /// A server whose answer's fragments overtake each other.
 #[test]
 fn answers_backwards() {

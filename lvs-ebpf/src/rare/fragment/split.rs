@@ -19,6 +19,7 @@ use crate::{
     packet::{
         access::{Packet, TcPacket},
         control_block::{self, Cutting},
+        tc::Room,
     },
     values::{
         parsed::L3,
@@ -31,6 +32,10 @@ use crate::{
 const FRAGMENTS: u32 = 256;
 /// IPv6's header and fragment header.
 const HEADERS6: u32 = 48;
+/// Bytes of frame to which [`set_length`] shortens one: more than headers take, and no more than `bpf_skb_adjust_room` removes; and
+/// what that has to leave.
+const LONG: u32 = 2048;
+const SHORT: u32 = 64;
 /// Offset of the network header in a fragment, which has an Ethernet header in front.
 const SENT: usize = size_of::<Ethernet>();
 
@@ -181,7 +186,7 @@ fn send_number(skb: *mut __sk_buff, whole: &Whole, order: &Order, index: u32) ->
     let left = whole.length.wrapping_sub(at);
     let (length, is_last) = if left > most { (most, false) } else { (left, true) };
     let headers = whole.headers();
-    let is_filled = packet.change_tail(SENT as u32 + headers + length)
+    let is_filled = set_length(packet, whole, SENT as u32 + headers + length)
         && scratch::lend(
             &SCRATCH,
             #[inline(always)]
@@ -199,6 +204,27 @@ fn send_number(skb: *mut __sk_buff, whole: &Whole, order: &Order, index: u32) ->
             device => packet.clone_redirect(device, 0),
         };
     if is_sent { SENT_IT } else { FAILED }
+}
+
+/// Makes the frame `length` bytes long; what follows the network header is lost.
+///
+/// The kernel cuts nothing off before the place that it has noted for the transport header: in a tunnel, that of the packet inside.
+/// A last fragment that ends before it takes bytes away after the Ethernet header, by which that place moves, too.
+#[inline(always)]
+fn set_length(packet: TcPacket, whole: &Whole, length: u32) -> bool {
+    if packet.change_tail(length) {
+        return true;
+    }
+    let header = if whole.v6 { size_of::<Ipv6>() as u32 } else { whole.header };
+    let mut saved = [0; 64];
+    if !packet.load_bytes(SENT as u32, &mut saved, header) || packet.length() > LONG && !packet.change_tail(LONG) {
+        return false;
+    }
+    let surplus = packet.length() as i32 - SHORT as i32;
+    surplus > 0
+        && packet.adjust_room(-surplus, Room::AfterEthernet)
+        && packet.change_tail(length)
+        && packet.store_bytes(SENT as u32, &saved, header)
 }
 
 /// Makes the IPv4 header that of the fragment at `at`.
