@@ -5,6 +5,9 @@ use crate::exit::EXIT_COUNT;
 /// Bytes of a packet, from the Ethernet header on, that are kept of it as it came, and that a filter sees.
 pub const HEAD: usize = 256;
 
+/// Most bytes of a packet that are reported.
+pub const MOST: u32 = 1 << 16;
+
 /// The exits of a packet are a word's bits.
 const _: () = assert!(EXIT_COUNT <= 64);
 

@@ -40,7 +40,7 @@ use lvs_common::{
 
 use crate::{
     log_line::LogLine,
-    maps::{BESIDE, EXITS, LEASE, LINES, REPORTS, REQUESTS, VISITS, Visit},
+    maps::{BESIDE, EXITS, LEASE, LINES, REQUESTS, VISITS, Visit},
     packet::{Packet, Skb, Xdp},
 };
 
@@ -110,6 +110,7 @@ fn cpu() -> u32 {
 
 #[inline(always)]
 fn visit<'a>(index: u32) -> Option<&'a mut Visit> {
+    let index = cpu() * 2 + index;
     // SAFETY: this CPU's own element, of which a program takes one reference. Programs of one tier do not interrupt each other.
     VISITS.get_ptr_mut(index).map(|visit| unsafe { &mut *visit })
 }
@@ -164,7 +165,7 @@ fn note<P: Packet>(packet: &P, gate: Gate) -> Option<()> {
     let wanted = wanted();
     if wanted.came != 0 {
         (report.exits, report.has_left, report.length) = (0, 0, length);
-        packet.report(&REPORTS, report, wanted.came);
+        packet.report(visit, wanted.came);
     }
     Some(())
 }
@@ -230,7 +231,7 @@ fn leave<P: Packet>(packet: &P, line: &LogLine) -> Option<()> {
     }
     // It is reported once: what follows it on this CPU comes anew.
     visit.interest = interest::NONE;
-    packet.report(&REPORTS, report, wanted.snap);
+    packet.report(visit, wanted.snap);
     Some(())
 }
 

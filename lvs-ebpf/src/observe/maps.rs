@@ -1,11 +1,11 @@
 //! The maps of the observing programs, some of which are the data plane's.
 
 use aya_ebpf::{
-    btf_maps::{Array, PerCpuArray, PerfEventByteArray, ProgramArray},
+    btf_maps::{Array, PerCpuArray, ProgramArray, RingBuf},
     macros::btf_map,
 };
 use lvs_common::{
-    abi::observe::{Gate, HEAD, Observed},
+    abi::observe::{Gate, HEAD, MOST, Observed},
     exit::{EXIT_COUNT, Exit},
 };
 
@@ -34,9 +34,11 @@ pub struct Visit {
     pub pad: u32,
     /// The counters of [`BESIDE`] as it came.
     pub before: [u64; BESIDE.len()],
-    pub report: Observed,
     /// How the packet begins as it leaves.
     pub head: [u8; HEAD],
+    pub report: Observed,
+    /// The packet's bytes, which follow the report.
+    pub bytes: [u8; MOST as usize],
 }
 
 /// The data plane's: packets by [`Exit`].
@@ -66,12 +68,15 @@ pub static TC_GATES: ProgramArray<{ Gate::ALL.len() + 1 }> = ProgramArray::new()
 /// The same for TC and devices without Ethernet headers.
 #[btf_map]
 pub static L3_GATES: ProgramArray<{ Gate::ALL.len() + 1 }> = ProgramArray::new();
-/// The packet of this CPU: in XDP, and in TC.
+/// The packet of each CPU, in XDP and in TC. `lvsadm` makes it as large as there are CPUs.
 #[btf_map]
-pub static VISITS: PerCpuArray<Visit, 2> = PerCpuArray::new();
+pub static VISITS: Array<Visit, 2> = Array::new();
 /// Until when somebody reads reports, `CLOCK_MONOTONIC`, ns.
 #[btf_map]
 pub static LEASE: Array<u64, 1> = Array::new();
-/// What is reported: [`Observed`], and after it the packet's bytes.
+/// What is reported: [`Observed`], and after it the packet's bytes. `lvsadm` makes it larger.
 #[btf_map]
-pub static REPORTS: PerfEventByteArray = PerfEventByteArray::new();
+pub static REPORTS: RingBuf<u64, 4096> = RingBuf::new();
+/// Reports that found no room.
+#[btf_map]
+pub static LOST: PerCpuArray<u64, 1> = PerCpuArray::new();

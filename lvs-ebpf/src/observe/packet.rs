@@ -3,16 +3,16 @@
 use core::ffi::c_void;
 
 use aya_ebpf::{
-    bindings::{__sk_buff, BPF_F_CURRENT_CPU, TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action, xdp_md},
-    btf_maps::{PerfEventByteArray, ProgramArray},
-    helpers::generated::{bpf_perf_event_output, bpf_skb_load_bytes, bpf_xdp_load_bytes},
+    bindings::{__sk_buff, BPF_RB_NO_WAKEUP, TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action, xdp_md},
+    btf_maps::ProgramArray,
+    helpers::generated::{bpf_ringbuf_output, bpf_skb_load_bytes, bpf_xdp_load_bytes},
 };
 use lvs_common::{
-    abi::observe::{Gate, HEAD, Observed},
+    abi::observe::{Gate, HEAD, MOST, Observed},
     verifier::opaque,
 };
 
-use crate::maps::{L3_GATES, L3_PROGRAMS, TC_GATES, TC_PROGRAMS, XDP_GATES, XDP_PROGRAMS};
+use crate::maps::{L3_GATES, L3_PROGRAMS, LOST, REPORTS, TC_GATES, TC_PROGRAMS, Visit, XDP_GATES, XDP_PROGRAMS};
 
 /// Programs that are attached, and the one that writes the log.
 pub type Gates = ProgramArray<{ Gate::ALL.len() + 1 }>;
@@ -21,7 +21,7 @@ pub type Gates = ProgramArray<{ Gate::ALL.len() + 1 }>;
 pub trait Packet {
     const PASS: i32;
     const DROP: i32;
-    /// Its place in the map of visits.
+    /// Its place among the two of a CPU in the map of visits.
     const VISIT: u32;
     /// Whether it begins with the IP header.
     const IS_BARE: bool;
@@ -50,13 +50,25 @@ pub trait Packet {
         if self.load(head.as_mut_ptr().cast(), length) { length } else { 0 }
     }
 
-    /// Reports it with `most` of its bytes.
+    /// Reports it with `most` of its bytes. Nobody is woken: that would cost more than the report, and the reader looks by itself.
     #[inline(always)]
-    fn report(&self, to: &PerfEventByteArray, report: &mut Observed, most: u32) {
-        let (map, report) = ((&raw const *to).cast_mut().cast(), (&raw mut *report).cast());
-        let flags = (self.length().min(most) as u64) << 32 | BPF_F_CURRENT_CPU;
-        // SAFETY: a map of reports, and a report in an element of a map.
-        unsafe { bpf_perf_event_output(self.context(), map, flags, report, size_of::<Observed>() as u64) };
+    fn report(&self, visit: &mut Visit, most: u32) {
+        const { assert!(MOST.is_power_of_two()) };
+        // Of a report without bytes, one is loaded: as above.
+        let length = (opaque(self.length().min(most).wrapping_sub(1)) & (MOST - 1)) + 1;
+        if !self.load(visit.bytes.as_mut_ptr().cast(), length) {
+            return;
+        }
+        let (ring, report) = ((&raw const REPORTS).cast_mut().cast(), (&raw mut visit.report).cast());
+        let size = size_of::<Observed>() as u64 + length as u64;
+        // SAFETY: a ring buffer; the report, and after it that many bytes, in an element of a map.
+        let failed = unsafe { bpf_ringbuf_output(ring, report, size, BPF_RB_NO_WAKEUP as u64) };
+        if failed != 0
+            && let Some(lost) = LOST.get_ptr_mut(0)
+        {
+            // SAFETY: this CPU's own element.
+            unsafe { *lost += 1 }
+        }
     }
 }
 

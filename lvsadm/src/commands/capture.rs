@@ -10,7 +10,7 @@ use lvs_director::dataplane::observe::{Sight, Wish};
 use lvs_director::dataplane::{self, Plane};
 
 use crate::grammar::subcommands::CaptureArgs;
-use crate::observe::{self, File, Teller, Watch, pages};
+use crate::observe::{self, File, Teller, Watch, memory};
 
 /// Writes packets.
 pub fn capture(arguments: &CaptureArgs) -> Result<()> {
@@ -22,7 +22,7 @@ pub fn capture(arguments: &CaptureArgs) -> Result<()> {
         exits: u64::MAX,
         snap: arguments.snaplen,
         came: true,
-        pages: pages(arguments.end.buffer),
+        memory: memory(arguments.end.buffer),
     };
     let mut watch = Watch::start(wish, arguments.end.time())?;
     let file = File::new(output(&arguments.file)?, &devices(watch.plane())?, arguments.snaplen, expression)?;

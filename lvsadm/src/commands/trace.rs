@@ -8,7 +8,7 @@ use lvs_director::dataplane::observe::{Sight, Wish};
 
 use crate::grammar::subcommands::TraceArgs;
 use crate::names::SystemNames;
-use crate::observe::{self, Chosen, Teller, Watch, pages};
+use crate::observe::{self, Chosen, Teller, Watch, memory};
 
 /// Follows packets.
 pub fn trace(arguments: &TraceArgs) -> Result<()> {
@@ -25,7 +25,7 @@ pub fn trace(arguments: &TraceArgs) -> Result<()> {
         exits: arguments.exits(),
         snap: HEAD as u32,
         came: false,
-        pages: pages(arguments.end.buffer),
+        memory: memory(arguments.end.buffer),
     };
     let mut watch = Watch::start(wish, arguments.end.time())?;
     let mut teller = Teller::new(watch.plane())?;

@@ -13,4 +13,4 @@ pub use file::File;
 pub use next::{Came, next};
 pub use story::{Chosen, Teller};
 pub use tell::{json, text};
-pub use watch::{Watch, pages};
+pub use watch::{Watch, memory};

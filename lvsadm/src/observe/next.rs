@@ -9,7 +9,7 @@ use lvs_director::dataplane::observe::{Sight, Wish};
 
 use super::expression::compile;
 use super::story::Teller;
-use super::watch::{Watch, pages};
+use super::watch::{Watch, memory};
 use crate::explain::{Given, Seen, parsed};
 
 /// MiB of memory for reports.
@@ -37,7 +37,7 @@ pub fn next(source: IpAddr, time: Option<Duration>) -> Result<Option<Came>> {
         exits: u64::MAX,
         snap: u32::MAX,
         came: true,
-        pages: pages(BUFFER),
+        memory: memory(BUFFER),
     };
     let mut watch = Watch::start(wish, time)?;
     let mut teller = Teller::new(watch.plane())?;

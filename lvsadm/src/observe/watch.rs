@@ -14,12 +14,12 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 /// How often it is looked whether the data plane has other programs now.
 const LOOK: Duration = Duration::from_secs(1);
-/// Bytes of a page, as the kernel counts memory for reports.
-const PAGE: usize = 4096;
+/// How long reports wait until they are read.
+const PAUSE: Duration = Duration::from_millis(10);
 
-/// Pages of so many MiB.
-pub fn pages(mib: u32) -> usize {
-    ((mib as usize) << 20).next_power_of_two() / PAGE
+/// Bytes of so many MiB, as the kernel takes memory for reports.
+pub fn memory(mib: u32) -> u32 {
+    (mib << 20).next_power_of_two()
 }
 
 /// Observing.
@@ -79,15 +79,13 @@ impl Watch {
             self.looked = now;
             if self.observer.is_current() { self.observer.renew()? } else { self.begin_anew()? }
         }
-        let left = self.end.map_or(LOOK, |end| end.saturating_duration_since(now)).min(LOOK);
-        let timeout = PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
-        let mut waiting = vec![PollFd::new(self.stop.as_fd(), PollFlags::POLLIN)];
-        waiting.extend(self.observer.descriptors().map(|buffer| PollFd::new(buffer, PollFlags::POLLIN)));
-        match poll(&mut waiting, timeout) {
+        let pause = self.end.map_or(PAUSE, |end| end.saturating_duration_since(now)).min(PAUSE);
+        let mut stop = [PollFd::new(self.stop.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut stop, PollTimeout::try_from(pause).unwrap_or(PollTimeout::MAX)) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(error) => return Err(error).context("cannot wait for packets"),
         }
-        let is_over = waiting[0].any().unwrap_or_default();
+        let is_over = stop[0].any().unwrap_or_default();
         Ok((!is_over).then(|| self.observer.read()))
     }
 

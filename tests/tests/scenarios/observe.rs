@@ -199,8 +199,8 @@ fn a_trace_tells_the_decisions_about_chosen_packets() {
     let cluster = director(Site::Remote, "-i", Offloads::On).unwrap();
     let director = &cluster.director;
     cluster.servers[0].lvsadm(&format!("real-server --tun --vip {VIP} {VIP6} --tun-type ipip")).unwrap();
-    // The kernel passes over packets of the first ones, and lvsadm over those of the last.
-    for arguments in ["--client 10.10.10.2", "-t 10.10.10.10:81", "-r 192.168.123.102", "--exit nat"] {
+    // The kernel passes over packets of the first one, and lvsadm over those of the second.
+    for arguments in ["--client 10.10.10.2 -t 10.10.10.10:80", "-r 192.168.123.102 --exit tunnel"] {
         let trace = Observing::begin(director, &format!("trace --json {arguments}")).unwrap();
         assert!(cluster.client().get(SocketAddr::new(VIP, 80), "/").unwrap().starts_with("rs1"));
         assert_eq!(trace.end().unwrap(), "", "{arguments}");

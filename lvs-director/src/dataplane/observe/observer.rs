@@ -3,31 +3,22 @@
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
-use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use aya::Ebpf;
-use aya::maps::perf::{PerfEvent, PerfEventArray, PerfEventArrayBuffer};
-use aya::maps::{Array, MapData};
-use aya::util::online_cpus;
-use lvs_common::abi::observe::Observed;
+use aya::maps::{Array, MapData, PerCpuArray, RingBuf};
+use lvs_common::abi::observe::{MOST, Observed};
 use nix::time::{ClockId, clock_gettime};
 
 use super::super::error::{Context, Result};
 use super::super::plane::Plane;
 use super::put_back::withdraw;
-use super::stand::{self, MOST, Wish};
+use super::stand::{self, Wish};
 use crate::director::Access;
 
-/// The map of reports.
-const REPORTS: &str = "REPORTS";
 /// How long the programs report after the lease was renewed.
 const LEASE: Duration = Duration::from_secs(5);
-
-/// The memory for reports of each CPU.
-type Buffers = Vec<PerfEventArrayBuffer<MapData>>;
 
 /// A report.
 #[derive(Clone, Debug)]
@@ -45,9 +36,9 @@ pub struct Observer {
     /// The links that there were at the beginning.
     links: BTreeSet<OsString>,
     lease: Array<MapData, u64>,
-    buffers: Buffers,
+    reports: RingBuf<MapData>,
+    lost: PerCpuArray<MapData, u64>,
     snap: u32,
-    lost: u64,
     /// The other maps.
     _object: Ebpf,
 }
@@ -63,9 +54,9 @@ impl Observer {
     pub fn start(mut plane: Plane, wish: &Wish) -> Result<Self> {
         let links = links(&plane)?;
         let (mut object, stand) = stand::raise(&mut plane, wish)?;
-        let (buffers, lease) = open(&mut object, wish.pages).inspect_err(|_| lower(&mut plane, &stand))?;
-        let snap = wish.snap.min(MOST);
-        let mut observer = Observer { plane, stand, links, lease, buffers, snap, lost: 0, _object: object };
+        let maps = Maps::of(&mut object).inspect_err(|_| lower(&mut plane, &stand))?;
+        let (Maps { reports, lost, lease }, snap) = (maps, wish.snap.min(MOST));
+        let mut observer = Observer { plane, stand, links, lease, reports, lost, snap, _object: object };
         observer.renew()?;
         Ok(observer)
     }
@@ -81,19 +72,11 @@ impl Observer {
         self.lease.set(0, (now + LEASE).as_nanos() as u64, 0).context("cannot renew the lease of observing")
     }
 
-    /// Descriptors that become readable with reports.
-    pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.buffers.iter().map(AsFd::as_fd)
-    }
-
-    /// Reads what has been reported, in the order of time.
+    /// Reads what has been reported, in the order of time. Nobody tells when there is something.
     pub fn read(&mut self) -> Vec<Sight> {
         let mut sights = Vec::new();
-        for buffer in &mut self.buffers {
-            buffer.for_each(|event| match event {
-                PerfEvent::Sample { head, tail } => sights.extend(sight(&[head, tail].concat(), self.snap)),
-                PerfEvent::Lost { count } => self.lost += count,
-            });
+        while let Some(record) = self.reports.next() {
+            sights.extend(sight(&record, self.snap));
         }
         sights.sort_by_key(|sight| sight.report.time);
         sights
@@ -101,7 +84,7 @@ impl Observer {
 
     /// Reports that there was no room for.
     pub fn lost(&self) -> u64 {
-        self.lost
+        self.lost.get(&0, 0).map_or(0, |counts| counts.iter().sum())
     }
 
     /// Whether every packet is observed. An upgrade ends observing, and a device that was attached meanwhile is not observed.
@@ -132,19 +115,25 @@ fn lower(plane: &mut Plane, stand: &Path) {
     plane.directory.unlock();
 }
 
-/// Opens the buffers of all CPUs, and the lease.
-fn open(object: &mut Ebpf, pages: usize) -> Result<(Buffers, Array<MapData, u64>)> {
-    let map = object.take_map(REPORTS).context("the object has no map of reports")?;
-    let mut array = PerfEventArray::try_from(map)?;
-    let cpus = online_cpus().map_err(|(_, error)| error).context("cannot list the CPUs")?;
-    let buffers = cpus.into_iter().map(|cpu| array.open(cpu, Some(pages)));
-    let context = "cannot open the memory for reports";
-    let buffers = buffers.map(|buffer| buffer.map_err(io::Error::other).context(context)).collect::<Result<_>>()?;
-    let lease = object.take_map("LEASE").context("the object has no lease")?;
-    Ok((buffers, Array::try_from(lease)?))
+/// The maps that are read and written.
+struct Maps {
+    reports: RingBuf<MapData>,
+    lost: PerCpuArray<MapData, u64>,
+    lease: Array<MapData, u64>,
 }
 
-/// Reads a record with `snap` bytes of a packet at most. The record is padded.
+impl Maps {
+    fn of(object: &mut Ebpf) -> Result<Self> {
+        let mut take = |name: &str| object.take_map(name).with_context(|| format!("the object has no map {name}"));
+        Ok(Maps {
+            reports: RingBuf::try_from(take("REPORTS")?)?,
+            lost: PerCpuArray::try_from(take("LOST")?)?,
+            lease: Array::try_from(take("LEASE")?)?,
+        })
+    }
+}
+
+/// Reads a record with `snap` bytes of a packet at most.
 fn sight(record: &[u8], snap: u32) -> Option<Sight> {
     let bytes = record.get(size_of::<Observed>()..)?;
     // SAFETY: as many bytes as that, of integers.

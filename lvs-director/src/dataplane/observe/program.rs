@@ -18,6 +18,8 @@ const BPF_PROG_LOAD: libc::c_long = 5;
 const BPF_OBJ_PIN: libc::c_long = 6;
 /// Bytes of the verifier's complaint that are kept.
 const LOG: usize = 1 << 20;
+/// Bytes of a program's name at most.
+const NAME: usize = 15;
 /// Lines of it that are shown.
 const LINES: usize = 3;
 
@@ -52,18 +54,27 @@ impl Linked {
             ProgramSection::Xdp { .. } => (bpf_prog_type::BPF_PROG_TYPE_XDP, bpf_attach_type::BPF_XDP as u32),
             _ => (bpf_prog_type::BPF_PROG_TYPE_SCHED_CLS, 0),
         };
-        let loaded = load(&function.instructions, &program.license, kind);
+        let loaded = load(name, &function.instructions, &program.license, kind);
         loaded.with_context(|| format!("the kernel refuses program {name}"))
     }
 }
 
-fn load(instructions: &[bpf_insn], license: &CString, (kind, attach): (bpf_prog_type, u32)) -> io::Result<OwnedFd> {
+fn load(
+    name: &str,
+    instructions: &[bpf_insn],
+    license: &CString,
+    (kind, attach): (bpf_prog_type, u32),
+) -> io::Result<OwnedFd> {
     let attempt = |log: &mut [u8]| {
         // SAFETY: integers, of which zero is a value.
         let mut attributes: bpf_attr = unsafe { std::mem::zeroed() };
         // SAFETY: the union's part for this command, all zeros.
         let of = unsafe { &mut attributes.__bindgen_anon_3 };
         (of.prog_type, of.expected_attach_type) = (kind as u32, attach);
+        // The kernel wants a 0 at its end.
+        for (to, from) in of.prog_name.iter_mut().take(NAME).zip(name.bytes()) {
+            *to = from as _;
+        }
         (of.insns, of.insn_cnt) = (instructions.as_ptr() as u64, instructions.len() as u32);
         of.license = license.as_ptr() as u64;
         if !log.is_empty() {
@@ -109,7 +120,7 @@ pub fn set(array: &MapData, slot: u32, program: BorrowedFd<'_>) -> io::Result<()
 /// What a map of the object is made of.
 pub fn data(map: &Map) -> Option<&MapData> {
     match map {
-        Map::Array(data) | Map::PerCpuArray(data) | Map::PerfEventArray(data) | Map::ProgramArray(data) => Some(data),
+        Map::Array(data) | Map::PerCpuArray(data) | Map::RingBuf(data) | Map::ProgramArray(data) => Some(data),
         _ => None,
     }
 }

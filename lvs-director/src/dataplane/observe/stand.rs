@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 use aya::maps::{MapData, ProgramArray};
 use aya::{Ebpf, EbpfLoader, GlobalData};
 use aya_obj::Object;
-use lvs_common::abi::observe::{Gate, Observed, Wanted};
+use lvs_common::abi::observe::{Gate, MOST, Wanted};
 use lvs_common::programs::{PROGRAMS, Program, Row, entry};
 
 use super::super::constants::Constants;
+use super::super::cpus;
 use super::super::error::{Context, Error, Result, unfit};
 use super::super::extras::Extras;
 use super::super::generation::links;
@@ -26,8 +27,6 @@ use crate::director::Access;
 use crate::objects::{DIRECTOR, L3, OBSERVE};
 use crate::rules::LogLevel;
 
-/// Most bytes of a packet that a report has: a record of the kernel's is shorter than 64 KiB.
-pub const MOST: u32 = 65_000 - size_of::<Observed>() as u32;
 /// The data plane's maps that the observing programs read.
 const SHARED: [&str; 3] = ["EXITS", "REQUESTS", "LINES"];
 /// The place in an array of gates of the program that writes the log.
@@ -88,8 +87,8 @@ pub struct Wish {
     pub snap: u32,
     /// Whether a packet is reported as it came, too, with so many bytes. Without, its first bytes are in the report of its leaving.
     pub came: bool,
-    /// Pages of memory for reports, of each CPU: a power of two.
-    pub pages: usize,
+    /// Bytes of memory for reports: a power of two, and pages.
+    pub memory: u32,
 }
 
 /// Loads the observed programs of a data plane, under its lock, and has packets come to them. Other commands go on while they are loaded.
@@ -148,6 +147,8 @@ fn build(plane: &Plane, stand: &Path, wish: &Wish, (extras, has_bare): (Extras, 
         // A program array loses its programs with its last pin or descriptor.
         loader.map_pin_path(tier.gates, stand.join(tier.gates));
     }
+    loader.map_max_entries("REPORTS", wish.memory);
+    loader.map_max_entries("VISITS", 2 * cpus::possible()?);
     let mut object = loader.load(OBSERVE).context("the kernel refuses the maps of the observing programs")?;
     let linked = linked(&object, wish)?;
     for ((_, tiers), observed) in objects.iter().zip(&observed) {

@@ -19,8 +19,8 @@ pub struct EndArgs {
     /// End after so long: seconds, or 90s, 10m, 1h30m. Without: at an interrupt
     #[arg(long = "for", value_name = "TIME", value_parser = rules::seconds)]
     time: Option<u32>,
-    /// MiB of memory for packets that are not read yet, on each CPU; what finds no room is counted
-    #[arg(short = 'B', long, value_name = "MIB", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    /// MiB of memory for packets that are not read yet; what finds no room is counted
+    #[arg(short = 'B', long, value_name = "MIB", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub buffer: u32,
 }
 

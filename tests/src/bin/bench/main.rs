@@ -12,6 +12,7 @@ mod endpoint;
 mod flows;
 mod growth;
 mod latency;
+mod observers;
 mod picks;
 mod plot;
 mod ports;
@@ -41,9 +42,20 @@ const FULL: Effort = Effort { rounds: 7, packets: 400_000, seconds: 0.7 };
 const QUICK: Effort = Effort { rounds: 1, packets: 40_000, seconds: 0.2 };
 
 /// What can be measured by itself.
-const PARTS: [&str; 10] =
-    ["packets", "growth", "schedulers", "ports", "challenges", "table", "commands", "endpoint", "scale", "throughput"];
-const USAGE: &str = "usage: bench [--quick] [--only packets|growth|schedulers|ports|challenges|table|commands|endpoint|scale|throughput] \
+const PARTS: [&str; 11] = [
+    "packets",
+    "observers",
+    "growth",
+    "schedulers",
+    "ports",
+    "challenges",
+    "table",
+    "commands",
+    "endpoint",
+    "scale",
+    "throughput",
+];
+const USAGE: &str = "usage: bench [--quick] [--only packets|observers|growth|schedulers|ports|challenges|table|commands|endpoint|scale|throughput] \
                      [--json FILE] [--compare FILE] [--plots FOLDER]";
 
 fn main() -> ExitCode {
@@ -78,6 +90,9 @@ fn run() -> Result<()> {
         if wants("packets") {
             latency::steady(&mut report, effort.rounds, effort.packets)?;
             translation::measure(&mut report, (effort.packets / 40) as usize)?;
+        }
+        if wants("observers") {
+            observers::measure(&mut report, effort.rounds, effort.packets)?;
         }
         if wants("schedulers") {
             connections::new(&mut report, effort.rounds)?;
