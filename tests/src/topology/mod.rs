@@ -34,7 +34,7 @@ pub use namespace::{Namespace, is_root, lvs_compat_path, lvsadm_path};
 pub use nginx::Nginx;
 pub use observer::{Observer, Place};
 pub use packet::PacketSocket;
-pub use pair::{Failure, Member, Pair};
+pub use pair::{Balancer, Failure, Member, Pair};
 pub use probe::Fate;
 pub use relay::{Addresses, FromClient, Handling, Relay, Side};
 pub use server::Server;

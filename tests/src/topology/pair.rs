@@ -29,6 +29,15 @@ impl Member {
     pub const BOTH: [Member; 2] = [Member::First, Member::Second];
 }
 
+/// What forwards on both directors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Balancer {
+    /// This project's data plane.
+    Ours,
+    /// The kernel's IPVS, by `ipvsadm`.
+    Kernel,
+}
+
 /// How a director fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
@@ -43,6 +52,7 @@ pub enum Failure {
 /// Two directors, their client and their real servers. TCP servers on port 7 of the real servers send back what they get.
 pub struct Pair {
     _echo: Vec<Server>,
+    balancer: Balancer,
     /// The networks and hosts; its director is the first one.
     pub cluster: Cluster,
     second: Namespace,
@@ -54,11 +64,16 @@ impl Pair {
     /// Starts both, each with these rules (arguments of `lvsadm`) and with keepalived, which has these blocks `virtual_server`.
     /// Returns when the first one is active, and the second one listens to it.
     pub fn new(site: Site, rules: &[String], virtual_servers: &str) -> Result<Self> {
+        Self::of(Balancer::Ours, site, rules, virtual_servers)
+    }
+
+    /// The same with this on both directors.
+    pub fn of(balancer: Balancer, site: Site, rules: &[String], virtual_servers: &str) -> Result<Self> {
         let cluster = Cluster::new(Layout { arms: Arms::Pair, site, servers: 2, ..Layout::default() })?;
         let echo: Result<_> = cluster.servers.iter().map(|server| Server::stream_echo(server, 7)).collect();
         let second = cluster.second_director()?;
         let (rules, virtual_servers) = (rules.to_vec(), virtual_servers.to_owned());
-        let pair = Pair { _echo: echo?, cluster, second, rules, virtual_servers };
+        let pair = Pair { _echo: echo?, balancer, cluster, second, rules, virtual_servers };
         let start = |member| pair.configure(member).and_then(|()| pair.start_keepalived(member));
         thread::scope(|scope| {
             let second = scope.spawn(move || start(Member::Second));
@@ -78,8 +93,17 @@ impl Pair {
 
     /// Whether a director runs the daemon of this role, and no other.
     pub fn runs(&self, member: Member, role: &str) -> bool {
-        let listed = self.director(member).lvsadm("-L --daemon").unwrap_or_default();
+        let listed = self.command(member, "-L --daemon").unwrap_or_default();
         listed.starts_with(&format!("{role} sync daemon ")) && listed.lines().count() == 1
+    }
+
+    /// A command of `ipvsadm`'s on a director.
+    fn command(&self, member: Member, arguments: &str) -> Result<String> {
+        let director = self.director(member);
+        match self.balancer {
+            Balancer::Ours => director.lvsadm(arguments),
+            Balancer::Kernel => director.run(&format!("ipvsadm {arguments}")),
+        }
     }
 
     /// keepalived's configuration on a director.
@@ -139,7 +163,7 @@ impl Pair {
     fn configure(&self, member: Member) -> Result<()> {
         let director = self.director(member);
         director.sysctl(&["net/ipv4/ip_forward=1", "net/ipv6/conf/all/forwarding=1"])?;
-        self.rules.iter().try_for_each(|rule| director.lvsadm(rule).map(drop))
+        self.rules.iter().try_for_each(|rule| self.command(member, rule).map(drop))
     }
 
     fn start_keepalived(&self, member: Member) -> Result<()> {
@@ -149,8 +173,10 @@ impl Pair {
         fs::write(file("keepalived.conf"), configuration(priority, &self.virtual_servers))?;
         let output = File::create(file("keepalived.log"))?;
         let mut command = director.command("env");
-        let lvsadm = fs::canonicalize(lvsadm_path()).context("no lvsadm")?;
-        command.args([format!("LD_PRELOAD={}", lvs_compat_path().display()), format!("LVSADM={}", lvsadm.display())]);
+        if self.balancer == Balancer::Ours {
+            let lvsadm = fs::canonicalize(lvsadm_path()).context("no lvsadm")?;
+            command.args([format!("LD_PRELOAD={}", lvs_compat_path().display()), format!("LVSADM={}", lvsadm.display())]);
+        }
         command.args([KEEPALIVED, "--dont-fork", "--log-console", "--use-file", &file("keepalived.conf")]);
         for process in ["pid", "vrrp_pid", "checkers_pid"] {
             command.args([format!("--{process}"), file(process)]);
