@@ -219,7 +219,7 @@ layouts! {
     PortKey { real, local, real_port, protocol, chunk }
     Ports { taken, pad, bits }
     Sync { daemons, lost, waiting, counters }
-    Daemon { process, family, started, interface, group, syncid, maxlen, port, ttl, sealed, pad }
+    Daemon { process, family, started, interface, group, syncid, maxlen, port, ttl, sealed, further_peers, further }
     Announcement {
         client, virt, real, client_port, virt_port, real_port, protocol, kind, forward, family, local_port, dest, state, timeout, fwmark,
         entry, engine, local_id, first, toa_state, pad,

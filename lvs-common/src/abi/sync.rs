@@ -34,7 +34,7 @@ pub struct Daemon {
     pub started: u64,
     /// Name of the device.
     pub interface: [u8; 16],
-    /// The multicast group, or the address of the one other director.
+    /// The multicast group, or the address of another director.
     pub group: Address,
     /// Which directors belong together.
     pub syncid: u32,
@@ -46,9 +46,14 @@ pub struct Daemon {
     pub ttl: u32,
     /// 1 if messages are sealed.
     pub sealed: u32,
-    /// Always 0.
-    pub pad: u32,
+    /// How many peers there are beside the first one, which is `group`.
+    pub further_peers: u32,
+    /// Those peers.
+    pub further: [Address; FURTHER_PEERS],
 }
+
+/// Most peers beside the first one.
+pub const FURTHER_PEERS: usize = 15;
 
 /// Declares the counters: a row each, from which come the structure, its listing and the metrics.
 macro_rules! counters {
@@ -75,7 +80,7 @@ counters! {
     send_failures "Messages that could not be sent."
     unsayable "Connections and templates that no message of this version can hold."
     received_messages "Messages received."
-    foreign "Messages received of another syncid, or from another host than the peer."
+    foreign "Messages received of another syncid, or from another host than the peers."
     unsealed "Messages received that are not sealed with the key, or were received before."
     malformed "Messages received that are cut short, too long or make no sense: nothing of them was believed."
     entered "Connections and templates entered from messages."
@@ -162,6 +167,6 @@ pub struct Incoming {
     pub result: u32,
 }
 
-const _: () = assert!(size_of::<Daemon>() == 72);
+const _: () = assert!(size_of::<Daemon>() == 72 + 16 * FURTHER_PEERS);
 const _: () = assert!(size_of::<Announcement>() == 104);
 const _: () = assert!(size_of::<Incoming>() == 120);

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::thread::sleep;
 use std::time::Duration;
 
-use lvs_common::abi::{AF_INET, Daemon as Slot, daemons};
+use lvs_common::abi::{AF_INET, Address, Daemon as Slot, FURTHER_PEERS, daemons};
 use nix::fcntl::Flock;
 
 use super::bpffs;
@@ -69,12 +69,15 @@ fn daemon(role: Role, slot: &Slot) -> Option<Daemon> {
         return None;
     }
     let name = slot.interface.split(|byte| *byte == 0).next().unwrap_or_default();
+    let family = if slot.family == u32::from(AF_INET) { AF_INET } else { Family::V6.number() };
+    let further = slot.further.iter().take(slot.further_peers as usize);
     Some(Daemon {
         role,
         interface: String::from_utf8_lossy(name).into_owned(),
         syncid: slot.syncid as u8,
         maxlen: slot.maxlen as u16,
-        group: convert::ip(slot.group, if slot.family == u32::from(AF_INET) { AF_INET } else { Family::V6.number() }),
+        group: convert::ip(slot.group, family),
+        further: further.map(|peer| convert::ip(*peer, family)).collect(),
         port: slot.port as u16,
         ttl: slot.ttl as u8,
         key: (slot.sealed != 0).then(|| key(slot.process)),
@@ -93,6 +96,8 @@ fn slot(daemon: &Daemon, process: u32) -> Slot {
     let mut interface = [0; 16];
     let name = daemon.interface.as_bytes();
     interface.iter_mut().zip(name.iter().take(15)).for_each(|(to, from)| *to = *from);
+    let mut further = [Address::default(); FURTHER_PEERS];
+    further.iter_mut().zip(&daemon.further).for_each(|(to, peer)| *to = convert::address(*peer));
     Slot {
         process,
         family: Family::of(daemon.group).number().into(),
@@ -104,7 +109,8 @@ fn slot(daemon: &Daemon, process: u32) -> Slot {
         port: daemon.port.into(),
         ttl: daemon.ttl.into(),
         sealed: daemon.key.is_some().into(),
-        pad: 0,
+        further_peers: daemon.further.len().min(FURTHER_PEERS) as u32,
+        further,
     }
 }
 
@@ -178,8 +184,14 @@ mod tests {
 
     #[test]
     fn a_daemon_is_noted_as_it_is() {
-        for group in ["224.0.0.81", "ff02::81", "192.0.2.1", "2001:db8::1"] {
+        for (group, further) in [
+            ("224.0.0.81", vec![]),
+            ("ff02::81", vec![]),
+            ("192.0.2.1", vec!["192.0.2.2", "192.0.2.3"]),
+            ("2001:db8::1", vec!["2001:db8::2"; FURTHER_PEERS]),
+        ] {
             let other = Daemon {
+                further: further.into_iter().map(|peer| peer.parse().unwrap()).collect(),
                 interface: "averylonginterf".to_owned(),
                 syncid: 255,
                 maxlen: 65507,

@@ -4,6 +4,8 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
+use lvs_common::abi;
+
 /// What a daemon does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
@@ -42,8 +44,10 @@ pub struct Daemon {
     pub syncid: u8,
     /// Longest message, bytes of UDP payload; 0 is what suits the role and the device.
     pub maxlen: u16,
-    /// The multicast group, or the address of the one other director.
+    /// The multicast group, or the address of another director, its peer.
     pub group: IpAddr,
+    /// The other peers, of the same family; none of a multicast group.
+    pub further: Vec<IpAddr>,
     /// The group's first UDP port.
     pub port: u16,
     /// TTL of messages.
@@ -64,18 +68,33 @@ impl Daemon {
     pub const PORT: u16 = 8848;
     /// The group where none is named.
     pub const GROUP: IpAddr = IpAddr::V4(Ipv4Addr::new(224, 0, 0, 81));
+    /// Most peers.
+    pub const PEERS: usize = 1 + abi::FURTHER_PEERS;
     /// The device where none is named.
     pub const INTERFACE: &str = "eth0";
 
     /// A daemon as ipvsadm starts it by default.
     pub fn new(role: Role) -> Self {
         let interface = Daemon::INTERFACE.to_owned();
-        Daemon { role, interface, syncid: 0, maxlen: 0, group: Daemon::GROUP, port: Daemon::PORT, ttl: 1, key: None }
+        let (group, further, port) = (Daemon::GROUP, Vec::new(), Daemon::PORT);
+        Daemon { role, interface, syncid: 0, maxlen: 0, group, further, port, ttl: 1, key: None }
     }
 
-    /// Whether it sends to one other director, and listens to that one, instead of a multicast group.
+    /// Whether it sends to directors by their addresses, and listens to them alone, instead of a multicast group.
     pub fn has_peer(&self) -> bool {
         !self.group.is_multicast()
+    }
+
+    /// The peers; none with a multicast group.
+    pub fn peers(&self) -> Vec<IpAddr> {
+        let first = self.has_peer().then_some(self.group);
+        first.into_iter().chain(self.further.iter().copied()).collect()
+    }
+
+    /// The multicast group, or the peers with commas between them.
+    pub fn destination(&self) -> String {
+        let further = self.further.iter().map(|peer| format!(",{peer}"));
+        std::iter::once(self.group.to_string()).chain(further).collect()
     }
 
     /// The length of its messages on a device of this MTU, as IPVS reckons it.
@@ -95,8 +114,9 @@ impl Daemon {
 impl fmt::Display for Daemon {
     /// As ipvsadm lists it, with what is not ipvsadm's besides.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Daemon { role, interface, syncid, maxlen, group, port, ttl, key } = self;
+        let Daemon { role, interface, syncid, maxlen, port, ttl, key, .. } = self;
         let (role, to) = (role.name(), if self.has_peer() { "peer" } else { "group" });
+        let group = self.destination();
         let sealed = if key.is_some() { ", sealed" } else { "" };
         write!(
             f,

@@ -271,15 +271,16 @@ pub struct DaemonObject {
     port: u16,
     ttl: u8,
     unicast: bool,
+    peers: Vec<IpAddr>,
     sealed: bool,
 }
 
 impl DaemonObject {
     /// Of a daemon.
     pub fn of(daemon: &Daemon) -> Self {
-        let (unicast, sealed) = (daemon.has_peer(), daemon.key.is_some());
+        let (unicast, peers, sealed) = (daemon.has_peer(), daemon.peers(), daemon.key.is_some());
         let Daemon { role, interface, syncid, maxlen, group, port, ttl, .. } = daemon.clone();
-        DaemonObject { state: role.name(), interface, syncid, maxlen, group, port, ttl, unicast, sealed }
+        DaemonObject { state: role.name(), interface, syncid, maxlen, group, port, ttl, unicast, peers, sealed }
     }
 }
 

@@ -175,7 +175,8 @@ impl Pair {
         let mut command = director.command("env");
         if self.balancer == Balancer::Ours {
             let lvsadm = fs::canonicalize(lvsadm_path()).context("no lvsadm")?;
-            command.args([format!("LD_PRELOAD={}", lvs_compat_path().display()), format!("LVSADM={}", lvsadm.display())]);
+            command
+                .args([format!("LD_PRELOAD={}", lvs_compat_path().display()), format!("LVSADM={}", lvsadm.display())]);
         }
         command.args([KEEPALIVED, "--dont-fork", "--log-console", "--use-file", &file("keepalived.conf")]);
         for process in ["pid", "vrrp_pid", "checkers_pid"] {

@@ -140,7 +140,8 @@ fn the_table_of_failovers() {
 #[ignore = "it measures IPVS beside us in a guest for minutes: docs/numbers has its table"]
 fn the_table_of_failovers_beside_ipvs() {
     // lvs-compat leaves keepalived to a kernel that has IPVS: a guest measures one of the two.
-    let (balancer, methods) = if kernel_has_ipvs() { (Balancer::Kernel, &METHODS[..3]) } else { (Balancer::Ours, &METHODS[..]) };
+    let (balancer, methods) =
+        if kernel_has_ipvs() { (Balancer::Kernel, &METHODS[..3]) } else { (Balancer::Ours, &METHODS[..]) };
     println!("{balancer:?}");
     table(balancer, methods, &[Failure::Links, Failure::Power]);
 }

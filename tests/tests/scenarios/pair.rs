@@ -171,16 +171,20 @@ fn without_multicast_the_directors_name_each_other_and_seal_what_they_send() {
         path.display().to_string()
     };
     let (key, other) = (file("one", "5a"), file("other", "a5"));
-    for (active, passive) in [("192.168.122.100", "192.168.122.99"), ("2001:db8:b::100", "2001:db8:b::99")] {
+    for (active, passive, off) in [
+        ("192.168.122.100", "192.168.122.99", "192.168.122.98"),
+        ("2001:db8:b::100", "2001:db8:b::99", "2001:db8:b::98"),
+    ] {
         let pair = Pair::new("");
         let start = |director: &Namespace, role: &str, peer: &str, key: &str| {
-            let options = format!("--mcast-interface eth1 --syncid 7 --peer {peer} --sync-key {key}");
+            // A third director, which is off, holds up nobody.
+            let options = format!("--mcast-interface eth1 --syncid 7 --peer {off},{peer} --sync-key {key}");
             director.lvsadm(&format!("--start-daemon {role} {options}")).unwrap();
         };
         let (director, backup) = (&pair.cluster.director, &pair.backup);
         start(director, "master", passive, &key);
         start(backup, "backup", active, &key);
-        let listed = format!("peer={active}, port=8848, ttl=1, sealed)\n");
+        let listed = format!("peer={off},{active}, port=8848, ttl=1, sealed)\n");
         assert!(backup.lvsadm("-L --daemon").unwrap().ends_with(&listed));
         let mut session = Session::open(&pair.cluster.client, SocketAddr::new(VIP, 80), Origin::default()).unwrap();
         session.ask().unwrap();
@@ -219,7 +223,10 @@ fn without_multicast_the_directors_name_each_other_and_seal_what_they_send() {
     host.ip(&["link add eth0 type veth peer name peer0"]).unwrap();
     fs::set_permissions(&key, Permissions::from_mode(0o644)).unwrap();
     for (options, sentence) in [
-        ("--peer 224.0.0.81", "invalid peer `224.0.0.81': it is the other director's address"),
+        ("--peer 224.0.0.81", "invalid peer `224.0.0.81': it is another director's address"),
+        ("--peer 192.0.2.1,", "invalid peer `': it is another director's address"),
+        ("--peer 192.0.2.1,2001:db8::1", "invalid peer `2001:db8::1': peers are of one address family"),
+        ("--peer 192.0.2.1,192.0.2.1", "invalid peer `192.0.2.1': it is named twice"),
         ("--peer 192.0.2.1 --mcast-group 224.0.0.81", "multiple"),
         (&format!("--sync-key {key}"), "others may read the key"),
         ("--sync-key /nonexistent", "cannot read the key in /nonexistent"),

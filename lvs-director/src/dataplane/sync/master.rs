@@ -199,7 +199,7 @@ impl Master {
 }
 
 /// Counts a message that was sent, or not.
-fn note(counters: &mut SyncCounters, sent: std::io::Result<usize>, connections: u64) {
+fn note(counters: &mut SyncCounters, sent: std::io::Result<()>, connections: u64) {
     match sent {
         Ok(_) => {
             counters.sent_messages += 1;

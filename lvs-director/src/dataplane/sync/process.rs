@@ -72,11 +72,11 @@ fn leave_parent(kept: RawFd) -> io::Result<()> {
 
 /// A daemon as the arguments of the sub-command.
 fn words(daemon: &Daemon) -> Vec<String> {
-    let Daemon { role, interface, syncid, maxlen, group, port, ttl, key } = daemon;
+    let Daemon { role, interface, syncid, maxlen, port, ttl, key, .. } = daemon;
     let named = [
         ("--mcast-interface", interface.clone()),
         ("--syncid", syncid.to_string()),
-        (if daemon.has_peer() { "--peer" } else { "--mcast-group" }, group.to_string()),
+        (if daemon.has_peer() { "--peer" } else { "--mcast-group" }, daemon.destination()),
         ("--mcast-port", port.to_string()),
         ("--mcast-ttl", ttl.to_string()),
     ];

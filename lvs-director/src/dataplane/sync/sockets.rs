@@ -1,4 +1,4 @@
-//! The sockets of a group, or of a peer: on one device, and for nobody else.
+//! The sockets of a group, or of peers: on one device, and for nobody else.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
@@ -28,21 +28,27 @@ fn socket(daemon: &Daemon) -> io::Result<Socket> {
 }
 
 /// The number of the port by which backups ask for the whole table. The members of a group hear all that comes to it. A host that
-/// is both master and backup of its peer would not: a datagram goes to one of its sockets.
+/// is both master and backup of a peer would not: a datagram goes to one of its sockets.
 pub fn questions(daemon: &Daemon, ports: u16) -> u16 {
     if daemon.has_peer() { ports } else { 0 }
 }
 
-/// Sends to a port of the group, or of the peer. It need not be reachable yet: the device may have no address.
+/// Sends to a port of the group, or of each peer. They need not be reachable yet: the device may have no address.
 pub struct Sender {
     socket: UdpSocket,
-    to: SocketAddr,
+    to: Vec<SocketAddr>,
 }
 
 impl Sender {
-    /// Sends a message.
-    pub fn send(&self, message: &[u8]) -> io::Result<usize> {
-        self.socket.send_to(message, self.to)
+    /// Sends a message to all. The error is that of the last one that it could not be sent to.
+    pub fn send(&self, message: &[u8]) -> io::Result<()> {
+        let mut result = Ok(());
+        for to in &self.to {
+            if let Err(error) = self.socket.send_to(message, to) {
+                result = Err(error);
+            }
+        }
+        result
     }
 }
 
@@ -65,21 +71,22 @@ pub fn sender(daemon: &Daemon, device: u32, number: u16, buffer: usize) -> io::R
     if buffer != 0 {
         socket.set_send_buffer_size(buffer)?;
     }
-    Ok(Sender { socket: socket.into(), to: address(daemon, daemon.group, device, number) })
+    let all = std::iter::once(&daemon.group).chain(&daemon.further);
+    Ok(Sender { socket: socket.into(), to: all.map(|to| address(daemon, *to, device, number)).collect() })
 }
 
 /// Receives what is sent to a port.
 pub struct Receiver {
     socket: UdpSocket,
-    /// Whose messages alone count.
-    peer: Option<IpAddr>,
+    /// Whose messages alone count; empty if everybody's do who sends to the group.
+    peers: Vec<IpAddr>,
 }
 
 /// What was received.
 pub enum Received<'b> {
     /// A datagram. One that filled the buffer may have been longer.
     Datagram(&'b [u8]),
-    /// One of another host than the peer.
+    /// One of another host than the peers.
     Foreign,
 }
 
@@ -87,10 +94,10 @@ impl Receiver {
     /// Receives a datagram. An error says that there is none, or that the device is down.
     pub fn receive<'b>(&self, buffer: &'b mut [u8]) -> io::Result<Received<'b>> {
         let (length, from) = self.socket.recv_from(buffer)?;
-        Ok(match self.peer {
-            Some(peer) if peer != from.ip() => Received::Foreign,
-            _ => Received::Datagram(buffer.get(..length).unwrap_or_default()),
-        })
+        if !self.peers.is_empty() && !self.peers.contains(&from.ip()) {
+            return Ok(Received::Foreign);
+        }
+        Ok(Received::Datagram(buffer.get(..length).unwrap_or_default()))
     }
 }
 
@@ -100,7 +107,7 @@ impl AsFd for Receiver {
     }
 }
 
-/// A socket that hears a port of the group, or the peer on a port of this host.
+/// A socket that hears a port of the group, or the peers on a port of this host.
 pub fn receiver(daemon: &Daemon, device: u32, number: u16, buffer: usize) -> io::Result<Receiver> {
     let socket = socket(daemon)?;
     socket.set_reuse_address(true)?;
@@ -115,7 +122,7 @@ pub fn receiver(daemon: &Daemon, device: u32, number: u16, buffer: usize) -> io:
         }
         let any = if daemon.group.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
         socket.bind(&address(daemon, any, 0, number).into())?;
-        return Ok(Receiver { socket: socket.into(), peer: Some(daemon.group) });
+        return Ok(Receiver { socket: socket.into(), peers: daemon.peers() });
     }
     // Of the address it is bound to are only the group's packets, and of those only the ones it has joined for.
     socket.bind(&address(daemon, daemon.group, device, number).into())?;
@@ -130,7 +137,7 @@ pub fn receiver(daemon: &Daemon, device: u32, number: u16, buffer: usize) -> io:
             join6(&socket, group, device)?;
         }
     }
-    Ok(Receiver { socket: socket.into(), peer: None })
+    Ok(Receiver { socket: socket.into(), peers: Vec::new() })
 }
 
 fn join4(socket: &Socket, group: Ipv4Addr, device: u32) -> io::Result<()> {

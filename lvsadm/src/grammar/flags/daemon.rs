@@ -5,6 +5,7 @@ use crate::grammar::command::Failure;
 use crate::grammar::flag::{Flag, OWN, Opt, Section};
 use crate::grammar::rule::Rule::{self, Optional};
 use crate::grammar::values::{self, ranged};
+use lvs_director::rules::Daemon;
 use std::net::IpAddr;
 use std::path::Path;
 
@@ -70,18 +71,17 @@ pub const FLAGS: &[Flag] = &[
             draft.daemon.ttl = ranged(argument.text(), 1, 255, "illegal mcast-ttl specified")? as u8;
             Ok(())
         }),
-    Flag::new("peer", "", &["the one other director, instead of a group"])
+    Flag::new("peer", "", &["the other directors, with commas between them, instead of a group"])
         .value("address")
         .within(Section::Own)
         .shares(GROUP)
-        .takes(|draft, argument| {
-            let is_host = |ip: &IpAddr| !(ip.is_multicast() || ip.is_unspecified() || ip.is_loopback());
-            let Some(peer) = argument.text().parse().ok().filter(is_host) else {
-                let sentence = format!("invalid peer `{}': it is the other director's address", argument.text());
-                return Failure::usage(sentence);
-            };
-            draft.daemon.group = peer;
-            Ok(())
+        .takes(|draft, argument| match peers(argument.text()) {
+            Ok(mut peers) => {
+                draft.daemon.group = peers.remove(0);
+                draft.daemon.further = peers;
+                Ok(())
+            }
+            Err(sentence) => Failure::usage(sentence),
         }),
     Flag::new("sync-key", "", &["seal messages with the key in a file"])
         .value("file")
@@ -95,3 +95,24 @@ pub const FLAGS: &[Flag] = &[
             Err(_) => Failure::usage("illegal sync-key specified: it is the name of a file".to_owned()),
         }),
 ];
+
+/// The addresses of other directors, at least one: all of one family, each once.
+fn peers(text: &str) -> Result<Vec<IpAddr>, String> {
+    let is_host = |ip: &IpAddr| !(ip.is_multicast() || ip.is_unspecified() || ip.is_loopback());
+    let mut peers: Vec<IpAddr> = Vec::new();
+    for word in text.split(',') {
+        let peer = word.parse().ok().filter(is_host);
+        let peer = peer.ok_or_else(|| format!("invalid peer `{word}': it is another director's address"))?;
+        if peers.first().is_some_and(|first| first.is_ipv4() != peer.is_ipv4()) {
+            return Err(format!("invalid peer `{word}': peers are of one address family"));
+        }
+        if peers.contains(&peer) {
+            return Err(format!("invalid peer `{word}': it is named twice"));
+        }
+        peers.push(peer);
+    }
+    if peers.len() > Daemon::PEERS {
+        return Err(format!("{} peers: {} are the most; use a multicast group", peers.len(), Daemon::PEERS));
+    }
+    Ok(peers)
+}
