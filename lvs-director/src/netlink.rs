@@ -155,19 +155,23 @@ fn exchange(socket: io::Result<Socket>, request: impl NetlinkSerializable, flags
 
 /// What has been received of an answer.
 #[derive(Debug, Default)]
-struct Answer {
+pub struct Answer {
     /// The number of the request.
-    number: u32,
-    messages: Vec<Message>,
+    pub number: u32,
+    /// The messages so far.
+    pub messages: Vec<Message>,
     /// Whether the acknowledgement or the end of a dump was among it.
-    complete: bool,
+    pub complete: bool,
     /// Whether the table changed during a dump (`NLM_F_DUMP_INTR`).
     interrupted: bool,
 }
 
 impl Answer {
     /// Takes the messages of a datagram. Messages of other requests are ignored.
-    fn take(&mut self, mut datagram: &[u8]) -> Result<(), Error> {
+    ///
+    /// # Errors
+    /// As [`act`]; [`Error::Malformed`] for what is no netlink message.
+    pub fn take(&mut self, mut datagram: &[u8]) -> Result<(), Error> {
         while !datagram.is_empty() && !self.complete {
             let NetlinkMessage { header, payload, .. } =
                 NetlinkMessage::<Message>::deserialize(datagram).map_err(Error::Malformed)?;
