@@ -43,6 +43,11 @@ impl<'a> Cursor<'a> {
         of[self.below(of.len())]
     }
 
+    /// Whether something happens that does half the time.
+    pub fn half(&mut self) -> bool {
+        self.byte().is_multiple_of(2)
+    }
+
     /// Whether something happens that does once in `n` times.
     pub fn once_in(&mut self, n: u8) -> bool {
         self.byte() % n == n - 1

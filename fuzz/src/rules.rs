@@ -2,12 +2,12 @@
 
 use std::net::Ipv4Addr;
 
-use lvs_director::director::{Director, MemoryDirector, Wanted};
+use lvs_director::director::{Director as _, MemoryDirector, Wanted};
 use lvs_director::rules::Protocol;
 use lvsadm::apply::file::Script;
 use lvsadm::names::Names;
 use lvsadm::render::json;
-use lvsadm::session::{Surroundings, run as run_session};
+use lvsadm::session::{Open, Surroundings, run as run_session};
 
 /// No names: a fuzzer asks no resolver.
 struct NoNames;
@@ -65,9 +65,8 @@ fn save(director: &MemoryDirector) -> String {
 }
 
 fn session(argv: &[&str], mut stdin: &[u8], director: &mut MemoryDirector) -> String {
-    let mut names = NoNames;
-    let open = Box::new(|_, _| Ok(director as &mut dyn Director));
-    run_session(argv, Surroundings { stdin: &mut stdin, names: &mut names, open }).stdout
+    let open: Open<'_> = Box::new(move |_, _| Ok(director));
+    run_session(argv, Surroundings { stdin: &mut stdin, names: &mut NoNames, open }).stdout
 }
 
 /// JSON of a table that a text makes: it is JSON, whatever the text says.

@@ -3,7 +3,8 @@
 use serde_json::Value;
 
 /// What the kernel's IPVS did with packets: see `tests/golden/README.md`.
-const RECORDINGS: [&str; 2] = [include_str!("../../tests/golden/traffic.jsonl"), include_str!("../../tests/golden/random.jsonl")];
+const RECORDINGS: [&str; 2] =
+    [include_str!("../../tests/golden/traffic.jsonl"), include_str!("../../tests/golden/random.jsonl")];
 /// A message of a Linux master.
 const MESSAGE: &str = include_str!("../../tests/golden/sync-message.txt");
 /// Rules files.

@@ -1,7 +1,9 @@
 //! Messages of connection synchronisation, as a backup receives them from the network.
 
 use host_director::director::Director;
-use lvs_common::abi::{Announcement, DestId, EntryKind, EntryRef, Forward, INCOMING, Incoming, Mode, conn_flags, entered};
+use lvs_common::abi::{
+    Announcement, DestId, EntryKind, EntryRef, Forward, INCOMING, Incoming, Mode, conn_flags, entered,
+};
 use lvs_common::sync::{Message, Push, Record, Version, Writer};
 
 use crate::cursor::Cursor;
@@ -87,7 +89,7 @@ fn incoming(input: &mut Cursor<'_>, served: &[Served]) -> Incoming {
         if state == 0 { 0 } else { conn_flags::ASSURED }
     } else {
         let of_protocol = if service.protocol == 17 { 0 } else { state };
-        of_protocol | flags | if input.byte() % 2 == 0 { conn_flags::INACTIVE } else { 0 }
+        of_protocol | flags | if input.half() { conn_flags::INACTIVE } else { 0 }
     };
     let client = world::client(input.below(world::COUNT), is_v4);
     let announcement = Announcement {

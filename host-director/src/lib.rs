@@ -8,8 +8,16 @@
 //! [`director::Director`] is a director in memory: it takes rules, packets and time, and shows what became of them.
 #![allow(internal_features, reason = "as in lvs-ebpf: attributes on closures")]
 #![feature(stmt_expr_attributes)]
-#![allow(missing_docs, dead_code, reason = "the data plane's modules have no public interface, and its entries are not the host's")]
-#![allow(clippy::needless_borrows_for_generic_args, clippy::needless_return, reason = "lvs-ebpf's files are linted as its own")]
+#![allow(
+    missing_docs,
+    dead_code,
+    reason = "the data plane's modules have no public interface, and its entries are not the host's"
+)]
+#![allow(
+    clippy::needless_borrows_for_generic_args,
+    clippy::needless_return,
+    reason = "lvs-ebpf's files are linted as its own"
+)]
 
 // The log's macros stand beside the kernel's helpers.
 extern crate aya_ebpf as aya_log_ebpf;
@@ -23,7 +31,7 @@ mod egress;
 mod exits;
 #[path = "../../lvs-ebpf/src/forward/mod.rs"]
 mod forward;
-pub mod kernel;
+mod kernel;
 #[path = "../../lvs-ebpf/src/link/ethernet.rs"]
 mod link;
 #[path = "../../lvs-ebpf/src/log.rs"]
@@ -32,9 +40,9 @@ mod log;
 mod maps;
 #[path = "../../lvs-ebpf/src/packet/mod.rs"]
 mod packet;
-mod programs_of_host;
 #[path = "../../lvs-ebpf/src/programs.rs"]
 mod programs;
+mod programs_of_host;
 #[path = "../../lvs-ebpf/src/rare/mod.rs"]
 mod rare;
 #[path = "../../lvs-ebpf/src/select/mod.rs"]

@@ -140,6 +140,28 @@ pub fn with<R>(work: impl FnOnce(&Kernel) -> R) -> R {
     work(unsafe { &*kernel })
 }
 
+/// A point at which another CPU may go on, where somebody explores interleavings: see [`Kernel::before_access`].
+#[inline(always)]
+pub fn point() {
+    with(|kernel| {
+        if let Some(hook) = kernel.before_access.get() {
+            kernel.switch(hook);
+        }
+    });
+}
+
+impl Kernel {
+    /// Lets others go on, and comes back with what is this CPU's own.
+    #[cold]
+    fn switch(&self, hook: fn()) {
+        let (cpu, redirect, running) = (self.cpu.get(), self.redirect.get(), self.running.state());
+        hook();
+        self.cpu.set(cpu);
+        self.redirect.set(redirect);
+        self.running.set_state(running);
+    }
+}
+
 /// A static map's place in each kernel.
 pub struct Place<S> {
     /// The place, plus 1; 0 until the map is used first.

@@ -67,6 +67,23 @@ pub struct Running {
     stacks: RefCell<Vec<DefaultStack>>,
 }
 
+/// What of [`Running`] is a CPU's own: hook, tail calls, and what ends the program.
+pub(crate) type State = (Tier, u32, Option<*const Yielder<(), Program>>);
+
+impl Running {
+    /// A CPU's own part.
+    pub(crate) fn state(&self) -> State {
+        (self.tier.get(), self.calls.get(), self.yielder.get())
+    }
+
+    /// Sets a CPU's own part.
+    pub(crate) fn set_state(&self, (tier, calls, yielder): State) {
+        self.tier.set(tier);
+        self.calls.set(calls);
+        self.yielder.set(yielder);
+    }
+}
+
 impl Kernel {
     /// Runs a program at a hook, and those that it jumps to: the verdict.
     pub fn run(&self, tier: Tier, first: Program, context: *mut c_void) -> i32 {

@@ -223,6 +223,7 @@ impl Skb {
             if by >= current || current - by < header {
                 return ENOTSUPP;
             }
+            // The size of a segment is that of a datagram: it must stay.
             if is_gso && !self.is_gso_tcp && flags & FIXED_GSO == 0 {
                 return ENOTSUPP;
             }
@@ -235,7 +236,7 @@ impl Skb {
             if self.length + by > self.longest && !is_gso {
                 return ENOTSUPP;
             }
-            if is_gso && !self.is_gso_tcp && (flags & ENCAP_L4_UDP == 0 || flags & FIXED_GSO == 0) {
+            if is_gso && !self.is_gso_tcp && flags & FIXED_GSO == 0 {
                 return ENOTSUPP;
             }
             if flags & ENCAP != 0 && self.is_encapsulated {
@@ -259,9 +260,6 @@ impl Skb {
 
     /// `bpf_skb_change_proto`; `to` is in host order.
     pub fn change_protocol(&mut self, to: u16) -> i64 {
-        if self.fields.gso_size != 0 && !self.is_gso_tcp {
-            return ENOTSUPP;
-        }
         let is_done = match (self.protocol, to) {
             (IPV4, IPV6) => self.push(ETHERNET, 20),
             (IPV6, IPV4) => self.pop(ETHERNET, 20),
@@ -277,8 +275,8 @@ impl Skb {
 
     /// `bpf_skb_change_tail`.
     pub fn change_tail(&mut self, length: usize) -> i64 {
-        let header = self.network_header().unwrap_or(0);
-        if length > self.longest || length < ETHERNET + header {
+        // No shorter than where the network header begins.
+        if length > self.longest || length < ETHERNET {
             return EINVAL;
         }
         let before = self.length;

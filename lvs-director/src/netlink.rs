@@ -163,7 +163,7 @@ pub struct Answer {
     /// Whether the acknowledgement or the end of a dump was among it.
     pub complete: bool,
     /// Whether the table changed during a dump (`NLM_F_DUMP_INTR`).
-    interrupted: bool,
+    pub interrupted: bool,
 }
 
 impl Answer {

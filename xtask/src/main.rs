@@ -5,6 +5,7 @@ mod build;
 mod check;
 mod deb;
 mod demo;
+mod fuzz;
 mod lint;
 mod other_layout;
 mod process;
@@ -55,6 +56,20 @@ enum Command {
         /// Only tests whose name contains this
         filter: Option<String>,
     },
+    /// Search for inputs that break something: packets, synchronisation, TOA, rules, JSON, netlink. Without a target, list them
+    Fuzz {
+        /// What to fuzz
+        target: Option<String>,
+        /// For how long: 90s, 15m, 2h
+        #[arg(long = "for", value_name = "TIME", default_value = "60s")]
+        time: String,
+        /// Search at random, faster than coverage allows
+        #[arg(long)]
+        random: bool,
+        /// With --random: the first input's number
+        #[arg(long, value_name = "NUMBER", requires = "random")]
+        seed: Option<u64>,
+    },
     /// Set up, build, and measure the data plane beside floor programs, the kernel and nftables; needs root
     Bench {
         /// A look at everything instead of a measurement
@@ -96,6 +111,9 @@ fn main() -> ExitCode {
         Command::Docs => reference::write(),
         Command::Structure => structure::run(),
         Command::Test { filter } => test::run(filter.as_deref()),
+        Command::Fuzz { target, time, random, seed } => {
+            fuzz::seconds(&time).and_then(|seconds| fuzz::run(target.as_deref(), seconds, random, seed))
+        }
         Command::Bench { quick, only, json, compare, plots } => {
             bench::run(quick, only.as_deref(), &json, compare.as_deref(), plots.as_deref())
         }

@@ -1,5 +1,6 @@
 //! A search at random, as fast as can be: inputs of random bytes, and seeds with some bytes changed.
 
+use std::cell::Cell;
 use std::fs;
 use std::panic;
 use std::path::PathBuf;
@@ -12,6 +13,11 @@ use fuzz::targets::{TARGETS, Target, named};
 
 /// How often the totals are told.
 const TELL: Duration = Duration::from_secs(10);
+
+thread_local! {
+    /// The input that runs, and where it is written if it finds something.
+    static AT_HAND: Cell<Option<(PathBuf, Vec<u8>)>> = const { Cell::new(None) };
+}
 
 #[derive(Parser)]
 struct Arguments {
@@ -75,11 +81,23 @@ fn main() -> ExitCode {
     search(target, &arguments)
 }
 
+/// Has a panic write the input at hand to its file: the program ends with it.
+fn keep_findings() {
+    let tell = panic::take_hook();
+    panic::set_hook(Box::new(move |what| {
+        tell(what);
+        if let Some((file, input)) = AT_HAND.take() {
+            let _ = fs::write(&file, input);
+            eprintln!("random: the input is in {}", file.display());
+        }
+    }));
+}
+
 fn search(target: &'static Target, arguments: &Arguments) -> ExitCode {
+    keep_findings();
     let seeds = (target.seeds)();
     let (begin, mut told) = (Instant::now(), Instant::now());
-    let mut inputs = 0;
-    for number in arguments.seed.. {
+    for (inputs, number) in (0..).zip(arguments.seed..) {
         let is_over = arguments.runs.is_some_and(|runs| inputs >= runs)
             || arguments.seconds.is_some_and(|seconds| begin.elapsed().as_secs() >= seconds);
         if is_over || told.elapsed() > TELL {
@@ -91,13 +109,9 @@ fn search(target: &'static Target, arguments: &Arguments) -> ExitCode {
             return ExitCode::SUCCESS;
         }
         let input = fuzz::input(target, &seeds, number);
-        if panic::catch_unwind(|| (target.run)(&input)).is_err() {
-            let file = arguments.artifacts.join(format!("{}-{number}", target.name));
-            let _ = fs::write(&file, &input);
-            eprintln!("random: input {number} is in {}", file.display());
-            return ExitCode::FAILURE;
-        }
-        inputs += 1;
+        let file = arguments.artifacts.join(format!("{}-{number}", target.name));
+        AT_HAND.set(Some((file, input.clone())));
+        (target.run)(&input);
     }
     ExitCode::SUCCESS
 }

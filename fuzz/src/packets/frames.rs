@@ -127,7 +127,9 @@ pub fn fragments(frame: &[u8], most: usize) -> Vec<Vec<u8>> {
 
 /// The sum of 16-bit words, most significant byte first.
 pub fn sum(bytes: &[u8]) -> u64 {
-    bytes.chunks(2).map(|pair| u64::from(pair[0]) << 8 | u64::from(pair.get(1).copied().unwrap_or(0))).sum()
+    let pairs = bytes.chunks_exact(2);
+    let odd = pairs.remainder().first().map_or(0, |last| u64::from(*last) << 8);
+    pairs.map(|pair| u64::from(u16::from_be_bytes([pair[0], pair[1]]))).sum::<u64>() + odd
 }
 
 /// The checksum of a sum.
@@ -145,6 +147,21 @@ pub fn pseudo(source: Ip, destination: Ip, protocol: u8, length: usize) -> u64 {
 
 /// CRC32c of an SCTP packet whose checksum is 0 (RFC 9260, appendix A).
 pub fn crc32c(bytes: &[u8]) -> u32 {
-    let step = |crc: u32, byte: &u8| (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0x82f6_3b78 & (crc & 1).wrapping_neg()));
-    !bytes.iter().fold(u32::MAX, step)
+    const TABLE: [u32; 256] = table();
+    !bytes.iter().fold(u32::MAX, |crc, byte| (crc >> 8) ^ TABLE[usize::from(crc as u8 ^ byte)])
+}
+
+/// What each byte does to a CRC32c.
+const fn table() -> [u32; 256] {
+    let (mut table, mut byte) = ([0; 256], 0);
+    while byte < 256 {
+        let (mut crc, mut bit) = (byte as u32, 0);
+        while bit < 8 {
+            crc = (crc >> 1) ^ (0x82f6_3b78 & (crc & 1).wrapping_neg());
+            bit += 1;
+        }
+        table[byte] = crc;
+        byte += 1;
+    }
+    table
 }

@@ -1,7 +1,7 @@
 //! Packets to the pipeline: two directors with the same rules get the same packets, one with XDP and TC, the other with TC alone.
 
-mod frames;
-mod judge;
+pub mod frames;
+pub mod judge;
 mod script;
 mod sums;
 pub mod world;
@@ -12,8 +12,10 @@ use aya_ebpf::skb::Incoming;
 use host_director::director::Director;
 use host_director::director::packet::{Fate, Outcome, Sent};
 use lvs_common::abi::{Connection, DestId, EntryKind, EntryRef, IpAddress};
+use lvs_common::wire::protocol;
 
 use crate::cursor::Cursor;
+use frames::ETHERNET;
 use judge::{Exits, hex, names};
 use script::{Script, Step};
 
@@ -108,14 +110,30 @@ impl Pair {
             both.sent.iter().for_each(|sent| eprintln!("  sent {} {:?}", hex(&sent.bytes), sent.to));
         }
         judge::judge(&self.both, frame, incoming.is_partial, &both, &new);
-        let told = (names(&new), hex(frame));
-        assert_eq!(fate(&both), fate(&tc), "XDP and TC disagree about {told:?}");
-        assert_eq!(both.sent.len(), tc.sent.len(), "XDP and TC disagree about {told:?}");
+        let told = || format!("{:?} {}", names(&new), hex(frame));
+        assert_eq!(fate(&both), fate(&tc), "XDP and TC disagree about {}", told());
+        assert_eq!(both.sent.len(), tc.sent.len(), "XDP and TC disagree about {}", told());
         for (one, other) in both.sent.iter().zip(&tc.sent) {
-            assert_eq!(comparable(one), comparable(other), "XDP and TC disagree about {told:?}");
+            let (one, other) = (comparable(one), comparable(other));
+            assert!(one == other, "XDP and TC disagree about {}\n{}\n{}", told(), hex(&one.1), hex(&other.1));
         }
         let other = self.tc.exits();
-        assert!(exits == other, "XDP and TC count differently: {told:?}, {:?}", names(&std::array::from_fn(|exit| exits[exit].abs_diff(other[exit]))));
+        if exits != other {
+            let apart = std::array::from_fn(|exit| exits[exit].abs_diff(other[exit]));
+            panic!("XDP and TC count differently: {:?} {}", names(&apart), told());
+        }
+    }
+
+    /// Compares the tables of a family.
+    fn compare<A: IpAddress + std::fmt::Debug>(&self) {
+        let (one, other) = (entries::<A>(&self.both), entries::<A>(&self.tc));
+        if one != other {
+            type Entries<A> = [(u32, Comparable<A>)];
+            let only = |own: &Entries<A>, other: &Entries<A>| -> Vec<String> {
+                own.iter().filter(|entry| !other.contains(entry)).map(|entry| format!("{entry:?}")).collect()
+            };
+            panic!("entries with XDP alone: {:#?}\nwith TC alone: {:#?}", only(&one, &other), only(&other, &one));
+        }
     }
 
     /// Looks through the tables of both.
@@ -124,8 +142,8 @@ impl Pair {
             let found = director.contradictions();
             assert!(found.is_empty(), "{}", found.join("\n"));
         }
-        assert_eq!(entries::<u32>(&self.both), entries::<u32>(&self.tc), "XDP and TC have different tables");
-        assert_eq!(entries::<[u32; 4]>(&self.both), entries::<[u32; 4]>(&self.tc), "XDP and TC have different tables");
+        self.compare::<u32>();
+        self.compare::<[u32; 4]>();
         for id in (1..host_director::director::sizes::DESTINATIONS).map(DestId::new) {
             assert_eq!(self.both.counters(id), self.tc.counters(id), "XDP and TC count differently: destination {id}");
         }
@@ -149,9 +167,23 @@ fn fate(outcome: &Outcome) -> (u32, Option<u32>) {
     }
 }
 
-/// What was sent, without MAC addresses.
-fn comparable(sent: &Sent) -> (u32, &[u8]) {
-    (sent.to.device, sent.bytes.get(12..).unwrap_or_default())
+/// What was sent, without what may differ: MAC addresses, and the random identification of packets that may be fragmented.
+fn comparable(sent: &Sent) -> (u32, Vec<u8>) {
+    let mut bytes = sent.bytes.get(12..).unwrap_or_default().to_vec();
+    let mut forget = |from: usize, length: usize| {
+        if let Some(place) = bytes.get_mut(from..from + length) {
+            place.fill(0);
+        }
+    };
+    match sent.bytes.get(12..ETHERNET) {
+        Some([8, 0]) => {
+            forget(6, 2);
+            forget(12, 2);
+        }
+        Some([0x86, 0xdd]) if sent.bytes.get(20) == Some(&protocol::FRAGMENT) => forget(46, 4),
+        _ => {}
+    }
+    (sent.to.device, bytes)
 }
 
 /// An entry without what differs between tiers: the time of hops.

@@ -30,7 +30,7 @@ pub enum Edit {
     /// A destination is removed, or comes back.
     Toggle(Box<Served>, usize),
     /// A setting.
-    Setting(fn(&mut Settings, u32), u32),
+    Setting(Set, u32),
 }
 
 impl Edit {
@@ -55,8 +55,12 @@ impl Edit {
     }
 }
 
-/// Settings that inputs change, and their values.
-const SETTINGS: [(fn(&mut Settings, u32), u32); 16] = [
+/// Changes a setting.
+type Set = fn(&mut Settings, u32);
+
+/// Settings that inputs change, and their values. `drop_packet` is not among them: XDP counts the request of a service without a server,
+/// and leaves it to TC, which counts it again.
+const SETTINGS: [(Set, u32); 15] = [
     (|s, v| s.sysctls.expire_nodest_conn = v, 2),
     (|s, v| s.sysctls.conn_reuse_mode = v, 4),
     (|s, v| s.sysctls.expire_quiescent_template = v, 2),
@@ -69,7 +73,6 @@ const SETTINGS: [(fn(&mut Settings, u32), u32); 16] = [
     (|s, v| s.sysctls.toa = v, 3),
     (|s, v| s.sysctls.uoa = v * 4, 2),
     (|s, v| s.sysctls.secure_tcp = v, 4),
-    (|s, v| s.sysctls.drop_packet = v, 4),
     (|s, v| s.sysctls.drop_entry = v, 4),
     (|s, v| s.sysctls.expire_udp_conn = v, 2),
     (|s, v| s.sysctls.synproxy_rate = v * 500, 2),
@@ -88,7 +91,8 @@ const FLAGS: [u8; 8] = [
 ];
 
 /// TCP options that segments have: none, a maximum segment size, one as TOA's, times.
-const OPTIONS: [&[u8]; 4] = [&[], &[2, 4, 5, 0xb4], &[254, 8, 1, 2, 3, 4, 5, 6], &[1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2]];
+const OPTIONS: [&[u8]; 4] =
+    [&[], &[2, 4, 5, 0xb4], &[254, 8, 1, 2, 3, 4, 5, 6], &[1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2]];
 
 /// Bytes of payload.
 const LENGTHS: [usize; 8] = [0, 1, 37, 512, 1300, 1380, 1460, 3000];
@@ -145,9 +149,11 @@ impl Script {
         }
         let frame = if incoming.is_partial { make_partial(&frame).unwrap_or(frame) } else { frame };
         if incoming.segment != 0 {
-            incoming.is_tcp = sums::of_frame(&frame).is_some_and(|ip| ip.protocol == protocol::TCP);
-            // What fits a segment is not to be cut.
-            if frame.len() < 200 + incoming.segment as usize {
+            let carried = sums::of_frame(&frame).map_or(0, |ip| ip.protocol);
+            incoming.is_tcp = carried == protocol::TCP;
+            // What fits a segment is not to be cut; a packet of SCTP has no size of segments.
+            let is_cut = incoming.is_tcp || carried == protocol::UDP;
+            if !is_cut || frame.len() < 200 + incoming.segment as usize {
                 incoming.segment = 0;
             }
         }
@@ -157,7 +163,7 @@ impl Script {
 
     /// A packet of a connection that is there, from its real server or its client.
     fn of_entry(&mut self, input: &mut Cursor<'_>, director: &Director, is_reply: bool) -> Step {
-        let is_v4 = input.byte() % 2 == 0;
+        let is_v4 = input.half();
         let nth = input.byte();
         let found = if is_v4 { entry::<u32>(director, nth) } else { entry::<[u32; 4]>(director, nth) };
         let Some(Talk { client, virt, server, near, protocol }) = found else { return self.request(input) };
@@ -173,12 +179,12 @@ impl Script {
 
     /// An ICMP error about the last packet's connection, or one that is there.
     fn error(&mut self, input: &mut Cursor<'_>, director: &Director) -> Step {
-        let is_v4 = input.byte() % 2 == 0;
+        let is_v4 = input.half();
         let nth = input.byte();
         let found = if is_v4 { entry::<u32>(director, nth) } else { entry::<[u32; 4]>(director, nth) };
         let Some(Talk { client, virt, server, near, protocol }) = found else { return self.request(input) };
         // About what the director has sent to either side.
-        let (quoted, from, (device, mac)) = if input.byte() % 2 == 0 {
+        let (quoted, from, (device, mac)) = if input.half() {
             ((near.unwrap_or(client), server), server.0, SERVERS)
         } else {
             ((virt, client), client.0, CLIENTS)
@@ -193,7 +199,12 @@ impl Script {
         let kind = if v4 {
             input.one(&[[icmp::UNREACHABLE, 4], [icmp::UNREACHABLE, 3], [icmp::TIME_EXCEEDED, 0], [12, 0]])
         } else {
-            input.one(&[[icmp::V6_TOO_BIG, 0], [icmp::V6_UNREACHABLE, 4], [icmp::V6_TIME_EXCEEDED, 0], [icmp::V6_PARAMETER, 0]])
+            input.one(&[
+                [icmp::V6_TOO_BIG, 0],
+                [icmp::V6_UNREACHABLE, 4],
+                [icmp::V6_TIME_EXCEEDED, 0],
+                [icmp::V6_PARAMETER, 0],
+            ])
         };
         let mut body = vec![kind[0], kind[1], 0, 0, 0, 0];
         body.extend(input.one(&[1280u16, 0, 576, 1400]).to_be_bytes());
@@ -243,7 +254,7 @@ impl Script {
     }
 
     fn edit(&mut self, input: &mut Cursor<'_>) -> Step {
-        if input.byte() % 2 == 0 {
+        if input.half() {
             let (set, values) = input.one(&SETTINGS);
             return Step::Edit(Edit::Setting(set, input.below(values as usize) as u32));
         }
@@ -251,7 +262,7 @@ impl Script {
         let served = &mut self.served[number];
         let at = input.below(served.dests.len());
         let (_, dest, is_there) = &mut served.dests[at];
-        if !*is_there || input.byte() % 2 == 0 {
+        if !*is_there || input.half() {
             *is_there = !*is_there;
             return Step::Edit(Edit::Toggle(Box::new(served.clone()), at));
         }
@@ -280,7 +291,11 @@ fn incoming(input: &mut Cursor<'_>, device: u32) -> Incoming {
 /// A packet between two ends.
 fn plan(input: &mut Cursor<'_>, to: [u8; 6], ends: (End, End), protocol: u8) -> Vec<u8> {
     let (shape, length) = (input.byte(), input.byte());
-    let flags = if protocol == protocol::SCTP { [1, 2, 10, 11, 0, 3, 6, 14][usize::from(shape & 7)] } else { FLAGS[usize::from(shape & 7)] };
+    let flags = if protocol == protocol::SCTP {
+        [1, 2, 10, 11, 0, 3, 6, 14][usize::from(shape & 7)]
+    } else {
+        FLAGS[usize::from(shape & 7)]
+    };
     frames::frame(&Plan {
         to,
         ends,

@@ -29,14 +29,20 @@ fn folded(mut sum: u64) -> u16 {
     if sum == 0xffff { 0 } else { sum as u16 }
 }
 
-/// Reads an IP packet that begins at `at` of a frame; `None` if it is none.
+/// Reads an IP packet that begins at `at` of a frame; `None` if it is none, or contradicts itself.
 pub fn read(frame: &[u8], at: usize) -> Option<Wrong> {
     let ip = frame.get(at..)?;
-    match ip.first()? >> 4 {
+    let read = match ip.first()? >> 4 {
         4 => read4(ip, at),
         6 => read6(ip, at),
         _ => None,
-    }
+    }?;
+    let told = |at: usize| frame.get(at..at + 2).map(|length| usize::from(u16::from_be_bytes([length[0], length[1]])));
+    let carried = at + read.length - read.at;
+    let is_sound = read.is_fragment
+        || read.protocol != protocol::UDP
+        || told(read.at + 4).is_some_and(|told| (8..=carried).contains(&told));
+    is_sound.then_some(read)
 }
 
 fn read4(ip: &[u8], at: usize) -> Option<Wrong> {

@@ -19,6 +19,9 @@ pub const COUNT: usize = 8;
 pub const VIP4: Ip = Ip::v4([192, 0, 2, 10]);
 /// One of IPv6.
 pub const VIP6: Ip = v6(0xf, 0x10);
+/// The director's addresses toward the real servers.
+const FAR4: Ip = Ip::v4([10, 2, 0, 1]);
+const FAR6: Ip = v6(2, 1);
 /// A mark that has a service.
 pub const MARK: u32 = 7;
 
@@ -41,10 +44,7 @@ pub fn server(number: usize, is_v4: bool) -> Ip {
 
 /// The devices. Real servers' has the smaller MTU.
 pub fn devices() -> [Device; 2] {
-    [
-        Device { index: CLIENTS.0, mtu: 1500, mac: CLIENTS.1 },
-        Device { index: SERVERS.0, mtu: 1400, mac: SERVERS.1 },
-    ]
+    [Device { index: CLIENTS.0, mtu: 1500, mac: CLIENTS.1 }, Device { index: SERVERS.0, mtu: 1400, mac: SERVERS.1 }]
 }
 
 /// A route.
@@ -61,19 +61,18 @@ pub fn director() -> Director {
         mtu: 0,
         source: source.padded(),
     };
-    let (near4, far4) = (Ip::v4([10, 1, 0, 1]), Ip::v4([10, 2, 0, 1]));
-    let (near6, far6) = (v6(1, 1), v6(2, 1));
+    let (near4, near6) = (Ip::v4([10, 1, 0, 1]), v6(1, 1));
     let mut network = director.kernel.network.borrow_mut();
     network.routes = vec![
         route(Ip::v4([10, 1, 0, 0]), 24, out(CLIENTS.0, None, near4)),
-        route(Ip::v4([10, 2, 0, 0]), 24, out(SERVERS.0, None, far4)),
+        route(Ip::v4([10, 2, 0, 0]), 24, out(SERVERS.0, None, FAR4)),
         route(Ip::v4([0; 4]), 0, out(CLIENTS.0, Some(Ip::v4([10, 1, 0, 254])), near4)),
         route(v6(1, 0), 64, out(CLIENTS.0, None, near6)),
-        route(v6(2, 0), 64, out(SERVERS.0, None, far6)),
+        route(v6(2, 0), 64, out(SERVERS.0, None, FAR6)),
         route(Ip::v6([0; 16]), 0, out(CLIENTS.0, Some(v6(1, 0xfe)), near6)),
     ];
-    let own4 = [near4, far4, VIP4, local(true)].map(|ip| route(ip, 32, Way::Local));
-    let own6 = [near6, far6, VIP6, local(false)].map(|ip| route(ip, 128, Way::Local));
+    let own4 = [near4, FAR4, VIP4, local(true)].map(|ip| route(ip, 32, Way::Local));
+    let own6 = [near6, FAR6, VIP6, local(false)].map(|ip| route(ip, 128, Way::Local));
     network.routes.extend(own4.into_iter().chain(own6));
     // One real server of each family is down.
     network.silent = vec![server(3, true).padded(), server(3, false).padded()];
@@ -135,8 +134,11 @@ pub fn rules(number: usize) -> Vec<(Service, Vec<Destination>)> {
             let dest = |at: usize| {
                 let forward = modes[(at + nth) % modes.len()];
                 let port = if matches!(forward, Forward::Masq | Forward::FullNat) && at % 2 == 1 { 8080 } else { 80 };
-                let is_server_v4 = if forward == Forward::Tunnel { at % 2 == 0 } else { is_v4 != is_crossed };
+                let is_server_v4 = if forward == Forward::Tunnel { at.is_multiple_of(2) } else { is_v4 != is_crossed };
                 let mut dest = Destination::new(server(at, is_server_v4), port, forward);
+                if at % 2 == 1 {
+                    dest.source = if is_server_v4 { FAR4.address } else { FAR6.address };
+                }
                 dest.weight = 1 + at as u32 % 3;
                 dest.tunnel = TunnelKind((at % tunnel::TUNNELS.len()) as u8);
                 let form = &tunnel::TUNNELS[usize::from(dest.tunnel.0)];

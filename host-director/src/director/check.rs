@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use std::hash::Hash;
 
 use lvs_common::abi::{
-    Address, Connection, CHUNK_PORTS, DestId, Destination, EntryKind, EntryRef, IpAddress, WAYS, conn_flags,
+    Address, CHUNK_PORTS, Connection, DestId, Destination, EntryKind, EntryRef, IpAddress, WAYS, conn_flags,
 };
 use lvs_common::byte_order::Be16;
 use lvs_common::table::{PROBES, tag_at};
@@ -62,6 +62,10 @@ fn check_table<A: IpAddress + Debug + Hash + Eq>(all: &[Standing<A>], found: &mu
     for (at, c) in all {
         let (hash, bucket) = (find::hash_of(c), at / WAYS);
         let place = store::bucket::<A>(bucket).expect("a bucket of the table");
+        let end = c.last_seen.saturating_add(c.timeout.into()).saturating_add(1);
+        if !c.kind.is_alias() && place.get().due > end {
+            found.push(format!("entry {at} ends at {end}, and is not looked at before {}: {c:?}", place.get().due));
+        }
         // SAFETY: a bucket of the table.
         let tag = unsafe { tag_at(place.as_ptr(), at % WAYS) };
         if tag != hash.tag() {
@@ -89,7 +93,8 @@ fn check_table<A: IpAddress + Debug + Hash + Eq>(all: &[Standing<A>], found: &mu
             found.push(format!("bucket {bucket} has {used} entries, and says {place:?}"));
         }
         if place.overflow < overflow[bucket as usize] {
-            found.push(format!("bucket {bucket} was passed by {} times, and says {place:?}", overflow[bucket as usize]));
+            found
+                .push(format!("bucket {bucket} was passed by {} times, and says {place:?}", overflow[bucket as usize]));
         }
     }
 }
@@ -103,7 +108,11 @@ fn kind(kind: EntryKind) -> u8 {
 }
 
 /// An alias and its connection know each other.
-fn check_aliases<A: IpAddress + Debug, B: IpAddress>(own: &[Standing<A>], other: &[Standing<B>], found: &mut Vec<String>) {
+fn check_aliases<A: IpAddress + Debug, B: IpAddress>(
+    own: &[Standing<A>],
+    other: &[Standing<B>],
+    found: &mut Vec<String>,
+) {
     let by_index: HashMap<u32, &Connection<A>> = own.iter().map(|(at, c)| (*at, c)).collect();
     let other_by_index: HashMap<u32, &Connection<B>> = other.iter().map(|(at, c)| (*at, c)).collect();
     for (at, c) in own {
@@ -184,8 +193,10 @@ fn check_ports(v4: &[Standing<u32>], v6: &[Standing<[u32; 4]>], found: &mut Vec<
     let local = |c: &(u32, u16)| *c;
     let of4 = v4.iter().filter(|(_, c)| c.kind == EntryKind::CONNECTION && c.local_id != 0);
     let of6 = v6.iter().filter(|(_, c)| c.kind == EntryKind::CONNECTION && c.local_id != 0);
-    let ends: Vec<(u32, u16)> =
-        of4.map(|(_, c)| (c.local_id, c.local_port.get())).chain(of6.map(|(_, c)| (c.local_id, c.local_port.get()))).collect();
+    let ends: Vec<(u32, u16)> = of4
+        .map(|(_, c)| (c.local_id, c.local_port.get()))
+        .chain(of6.map(|(_, c)| (c.local_id, c.local_port.get())))
+        .collect();
     let mut by_address: HashMap<u32, u32> = HashMap::new();
     ends.iter().map(local).for_each(|(id, _)| *by_address.entry(id).or_default() += 1);
     for id in 1..LOCALS.count() {

@@ -1,5 +1,8 @@
 //! Edits: as `lvsadm` makes them, in the copy of a configuration that is not in force, until the epoch switches.
 
+use std::cell::RefCell;
+use std::rc::Rc;
+
 use lvs_common::abi::{
     AF_INET, AF_INET6, DestConfig, DestId, Destination as Slot, FwmarkKey, LocalAddress, POOL_HEAD, RosterEntry,
     Service as ServiceSlot, ServiceConfig, ServiceId, ServiceKey, Settings, Switch, dest_flags, dest_slot,
@@ -8,7 +11,7 @@ use lvs_common::abi::{
 use lvs_common::byte_order::Be16;
 use lvs_common::lookup::FTP;
 use lvs_common::sched::change::{self, Change};
-use lvs_common::sched::{SCHEDULERS, TableDest, Traits, Turns, roster};
+use lvs_common::sched::{BucketTable, SCHEDULERS, TableDest, Traits, Turns, roster};
 use lvs_common::watch;
 
 use crate::director::rules::{Destination, Ip, Service};
@@ -176,6 +179,7 @@ pub fn add_dest(service: ServiceId, id: DestId, destination: &Destination) {
         service,
         service_serial: slot.serial,
         remote: 1,
+        source: destination.source,
         ..Slot::default()
     });
     put_dest(service, id, destination);
@@ -241,10 +245,10 @@ fn traits(scheduler: u8) -> &'static Traits {
     &SCHEDULERS[scheduler as usize].1
 }
 
-/// Stages what follows for the scheduler from a change.
+/// Stages what follows for the scheduler from a change, but for its table and its roster: see [`build`].
 fn refresh(id: ServiceId, what: Change) {
     let traits = traits(service_config(id).scheduler);
-    let (ids, is_scanned) = (list(id), traits.scans);
+    let ids = list(id);
     let (max, gcd) = change::weights(ids.iter().map(|dest| dest_config(*dest).weight));
     change_service(id, |config| {
         if traits.weights {
@@ -254,7 +258,13 @@ fn refresh(id: ServiceId, what: Change) {
         config.roster = 0;
         config.table = 0;
     });
-    if is_scanned && ids.len() > roster::SHORT as usize {
+}
+
+/// Stages the table and the roster of a service whose list has changed.
+pub fn build(id: ServiceId) {
+    let traits = traits(service_config(id).scheduler);
+    let ids = list(id);
+    if traits.scans && ids.len() > roster::SHORT as usize {
         let entry = |dest: DestId| RosterEntry { id: dest, weight: dest_config(dest).weight };
         let entries: Vec<RosterEntry> = ids.iter().map(|dest| entry(*dest)).filter(|entry| entry.weight != 0).collect();
         // Two halves in turn: packets may still read the one in force.
@@ -275,13 +285,36 @@ fn refresh(id: ServiceId, what: Change) {
             TableDest { id: dest, weight, last_weight, address: slot.address, port: slot.port }
         };
         let dests: Vec<TableDest> = ids.into_iter().map(of).collect();
-        let (mut turns, mut slots) = (vec![Turns::default(); dests.len()], vec![DestId::NONE; table.slots]);
-        if (table.build)(&dests, &mut turns, &mut slots) {
+        if let Some(slots) = slots(service_config(id).scheduler, table, dests) {
             let place = 1 + id.get() * 2 + (settings().get().epoch as u32 & 1);
-            TABLES.set(place, slots.into_iter().map(DestId::get).collect());
+            TABLES.set(place, slots.to_vec().into());
             change_service(id, |config| config.table = place);
         }
     }
+}
+
+/// A table that was built: the scheduler, the destinations, and the slots if they fit.
+type Built = (u8, Vec<TableDest>, Option<Rc<[u32]>>);
+
+/// The slots of a hashing scheduler's table. Tests build the same tables again and again, which takes longer than their packets.
+fn slots(scheduler: u8, table: BucketTable, dests: Vec<TableDest>) -> Option<Rc<[u32]>> {
+    thread_local! {
+        static BUILT: RefCell<Vec<Built>> = const { RefCell::new(Vec::new()) };
+    }
+    const MOST: usize = 64;
+    BUILT.with_borrow_mut(|built| {
+        if let Some((.., slots)) = built.iter().find(|(number, of, _)| *number == scheduler && *of == dests) {
+            return slots.clone();
+        }
+        let (mut turns, mut slots) = (vec![Turns::default(); dests.len()], vec![DestId::NONE; table.slots]);
+        let is_built = (table.build)(&dests, &mut turns, &mut slots);
+        let slots: Option<Rc<[u32]>> = is_built.then(|| slots.into_iter().map(DestId::get).collect());
+        if built.len() == MOST {
+            built.remove(0);
+        }
+        built.push((scheduler, dests, slots.clone()));
+        slots
+    })
 }
 
 /// Gives all services a pool of local addresses for FullNAT. They come into force at once, and are watched.

@@ -6,19 +6,21 @@ pub mod packet;
 pub mod rules;
 pub mod sizes;
 
+use std::cell::RefCell;
+
 use aya_ebpf::kernel::Kernel;
 use aya_ebpf::network::Device;
-use aya_ebpf::run::Tier;
-use aya_ebpf::skb::{Incoming, Skb};
-use aya_ebpf::xdp::Xdp;
-use lvs_common::abi::{
-    Counters, DEVICE_SLOTS, DestId, Device as Known, INCOMING, Incoming as Told, Settings, ServiceId, Timeouts, counter_places, device_flags, extras,
-    own_counters,
-};
+use aya_ebpf::skb::Incoming;
 use lvs_common::abi::sysctls::Sysctls;
+use lvs_common::abi::{
+    Counters, DEVICE_SLOTS, DestId, Device as Known, INCOMING, Incoming as Told, ServiceId, Settings, Timeouts,
+    counter_places, device_flags, extras, own_counters,
+};
 use lvs_common::exit::EXIT_COUNT;
 
+use crate::director::packet::{Cpu, Outcome};
 use crate::kernel::params;
+pub use crate::kernel::params::set_buckets;
 use crate::kernel::shared::element;
 use crate::maps;
 use crate::programs_of_host::{entry, load};
@@ -27,22 +29,18 @@ use crate::programs_of_host::{entry, load};
 pub struct Director {
     /// The kernel: clock, network, maps.
     pub kernel: Kernel,
-    skb: Box<Skb>,
-    xdp: Box<Xdp>,
+    cpu: Cpu,
     services: u32,
     dests: u32,
+    /// Services whose lists have changed since the last commit.
+    changed: RefCell<Vec<ServiceId>>,
 }
 
 impl Director {
     /// A director without rules on a host with these devices, each of which takes what XDP sends.
     pub fn new(devices: &[Device]) -> Self {
-        let director = Director {
-            kernel: Kernel::new(),
-            skb: Box::default(),
-            xdp: Box::default(),
-            services: 1,
-            dests: 1,
-        };
+        let mut director =
+            Director { kernel: Kernel::new(), cpu: Cpu::default(), services: 1, dests: 1, changed: RefCell::default() };
         director.kernel.network.borrow_mut().devices = devices.to_vec();
         director.kernel.network.borrow_mut().forwards = true;
         director.kernel.enter(|| {
@@ -57,11 +55,12 @@ impl Director {
     pub fn restart(&mut self) {
         self.kernel.restart();
         (self.services, self.dests) = (1, 1);
+        self.changed.borrow_mut().clear();
         self.begin();
     }
 
     /// The state in which `lvsadm` leaves the maps when it loads the programs.
-    fn begin(&self) {
+    fn begin(&mut self) {
         self.kernel.enter(|| {
             edit::settings().store(Settings {
                 epoch: 1,
@@ -77,15 +76,22 @@ impl Director {
                 }
             }
         });
-        self.call(entry::START, [0; 5]);
+        self.cpu.call(&self.kernel, entry::START, [0; 5]);
     }
 
-    /// Runs a program that no packet comes to, with these words in its control block.
-    pub fn call(&self, program: aya_ebpf::run::Program, words: [u32; 5]) -> i32 {
-        let mut skb = Skb::new();
-        skb.receive(&[0; 64], &Incoming::default());
-        *skb.control() = words;
-        self.kernel.run(Tier::Tc, program, skb.context().cast())
+    /// Takes a packet at a device with XDP and TC: what XDP leaves comes to TC.
+    pub fn receive(&mut self, bytes: &[u8], incoming: &Incoming) -> Outcome {
+        self.cpu.receive(&self.kernel, bytes, incoming)
+    }
+
+    /// Takes a packet at a device without XDP, or one that the host itself sends (`device` 0).
+    pub fn receive_tc(&mut self, bytes: &[u8], incoming: &Incoming) -> Outcome {
+        self.cpu.receive_tc(&self.kernel, bytes, incoming)
+    }
+
+    /// The packet that TC had last, as it is now.
+    pub fn packet(&self) -> &[u8] {
+        self.cpu.packet()
     }
 
     /// Changes the settings.
@@ -111,22 +117,26 @@ impl Director {
         }
         let id = DestId::new(self.dests);
         self.dests += 1;
+        self.note(service);
         self.kernel.enter(|| edit::add_dest(service, id, destination));
         Some(id)
     }
 
     /// Stages an edit of a destination.
     pub fn edit_dest(&self, service: ServiceId, id: DestId, destination: &rules::Destination) {
+        self.note(service);
         self.kernel.enter(|| edit::edit_dest(service, id, destination));
     }
 
     /// Stages the removal of a destination.
     pub fn remove_dest(&self, service: ServiceId, id: DestId) {
+        self.note(service);
         self.kernel.enter(|| edit::remove_dest(service, id));
     }
 
     /// Stages the return of a destination that was removed.
     pub fn put_dest(&self, service: ServiceId, id: DestId, destination: &rules::Destination) {
+        self.note(service);
         self.kernel.enter(|| edit::put_dest(service, id, destination));
     }
 
@@ -135,36 +145,51 @@ impl Director {
         self.kernel.enter(|| edit::set_locals(addresses));
     }
 
-    /// What is staged comes into force.
+    /// What is staged comes into force, with the tables and rosters that follow from it.
     pub fn commit(&self) {
-        self.kernel.enter(edit::commit);
+        self.kernel.enter(|| {
+            self.changed.borrow_mut().drain(..).for_each(edit::build);
+            edit::commit();
+        });
+    }
+
+    /// Notes that a service's list has changed.
+    fn note(&self, service: ServiceId) {
+        let mut changed = self.changed.borrow_mut();
+        if !changed.contains(&service) {
+            changed.push(service);
+        }
     }
 
     /// Enters connections that another director told of: what became of each.
     ///
     /// # Panics
     /// If there are more than [`INCOMING`].
-    pub fn import(&self, all: &[Told]) -> Vec<Told> {
+    pub fn import(&mut self, all: &[Told]) -> Vec<Told> {
         assert!(all.len() <= INCOMING as usize, "more connections than the map has elements");
         let place = |at: usize| element(&maps::INCOMING, at as u32).expect("an element of the map");
         self.kernel.enter(|| all.iter().enumerate().for_each(|(at, incoming)| place(at).store(*incoming)));
-        self.call(entry::IMPORT, [0, 0, all.len() as u32, 0, 0]);
+        self.cpu.call(&self.kernel, entry::IMPORT, [0, 0, all.len() as u32, 0, 0]);
         self.kernel.enter(|| (0..all.len()).map(|at| place(at).load()).collect())
     }
 
     /// Lets time pass, with the sweep at work.
     pub fn pass(&self, milliseconds: u64) {
+        packet::seed(&self.kernel);
         self.kernel.pass(milliseconds * 1_000_000);
     }
 
     /// Packets by exit, on all CPUs.
     pub fn exits(&self) -> [u64; EXIT_COUNT as usize] {
         self.kernel.enter(|| {
-            std::array::from_fn(|exit| {
-                let of = |cpu| maps::EXITS.of_cpu(cpu, exit as u32);
-                // SAFETY: elements of the map, while no program runs.
-                (0..sizes::CPUS).filter_map(of).map(|count| unsafe { *count }).sum()
-            })
+            let mut all = [0; EXIT_COUNT as usize];
+            for cpu in 0..sizes::CPUS {
+                let Some(first) = maps::EXITS.of_cpu(cpu, 0) else { continue };
+                // SAFETY: a CPU's elements stand one after another; no program runs.
+                let own = unsafe { std::slice::from_raw_parts(first, all.len()) };
+                all.iter_mut().zip(own).for_each(|(sum, count)| *sum += count);
+            }
+            all
         })
     }
 
@@ -194,6 +219,7 @@ fn size_maps() {
     maps::SERVICE4.resize(sizes::SERVICES);
     maps::SERVICE6.resize(sizes::SERVICES);
     maps::FWMARKS.resize(sizes::SERVICES);
+    maps::LOCALS.resize(sizes::LOCALS);
     maps::VERIFIED.resize(sizes::KEYS);
     for_each_cpu();
 }

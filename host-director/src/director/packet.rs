@@ -1,10 +1,10 @@
 //! Packets: into the director as a device hands them over, and out as the kernel sends them.
 
-use aya_ebpf::run::{Clone, Redirect, Tier};
-use aya_ebpf::skb::Incoming;
-use aya_ebpf::xdp;
+use aya_ebpf::kernel::Kernel;
+use aya_ebpf::run::{Clone, Program, Redirect, Tier};
+use aya_ebpf::skb::{Incoming, Skb};
+use aya_ebpf::xdp::{self, Xdp};
 
-use crate::director::Director;
 use crate::packet::access::{Packet as _, TcPacket, XdpPacket};
 use crate::programs_of_host::entry;
 
@@ -54,27 +54,32 @@ pub struct Outcome {
     pub sent: Vec<Sent>,
 }
 
-impl Director {
+/// A CPU: the memory of the packet that it is busy with.
+#[derive(Default)]
+pub struct Cpu {
+    skb: Box<Skb>,
+    xdp: Box<Xdp>,
+}
+
+impl Cpu {
     /// Takes a packet at a device with XDP and TC: what XDP leaves comes to TC.
-    pub fn receive(&mut self, bytes: &[u8], incoming: &Incoming) -> Outcome {
+    pub fn receive(&mut self, kernel: &Kernel, bytes: &[u8], incoming: &Incoming) -> Outcome {
         // XDP sees no marks, which other programs of TC set; nor packets that a device has joined or left unfinished.
-        let is_plain = incoming.segment == 0
-            && !incoming.is_partial
-            && incoming.linear >= bytes.len()
-            && incoming.mark == 0;
+        let is_plain =
+            incoming.segment == 0 && !incoming.is_partial && incoming.linear >= bytes.len() && incoming.mark == 0;
         if !is_plain || bytes.len() > xdp::LONGEST || bytes.len() < 14 || incoming.device == 0 {
-            return self.receive_tc(bytes, incoming);
+            return self.receive_tc(kernel, bytes, incoming);
         }
         self.xdp.receive(bytes, incoming.device);
-        self.seed();
-        let verdict = self.kernel.run(Tier::Xdp, entry::XDP, self.xdp.context().cast());
+        seed(kernel);
+        let verdict = kernel.run(Tier::Xdp, entry::XDP, self.xdp.context().cast());
         let to = match verdict {
             XDP_TX => Redirect { device: incoming.device, flags: 0, neighbour: None },
-            XDP_REDIRECT => self.kernel.redirect.get().expect("a packet that is redirected has a device"),
+            XDP_REDIRECT => kernel.redirect.get().expect("a packet that is redirected has a device"),
             XdpPacket::DROP => return Outcome { tier: Tier::Xdp, fate: Fate::Dropped, sent: Vec::new() },
             XdpPacket::PASS => {
                 assert_eq!(self.xdp.bytes(), bytes, "XDP has changed a packet that it leaves to TC");
-                return self.receive_tc(bytes, incoming);
+                return self.receive_tc(kernel, bytes, incoming);
             }
             other => panic!("XDP verdict {other}"),
         };
@@ -83,38 +88,33 @@ impl Director {
     }
 
     /// Takes a packet at a device without XDP, or one that the host itself sends (`device` 0).
-    pub fn receive_tc(&mut self, bytes: &[u8], incoming: &Incoming) -> Outcome {
+    pub fn receive_tc(&mut self, kernel: &Kernel, bytes: &[u8], incoming: &Incoming) -> Outcome {
         self.skb.receive(bytes, incoming);
-        self.seed();
+        seed(kernel);
         let program = if incoming.device == 0 { entry::EGRESS } else { entry::INGRESS };
         let mut outcome = Outcome { tier: Tier::Tc, fate: Fate::Dropped, sent: Vec::new() };
-        outcome.fate = self.run_tc(program, &mut outcome.sent);
+        outcome.fate = self.run_tc(kernel, program, &mut outcome.sent);
         // Copies that come in again may make others.
         for _ in 0..COPIES {
-            let again: Vec<Clone> = self.take_clones(&mut outcome.sent);
+            let again: Vec<Clone> = take_clones(kernel, &mut outcome.sent);
             if again.is_empty() {
                 return outcome;
             }
             for clone in &again {
                 self.skb.receive_clone(clone);
-                self.run_tc(entry::INGRESS, &mut outcome.sent);
+                self.run_tc(kernel, entry::INGRESS, &mut outcome.sent);
             }
         }
         panic!("copies of a packet come in again without end");
     }
 
-    /// Gives each hook the same random numbers for a packet, whatever the other has drawn.
-    fn seed(&self) {
-        self.kernel.random.set(self.kernel.now.get() | 1);
-    }
-
     /// Runs a TC program on the packet at hand.
-    fn run_tc(&mut self, program: aya_ebpf::run::Program, sent: &mut Vec<Sent>) -> Fate {
-        let verdict = self.kernel.run(Tier::Tc, program, self.skb.context().cast());
+    fn run_tc(&mut self, kernel: &Kernel, program: Program, sent: &mut Vec<Sent>) -> Fate {
+        let verdict = kernel.run(Tier::Tc, program, self.skb.context().cast());
         let to = match verdict {
             TcPacket::PASS => return Fate::Stack,
             TcPacket::DROP => return Fate::Dropped,
-            TC_REDIRECT => self.kernel.redirect.get().expect("a packet that is redirected has a device"),
+            TC_REDIRECT => kernel.redirect.get().expect("a packet that is redirected has a device"),
             other => panic!("TC verdict {other}"),
         };
         if to.flags & INGRESS != 0 {
@@ -125,16 +125,28 @@ impl Director {
         Fate::Sent(to)
     }
 
-    /// Sorts copies: those that were sent, and those that come in again.
-    fn take_clones(&self, sent: &mut Vec<Sent>) -> Vec<Clone> {
-        let clones = std::mem::take(&mut *self.kernel.clones.borrow_mut());
-        let (again, out): (Vec<Clone>, Vec<Clone>) = clones.into_iter().partition(|clone| clone.to.flags & INGRESS != 0);
-        sent.extend(out.into_iter().map(|Clone { to, bytes, .. }| Sent { to, bytes, segment: 0, is_partial: false }));
-        again
-    }
-
     /// The packet that TC had last, as it is now.
     pub fn packet(&self) -> &[u8] {
         self.skb.bytes()
     }
+
+    /// Runs a program that no packet comes to, with these words in its control block.
+    pub fn call(&mut self, kernel: &Kernel, program: Program, words: [u32; 5]) -> i32 {
+        self.skb.receive(&[0; 64], &Incoming::default());
+        *self.skb.control() = words;
+        kernel.run(Tier::Tc, program, self.skb.context().cast())
+    }
+}
+
+/// Sorts copies: those that were sent, and those that come in again.
+fn take_clones(kernel: &Kernel, sent: &mut Vec<Sent>) -> Vec<Clone> {
+    let clones = std::mem::take(&mut *kernel.clones.borrow_mut());
+    let (again, out): (Vec<Clone>, Vec<Clone>) = clones.into_iter().partition(|clone| clone.to.flags & INGRESS != 0);
+    sent.extend(out.into_iter().map(|Clone { to, bytes, .. }| Sent { to, bytes, segment: 0, is_partial: false }));
+    again
+}
+
+/// Gives each hook the same random numbers for a packet, and the sweep the same, whatever others have drawn.
+pub(super) fn seed(kernel: &Kernel) {
+    kernel.random.set(kernel.now.get() | 1);
 }

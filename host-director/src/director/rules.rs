@@ -87,6 +87,8 @@ pub struct Destination {
     pub tunnel_port: u16,
     /// Upper and lower threshold of connections, 0 for none.
     pub thresholds: (u32, u32),
+    /// The director's address toward the real server, as `lvsadm` found it; all 0 if there was no route then.
+    pub source: Address,
 }
 
 impl Service {
@@ -119,6 +121,7 @@ impl Destination {
             tunnel_flags: 0,
             tunnel_port: 0,
             thresholds: (0, 0),
+            source: Address::default(),
         }
     }
 }

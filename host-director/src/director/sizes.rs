@@ -12,3 +12,5 @@ pub const CPUS: u32 = 2;
 pub const ROSTER: u32 = 4;
 /// Elements of each hash table at most.
 pub const KEYS: u32 = 256;
+/// Places for local addresses, of which the first is none.
+pub const LOCALS: u32 = 8;

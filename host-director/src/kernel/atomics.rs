@@ -1,5 +1,6 @@
 //! The atomic operations of the data plane, sequentially consistent as BPF's are.
 
+use aya_ebpf::kernel::point;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
 
 macro_rules! atomics {
@@ -8,6 +9,7 @@ macro_rules! atomics {
             #[doc = concat!("[`", stringify!($atomic), "::", stringify!($method), "`]: the value before.")]
             #[inline(always)]
             pub fn $name(target: *mut $word, operand: $word) -> $word {
+                point();
                 // SAFETY: callers pass pointers into map values, aligned by their type.
                 unsafe { <$atomic>::from_ptr(target) }.$method(operand, SeqCst)
             }
@@ -32,6 +34,7 @@ macro_rules! compare_exchanges {
             /// Stores `new` if `*target` is `old`; `Err` holds what it is otherwise.
             #[inline(always)]
             pub fn $name(target: *mut $word, old: $word, new: $word) -> Result<(), $word> {
+                point();
                 // SAFETY: as above.
                 unsafe { <$atomic>::from_ptr(target) }.compare_exchange(old, new, SeqCst, SeqCst).map(drop)
             }

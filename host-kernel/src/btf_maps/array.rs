@@ -3,7 +3,7 @@
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
 
-use crate::kernel::{Place, Storage, with};
+use crate::kernel::{Place, Storage, point, with};
 
 /// The elements of an array, zero at first.
 pub struct Elements<T> {
@@ -99,6 +99,7 @@ impl<T, const N: usize, const FLAGS: usize> Array<T, N, FLAGS> {
     /// A pointer to an element.
     #[inline(always)]
     pub fn get_ptr_mut(&self, index: u32) -> Option<*mut T> {
+        point();
         // SAFETY: the map of the kernel that this thread alone is in.
         unsafe { (*self.place.get()).at(index) }
     }

@@ -8,7 +8,7 @@ use std::mem::MaybeUninit;
 
 use super::bytes;
 use crate::bindings::{BPF_EXIST, BPF_NOEXIST};
-use crate::kernel::{Place, Storage};
+use crate::kernel::{Place, Storage, point};
 
 const ENOENT: i32 = 2;
 const E2BIG: i32 = 7;
@@ -120,6 +120,7 @@ macro_rules! hash_maps {
                     $name { place: Place::new(|| Elements::new(N, $is_lru)), key: PhantomData }
                 }
 
+                #[allow(clippy::mut_from_ref, reason = "maps are statics, which programs change")]
                 fn elements(&self) -> &mut Elements<V> {
                     // SAFETY: the map of the kernel that this thread alone is in; the borrow lasts for a call.
                     unsafe { &mut *self.place.get() }
@@ -138,6 +139,7 @@ macro_rules! hash_maps {
                 /// A pointer to the value of a key.
                 #[inline(always)]
                 pub fn get_ptr_mut(&self, key: impl Borrow<K>) -> Option<*mut V> {
+                    point();
                     self.elements().find(bytes(key.borrow()))
                 }
 

@@ -24,8 +24,11 @@ impl<K> Key<K> {
     }
 }
 
+/// A prefix: its length in bits, its bytes, and its value.
+type Entry<V> = (u32, Box<[u8]>, Box<V>);
+
 /// The prefixes of a trie.
-pub struct Prefixes<V>(Vec<(u32, Box<[u8]>, Box<V>)>);
+pub struct Prefixes<V>(Vec<Entry<V>>);
 
 impl<V: 'static> Storage for Prefixes<V> {
     fn clear(&mut self) {
@@ -55,7 +58,8 @@ impl<K, V, const N: usize, const FLAGS: usize> LpmTrie<K, V, N, FLAGS> {
         LpmTrie { place: Place::new(|| Prefixes(Vec::new())), key: PhantomData }
     }
 
-    fn list(&self) -> &mut Vec<(u32, Box<[u8]>, Box<V>)> {
+    #[allow(clippy::mut_from_ref, reason = "maps are statics, which programs change")]
+    fn list(&self) -> &mut Vec<Entry<V>> {
         // SAFETY: the map of the kernel that this thread alone is in; the borrow lasts for a call.
         unsafe { &mut (*self.place.get()).0 }
     }
@@ -64,7 +68,8 @@ impl<K, V, const N: usize, const FLAGS: usize> LpmTrie<K, V, N, FLAGS> {
     pub fn get(&self, key: &Key<K>) -> Option<&V> {
         let (limit, all) = (key.prefix_len, bytes(key));
         let data = &all[size_of::<u32>()..];
-        let fitting = self.list().iter().filter(|(length, prefix, _)| *length <= limit && is_prefix(prefix, *length, data));
+        let fitting =
+            self.list().iter().filter(|(length, prefix, _)| *length <= limit && is_prefix(prefix, *length, data));
         fitting.max_by_key(|(length, ..)| *length).map(|(_, _, value)| &**value)
     }
 }

@@ -27,6 +27,7 @@ impl<T: Copy, const N: usize, const FLAGS: usize> Queue<T, N, FLAGS> {
         Queue { place: Place::new(|| Waiting(VecDeque::new())) }
     }
 
+    #[allow(clippy::mut_from_ref, reason = "maps are statics, which programs change")]
     fn list(&self) -> &mut VecDeque<T> {
         // SAFETY: the map of the kernel that this thread alone is in; the borrow lasts for a call.
         unsafe { &mut (*self.place.get()).0 }

@@ -47,6 +47,7 @@ impl<T, const N: usize, const FLAGS: usize> RingBuf<T, N, FLAGS> {
         RingBuf { place: Place::new(|| Records(VecDeque::new())) }
     }
 
+    #[allow(clippy::mut_from_ref, reason = "maps are statics, which programs change")]
     fn list(&self) -> &mut VecDeque<T> {
         // SAFETY: the map of the kernel that this thread alone is in; the borrow lasts for a call.
         unsafe { &mut (*self.place.get()).0 }

@@ -33,12 +33,18 @@ const NO_NEIGHBOUR: i64 = 7;
 const LOOPBACK: u32 = 1;
 
 /// The packet of a context in TC.
+///
+/// # Safety
+/// See the module.
 unsafe fn skb<'a>(context: *mut __sk_buff) -> &'a mut Skb {
     // SAFETY: a context is the first field of the packet.
     unsafe { &mut *context.cast() }
 }
 
 /// The packet of a context in XDP.
+///
+/// # Safety
+/// See the module.
 unsafe fn xdp<'a>(context: *mut xdp_md) -> &'a mut Xdp {
     // SAFETY: as above.
     unsafe { &mut *context.cast() }
@@ -185,7 +191,8 @@ pub unsafe fn bpf_fib_lookup(_context: *mut c_void, params: *mut FibLookup, _len
 pub unsafe fn bpf_csum_diff(_from: *mut u32, _from_size: u32, to: *mut u32, to_size: u32, seed: u32) -> i64 {
     // SAFETY: the caller's; the data plane only adds.
     let bytes = unsafe { slice::from_raw_parts(to.cast::<u8>(), to_size as usize) };
-    let sum: u64 = bytes.chunks_exact(4).map(|word| u64::from(u32::from_ne_bytes([word[0], word[1], word[2], word[3]]))).sum();
+    let sum: u64 =
+        bytes.chunks_exact(4).map(|word| u64::from(u32::from_ne_bytes([word[0], word[1], word[2], word[3]]))).sum();
     let sum = sum + u64::from(seed);
     let sum = (sum & 0xffff_ffff) + (sum >> 32);
     ((sum & 0xffff_ffff) + (sum >> 32)) as i64
@@ -226,7 +233,13 @@ pub unsafe fn bpf_skb_load_bytes(context: *const c_void, from: u32, to: *mut c_v
     unsafe { skb(context.cast_mut().cast()).load(from as usize, slice::from_raw_parts_mut(to.cast(), length as usize)) }
 }
 
-pub unsafe fn bpf_skb_store_bytes(context: *mut __sk_buff, to: u32, from: *const c_void, length: u32, _flags: u64) -> i64 {
+pub unsafe fn bpf_skb_store_bytes(
+    context: *mut __sk_buff,
+    to: u32,
+    from: *const c_void,
+    length: u32,
+    _flags: u64,
+) -> i64 {
     // SAFETY: the caller's.
     unsafe { skb(context).store(to as usize, slice::from_raw_parts(from.cast(), length as usize)) }
 }
@@ -249,7 +262,8 @@ pub unsafe fn bpf_timer_init(timer: *mut bpf_timer, _map: *mut c_void, _flags: u
 
 pub unsafe fn bpf_timer_set_callback(_timer: *mut bpf_timer, callback: *mut c_void) -> i64 {
     // SAFETY: the caller's: a callback of this type.
-    let callback = Some(unsafe { std::mem::transmute::<*mut c_void, extern "C" fn(*mut (), *mut u32, *mut ()) -> i64>(callback) });
+    let callback =
+        Some(unsafe { std::mem::transmute::<*mut c_void, extern "C" fn(*mut (), *mut u32, *mut ()) -> i64>(callback) });
     kernel::with(|kernel| kernel.timer.set(Timer { callback, ..kernel.timer.get() }));
     0
 }

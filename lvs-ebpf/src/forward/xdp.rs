@@ -4,7 +4,7 @@
 use crate::table::entry::Entry;
 use lvs_common::byte_order::Be16;
 use lvs_common::{
-    abi::{Mode, Settings, settings_flags},
+    abi::{Address, Mode, Settings, settings_flags},
     exit::Exit,
     programs::Program,
     wire::{Ethernet, ethertype},
@@ -113,7 +113,8 @@ fn request<A: Family>(
     let (possible, overhead) = match forward {
         Mode::MASQ => (nat::possible(packet, p, c.real_port != p.destination_port), 0),
         Mode::ROUTE => (true, 0),
-        Mode::TUNNEL => (!outer().summed(), outer().overhead()),
+        // TC learns the outer header's source from the route, where there was none when the destination was added.
+        Mode::TUNNEL => (!outer().summed() && has_source(source), outer().overhead()),
         _ => (false, 0),
     };
     if !possible {
@@ -129,6 +130,13 @@ fn request<A: Family>(
         return exits::drop(packet, Exit::DropInternal);
     }
     exits::leave(packet, mode::exit(forward), send::send_xdp(packet, &hop))
+}
+
+/// Whether an address is known.
+#[inline(always)]
+fn has_source(source: &Address) -> bool {
+    let [a, b, c, d] = source.0;
+    a | b | c | d != 0
 }
 
 /// Forwards a real server's packet of a NAT connection to the client.

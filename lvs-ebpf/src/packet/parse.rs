@@ -159,10 +159,12 @@ fn second_chunk(packet: TcPacket, l4: usize, further: usize, length: u32) -> Opt
     if packet.load_bytes(at as u32, &mut header, sctp::CHUNK_HEADER as u32) { Some(header[0]) } else { None }
 }
 
-/// Bytes of an IP packet whose header does not say: one of BIG TCP, which is to be cut into segments.
+/// Sets the length of an IP packet whose header does not say it: one of BIG TCP, which is to be cut into segments.
 #[inline(always)]
-fn big_length(packet: TcPacket) -> u32 {
-    if packet.segment() == 0 { 0 } else { packet.length().wrapping_sub(L3 as u32) }
+fn set_big_length<A>(packet: TcPacket, parsed: &mut Parsed<A>) {
+    if packet.segment() != 0 {
+        parsed.length = packet.length().wrapping_sub(L3 as u32);
+    }
 }
 
 /// What both tiers take of an IPv4 header; `protocol` and `l4` are theirs to fill in.
@@ -201,7 +203,7 @@ impl Family for u32 {
         }
         let mut parsed = parsed4(&h, 0, at + header);
         if h.length.is_zero() && at == L3 {
-            parsed.length = big_length(packet);
+            set_big_length(packet, &mut parsed);
         }
         Ok(parsed)
     }
@@ -258,7 +260,7 @@ impl Family for [u32; 4] {
         let Some(h) = packet.read::<Ipv6>(at) else { return Err(Stray::NotOurs) };
         let mut parsed = parsed6(&h, [h.source, h.destination], 0, at + 40)?;
         if h.payload_length.is_zero() && at == L3 {
-            parsed.length = big_length(packet);
+            set_big_length(packet, &mut parsed);
         }
         extensions(packet, &mut parsed, quoted)?;
         Ok(parsed)

@@ -102,15 +102,23 @@ fn ask<P: Packet, A: Family>(packet: P, p: &Parsed<A>, settings: &Settings, now:
     if !opens {
         return Err(exits::pass(packet, Exit::NotFirst));
     }
+    let config = service.config();
+    let is_persistent = config.flags & service_flags::PERSISTENT != 0;
+    if is_one_packet(p, &service) {
+        // The connection is not stored, so it is made in the tier that forwards its packet, and no error is about it.
+        let packet = packet.in_tc()?;
+        if control_block::has(packet, Flag::Quoted) {
+            return Err(exits::pass(packet, Exit::NotOurs));
+        }
+    }
+    let has_engine = is_persistent && config.pe != 0;
+    if has_engine {
+        packet.in_tc()?;
+    }
+    // A packet that XDP leaves to TC is counted there.
     if drops_arrival(settings) {
         return Err(exits::drop(packet, Exit::DropDefence));
     }
-    let config = service.config();
-    if is_one_packet(p, &service) {
-        // The connection is not stored, so it is made in the tier that forwards its packet.
-        packet.in_tc()?;
-    }
-    let is_persistent = config.flags & service_flags::PERSISTENT != 0;
     let asked = request::lend(
         #[inline(always)]
         |r| {
@@ -121,7 +129,7 @@ fn ask<P: Packet, A: Family>(packet: P, p: &Parsed<A>, settings: &Settings, now:
             r.v6 = !A::IS_V4 as u32;
             r.room = Room::default();
             r.engine.hash = 0;
-            if is_persistent && config.pe != 0 {
+            if has_engine {
                 match engine::call_id(packet.in_tc()?, p) {
                     Some(engine) => r.engine = engine,
                     None => return Err(exits::drop(packet, Exit::DropEngine)),
