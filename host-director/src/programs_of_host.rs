@@ -2,7 +2,7 @@
 
 use std::ffi::c_void;
 
-use aya_ebpf::run::Program as Function;
+use aya_ebpf::program::Program as Function;
 
 use crate::maps::{TC_PROGRAMS, XDP_PROGRAMS};
 use crate::packet::access::{TcPacket, XdpPacket};

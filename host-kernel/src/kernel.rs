@@ -7,7 +7,7 @@ use std::ptr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::network::Network;
-use crate::run::{Clone, Redirect, Running};
+use crate::program::{Clone, Redirect, Running};
 
 /// Nanoseconds of a second.
 pub const SECOND: u64 = 1_000_000_000;

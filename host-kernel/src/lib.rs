@@ -10,7 +10,8 @@
 //! | [`network`] | devices, routes, neighbours |
 //! | [`skb`], [`xdp`] | a packet in TC and in XDP |
 //! | [`btf_maps`] | the kinds of map |
-//! | [`run`] | programs, tail calls, verdicts |
+//! | [`program`] | programs, and where they send packets |
+//! | [`run`] | running programs, tail calls |
 //! | [`helpers`] | the helpers, by their documentation (`bpf-helpers(7)`) |
 //!
 //! Nothing here is copied from the kernel, and nothing here runs in it.
@@ -20,6 +21,7 @@ pub mod helpers;
 pub mod kernel;
 mod memory;
 pub mod network;
+pub mod program;
 pub mod run;
 pub mod skb;
 pub mod xdp;

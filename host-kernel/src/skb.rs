@@ -2,7 +2,7 @@
 
 use crate::bindings::__sk_buff;
 use crate::memory::Memory;
-use crate::run::{Clone, Redirect};
+use crate::program::{Clone, Redirect};
 
 /// Bytes in front of a packet that helpers may grow into.
 const HEADROOM: usize = 512;

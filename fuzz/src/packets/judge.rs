@@ -4,8 +4,8 @@ use host_director::director::Director;
 use host_director::director::packet::{Fate, Outcome, Sent};
 use lvs_common::exit::{EXIT_COUNT, EXITS, Exit};
 
-use super::frames::ETHERNET;
-use super::sums;
+use crate::packets::frames::ETHERNET;
+use crate::packets::sums;
 
 /// Packets by exit.
 pub type Exits = [u64; EXIT_COUNT as usize];

@@ -6,10 +6,10 @@ use host_director::director::rules::Ip;
 use lvs_common::abi::{Connection, EntryKind, Forward, IpAddress, Mode, Settings};
 use lvs_common::wire::{icmp, protocol, tcp_flags};
 
-use super::frames::{self, ETHERNET, End, Plan};
-use super::sums;
-use super::world::{self, CLIENTS, MARK, SERVERS, Served};
 use crate::cursor::Cursor;
+use crate::packets::frames::{self, ETHERNET, End, Plan};
+use crate::packets::sums;
+use crate::packets::world::{self, CLIENTS, MARK, SERVERS, Served};
 
 /// A step.
 #[derive(Debug)]

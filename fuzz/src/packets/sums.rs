@@ -2,7 +2,7 @@
 
 use lvs_common::wire::protocol;
 
-use super::frames::{ETHERNET, crc32c, sum};
+use crate::packets::frames::{ETHERNET, crc32c, sum};
 
 /// How wrong the checksums of an IP packet are: 0 is right.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -10,8 +10,9 @@ use lvs_common::abi::{
 use lvs_common::byte_order::Be16;
 use lvs_common::table::{PROBES, tag_at};
 
+use crate::director::host::Director;
 use crate::director::rules::Ip;
-use crate::director::{Director, sizes};
+use crate::director::sizes;
 use crate::kernel::params;
 use crate::kernel::shared::element;
 use crate::maps::{DESTS, LOCALS, PORTS};

@@ -1,7 +1,7 @@
 //! Packets: into the director as a device hands them over, and out as the kernel sends them.
 
 use aya_ebpf::kernel::Kernel;
-use aya_ebpf::run::{Clone, Program, Redirect, Tier};
+use aya_ebpf::program::{Clone, Program, Redirect, Tier};
 use aya_ebpf::skb::{Incoming, Skb};
 use aya_ebpf::xdp::{self, Xdp};
 

@@ -6,7 +6,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 
-use super::bytes;
+use super::key::bytes;
 use crate::bindings::{BPF_EXIST, BPF_NOEXIST};
 use crate::kernel::{Place, Storage, point};
 

@@ -3,7 +3,7 @@
 use std::borrow::Borrow;
 use std::marker::PhantomData;
 
-use super::bytes;
+use super::key::bytes;
 use crate::kernel::{Place, Storage};
 use crate::network::is_prefix;
 

@@ -3,6 +3,7 @@
 pub mod array;
 pub mod array_of_maps;
 pub mod hash_map;
+mod key;
 pub mod lpm_trie;
 pub mod program_array;
 pub mod queue;
@@ -15,9 +16,3 @@ pub use lpm_trie::LpmTrie;
 pub use program_array::ProgramArray;
 pub use queue::Queue;
 pub use ring_buf::RingBuf;
-
-/// The bytes of a key, as the kernel compares it.
-fn bytes<T>(value: &T) -> &[u8] {
-    // SAFETY: keys of maps are integers without padding.
-    unsafe { core::slice::from_raw_parts((&raw const *value).cast(), size_of::<T>()) }
-}

@@ -1,7 +1,7 @@
 //! Arrays of programs.
 
 use crate::kernel::{Place, Storage};
-use crate::run::Program;
+use crate::program::Program;
 
 /// The programs, by slot.
 pub struct Slots(Vec<Option<Program>>);

@@ -12,7 +12,8 @@ use crate::bindings::{__sk_buff, bpf_fib_lookup as FibLookup, bpf_redir_neigh, b
 use crate::btf_maps::ProgramArray;
 use crate::kernel::{self, Timer};
 use crate::network::Way;
-use crate::run::{self, Redirect, Tier};
+use crate::program::{Redirect, Tier};
+use crate::run;
 use crate::skb::Skb;
 use crate::xdp::Xdp;
 
