@@ -11,7 +11,7 @@ use crate::packets::sums;
 pub type Exits = [u64; EXIT_COUNT as usize];
 
 /// Exits that are counted beside another one's.
-const BESIDE: [Exit; 12] = [
+const BESIDE: [Exit; 11] = [
     Exit::ToaSent,
     Exit::ToaNoRoom,
     Exit::Unkept,
@@ -23,7 +23,6 @@ const BESIDE: [Exit; 12] = [
     Exit::EvictedOnePacket,
     Exit::EvictedTemplate,
     Exit::EvictedClosing,
-    Exit::DropFragmentAged,
 ];
 
 /// The exits that a packet has taken, by name.
