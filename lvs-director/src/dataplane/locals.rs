@@ -4,9 +4,11 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 
 use lvs_common::abi::{
-    Address, LOCAL_ADDRESSES, LocalAddress, Mode, POOL_HEAD, PortKey, Ports, ServiceId, dest_flags, dest_slot,
+    Address, CHUNKS, Destination, LOCAL_ADDRESSES, LocalAddress, Mode, POOL_HEAD, PortKey, Ports, ServiceId,
+    dest_flags, dest_slot,
 };
 use lvs_common::byte_order::Be16;
+use lvs_common::ports::{self, Range};
 
 use super::convert;
 use super::error::{Context, Result, unfit};
@@ -73,6 +75,34 @@ impl Plane {
             }
         };
         Ok(self.pool(id)?.into_iter().filter(|at| *at < self.locals.count()).map(entry).collect())
+    }
+
+    /// The local addresses that a connection to a real server may have: of each, how many ports are free toward the real server, of how
+    /// many that may be given out. A real server without a port of its own gets packets for the virtual `port`.
+    pub fn free_ports(
+        &self,
+        service: ServiceId,
+        dest: &Destination,
+        (protocol, port): (u8, Be16),
+    ) -> Result<Vec<(IpAddr, u32, u32)>> {
+        let pool = if self.service_config(service).locals == 0 { DEFAULT } else { service };
+        let taken = self.open_hash::<Pod<PortKey>, Pod<Ports>>("PORTS")?;
+        let sysctls = self.settings().sysctls;
+        let give = Range { first: sysctls.lport_min as u16, last: sysctls.lport_max as u16 };
+        let of = |at: u32| {
+            let local = self.locals.get(at);
+            let (mut free, mut all) = (0, 0);
+            for chunk in 0..CHUNKS {
+                let (real, real_port) = (dest.address, if dest.port == Be16::ZERO { port } else { dest.port });
+                let key = PortKey { real, local: at, real_port, protocol, chunk: chunk as u8 };
+                let most = ports::available(chunk, &local, give);
+                let used = taken.get(&Pod(key), 0).map_or(0, |Pod(ports)| ports.taken);
+                (free, all) = (free + most.saturating_sub(used), all + most);
+            }
+            (convert::ip(local.address, local.family as u8), free, all)
+        };
+        let is_usable = |at: &u32| *at < self.locals.count() && self.locals.get(*at).family == u32::from(dest.family);
+        Ok(self.pool(pool)?.into_iter().filter(is_usable).map(of).collect())
     }
 
     /// Stages other addresses for a pool.

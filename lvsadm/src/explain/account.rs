@@ -120,6 +120,9 @@ impl Account {
                 format!("{key}, weight {weight}, {active} active and {inactive} inactive connections{full}{mark}"),
             );
         }
+        for (address, free, all) in reasons.locals.iter().filter(|_| decides) {
+            step("local", format!("{address}: {free} of {all} ports are free toward this real server"));
+        }
         if reasons.is_random && decides {
             step("candidate", "the scheduler draws lots".to_owned());
         }

@@ -199,7 +199,7 @@ fn pcap(frames: &[Vec<u8>]) -> Vec<u8> {
 
 #[test]
 fn reasons_and_programs_agree_on_random_packets_and_rules() {
-    let (mut exits, mut verdicts) = (BTreeSet::new(), BTreeSet::new());
+    let (mut exits, mut verdicts, mut free_ports) = (BTreeSet::new(), BTreeSet::new(), 0);
     let bed = Testbed::new().unwrap();
     let file = std::env::temp_dir().join(format!("{}.pcap", bed.director.name()));
     for local in ["198.51.100.7", "2001:db8:f::7"] {
@@ -230,12 +230,18 @@ fn reasons_and_programs_agree_on_random_packets_and_rules() {
             verdicts.extend(told(account, "xdp").into_iter().map(str::to_owned));
             let picked = told(account, "candidate").into_iter().find(|it| it.ends_with("which the scheduler picks"));
             let is_free = told(account, "template").is_empty() && told(account, "connection").is_empty();
+            if account["exits"] == json!(["fullnat"]) && !told(account, "candidate").is_empty() && picked.is_some() {
+                let local = told(account, "local").concat();
+                assert!(local.contains("of 64512 ports are free"), "seed {seed}: {account:#}");
+                free_ports += 1;
+            }
             if let (Some(picked), Some(server), true) = (picked, account["real_server"].as_str(), is_free) {
                 assert!(picked.starts_with(&format!("{server},")), "seed {seed}: {account:#}");
             }
         }
     }
     std::fs::remove_file(file).unwrap();
+    assert_ne!(free_ports, 0, "no FullNAT connection was made");
     assert!(verdicts.contains("redirect") && verdicts.contains("pass"), "{verdicts:?}");
     for exit in ["nat", "route", "tunnel", "fullnat", "not-ours", "drop-blocked", "drop-not-allowed"] {
         assert!(exits.contains(exit), "no packet left by {exit}: {exits:?}");

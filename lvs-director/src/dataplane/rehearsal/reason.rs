@@ -1,6 +1,8 @@
 //! Why: the decisions about a packet that opens a connection, by the functions that the programs call, on the maps of a plane.
 
-use lvs_common::abi::{Address, DestId, Destination, ServiceId, dest_flags, service_flags};
+use std::net::IpAddr;
+
+use lvs_common::abi::{Address, DestId, Destination, Mode, ServiceId, dest_flags, service_flags};
 use lvs_common::byte_order::Be16;
 use lvs_common::exit::{EXITS, Exit};
 use lvs_common::lookup;
@@ -47,6 +49,8 @@ pub struct Reasons {
     pub choices: Vec<Choice>,
     /// Whom the scheduler picks, of those that it may; unless it draws lots, or a template decides.
     pub pick: Option<DestinationKey>,
+    /// Of the pick's local addresses, if FullNAT leads to it: how many ports are free toward it, of how many.
+    pub locals: Vec<(IpAddr, u32, u32)>,
     /// Whether the scheduler draws lots.
     pub is_random: bool,
     /// Whether a persistence template decides first.
@@ -92,6 +96,10 @@ impl Reasons {
         let pick = sched::pick(&list, Slots(&table), &memory, &config, &key, state);
         let is_none = pick.dest.is_none() || reasons.is_random;
         reasons.pick = (!is_none).then(|| convert::dest_key(&plane.dests.get(pick.dest)));
+        let port = Be16::new(subject.destination.port());
+        if !is_none && plane.dest_config(pick.dest).forward == Mode::FULLNAT {
+            reasons.locals = plane.free_ports(id, &plane.dests.get(pick.dest), (subject.protocol, port))?;
+        }
         Ok(reasons)
     }
 }
