@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use anyhow::{Context, Result, ensure};
 
 use crate::text;
-use crate::topology::{Arms, Cluster, Layout, Offloads, Server, Site, TRUNK, VIP, VIP6};
+use crate::topology::{Arms, Cluster, Driver, Layout, Offloads, Server, Site, TRUNK, VIP, VIP6};
 
 /// What a service is of.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -95,7 +95,12 @@ pub const SERVERS: usize = 2;
 impl Balanced {
     /// `crossed` puts IPv6 servers behind the IPv4 address and the other way round.
     pub fn new(mode: Mode, arms: Arms, crossed: bool) -> Result<Self> {
-        let layout = Layout { arms, site: mode.site, servers: SERVERS, ..Layout::default() };
+        Self::on(mode, arms, crossed, None)
+    }
+
+    /// The same; the director's devices are of a driver, if one is named.
+    pub fn on(mode: Mode, arms: Arms, crossed: bool, driver: Option<Driver>) -> Result<Self> {
+        let layout = Layout { arms, site: mode.site, servers: SERVERS, driver, ..Layout::default() };
         let cluster = Cluster::new(layout)?;
         if mode.site == Site::BehindDirector {
             cluster.director.sysctl(&["net/ipv4/ip_forward=1", "net/ipv6/conf/all/forwarding=1"])?;

@@ -2,7 +2,7 @@
 
 use std::env;
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
@@ -16,8 +16,10 @@ pub mod fixtures;
 pub mod generations;
 pub mod killed;
 pub mod replay;
+pub mod stack;
 pub mod tail_calls;
 pub mod topology;
+pub mod verifier;
 
 /// Waits for something that another program brings about in its own time; panics if it never does.
 pub fn eventually(what: &str, condition: impl Fn() -> bool) {
@@ -45,14 +47,26 @@ pub fn text(length: usize) -> Vec<u8> {
     (0..length).map(|_| random.lowercase() as u8).collect()
 }
 
+/// Says that the test which calls this cannot run here, and why. `cargo xtask test` counts the test as ignored; libtest cannot be told once
+/// a test runs, and keeps what tests print that pass, but not what they write.
+pub fn cannot_run(reason: &str) {
+    let thread = thread::current();
+    let _ = writeln!(io::stdout(), "test {} cannot run here: {reason}", thread.name().unwrap_or_default());
+}
+
 /// Whether this kernel has IPVS, or would load it: then the tools speak netlink with it, and the library is not asked.
 pub fn kernel_has_ipvs() -> bool {
     let loads = Command::new("modprobe").args(["--dry-run", "--quiet", "ip_vs"]).status();
-    let has = Path::new("/proc/net/ip_vs").exists() || loads.is_ok_and(|status| status.success());
+    Path::new("/proc/net/ip_vs").exists() || loads.is_ok_and(|status| status.success())
+}
+
+/// Whether a test of what is done without the kernel's IPVS can run here; says so if not.
+pub fn is_without_ipvs() -> bool {
+    let has = kernel_has_ipvs();
     if has {
-        eprintln!("this kernel has IPVS, which lvs-compat leaves alone: not tested");
+        cannot_run("this kernel has IPVS, which lvs-compat leaves alone");
     }
-    has
+    !has
 }
 
 /// Where an eBPF object is that `cargo xtask build` made.

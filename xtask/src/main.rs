@@ -6,6 +6,7 @@ mod check;
 mod deb;
 mod demo;
 mod fuzz;
+mod kernels;
 mod lint;
 mod other_layout;
 mod process;
@@ -55,6 +56,15 @@ enum Command {
     Test {
         /// Only tests whose name contains this
         filter: Option<String>,
+        /// Instead: boot Debian's kernel of this series (6.1) under QEMU, and run those tests there that prove a kernel fit; again for more
+        #[arg(long, value_name = "SERIES")]
+        kernel: Vec<String>,
+        /// The same, with every series that apt offers from 6.1 on
+        #[arg(long, conflicts_with = "kernel")]
+        all_kernels: bool,
+        /// Write the kernel's column of docs/numbers/verifier.md instead of comparing with it
+        #[arg(long)]
+        record: bool,
     },
     /// Search for inputs that break something: packets, synchronisation, TOA, rules, JSON, netlink. Without a target, list them
     Fuzz {
@@ -110,7 +120,10 @@ fn main() -> ExitCode {
         Command::Lint => lint::run(),
         Command::Docs => reference::write(),
         Command::Structure => structure::run(),
-        Command::Test { filter } => test::run(filter.as_deref()),
+        Command::Test { filter, kernel, all_kernels, record } if all_kernels || !kernel.is_empty() => {
+            kernels::run(&kernels::Wish { series: kernel, filter, record })
+        }
+        Command::Test { filter, record, .. } => test::run(filter.as_deref(), record),
         Command::Fuzz { target, time, random, seed } => {
             fuzz::seconds(&time).and_then(|seconds| fuzz::run(target.as_deref(), seconds, random, seed))
         }

@@ -125,7 +125,7 @@ fn linker(toolchain: &Toolchain) -> Result<()> {
 }
 
 /// Installs those of `wanted` that are missing.
-fn tools(wanted: &[(&str, &'static str)]) -> Result<()> {
+pub fn tools(wanted: &[(&str, &'static str)]) -> Result<()> {
     let mut missing: Vec<&str> = wanted.iter().filter(|(tool, _)| find(tool).is_none()).map(|(_, p)| *p).collect();
     missing.dedup();
     if missing.is_empty() {
@@ -150,7 +150,7 @@ fn apt_install(packages: &[&str]) -> Result<()> {
 }
 
 /// Fetches apt's lists, once: old ones offer versions that are too old, or that are gone from the archive.
-fn apt_update() -> Result<()> {
+pub fn apt_update() -> Result<()> {
     static DONE: AtomicBool = AtomicBool::new(false);
     if !DONE.load(Ordering::Relaxed) {
         announce("fetching apt's lists");

@@ -19,6 +19,7 @@ use anyhow::Result;
 use super::cable::{Offloads, connect, set_offloads};
 use super::client::Client;
 use super::namespace::Namespace;
+use super::nics::Driver;
 use super::server::Server;
 
 /// The virtual address.
@@ -69,11 +70,13 @@ pub struct Layout {
     pub servers: usize,
     /// What all devices do for their hosts.
     pub offloads: Offloads,
+    /// What drives the two devices of a two-armed director, if not veth.
+    pub driver: Option<Driver>,
 }
 
 impl Default for Layout {
     fn default() -> Self {
-        Layout { arms: Arms::Two, site: Site::BehindDirector, servers: 3, offloads: Offloads::On }
+        Layout { arms: Arms::Two, site: Site::BehindDirector, servers: 3, offloads: Offloads::On, driver: None }
     }
 }
 
@@ -171,6 +174,13 @@ impl Cluster {
         self.router.ip(&[format!("link set {port} master {switch}")])
     }
 
+    /// Plugs in a device of a two-armed director; `cable` is of the driver's.
+    fn plug_arm(&self, device: &str, switch: &str, port: &str, cable: u8) -> Result<()> {
+        let Some(driver) = self.layout.driver else { return self.plug(&self.director, device, switch, port) };
+        driver.connect(cable, (&self.director, device), (&self.router, port))?;
+        self.router.ip(&[format!("link set {port} master {switch}")])
+    }
+
     fn build_router(&self) -> Result<()> {
         let front = match self.layout.arms {
             Arms::One => "10.20.0.254/24",
@@ -232,8 +242,8 @@ impl Cluster {
             Arms::Pair => return self.build_member(&self.director, FIRST),
             Arms::One => self.plug(&self.director, "eth1", "servers", "director1")?,
             Arms::Two => {
-                self.plug(&self.director, "eth1", "servers", "director1")?;
-                self.plug(&self.director, "eth0", "front", "director0")?;
+                self.plug_arm("eth1", "servers", "director1", 0)?;
+                self.plug_arm("eth0", "front", "director0", 1)?;
             }
             Arms::Trunk => self.lay_trunk()?,
         }

@@ -13,6 +13,7 @@ use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::namespace::Namespace;
+use crate::cannot_run;
 
 nix::ioctl_write_ptr_bad!(set_interface, libc::TUNSETIFF, libc::ifreq);
 
@@ -40,11 +41,11 @@ impl Tunnel {
         Ok(Tunnel { stop, carrier: Some(carrier) })
     }
 
-    /// Whether there can be such devices here.
+    /// Whether there can be such devices here; a test is said to be ignored if not.
     pub fn is_possible() -> bool {
         let possible = Path::new(CLONES).exists();
         if !possible {
-            eprintln!("this kernel has no tun devices: not tested");
+            cannot_run("this kernel has no tun devices");
         }
         possible
     }

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use tests::topology::{Balancer, Failure, Gap, Member, Pair, Site, Transfers, VIP, VIP6};
-use tests::{eventually, kernel_has_ipvs};
+use tests::{eventually, is_without_ipvs, kernel_has_ipvs};
 
 /// A forwarding method, as the table names it.
 struct Method {
@@ -111,7 +111,7 @@ const VIRTUAL_SERVER: &str = "virtual_server 10.10.10.10 7 {
 
 #[test]
 fn no_transfer_ends_with_the_director_that_loses_its_power() {
-    if kernel_has_ipvs() {
+    if !is_without_ipvs() {
         return;
     }
     let rules = [

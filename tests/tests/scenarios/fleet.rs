@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use tests::topology::{FLEET_VIP, Fleet, Transfers};
-use tests::{eventually, kernel_has_ipvs};
+use tests::{eventually, is_without_ipvs};
 
 /// Services whose directors choose the same real server for a connection, whichever gets it.
 fn by_hash() -> Vec<String> {
@@ -26,7 +26,7 @@ fn advertised(fleet: &Fleet, number: usize) -> serde_json::Value {
 
 #[test]
 fn connections_go_on_with_the_rest_of_the_fleet() {
-    if kernel_has_ipvs() {
+    if !is_without_ipvs() {
         return;
     }
     const COUNT: usize = 100;
@@ -81,7 +81,7 @@ fn connections_go_on_with_the_rest_of_the_fleet() {
 
 #[test]
 fn mistakes_about_the_fleet_change_nothing() {
-    if kernel_has_ipvs() {
+    if !is_without_ipvs() {
         return;
     }
     let host = tests::topology::Namespace::new("director").unwrap();

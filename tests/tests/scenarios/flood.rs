@@ -394,7 +394,8 @@ fn real_clients_are_served() {
 #[test]
 fn direct_routing_needs_no_answer_to_pass_by() {
     for tier in ["native", "tc"] {
-        let layout = Layout { arms: Arms::One, site: Site::BesideDirector, servers: 1, offloads: Offloads::Off };
+        let layout =
+            Layout { arms: Arms::One, site: Site::BesideDirector, servers: 1, offloads: Offloads::Off, driver: None };
         let cluster = Cluster::new(layout).unwrap();
         for to in serve(&cluster, tier, "-g", &[VIP, VIP6]) {
             cluster.servers[0].lvsadm(&format!("real-server --dr --vip {}", to.ip())).unwrap();
@@ -406,7 +407,8 @@ fn direct_routing_needs_no_answer_to_pass_by() {
 /// A client behind a router that translates its address and drops what conntrack calls invalid.
 #[test]
 fn clients_behind_a_stateful_router_are_served() {
-    let layout = Layout { arms: Arms::One, site: Site::BesideDirector, servers: 1, offloads: Offloads::Off };
+    let layout =
+        Layout { arms: Arms::One, site: Site::BesideDirector, servers: 1, offloads: Offloads::Off, driver: None };
     let cluster = Cluster::new(layout).unwrap();
     let rules = "add table inet t; \
                  add chain inet t out { type nat hook postrouting priority 100 ; }; \

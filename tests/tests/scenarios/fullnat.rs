@@ -6,9 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use anyhow::{Context, Result, ensure};
 use tests::balanced::{TIERS, Tier};
 use tests::text;
-use tests::topology::{
-    Arms, CLIENT, CLIENT6, Client, Cluster, Layout, Namespace, Nginx, Offloads, Server, Site, VIP, VIP6,
-};
+use tests::topology::{Arms, CLIENT, CLIENT6, Client, Cluster, Layout, Namespace, Nginx, Server, Site, VIP, VIP6};
 
 /// The director's local addresses.
 const LOCALS: &str = "192.168.122.100 2001:db8:b::100";
@@ -17,7 +15,7 @@ const LONG: usize = 1_000_000;
 
 /// A director with FullNAT services on a TCP port of both virtual addresses, whose real servers have that port too.
 fn cluster(arms: Arms, site: Site, port: u16) -> Result<Cluster> {
-    let cluster = Cluster::new(Layout { arms, site, servers: 2, offloads: Offloads::On })?;
+    let cluster = Cluster::new(Layout { arms, site, servers: 2, ..Layout::default() })?;
     for local in LOCALS.split(' ') {
         cluster.director.lvsadm(&format!("--add-laddr -z {local}"))?;
     }

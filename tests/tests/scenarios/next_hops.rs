@@ -4,8 +4,8 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
-use tests::eventually;
 use tests::topology::{Arms, Cluster, Layout, Namespace, Offloads, PacketSocket, Site, VIP, VIP6};
+use tests::{cannot_run, eventually};
 
 /// A director with a web service in each family, each with the first real server.
 fn web(layout: Layout, option: &str) -> Cluster {
@@ -40,7 +40,8 @@ fn failure(client: &Namespace, service: SocketAddr) -> Option<ErrorKind> {
 
 #[test]
 fn direct_routing_goes_on_when_forwarding_is_switched_off() {
-    let layout = Layout { arms: Arms::One, site: Site::BesideDirector, servers: 1, offloads: Offloads::Off };
+    let layout =
+        Layout { arms: Arms::One, site: Site::BesideDirector, servers: 1, offloads: Offloads::Off, driver: None };
     let cluster = web(layout, "-g");
     for server in &cluster.servers {
         server.lvsadm("real-server --dr --vip 10.10.10.10 2001:db8:a::10").unwrap();
@@ -108,8 +109,7 @@ fn nothing_leaves_in_clear_where_ipsec_is_demanded() {
             "policy add src 0.0.0.0/0 dst 192.168.122.0/24 dir out tmpl proto esp mode transport level required";
         let added = cluster.director.run(&format!("ip xfrm {policy}"));
         if added.is_err() {
-            // A kernel without IPsec has no policies.
-            return;
+            return cannot_run("this kernel has no IPsec");
         }
         cluster.director.lvsadm("-Ln").unwrap();
         let wire = PacketSocket::open(&cluster.servers[0], "eth0").unwrap();

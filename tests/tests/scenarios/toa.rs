@@ -15,10 +15,10 @@ use lvs_common::abi::Address;
 use lvs_common::toa;
 use nix::libc;
 use nix::sys::socket::SockaddrStorage;
-use tests::eventually;
 use tests::topology::{
     Addresses, Client, ControlGroup, FromClient, Handling, Namespace, Nginx, Offloads, Relay, Server, Side, connect,
 };
+use tests::{cannot_run, eventually};
 
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 10, 10, 1));
 const CLIENT6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0xa, 0, 0, 0, 0, 1));
@@ -306,7 +306,7 @@ fn the_families_may_differ() {
 #[test]
 fn multipath_tcp_is_like_any_other() {
     if !Path::new("/proc/sys/net/mptcp/enabled").exists() {
-        eprintln!("this kernel has no Multipath TCP: not tested");
+        cannot_run("this kernel has no Multipath TCP");
         return;
     }
     let stage = Stage::new(usual).unwrap();
