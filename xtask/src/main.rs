@@ -1,5 +1,6 @@
 //! `cargo xtask`: sets a machine up, builds, lints, tests and shows the project.
 
+mod audit;
 mod bench;
 mod build;
 mod check;
@@ -50,6 +51,8 @@ enum Command {
     Lint,
     /// Count files, imports and unsafe code of each crate, and fail on files that import each other in a circle
     Structure,
+    /// Check licences, sources and advisories of the dependencies by deny.toml; installs cargo-deny if it is missing
+    Audit,
     /// Write the chapters of docs/reference that are made from the code's own tables
     Docs,
     /// Set up, build, and run all tests; those on network namespaces need root
@@ -118,6 +121,7 @@ fn main() -> ExitCode {
         Command::OtherLayout => other_layout::run(),
         Command::Check => check::run(),
         Command::Lint => lint::run(),
+        Command::Audit => audit::run(),
         Command::Docs => reference::write(),
         Command::Structure => structure::run(),
         Command::Test { filter, kernel, all_kernels, record } if all_kernels || !kernel.is_empty() => {

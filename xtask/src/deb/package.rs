@@ -6,6 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use super::bill::bill;
 use super::tree::Tree;
 use crate::build;
 use crate::process::{announce, host_cargo, output, root, run as run_program, target_dir};
@@ -104,6 +105,7 @@ fn pack_lvsadm(folder: &Path, manual: &Path, machine: &Machine, package: &Path) 
         documents(&tree, Path::new(folder))?;
     }
     copyright(&tree, "lvsadm")?;
+    tree.file("/usr/share/doc/lvsadm/lvsadm.cdx.json", bill()?)?;
     let control = packaging!("lvsadm/control")
         .replace("@VERSION@", VERSION)
         .replace("@ARCHITECTURE@", &machine.architecture)
