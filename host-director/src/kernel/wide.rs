@@ -1,4 +1,4 @@
-//! IPv6 addresses at any alignment.
+//! Addresses at any alignment.
 
 /// Copies an address.
 ///
@@ -28,4 +28,14 @@ pub unsafe fn load(from: *const [u32; 4]) -> [u32; 4] {
 pub unsafe fn store(address: [u32; 4], to: *mut [u32; 4]) {
     // SAFETY: the caller's.
     unsafe { to.write_unaligned(address) }
+}
+
+/// Writes three words.
+///
+/// # Safety
+/// `to` is valid for writes of twelve bytes; it need not be aligned.
+#[inline(always)]
+pub unsafe fn store_words(words: [u32; 3], to: *mut [u32; 3]) {
+    // SAFETY: the caller's.
+    unsafe { to.write_unaligned(words) }
 }

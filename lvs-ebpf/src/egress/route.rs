@@ -1,6 +1,7 @@
 //! The next hop: from a connection's or destination's cache, or by the kernel's FIB look-up.
 
 use crate::values::route::{By, Route};
+use core::mem::transmute;
 use core::ptr::null_mut;
 
 use aya_ebpf::bindings::{__sk_buff, bpf_fib_lookup, xdp_md};
@@ -321,8 +322,12 @@ fn fresh(cache: *mut NextHop, now: u64) -> Option<NextHop> {
 /// A copy of a cached hop of any age that was not being written.
 #[inline(always)]
 fn sealed(cache: *mut NextHop) -> Option<NextHop> {
-    // SAFETY: an element of a map; a copy that another CPU was writing is noticed by its seal.
-    let (copy, seal) = unsafe { (cache.read_volatile(), (&raw const (*cache).checked).read_volatile()) };
+    // As words: MAC addresses would be read byte by byte.
+    // SAFETY: an element of a map, words of which all are hops; a copy that another CPU was writing is noticed by its seal.
+    let (copy, seal) = unsafe {
+        let words = cache.cast::<[u32; size_of::<NextHop>() / 4]>().read_volatile();
+        (transmute::<[u32; size_of::<NextHop>() / 4], NextHop>(words), (&raw const (*cache).checked).read_volatile())
+    };
     if copy.checked != 0 && copy.checked == seal { Some(copy) } else { None }
 }
 

@@ -42,7 +42,7 @@ pub fn frame(packet: XdpPacket) -> i32 {
 /// Serves a packet of family `A`.
 #[inline(always)]
 pub fn receive<A: Family>(packet: XdpPacket) -> i32 {
-    let Ok(p) = A::parse_fast(packet) else { return XdpPacket::PASS };
+    let Some(p) = A::parse_fast(packet) else { return XdpPacket::PASS };
     let Some(settings) = config::settings() else { return XdpPacket::PASS };
     let (for_vip, from_server) = watch::watched(p.source, p.destination, settings);
     if !(for_vip || from_server) || settings.flags & settings_flags::ANY == 0 || !packet.for_this_host() {

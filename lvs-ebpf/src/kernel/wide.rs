@@ -1,4 +1,4 @@
-//! IPv6 addresses eight bytes at a time, at any alignment.
+//! Addresses by words, at any alignment: IPv6 addresses eight bytes at a time, both MAC addresses of a frame four.
 //!
 //! Network headers begin at addresses that are even and no more. LLVM reads and writes what it does not know to be aligned byte by
 //! byte; the kernel lets programs access packets and map memory at any alignment where the processor can. An address that was copied
@@ -62,6 +62,27 @@ pub unsafe fn store(address: [u32; 4], to: *mut [u32; 4]) {
             to = in(reg) to,
             low = in(reg) pair(a, b),
             high = in(reg) pair(c, d),
+            options(nostack),
+        );
+    }
+}
+
+/// Writes three words, as the MAC addresses at a frame's begin.
+///
+/// # Safety
+/// `to` is valid for writes of twelve bytes; it need not be aligned.
+#[inline(always)]
+pub unsafe fn store_words([a, b, c]: [u32; 3], to: *mut [u32; 3]) {
+    // SAFETY: twelve bytes, by the caller's word.
+    unsafe {
+        asm!(
+            "*(u32 *)({to} + 0) = {a}",
+            "*(u32 *)({to} + 4) = {b}",
+            "*(u32 *)({to} + 8) = {c}",
+            to = in(reg) to,
+            a = in(reg) a as u64,
+            b = in(reg) b as u64,
+            c = in(reg) c as u64,
             options(nostack),
         );
     }

@@ -34,8 +34,8 @@ pub trait Family: IpAddress {
     /// Reads the network header at `at` in TC. A packet that is `quoted` in an ICMP error may be a first fragment.
     fn network(packet: TcPacket, at: usize, quoted: bool) -> Result<Parsed<Self>, Stray>;
 
-    /// Reads the network header in XDP.
-    fn network_fast(packet: XdpPacket) -> Result<Parsed<Self>, Stray>;
+    /// Reads the network header in XDP; `None` for a packet that is TC's.
+    fn network_fast(packet: XdpPacket) -> Option<Parsed<Self>>;
 
     /// Parses the network header of a packet in TC; [`parse_transport`] parses the rest.
     #[inline(always)]
@@ -54,15 +54,15 @@ pub trait Family: IpAddress {
         Ok(parsed)
     }
 
-    /// Parses a packet in XDP.
+    /// Parses a packet in XDP; `None` for one that is TC's. Not a `Result`: LLVM would build the first eight bytes of what it holds in a
+    /// register, as a reason may stand there, and take them apart again.
     #[inline(always)]
-    fn parse_fast(packet: XdpPacket) -> Result<Parsed<Self>, Stray> {
+    fn parse_fast(packet: XdpPacket) -> Option<Parsed<Self>> {
         let mut parsed = Self::network_fast(packet)?;
         let compared = parsed.carried;
         // From here on the protocol is the byte that was loaded again: see "path explosion" in docs/develop/verifier.md.
         parsed.carried = parsed.protocol;
-        transport(packet, compared, &mut parsed, Stray::Complicated)?;
-        Ok(parsed)
+        if transport(packet, compared, &mut parsed, Stray::Complicated).is_err() { None } else { Some(parsed) }
     }
 
     /// Parses a packet quoted at `at` in an ICMP error. Its ports are sure to be there, but not the rest of its transport header
@@ -209,33 +209,32 @@ impl Family for u32 {
     }
 
     #[inline(always)]
-    fn network_fast(packet: XdpPacket) -> Result<Parsed<u32>, Stray> {
+    fn network_fast(packet: XdpPacket) -> Option<Parsed<u32>> {
         packet
             .look(
                 L3,
                 #[inline(always)]
                 |h: &Ipv4| {
-                    if h.version_ihl != 0x45 {
-                        return Err(Stray::Complicated);
+                    let is_whole = (h.fragment & (fragment::MF | fragment::OFFSET)).is_zero();
+                    if h.version_ihl == 0x45 && is_whole {
+                        Some(parsed4(h, reload(&h.protocol), L3 + 20))
+                    } else {
+                        None
                     }
-                    if !(h.fragment & (fragment::MF | fragment::OFFSET)).is_zero() {
-                        return Err(Stray::Fragment);
-                    }
-                    Ok(parsed4(h, reload(&h.protocol), L3 + 20))
                 },
             )
-            .unwrap_or(Err(Stray::NotOurs))
+            .flatten()
     }
 }
 
-/// What both tiers take of an IPv6 header; `protocol` is theirs to fill in.
+/// What both tiers take of an IPv6 header, if it is one; `protocol` is theirs to fill in.
 #[inline(always)]
-fn parsed6(h: &Ipv6, ends: [[u32; 4]; 2], protocol: u8, l4: usize) -> Result<Parsed<[u32; 4]>, Stray> {
+fn parsed6(h: &Ipv6, ends: [[u32; 4]; 2], protocol: u8, l4: usize) -> Option<Parsed<[u32; 4]>> {
     let version = h.version.get();
     if version >> 28 != 6 {
-        return Err(Stray::NotOurs);
+        return None;
     }
-    Ok(Parsed {
+    Some(Parsed {
         source: ends[0],
         destination: ends[1],
         source_port: Be16::ZERO,
@@ -258,7 +257,7 @@ impl Family for [u32; 4] {
             packet.pull(L3 + 48);
         }
         let Some(h) = packet.read::<Ipv6>(at) else { return Err(Stray::NotOurs) };
-        let mut parsed = parsed6(&h, [h.source, h.destination], 0, at + 40)?;
+        let Some(mut parsed) = parsed6(&h, [h.source, h.destination], 0, at + 40) else { return Err(Stray::NotOurs) };
         if h.payload_length.is_zero() && at == L3 {
             set_big_length(packet, &mut parsed);
         }
@@ -267,7 +266,7 @@ impl Family for [u32; 4] {
     }
 
     #[inline(always)]
-    fn network_fast(packet: XdpPacket) -> Result<Parsed<[u32; 4]>, Stray> {
+    fn network_fast(packet: XdpPacket) -> Option<Parsed<[u32; 4]>> {
         packet
             .look(
                 L3,
@@ -276,16 +275,13 @@ impl Family for [u32; 4] {
                     // SAFETY: fields of a header in the packet.
                     let ends = unsafe { [wide::load(&raw const h.source), wide::load(&raw const h.destination)] };
                     let parsed = parsed6(h, ends, reload(&h.next_header), L3 + 40)?;
-                    if matches!(
-                        parsed.carried,
-                        protocol::HOP_BY_HOP | protocol::ROUTING | protocol::FRAGMENT | protocol::DESTINATION
-                    ) {
-                        return Err(Stray::Complicated);
+                    match parsed.carried {
+                        protocol::HOP_BY_HOP | protocol::ROUTING | protocol::FRAGMENT | protocol::DESTINATION => None,
+                        _ => Some(parsed),
                     }
-                    Ok(parsed)
                 },
             )
-            .unwrap_or(Err(Stray::NotOurs))
+            .flatten()
     }
 }
 
