@@ -85,7 +85,8 @@ pub fn job(kernel: &Kernel, programs: &[Program], filter: Option<&str>, record: 
         job += &format!("export LVS_VERIFIER_RECORD=/run/share/{RECORD}\n");
     }
     job += &format!("mkdir -p {modules} && mount --bind {} {modules}\n", word(&kernel.modules().display().to_string()));
-    job += "ip link set lo up\nhostname guest\nuname -r\n";
+    // Nothing else looks for the guest's network devices.
+    job += "modprobe -a virtio_net e1000\nip link set lo up\nhostname guest\nuname -r\n";
     job += &format!("cd {}\n", word(&root().join("tests").display().to_string()));
     for ((name, file), (_, tests)) in programs.iter().zip(PROGRAMS) {
         let filters: Vec<&str> = match filter {
