@@ -115,5 +115,5 @@ fn incoming(input: &mut Cursor<'_>, served: &[Served]) -> Incoming {
         toa_state: input.byte().into(),
         pad: 0,
     };
-    Incoming { announcement, in_packets: 3, control: EntryRef::NONE, age: 0, result: 0 }
+    Incoming { announcement, in_packets: 3, control: EntryRef::NONE, age: u32::from(input.word()), result: 0 }
 }

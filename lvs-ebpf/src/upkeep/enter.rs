@@ -151,7 +151,7 @@ fn change<A: IpAddress>(at: u32, c: Entry<A>, incoming: Shared<Incoming>, settin
     c.set_toa_state(i.announcement.toa_state as u8);
     c.set_first_sequence(i.announcement.first);
     c.touch(now.wrapping_sub(i.age as u64));
-    store::sweep_by::<A>(at, now.wrapping_add(i.announcement.timeout as u64));
+    store::sweep_by::<A>(at, now.wrapping_sub(i.age as u64).wrapping_add(i.announcement.timeout as u64));
     entered::UPDATED
 }
 
