@@ -28,7 +28,11 @@ pub struct ExplainArgs {
     #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["device", "mark"])]
     pub next: Option<IpAddr>,
     /// With --next: wait so long at most, seconds, or 90s, 10m. Without: until an interrupt
-    #[arg(long = "for", value_name = "TIME", value_parser = rules::seconds, requires = "next")]
+    // `requires` alone is waived where another packet of the group is named.
+    #[arg(
+        long = "for", value_name = "TIME", value_parser = rules::seconds, requires = "next",
+        conflicts_with_all = ["tcp_service", "udp_service", "sctp_service", "pcap"]
+    )]
     pub time: Option<u32>,
     /// A packet of an open TCP connection (an ACK), not a request for one
     #[arg(long, conflicts_with_all = ["udp_service", "sctp_service", "pcap", "next"])]
