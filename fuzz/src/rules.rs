@@ -1,34 +1,10 @@
 //! Texts that people and programs write: rules files, `ipvsadm-save`'s output, JSON.
 
-use std::net::Ipv4Addr;
-
 use lvs_director::director::{Director as _, MemoryDirector, Wanted};
-use lvs_director::rules::Protocol;
 use lvsadm::apply::file::Script;
-use lvsadm::names::Names;
+use lvsadm::names::NoNames;
 use lvsadm::render::json;
 use lvsadm::session::{Open, Surroundings, run as run_session};
-
-/// No names: a fuzzer asks no resolver.
-struct NoNames;
-
-impl Names for NoNames {
-    fn address(&mut self, _: &str) -> Option<Ipv4Addr> {
-        None
-    }
-
-    fn port(&mut self, _: &str, _: Protocol) -> Option<u16> {
-        None
-    }
-
-    fn host(&mut self, _: std::net::IpAddr) -> Option<String> {
-        None
-    }
-
-    fn service(&mut self, _: u16, _: Protocol) -> Option<String> {
-        None
-    }
-}
 
 /// Reads a rules file (`lvsadm apply`): each mistake is a line of the file.
 ///

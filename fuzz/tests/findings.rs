@@ -1,5 +1,6 @@
 //! What searches have found, a test each.
 
+use aya_ebpf::program::Tier;
 use aya_ebpf::skb::Incoming;
 use fuzz::packets::frames::{Plan, finish, frame, packet, sum};
 use fuzz::packets::world::{self, CLIENTS, VIP4, client, server};
@@ -40,6 +41,17 @@ fn request(protocol: u8, port: u16) -> Vec<u8> {
 fn receive(director: &mut Director, frame: &[u8]) -> Outcome {
     let (device, _) = CLIENTS;
     director.receive(frame, &Incoming { linear: usize::MAX, device, place: device, ..Incoming::default() })
+}
+
+/// Of the first packets to ports with a service, XDP makes the connections, or a search would never see XDP make one.
+#[test]
+fn xdp_makes_connections_of_services_and_leaves_other_ports_to_tc() {
+    let routed = Destination::new(server(0, true), 80, Forward::Route);
+    let mut director = director(&[(protocol::UDP, 0, routed)]);
+    receive(&mut director, &request(protocol::UDP, 1000));
+    assert_eq!(receive(&mut director, &request(protocol::UDP, 1001)).tier, Tier::Xdp);
+    let other = receive(&mut director, &request(protocol::TCP, 1002));
+    assert_eq!((other.tier, other.fate), (Tier::Tc, Fate::Stack));
 }
 
 /// The neighbour is known by another service, so XDP forwards the first packet already; the route tells the outer header's source, and

@@ -82,6 +82,21 @@ exits! {
 }
 
 impl Exit {
+    /// Exits that are counted beside the one by which the packet leaves.
+    pub const BESIDE: [Exit; 11] = [
+        Exit::ToaSent,
+        Exit::ToaNoRoom,
+        Exit::Unkept,
+        Exit::IcmpLimited,
+        Exit::HopKept,
+        Exit::EvictedExpired,
+        Exit::EvictedClosed,
+        Exit::EvictedHalfOpen,
+        Exit::EvictedOnePacket,
+        Exit::EvictedTemplate,
+        Exit::EvictedClosing,
+    ];
+
     /// At which level of the log a packet's leaving so is told: 1 error, 2 warn, 3 info, 4 debug, 5 trace.
     #[inline(always)]
     pub const fn level(self) -> u32 {

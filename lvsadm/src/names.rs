@@ -26,6 +26,27 @@ pub trait Names {
     fn service(&mut self, port: u16, protocol: Protocol) -> Option<String>;
 }
 
+/// No name is known: for tests and searches, which ask no resolver.
+pub struct NoNames;
+
+impl Names for NoNames {
+    fn address(&mut self, _: &str) -> Option<Ipv4Addr> {
+        None
+    }
+
+    fn port(&mut self, _: &str, _: Protocol) -> Option<u16> {
+        None
+    }
+
+    fn host(&mut self, _: IpAddr) -> Option<String> {
+        None
+    }
+
+    fn service(&mut self, _: u16, _: Protocol) -> Option<String> {
+        None
+    }
+}
+
 /// How long one invocation waits for names of hosts altogether. Then the rest of a listing shows addresses.
 const PATIENCE: Duration = Duration::from_secs(5);
 

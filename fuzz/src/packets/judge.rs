@@ -10,21 +10,6 @@ use crate::packets::sums;
 /// Packets by exit.
 pub type Exits = [u64; EXIT_COUNT as usize];
 
-/// Exits that are counted beside another one's.
-const BESIDE: [Exit; 11] = [
-    Exit::ToaSent,
-    Exit::ToaNoRoom,
-    Exit::Unkept,
-    Exit::IcmpLimited,
-    Exit::HopKept,
-    Exit::EvictedExpired,
-    Exit::EvictedClosed,
-    Exit::EvictedHalfOpen,
-    Exit::EvictedOnePacket,
-    Exit::EvictedTemplate,
-    Exit::EvictedClosing,
-];
-
 /// The exits that a packet has taken, by name.
 pub fn names(taken: &Exits) -> Vec<&'static str> {
     taken.iter().zip(EXITS).filter(|(count, _)| **count != 0).map(|(_, (name, _))| *name).collect()
@@ -41,7 +26,7 @@ fn has(taken: &Exits, exit: Exit) -> bool {
 pub fn judge(director: &Director, came: &[u8], is_partial: bool, outcome: &Outcome, taken: &Exits) {
     let own: u64 = (0..)
         .zip(taken)
-        .filter(|(exit, _)| !BESIDE.iter().any(|beside| *beside as usize == *exit))
+        .filter(|(exit, _)| !Exit::BESIDE.iter().any(|beside| *beside as usize == *exit))
         .map(|(_, n)| n)
         .sum();
     let is_ip = matches!(came.get(12..ETHERNET), Some([8, 0] | [0x86, 0xdd]));

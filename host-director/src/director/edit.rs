@@ -132,6 +132,13 @@ pub fn add_service(id: ServiceId, service: &Service, serial: u64) {
         watch(service.address, true);
         let (port, protocol) = (Be16::new(service.port), service.protocol);
         let wide = service.address.address;
+        let (word, bit) = if service.address.is_v4() {
+            watch::port_bit(wide.0[0], port, protocol)
+        } else {
+            watch::port_bit(wide.0, port, protocol)
+        };
+        let filter = element(&WATCH, 0).expect(MISSING);
+        field!(filter.served).at(word).fetch_or(bit);
         let _ = if service.address.is_v4() {
             SERVICE4.insert(ServiceKey { address: wide.0[0], port, protocol, pad: 0 }, id, 0)
         } else {

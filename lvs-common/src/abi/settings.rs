@@ -138,12 +138,16 @@ pub const WATCH_BITS: u32 = 65536;
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Watch {
+    /// As below; the layout for tests has it here.
+    #[cfg(feature = "test-layout")]
+    pub served: [u64; 1024],
     /// Virtual addresses.
     pub virt: [u64; 1024],
     /// Addresses that replies come from.
     pub reply: [u64; 1024],
     /// Addresses, ports and protocols of services: a packet of no connection to any other is for none, where no service is for
     /// several ports ([`settings_flags::SEVERAL_PORTS`]).
+    #[cfg(not(feature = "test-layout"))]
     pub served: [u64; 1024],
 }
 

@@ -26,7 +26,7 @@ pub fn change(change: Change, verifier_log: bool) -> Result<Option<Outcome>> {
             }
             let mut outcome = generation::change(&directory, change, verifier_log)?;
             drop(directory);
-            outcome.left.extend(start_again(&running)?);
+            outcome.left.extend(go_on(&running)?);
             return Ok(Some(outcome));
         }
     }
@@ -36,10 +36,11 @@ pub fn change(change: Change, verifier_log: bool) -> Result<Option<Outcome>> {
     }
 }
 
-/// Starts daemons of connection synchronisation again, by this build: those of the other one do not know these maps. Those that do not
-/// start, a line each.
-fn start_again(roles: &[Role]) -> Result<Vec<String>> {
-    let Some(plane) = namespace::open(Access::Change)? else { return Ok(Vec::new()) };
+/// Narrows the watch filter, and starts daemons of connection synchronisation again, by this build: those of the other one do not know
+/// these maps. Those that do not start, a line each.
+fn go_on(roles: &[Role]) -> Result<Vec<String>> {
+    let Some(mut plane) = namespace::open(Access::Change)? else { return Ok(Vec::new()) };
+    plane.prune_watch();
     let noted: Vec<_> = roles.iter().filter_map(|role| plane.noted_daemon(*role)).collect();
     let mut director = PlaneDirector::new(plane);
     // They may have ended by themselves.

@@ -40,7 +40,7 @@ use lvs_common::{
 
 use crate::{
     log_line::LogLine,
-    maps::{BESIDE, EXITS, LEASE, LINES, REQUESTS, VISITS, Visit},
+    maps::{EXITS, LEASE, LINES, REQUESTS, VISITS, Visit},
     packet::{Packet, Skb, Xdp},
 };
 
@@ -153,7 +153,7 @@ fn note<P: Packet>(packet: &P, gate: Gate) -> Option<()> {
         return None;
     }
     visit.interest = interest::WANTED;
-    for (exit, before) in BESIDE.into_iter().zip(&mut visit.before) {
+    for (exit, before) in Exit::BESIDE.into_iter().zip(&mut visit.before) {
         *before = count(exit)?;
     }
     if let Some(request) = REQUESTS.get_ptr_mut(report.cpu) {
@@ -212,7 +212,7 @@ fn leave<P: Packet>(packet: &P, line: &LogLine) -> Option<()> {
             return None;
         }
     } else {
-        for (exit, before) in BESIDE.into_iter().zip(&visit.before) {
+        for (exit, before) in Exit::BESIDE.into_iter().zip(&visit.before) {
             exits |= ((count(exit)? != *before) as u64) << exit as u32;
         }
     }

@@ -11,29 +11,14 @@ use lvs_common::{
 
 use crate::{log_line::LogLine, request::Request};
 
-/// Exits that count a packet beside the one that it leaves by.
-pub const BESIDE: [Exit; 11] = [
-    Exit::ToaSent,
-    Exit::ToaNoRoom,
-    Exit::Unkept,
-    Exit::IcmpLimited,
-    Exit::HopKept,
-    Exit::EvictedExpired,
-    Exit::EvictedClosed,
-    Exit::EvictedHalfOpen,
-    Exit::EvictedOnePacket,
-    Exit::EvictedTemplate,
-    Exit::EvictedClosing,
-];
-
 /// A packet between its coming and its leaving.
 #[repr(C)]
 pub struct Visit {
     /// What there is to be done about it.
     pub interest: u32,
     pub pad: u32,
-    /// The counters of [`BESIDE`] as it came.
-    pub before: [u64; BESIDE.len()],
+    /// The counters of [`Exit::BESIDE`] as it came.
+    pub before: [u64; Exit::BESIDE.len()],
     /// How the packet begins as it leaves.
     pub head: [u8; HEAD],
     pub report: Observed,

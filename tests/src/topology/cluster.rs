@@ -12,7 +12,7 @@
 //! behind the router, and the router sends packets for the VIP to the director. IPv6 is alike: 2001:db8:a::, b:: and c::.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use anyhow::Result;
 
@@ -123,6 +123,19 @@ impl Cluster {
         cluster.build_director()?;
         for number in 1..=layout.servers {
             cluster.build_server(number)?;
+        }
+        Ok(cluster)
+    }
+
+    /// Builds it with rules: a service on port 80 of each virtual address, and the first real server with these options for both.
+    pub fn serving(layout: Layout, options: &str) -> Result<Self> {
+        let cluster = Cluster::new(layout)?;
+        cluster.director.sysctl(&["net/ipv4/ip_forward=1", "net/ipv6/conf/all/forwarding=1"])?;
+        let (v4, v6) = cluster.server_addresses(1);
+        for (vip, real) in [(VIP, v4), (VIP6, v6)] {
+            let (service, real) = (SocketAddr::new(vip, 80), SocketAddr::new(real, 80));
+            cluster.director.lvsadm(&format!("-A -t {service} -s rr"))?;
+            cluster.director.lvsadm(&format!("-a -t {service} -r {real} {options}"))?;
         }
         Ok(cluster)
     }

@@ -55,15 +55,7 @@ impl Diagnosis {
 
 /// A director with one real server, and its service on VIP and VIP6.
 fn director(site: Site, options: &str) -> Result<Cluster> {
-    let cluster = Cluster::new(Layout { site, servers: 1, ..Layout::default() })?;
-    cluster.director.sysctl(&["net/ipv4/ip_forward=1", "net/ipv6/conf/all/forwarding=1"])?;
-    let (v4, v6) = cluster.server_addresses(1);
-    for (vip, real) in [(VIP, v4), (VIP6, v6)] {
-        let (service, real) = (SocketAddr::new(vip, 80), SocketAddr::new(real, 80));
-        cluster.director.lvsadm(&format!("-A -t {service} -s rr"))?;
-        cluster.director.lvsadm(&format!("-a -t {service} -r {real} {options}"))?;
-    }
-    Ok(cluster)
+    Cluster::serving(Layout { site, servers: 1, ..Layout::default() }, options)
 }
 
 /// Has a host drop its answers to HTTP.

@@ -120,15 +120,7 @@ fn file(director: &Namespace) -> PathBuf {
 
 /// A director with a real server, and a service on each VIP.
 fn director(site: Site, options: &str, offloads: Offloads) -> Result<Cluster> {
-    let cluster = Cluster::new(Layout { site, servers: 1, offloads, ..Layout::default() })?;
-    cluster.director.sysctl(&["net/ipv4/ip_forward=1", "net/ipv6/conf/all/forwarding=1"])?;
-    let (v4, v6) = cluster.server_addresses(1);
-    for (vip, real) in [(VIP, v4), (VIP6, v6)] {
-        let (service, real) = (SocketAddr::new(vip, 80), SocketAddr::new(real, 80));
-        cluster.director.lvsadm(&format!("-A -t {service} -s rr"))?;
-        cluster.director.lvsadm(&format!("-a -t {service} -r {real} {options}"))?;
-    }
-    Ok(cluster)
+    Cluster::serving(Layout { site, servers: 1, offloads, ..Layout::default() }, options)
 }
 
 /// The lines of `status` about the data plane: where it is attached, and its generation.

@@ -8,7 +8,7 @@ use aya::maps::MapData;
 use aya_obj::generated::bpf_map_type;
 use lvs_common::abi::extras::IPV6;
 use lvs_common::abi::tunnel::TUNNELS;
-use lvs_common::abi::{DestId, Destination, Forward, Service, ServiceId, Settings, dest_flags, service_flags};
+use lvs_common::abi::{DestId, Destination, Forward, Service, ServiceId, Settings, Watch, dest_flags, service_flags};
 
 use super::super::error::{Context, Error, Result, unfit};
 use super::super::extras::Extras;
@@ -29,6 +29,7 @@ pub fn convert(old: &Path, next: &Path, name: &str, layouts: &Layouts, left: &mu
     let context = || format!("cannot copy map {name}");
     match name {
         "TABLES" => tables(old, next),
+        "WATCH" => watch_all(next),
         // Counters are brought while packets flow: see `live`.
         maps::COUNTERS | maps::EXITS => Ok(()),
         _ => match open(&next.join(name))?.info()?.map_type()? as u32 {
@@ -137,6 +138,14 @@ pub fn tables(old: &Path, next: &Path) -> Result<()> {
         let table = Mapped::<u64>::of(MapData::from_id(number)?)?;
         syscall::update(&to, &[place], &[table.descriptor()])?;
     }
+    Ok(())
+}
+
+/// Has the watch filter know everything: the other one's hash may differ, and packets add to it meanwhile. A bit too many only costs a
+/// look-up, until the filter is [narrowed](super::super::plane::Plane::prune_watch).
+fn watch_all(next: &Path) -> Result<()> {
+    const ALL: [u64; 1024] = [u64::MAX; 1024];
+    Mapped::<Watch>::open(&next.join("WATCH"))?.set(0, Watch { virt: ALL, reply: ALL, served: ALL });
     Ok(())
 }
 

@@ -39,7 +39,7 @@ const OWN: [&str; 18] = [
 ];
 
 /// What is copied into maps of another form, element by element: see `convert`.
-const CONVERTIBLE: [&str; 16] = [
+const CONVERTIBLE: [&str; 17] = [
     "SETTINGS",
     "SERVICES",
     "SERVICE_RATES",
@@ -55,6 +55,7 @@ const CONVERTIBLE: [&str; 16] = [
     "LOCALS",
     "DEVICES",
     "SYNC",
+    "WATCH",
     IDLE,
 ];
 

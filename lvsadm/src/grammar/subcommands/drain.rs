@@ -49,30 +49,11 @@ impl DrainArgs {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{IpAddr, Ipv4Addr};
-
     use clap::Parser;
 
     use super::*;
+    use crate::names::NoNames;
     use lvs_director::rules::{Family, Protocol};
-
-    /// No name is known.
-    struct NoNames;
-
-    impl Names for NoNames {
-        fn address(&mut self, _: &str) -> Option<Ipv4Addr> {
-            None
-        }
-        fn port(&mut self, _: &str, _: Protocol) -> Option<u16> {
-            None
-        }
-        fn host(&mut self, _: IpAddr) -> Option<String> {
-            None
-        }
-        fn service(&mut self, _: u16, _: Protocol) -> Option<String> {
-            None
-        }
-    }
 
     /// The words after `lvsadm drain`.
     #[derive(Parser)]
