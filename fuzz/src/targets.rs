@@ -26,8 +26,8 @@ pub const TARGETS: [Target; 8] = [
         meaning: "packets, edits and time to two directors, one with XDP and TC, one with TC alone",
         run: packets::run,
         seeds: seeds::packets,
-        longest: 512,
-        quick: 1500,
+        longest: 4096,
+        quick: 300,
     },
     Target {
         name: "sync",

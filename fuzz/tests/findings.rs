@@ -7,7 +7,7 @@ use fuzz::packets::world::{self, CLIENTS, VIP4, client, server};
 use host_director::director::Director;
 use host_director::director::packet::{Fate, Outcome};
 use host_director::director::rules::{Destination, Service};
-use lvs_common::abi::{Forward, Scheduler, service_flags};
+use lvs_common::abi::{EntryKind, Forward, Scheduler, service_flags};
 use lvs_common::exit::Exit;
 use lvs_common::wire::{icmp, protocol, tcp_flags};
 
@@ -106,4 +106,24 @@ fn a_new_connection_is_counted_once_by_the_defence() {
         receive(&mut director, &request(protocol::UDP, port));
     }
     assert_eq!(director.exits()[Exit::DropDefence as usize], 10);
+}
+
+/// Connections keep their template, though it must not decide any more. A second one that is set aside beside it was taken for the
+/// same entry in two places.
+#[test]
+fn a_client_may_have_several_templates_that_were_set_aside() {
+    let mut director = world::director();
+    let persistent =
+        Service { flags: service_flags::PERSISTENT, timeout: 60, ..Service::new(17, VIP4, 80, Scheduler::Rr) };
+    let service = director.add_service(&persistent).unwrap();
+    for (port, host) in [(1000, 0), (1001, 1), (1002, 2)] {
+        let dest = Destination::new(server(host, true), 80, Forward::Route);
+        let id = director.add_dest(service, &dest).unwrap();
+        director.commit();
+        receive(&mut director, &request(protocol::UDP, port));
+        director.remove_dest(service, id);
+        director.commit();
+    }
+    let templates = director.places::<u32>(|c| c.kind == EntryKind::TEMPLATE);
+    assert_eq!((templates.len(), director.contradictions()), (3, Vec::new()));
 }

@@ -134,10 +134,16 @@ impl Kernel {
 /// If the thread is in none: see [`Kernel::enter`].
 #[inline(always)]
 pub fn with<R>(work: impl FnOnce(&Kernel) -> R) -> R {
+    // SAFETY: `enter` borrows the kernel for as long as it is current.
+    work(unsafe { &*current() })
+}
+
+/// The kernel that this thread is in.
+#[inline(always)]
+fn current() -> *const Kernel {
     let kernel = CURRENT.get();
     assert!(!kernel.is_null(), "no kernel was entered");
-    // SAFETY: `enter` borrows the kernel for as long as it is current.
-    work(unsafe { &*kernel })
+    kernel
 }
 
 /// A point at which another CPU may go on, where somebody explores interleavings: see [`Kernel::before_access`].
@@ -183,16 +189,24 @@ impl<S: Storage> Place<S> {
             0 => self.assign(),
             number => number,
         };
-        with(|kernel| {
-            // SAFETY: one thread at a time is in a kernel, and nobody keeps a reference to the list.
-            let maps = unsafe { &mut *kernel.maps.get() };
-            if number > maps.len() {
-                maps.resize_with(number, || None);
-            }
-            let map = maps[number - 1].get_or_insert_with(|| Box::new((self.make)()));
-            // A number is one static's, and so the type is its `S`.
-            ptr::from_mut(&mut **map).cast::<S>()
-        })
+        // SAFETY: `enter` borrows the kernel for as long as it is current. One thread at a time is in a kernel, and nobody keeps a
+        // reference to the list.
+        let maps = unsafe { &mut *(*current()).maps.get() };
+        let map = match maps.get_mut(number - 1) {
+            Some(Some(map)) => map,
+            _ => self.begin(maps, number),
+        };
+        // A number is one static's, and so the type is its `S`.
+        ptr::from_mut(&mut **map).cast::<S>()
+    }
+
+    /// Makes the map of this number.
+    #[cold]
+    fn begin<'a>(&self, maps: &'a mut Vec<Option<Box<dyn Storage>>>, number: usize) -> &'a mut Box<dyn Storage> {
+        if number > maps.len() {
+            maps.resize_with(number, || None);
+        }
+        maps[number - 1].get_or_insert_with(|| Box::new((self.make)()))
     }
 
     #[cold]

@@ -66,7 +66,7 @@ pub fn frame(plan: &Plan<'_>) -> Vec<u8> {
         transport[check..check + 2].copy_from_slice(&sum.to_be_bytes());
     }
     if plan.protocol == protocol::SCTP {
-        let crc = crc32c(&transport);
+        let crc = crc32c::crc32c(&transport);
         transport[8..12].copy_from_slice(&crc.to_le_bytes());
     }
     packet(plan.to, (source.0, destination.0), plan.protocol, plan.ttl, plan.df, &transport)
@@ -127,41 +127,28 @@ pub fn fragments(frame: &[u8], most: usize) -> Vec<Vec<u8>> {
 
 /// The sum of 16-bit words, most significant byte first.
 pub fn sum(bytes: &[u8]) -> u64 {
-    let pairs = bytes.chunks_exact(2);
-    let odd = pairs.remainder().first().map_or(0, |last| u64::from(*last) << 8);
-    pairs.map(|pair| u64::from(u16::from_be_bytes([pair[0], pair[1]]))).sum::<u64>() + odd
+    // Words of either order have the same sum, its bytes in that order (RFC 1071), and longer words are as good.
+    let (words, rest) = bytes.as_chunks::<4>();
+    let mut last = [0; 4];
+    last[..rest.len()].copy_from_slice(rest);
+    let sum = words.iter().chain([&last]).map(|word| u64::from(u32::from_ne_bytes(*word))).sum::<u64>();
+    u64::from(u16::from_be_bytes(fold(sum).to_ne_bytes()))
 }
 
-/// The checksum of a sum.
-pub fn finish(mut sum: u64) -> u16 {
+/// A sum as 16 bits, with the carries added.
+pub fn fold(mut sum: u64) -> u16 {
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
     }
-    !(sum as u16)
+    sum as u16
+}
+
+/// The checksum of a sum.
+pub fn finish(sum: u64) -> u16 {
+    !fold(sum)
 }
 
 /// The sum of a pseudo header.
 pub fn pseudo(source: Ip, destination: Ip, protocol: u8, length: usize) -> u64 {
     sum(&source.octets()) + sum(&destination.octets()) + u64::from(protocol) + length as u64
-}
-
-/// CRC32c of an SCTP packet whose checksum is 0 (RFC 9260, appendix A).
-pub fn crc32c(bytes: &[u8]) -> u32 {
-    const TABLE: [u32; 256] = table();
-    !bytes.iter().fold(u32::MAX, |crc, byte| (crc >> 8) ^ TABLE[usize::from(crc as u8 ^ byte)])
-}
-
-/// What each byte does to a CRC32c.
-const fn table() -> [u32; 256] {
-    let (mut table, mut byte) = ([0; 256], 0);
-    while byte < 256 {
-        let (mut crc, mut bit) = (byte as u32, 0);
-        while bit < 8 {
-            crc = (crc >> 1) ^ (0x82f6_3b78 & (crc & 1).wrapping_neg());
-            bit += 1;
-        }
-        table[byte] = crc;
-        byte += 1;
-    }
-    table
 }

@@ -9,7 +9,6 @@ use lvs_common::abi::{Connection, DestId, EntryKind, EntryRef, IpAddress};
 use lvs_common::wire::protocol;
 
 use crate::cursor::Cursor;
-use crate::packets::frames::ETHERNET;
 use crate::packets::judge::{self, Exits, hex, names};
 use crate::packets::script::{Script, Step};
 use crate::packets::world;
@@ -95,8 +94,8 @@ impl Pair {
     fn receive(&mut self, frame: &[u8], incoming: &Incoming, taken: &mut Exits, is_traced: bool) {
         PACKETS.set(PACKETS.get() + 1);
         let incoming = &addressed(frame, incoming);
-        let both = self.both.receive(frame, incoming);
-        let tc = self.tc.receive_tc(frame, incoming);
+        let mut both = self.both.receive(frame, incoming);
+        let mut tc = self.tc.receive_tc(frame, incoming);
         let exits = self.both.exits();
         let new: Exits = std::array::from_fn(|exit| exits[exit] - taken[exit]);
         *taken = exits;
@@ -108,9 +107,9 @@ impl Pair {
         let told = || format!("{:?} {}", names(&new), hex(frame));
         assert_eq!(fate(&both), fate(&tc), "XDP and TC disagree about {}", told());
         assert_eq!(both.sent.len(), tc.sent.len(), "XDP and TC disagree about {}", told());
-        for (one, other) in both.sent.iter().zip(&tc.sent) {
-            let (one, other) = (comparable(one), comparable(other));
-            assert!(one == other, "XDP and TC disagree about {}\n{}\n{}", told(), hex(&one.1), hex(&other.1));
+        for (one, other) in both.sent.iter_mut().zip(&mut tc.sent) {
+            let is_same = comparable(one) == comparable(other);
+            assert!(is_same, "XDP and TC disagree about {}\n{}\n{}", told(), hex(&one.bytes), hex(&other.bytes));
         }
         let other = self.tc.exits();
         if exits != other {
@@ -163,22 +162,20 @@ fn fate(outcome: &Outcome) -> (u32, Option<u32>) {
 }
 
 /// What was sent, without what may differ: MAC addresses, and the random identification of packets that may be fragmented.
-fn comparable(sent: &Sent) -> (u32, Vec<u8>) {
-    let mut bytes = sent.bytes.get(12..).unwrap_or_default().to_vec();
-    let mut forget = |from: usize, length: usize| {
-        if let Some(place) = bytes.get_mut(from..from + length) {
+fn comparable(sent: &mut Sent) -> (u32, &[u8]) {
+    // From where, and how many bytes.
+    let differ: &[(usize, usize)] = match sent.bytes.get(12..=20) {
+        // The header's checksum follows from the identification.
+        Some([8, 0, ..]) => &[(0, 12), (18, 2), (24, 2)],
+        Some([0x86, 0xdd, .., protocol::FRAGMENT]) => &[(0, 12), (58, 4)],
+        _ => &[(0, 12)],
+    };
+    for (from, count) in differ {
+        if let Some(place) = sent.bytes.get_mut(*from..from + count) {
             place.fill(0);
         }
-    };
-    match sent.bytes.get(12..ETHERNET) {
-        Some([8, 0]) => {
-            forget(6, 2);
-            forget(12, 2);
-        }
-        Some([0x86, 0xdd]) if sent.bytes.get(20) == Some(&protocol::FRAGMENT) => forget(46, 4),
-        _ => {}
     }
-    (sent.to.device, bytes)
+    (sent.to.device, &sent.bytes)
 }
 
 /// An entry without what differs between tiers: the time of hops.

@@ -337,10 +337,8 @@ struct Talk {
 
 /// One of the connections of a family.
 fn entry<A: IpAddress>(director: &Director, nth: u8) -> Option<Talk> {
-    let mut all = director.entries::<A>();
-    all.retain(|(_, c)| matches!(c.kind, EntryKind::CONNECTION | EntryKind::ANSWER));
-    let count = all.len().max(1);
-    let (_, c) = all.into_iter().nth(usize::from(nth) % count)?;
+    let all = director.places::<A>(|c| matches!(c.kind, EntryKind::CONNECTION | EntryKind::ANSWER));
+    let c = director.entry::<A>(*all.get(usize::from(nth) % all.len().max(1))?)?;
     let ip = |address: A| Ip { family: A::FAMILY, address: address.widen() };
     let Connection { client, virt, real, local, .. } = c;
     let is_translated = matches!(c.forward, Mode::MASQ | Mode::FULLNAT);

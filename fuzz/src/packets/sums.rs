@@ -1,8 +1,9 @@
 //! Checksums as they stand in a frame, and how wrong they are.
 
+use crc32c::{crc32c, crc32c_append};
 use lvs_common::wire::protocol;
 
-use crate::packets::frames::{ETHERNET, crc32c, sum};
+use crate::packets::frames::{ETHERNET, fold, sum};
 
 /// How wrong the checksums of an IP packet are: 0 is right.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,11 +23,9 @@ pub struct Wrong {
 }
 
 /// The ones' complement sum of words, with both zeroes as one.
-fn folded(mut sum: u64) -> u16 {
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    if sum == 0xffff { 0 } else { sum as u16 }
+fn folded(sum: u64) -> u16 {
+    let sum = fold(sum);
+    if sum == 0xffff { 0 } else { sum }
 }
 
 /// Reads an IP packet that begins at `at` of a frame; `None` if it is none, or contradicts itself.
@@ -91,9 +90,10 @@ fn transport(body: &[u8], carried: u8, ends: u64, is_v4: bool) -> Option<u32> {
             (!is_unsummed).then(|| folded(pseudo + sum(datagram)).into())
         }
         protocol::SCTP if body.len() >= 12 => {
-            let mut packet = body.to_vec();
-            packet[8..12].fill(0);
-            Some(crc32c(&packet) ^ u32::from_le_bytes([body[8], body[9], body[10], body[11]]))
+            // The CRC is that of a packet whose checksum is 0 (RFC 9260, appendix A).
+            let (ports, rest) = (crc32c(&body[..8]), &body[12..]);
+            let crc = crc32c_append(crc32c_append(ports, &[0; 4]), rest);
+            Some(crc ^ u32::from_le_bytes([body[8], body[9], body[10], body[11]]))
         }
         protocol::ICMP if is_v4 && body.len() >= 8 => Some(folded(sum(body)).into()),
         protocol::ICMPV6 if body.len() >= 8 => Some(folded(pseudo + sum(body)).into()),

@@ -16,6 +16,7 @@ use crate::director::sizes;
 use crate::kernel::params;
 use crate::kernel::shared::element;
 use crate::maps::{DESTS, LOCALS, PORTS};
+use crate::table::entry::Entry;
 use crate::table::{find, store};
 
 /// An entry that stands in a table: its index and a copy.
@@ -25,6 +26,16 @@ impl Director {
     /// Every entry of a family's table.
     pub fn entries<A: IpAddress>(&self) -> Vec<Standing<A>> {
         self.kernel.enter(entries::<A>)
+    }
+
+    /// Where a family's table has entries that are wanted.
+    pub fn places<A: IpAddress>(&self, is_wanted: impl Fn(&Connection<A>) -> bool) -> Vec<u32> {
+        self.kernel.enter(|| standing::<A>().filter(|(_, entry)| is_wanted(entry.get())).map(|(at, _)| at).collect())
+    }
+
+    /// The entry of a place.
+    pub fn entry<A: IpAddress>(&self, at: u32) -> Option<Connection<A>> {
+        self.kernel.enter(|| store::entry::<A>(at).map(|entry| *entry.get()))
     }
 
     /// Finds what contradicts itself: a line for each.
@@ -43,16 +54,13 @@ impl Director {
     }
 }
 
+/// The entries that stand in a family's table.
+fn standing<A: IpAddress>() -> impl Iterator<Item = (u32, Entry<A>)> {
+    (0..params::buckets4()).flat_map(|bucket| (0..WAYS).filter_map(move |way| store::occupied::<A>(bucket, way)))
+}
+
 fn entries<A: IpAddress>() -> Vec<Standing<A>> {
-    let mut all = Vec::new();
-    for bucket in 0..params::buckets4() {
-        for way in 0..WAYS {
-            if let Some((at, entry)) = store::occupied::<A>(bucket, way) {
-                all.push((at, *entry.get()));
-            }
-        }
-    }
-    all
+    standing().map(|(at, entry)| (at, *entry.get())).collect()
 }
 
 /// A connection is in one place, where its hash leads, and the buckets say so.
@@ -79,11 +87,12 @@ fn check_table<A: IpAddress + Debug + Hash + Eq>(all: &[Standing<A>], found: &mu
         if c.state & conn_flags::DEAD != 0 {
             found.push(format!("entry {at} is dead and has a tag: {c:?}"));
         }
-        let is_invalid = c.state & conn_flags::INVALID != 0;
         let virt = if c.kind == EntryKind::ANSWER { (c.real, c.real_port) } else { (c.virt, c.virt_port) };
         let engine = if c.kind == EntryKind::TEMPLATE { c.engine } else { 0 };
-        let identity = (c.client, c.client_port, virt, c.protocol, kind(c.kind), engine, is_invalid);
-        if !seen.insert(identity) {
+        let identity = (c.client, c.client_port, virt, c.protocol, kind(c.kind), engine);
+        // Templates that were set aside run out beside the one that decides now.
+        let is_aside = c.state & conn_flags::INVALID != 0;
+        if !is_aside && !seen.insert(identity) {
             found.push(format!("entry {at} is there twice: {c:?}"));
         }
     }

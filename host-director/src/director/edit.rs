@@ -1,6 +1,7 @@
 //! Edits: as `lvsadm` makes them, in the copy of a configuration that is not in force, until the epoch switches.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::rc::Rc;
 
 use lvs_common::abi::{
@@ -300,27 +301,24 @@ pub fn build(id: ServiceId) {
     }
 }
 
-/// A table that was built: the scheduler, the destinations, and the slots if they fit.
-type Built = (u8, Vec<TableDest>, Option<Rc<[u32]>>);
-
-/// The slots of a hashing scheduler's table. Tests build the same tables again and again, which takes longer than their packets.
+/// The slots of a hashing scheduler's table, if they fit. Tests build the same tables again and again, which takes longer than their
+/// packets.
 fn slots(scheduler: u8, table: BucketTable, dests: Vec<TableDest>) -> Option<Rc<[u32]>> {
+    type Built = HashMap<(u8, Vec<TableDest>), Option<Rc<[u32]>>>;
     thread_local! {
-        static BUILT: RefCell<Vec<Built>> = const { RefCell::new(Vec::new()) };
+        static BUILT: RefCell<Built> = RefCell::default();
     }
-    const MOST: usize = 64;
+    const MOST: usize = 1024;
     BUILT.with_borrow_mut(|built| {
-        if let Some((.., slots)) = built.iter().find(|(number, of, _)| *number == scheduler && *of == dests) {
-            return slots.clone();
-        }
-        let (mut turns, mut slots) = (vec![Turns::default(); dests.len()], vec![DestId::NONE; table.slots]);
-        let is_built = (table.build)(&dests, &mut turns, &mut slots);
-        let slots: Option<Rc<[u32]>> = is_built.then(|| slots.into_iter().map(DestId::get).collect());
         if built.len() == MOST {
-            built.remove(0);
+            built.clear();
         }
-        built.push((scheduler, dests, slots.clone()));
-        slots
+        let build = |(_, dests): &(u8, Vec<TableDest>)| {
+            let (mut turns, mut slots) = (vec![Turns::default(); dests.len()], vec![DestId::NONE; table.slots]);
+            let is_built = (table.build)(dests, &mut turns, &mut slots);
+            is_built.then(|| slots.into_iter().map(DestId::get).collect())
+        };
+        built.entry((scheduler, dests)).or_insert_with_key(build).clone()
     })
 }
 

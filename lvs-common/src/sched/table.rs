@@ -19,7 +19,7 @@ impl Table for &[DestId] {
 }
 
 /// What tables the hashing schedulers are built from: a destination, in the order of the list.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct TableDest {
     /// Its number.
     pub id: DestId,
