@@ -4,6 +4,7 @@
 //! inputs of each target, the same ones each time, and every input that ever found something (`corpus/`).
 
 pub mod cursor;
+pub mod model;
 pub mod netlink;
 pub mod packets;
 pub mod rules;

@@ -16,7 +16,9 @@ pub fn run() -> Result<()> {
     announce("licences, sources and versions of dependencies");
     run_program(host_cargo().args(["deny", "check", "licenses", "bans", "sources"]))?;
     if output(host_cargo().args(["deny", "fetch", "db"])).is_none() {
-        announce("advisories are ignored: their database cannot be fetched");
+        announce(
+            "advisories were NOT checked: their database, https://github.com/RustSec/advisory-db, cannot be fetched",
+        );
         return Ok(());
     }
     announce("advisories");

@@ -12,7 +12,7 @@ use lvs_common::abi::{
 use lvs_common::byte_order::Be16;
 use lvs_common::lookup::FTP;
 use lvs_common::sched::change::{self, Change};
-use lvs_common::sched::{BucketTable, SCHEDULERS, TableDest, Traits, Turns, roster};
+use lvs_common::sched::{BucketTable, SCHEDULERS, TableDest, Traits, Turns, overload, roster};
 use lvs_common::watch;
 
 use crate::director::rules::{Destination, Ip, Service};
@@ -197,12 +197,23 @@ pub fn add_dest(service: ServiceId, id: DestId, destination: &Destination) {
 pub fn put_dest(service: ServiceId, id: DestId, destination: &Destination) {
     watch(destination.address, false);
     let head = service_config(service).head;
-    change_dest(id, |config| *config = DestConfig { next: head, ..dest_config_of(service, destination, config) });
+    configure_dest(service, id, destination);
+    change_dest(id, |config| config.next = head);
     change_service(service, |config| {
         config.head = id;
         config.dest_count += 1;
     });
     refresh(service, Change::Added);
+}
+
+/// Stages a destination's configuration.
+fn configure_dest(service: ServiceId, id: DestId, destination: &Destination) {
+    let before = dest_config(id).upper;
+    change_dest(id, |config| *config = dest_config_of(service, destination, config));
+    if overload::edit_clears(before, destination.thresholds.0) {
+        let slot = dest_slot_of(id);
+        field!(slot.overloaded).store(0);
+    }
 }
 
 fn dest_config_of(service: ServiceId, destination: &Destination, before: &DestConfig) -> DestConfig {
@@ -225,7 +236,7 @@ fn dest_config_of(service: ServiceId, destination: &Destination, before: &DestCo
 
 /// Stages an edit of a destination.
 pub fn edit_dest(service: ServiceId, id: DestId, destination: &Destination) {
-    change_dest(id, |config| *config = dest_config_of(service, destination, config));
+    configure_dest(service, id, destination);
     refresh(service, Change::Edited);
 }
 

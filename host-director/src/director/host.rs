@@ -7,8 +7,8 @@ use aya_ebpf::network::Device;
 use aya_ebpf::skb::Incoming;
 use lvs_common::abi::sysctls::Sysctls;
 use lvs_common::abi::{
-    Counters, DEVICE_SLOTS, DestId, Device as Known, INCOMING, Incoming as Told, ServiceId, Settings, Timeouts,
-    counter_places, device_flags, extras, own_counters,
+    Counters, DEVICE_SLOTS, DestId, Destination, Device as Known, INCOMING, Incoming as Told, ServiceId, Settings,
+    Timeouts, counter_places, device_flags, extras, own_counters,
 };
 use lvs_common::exit::EXIT_COUNT;
 
@@ -184,6 +184,16 @@ impl Director {
                 all.iter_mut().zip(own).for_each(|(sum, count)| *sum += count);
             }
             all
+        })
+    }
+
+    /// A destination's connections that are active, those that are not, and its templates.
+    pub fn held(&self, id: DestId) -> (u32, u32, u32) {
+        self.kernel.enter(|| {
+            element(&maps::DESTS, id.get()).map_or((0, 0, 0), |dest| {
+                let (active, inactive) = Destination::split(dest.get().connections);
+                (active, inactive, dest.get().persistent)
+            })
         })
     }
 

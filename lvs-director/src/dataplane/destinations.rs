@@ -3,7 +3,9 @@
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
-use lvs_common::abi::{Address, DestId, Destination as Slot, Forward, Idle, NextHop, ServiceId, Switch, dest_slot};
+use lvs_common::abi::{
+    Address, DestId, Destination as Slot, Forward, Idle, NextHop, ServiceConfig, ServiceId, Switch, dest_slot,
+};
 use lvs_common::byte_order::Be16;
 use lvs_common::sched::change::Change;
 use lvs_common::sched::overload;
@@ -71,13 +73,9 @@ impl Plane {
                 id
             }
         };
-        self.write_source(id, destination);
-        self.note_host(id, destination);
         self.watch_address(convert::address(destination.key.address), destination.family().number(), false);
-        self.change_dest(id, |dest| {
-            *dest = convert::dest_config(&config, destination, dest);
-            dest.next = config.head;
-        });
+        self.configure_dest(&config, id, destination);
+        self.change_dest(id, |dest| dest.next = config.head);
         self.change_service(service, |config| {
             config.head = id;
             config.dest_count += 1;
@@ -88,15 +86,20 @@ impl Plane {
 
     /// Stages an edit of a destination.
     pub fn rewrite_dest(&mut self, service: ServiceId, id: DestId, destination: &Destination) {
+        let config = self.service_config(service);
+        self.configure_dest(&config, id, destination);
+        self.refresh(service, Change::Edited);
+    }
+
+    /// Stages a destination's configuration, of a new one, or one that was there before.
+    fn configure_dest(&mut self, service: &ServiceConfig, id: DestId, destination: &Destination) {
         let before = self.dest_config(id);
         self.write_source(id, destination);
         self.note_host(id, destination);
-        let config = self.service_config(service);
-        self.change_dest(id, |dest| *dest = convert::dest_config(&config, destination, dest));
+        self.change_dest(id, |dest| *dest = convert::dest_config(service, destination, dest));
         if overload::edit_clears(before.upper, destination.upper) {
             put!(self.dests, id, overloaded, 0);
         }
-        self.refresh(service, Change::Edited);
     }
 
     /// Notes what the outer header of a tunnel comes from, for a destination that has one.

@@ -103,6 +103,35 @@ fn thresholds_keep_connections_away() {
     });
 }
 
+/// As after an edit: what it was overloaded by was the threshold that it had before.
+#[test]
+fn a_server_that_comes_back_with_a_higher_threshold_is_not_overloaded() {
+    let (cluster, _servers) = cluster().unwrap();
+    let director = &cluster.director;
+    let limited = server("rs1", WEB);
+    each_tier(&cluster, || {
+        let mut sessions = Vec::new();
+        let mut opened = |count| -> Result<usize> {
+            let mut of_limited = 0;
+            for _ in 0..count {
+                let mut session = open(&cluster, 0)?;
+                of_limited += usize::from(session.ask()? == "rs1");
+                sessions.push(session);
+            }
+            Ok(of_limited)
+        };
+        director.lvsadm(&format!("-e {WEB} {limited} -m -x 1"))?;
+        let before = opened(4)?;
+        director.lvsadm(&format!("-d {WEB} {limited}"))?;
+        director.lvsadm(&format!("-a {WEB} {limited} -m -x 3"))?;
+        ensure!((before, opened(8)?) == (1, 2), "{}", director.lvsadm("-Ln --thresholds")?);
+        for name in ["rs1", "rs2"] {
+            director.lvsadm(&format!("drain {WEB} {} --timeout 0 --reset", server(name, WEB)))?;
+        }
+        Ok(())
+    });
+}
+
 #[test]
 fn connections_of_a_removed_server_wait_for_it_or_move() {
     let (cluster, _servers) = cluster().unwrap();
