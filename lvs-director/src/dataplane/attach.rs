@@ -22,6 +22,7 @@ use super::kernel::has_tc_links;
 use super::l3;
 use super::pins::{self, LOOPBACK, is_alive, pin, unpin};
 use super::plane::Plane;
+use super::refused;
 use crate::rules::{AttachMode, Attached};
 
 /// A device's hooks, as their pins are called.
@@ -210,24 +211,9 @@ fn attach_if_possible(plane: &mut Plane, device: &NetDevice, mode: AttachMode) -
         return None;
     }
     // A note that cannot be made is only missing in `status`.
-    let _ = note_refusal(&plane.directory, device.link.index, &error);
+    let _ = refused::note(&plane.directory, device.link.index, &error);
     let why = if by_tc { format!("{}: served by tc", error.line()) } else { error.line() };
     Some(Refusal { device: device.link.name.clone(), why })
-}
-
-/// Notes that the kernel refuses to serve a device as asked, for `status`: by a directory whose name is the error's number.
-fn note_refusal(directory: &Directory, index: u32, error: &Error) -> Result<()> {
-    let note = pin(directory, "refused", index);
-    pins::remove(&note)?;
-    let number = error.number().unwrap_or_default();
-    fs::create_dir_all(note.join(number.to_string())).context("cannot note a refusal")
-}
-
-/// Why the kernel refused to serve a device as asked, if it did.
-fn refusal(directory: &Directory, index: u32) -> Option<io::Error> {
-    let number = fs::read_dir(pin(directory, "refused", index)).ok()?.next()?.ok()?.file_name();
-    let number = number.to_str()?.parse().ok()?;
-    Some(io::Error::from_raw_os_error(number))
 }
 
 /// What holds the device's place for XDP, if that is not ours.
@@ -416,7 +402,7 @@ pub fn left_out(plane: &Plane) -> Result<Vec<Refusal>> {
     let links = devices::links()?.into_iter();
     let left_out = links.filter(|link| !pin(&plane.directory, "ingress", link.index).exists());
     let refused = left_out.filter_map(|link| {
-        let why = refusal(&plane.directory, link.index)?.to_string();
+        let why = refused::why(&plane.directory, &link)?;
         Some(Refusal { device: link.name, why })
     });
     Ok(refused.collect())
@@ -426,7 +412,7 @@ pub fn left_out(plane: &Plane) -> Result<Vec<Refusal>> {
 pub fn attachments(plane: &Plane) -> Result<Vec<Attachment>> {
     let mut found = Vec::new();
     for device in devices::all()? {
-        let refusal = refusal(&plane.directory, device.link.index);
+        let refusal = refused::why(&plane.directory, &device.link);
         let has = |kind| pin(&plane.directory, kind, device.link.index).exists();
         let (attached, why) = if has("xdp") {
             (Attached::Native, "the driver runs XDP".to_owned())
@@ -434,7 +420,7 @@ pub fn attachments(plane: &Plane) -> Result<Vec<Attachment>> {
             (Attached::Generic, "asked for".to_owned())
         } else if has("ingress") {
             let foreign = foreign_xdp(&plane.directory, &device);
-            let refused = refusal.as_ref().map(|error| format!("XDP was asked for, and is refused: {error}"));
+            let refused = refusal.as_ref().map(|why| format!("XDP was asked for, and is refused: {why}"));
             (Attached::Tc, foreign.or(refused).unwrap_or(device.why_not_xdp))
         } else if has("egress") {
             (Attached::Egress, "the director as a client, and its own servers".to_owned())

@@ -64,6 +64,8 @@ pub struct Link {
     pub unservable: Option<String>,
     /// Whether the host has devices for VLANs on it.
     pub has_vlans: bool,
+    /// Longest packet that it takes, in bytes.
+    pub mtu: u32,
     /// Number of the XDP program that runs on it, 0 for none.
     pub xdp_program: u32,
 }
@@ -84,6 +86,7 @@ impl Link {
             headers: Headers::Other,
             unservable: None,
             has_vlans: false,
+            mtu: 0,
             xdp_program: 0,
         }
     }
@@ -220,6 +223,7 @@ fn link(message: &Message) -> Option<(Link, Relation)> {
         headers,
         unservable,
         has_vlans: false,
+        mtu: number(libc::IFLA_MTU),
         xdp_program: attribute(libc::IFLA_XDP).and_then(xdp_program).unwrap_or(0),
     };
     Some((link, relation))

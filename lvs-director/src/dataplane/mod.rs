@@ -45,6 +45,7 @@ mod pod;
 mod policies;
 mod recover;
 mod refusal;
+mod refused;
 mod rehearsal;
 mod rosters;
 mod services;

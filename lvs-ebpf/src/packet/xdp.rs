@@ -20,6 +20,19 @@ impl XdpPacket {
         // SAFETY: the context is valid for the program's whole run.
         unsafe { &*self.0 }
     }
+
+    /// Bytes of the frame in its first buffer, which is all that a program may read. A driver for frames longer than a page
+    /// gives the rest of them in further buffers.
+    #[inline(always)]
+    fn linear(self) -> u32 {
+        self.context_fields().data_end.wrapping_sub(self.context_fields().data)
+    }
+
+    /// Whether the first buffer has `length` bytes.
+    #[inline(always)]
+    pub fn is_linear(self, length: u32) -> bool {
+        self.linear() >= length
+    }
 }
 
 impl Packet for XdpPacket {
@@ -91,9 +104,9 @@ impl Packet for XdpPacket {
 
     #[inline(always)]
     fn strip(self, _: u32, length: u32) -> bool {
-        let frame = self.context_fields().data_end.wrapping_sub(self.context_fields().data);
+        let change = length.wrapping_sub(self.linear());
         // SAFETY: a helper call with a valid context.
-        unsafe { bpf_xdp_adjust_tail(self.0, length.wrapping_sub(frame) as i32) == 0 }
+        unsafe { bpf_xdp_adjust_tail(self.0, change as i32) == 0 }
     }
 
     #[inline(always)]

@@ -19,6 +19,8 @@ pub struct Inner {
     pub vip: [u32; 5],
     /// IPv6: one of BIG TCP, to be cut into segments, whose length stands nowhere.
     pub is_big: bool,
+    /// What it carries, by its first header.
+    pub protocol: u8,
     /// The two bits of congestion notification.
     pub ecn: u8,
 }
@@ -34,15 +36,17 @@ impl Inner {
                 let destination: u32 = ctx.load(offset + 16).ok()?;
                 let vip = [AF_INET.into(), destination, 0, 0, 0];
                 let length = (first & 0xffff) as usize;
-                Some(Inner { family, offset, length, vip, is_big: false, ecn: (first >> 16 & 3) as u8 })
+                let protocol = ctx.load(offset + 9).ok()?;
+                Some(Inner { family, offset, length, vip, is_big: false, protocol, ecn: (first >> 16 & 3) as u8 })
             }
             (AF_INET6, 6) => {
                 let [payload, next]: [u16; 2] = ctx.load(offset + 4).ok()?;
                 let [a, b, c, d]: [u32; 4] = ctx.load(offset + 24).ok()?;
                 let vip = [AF_INET6.into(), a, b, c, d];
                 let length = 40 + u16::from_be(payload) as usize;
-                let is_big = payload == 0 && next.to_ne_bytes()[0] == protocol::TCP;
-                Some(Inner { family, offset, length, vip, is_big, ecn: (first >> 20 & 3) as u8 })
+                let [protocol, _] = next.to_ne_bytes();
+                let is_big = payload == 0 && protocol == protocol::TCP;
+                Some(Inner { family, offset, length, vip, is_big, protocol, ecn: (first >> 20 & 3) as u8 })
             }
             _ => None,
         }

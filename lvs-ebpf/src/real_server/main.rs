@@ -19,6 +19,7 @@ mod maps;
 mod outer;
 mod remote_checksum;
 mod segment_size;
+mod segments;
 mod stats;
 mod tunnel;
 mod vips;
@@ -46,14 +47,14 @@ use vips::VIPS;
 
 /// Decapsulates; whatever becomes of a packet, filters after this one still see it.
 #[classifier]
-fn real_server(ctx: TcContext) -> i32 {
+fn real_server(mut ctx: TcContext) -> i32 {
     let verdict = match outer::family(&ctx) {
         Some(AF_INET) if fragments::is_fragment(&ctx, true) => gather::<u32>(&ctx),
         Some(AF_INET6) if fragments::is_fragment(&ctx, false) => gather::<[u32; 4]>(&ctx),
         Some(_) => WHOLE,
         None => TC_ACT_UNSPEC,
     };
-    if verdict == WHOLE { open(&ctx) } else { verdict }
+    if verdict == WHOLE { open(&mut ctx) } else { verdict }
 }
 
 /// No verdict: the packet at hand is a whole one.
@@ -68,8 +69,14 @@ fn gather<A: IpAddress>(ctx: &TcContext) -> i32 {
 
 /// [`decapsulate`], likewise.
 #[inline(never)]
-fn open(ctx: &TcContext) -> i32 {
+fn open(ctx: &mut TcContext) -> i32 {
     decapsulate(ctx).unwrap_or(TC_ACT_UNSPEC)
+}
+
+/// On `lo`: sends on what [`segments::cut`] sent there.
+#[classifier]
+fn real_server_segments(mut ctx: TcContext) -> i32 {
+    segments::come_in(&mut ctx)
 }
 
 /// Lowers the segment size that the host's TCP tells clients of a virtual address.
@@ -82,7 +89,7 @@ fn real_server_replies(ctx: TcContext) -> i32 {
 
 /// `None` leaves the packet as it is.
 #[inline(always)]
-fn decapsulate(ctx: &TcContext) -> Option<i32> {
+fn decapsulate(ctx: &mut TcContext) -> Option<i32> {
     let outer = Outer::parse(ctx)?;
     let payload = tunnel::open(ctx, &outer)?;
     let inner = Inner::parse(ctx, &payload)?;
@@ -91,6 +98,9 @@ fn decapsulate(ctx: &TcContext) -> Option<i32> {
         return None;
     }
     segment_size::note(taken, inner.offset);
+    if segments::is_buffer(ctx, &outer, &inner) {
+        return Some(segments::cut(ctx));
+    }
     if let Some(remote) = payload.remote_checksum {
         remote_checksum::repair(ctx, &inner, remote)?;
     }

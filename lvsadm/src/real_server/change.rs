@@ -36,6 +36,11 @@ pub enum Change {
         /// What it opens.
         tunnels: Tunnels,
     },
+    /// The program on `lo` that sends on datagrams which came in one buffer, in a tunnel over UDP.
+    Segments {
+        /// The tunnels.
+        tunnels: Tunnels,
+    },
     /// The program that lowers the segment size in SYN-ACKs, on a device that they leave by.
     SegmentSize {
         /// The device.
@@ -60,14 +65,14 @@ impl Change {
             (Change::Address { vip: a }, Change::Address { vip: b }) => a == b,
             (Change::Filter { device: a, .. }, Change::Filter { device: b, .. }) => a == b,
             (Change::SegmentSize { device: a, .. }, Change::SegmentSize { device: b, .. }) => a == b,
-            (Change::Toa(_), Change::Toa(_)) => true,
+            (Change::Toa(_), Change::Toa(_)) | (Change::Segments { .. }, Change::Segments { .. }) => true,
             _ => false,
         }
     }
 
     /// Whether it is made anew whatever is there: a program is replaced by one that does as asked for.
     pub fn is_program(&self) -> bool {
-        matches!(self, Change::Filter { .. } | Change::SegmentSize { .. } | Change::Toa(_))
+        matches!(self, Change::Filter { .. } | Change::Segments { .. } | Change::SegmentSize { .. } | Change::Toa(_))
     }
 
     /// Whether the host is that way now.
@@ -77,6 +82,7 @@ impl Change {
             Change::Address { vip } => devices::has_address("lo", *vip),
             // Whether a filter is there can be told, what it opens cannot: putting it anew is harmless.
             Change::Filter { device, .. } => Place::Ingress.is_taken(device),
+            Change::Segments { .. } => Place::Segments.is_taken("lo"),
             Change::SegmentSize { device, .. } => Place::Egress.is_taken(device),
             Change::Toa(toa) => toa.holds(),
         }
@@ -101,6 +107,7 @@ impl Change {
                 netlink::add_to_loopback(*vip).with_context(|| format!("cannot add {vip} to lo"))
             }
             Change::Filter { device, tunnels } => decapsulation::attach(device, tunnels, Place::Ingress, programs),
+            Change::Segments { tunnels } => decapsulation::attach("lo", tunnels, Place::Segments, programs),
             Change::SegmentSize { device, tunnels } => decapsulation::attach(device, tunnels, Place::Egress, programs),
             Change::Toa(toa) => toa.apply(),
         }
@@ -118,6 +125,7 @@ impl Change {
             }
             Change::Address { .. } => Ok(()),
             Change::Filter { device, .. } => decapsulation::detach(device, Place::Ingress),
+            Change::Segments { .. } => decapsulation::detach("lo", Place::Segments),
             Change::SegmentSize { device, .. } => decapsulation::detach(device, Place::Egress),
             Change::Toa(_) => toa::detach(),
         }
@@ -138,6 +146,7 @@ impl fmt::Display for Change {
             Change::Sysctl { key, value, .. } => write!(f, "sysctl   {} = {value}", key.replace('/', ".")),
             Change::Address { vip } => write!(f, "address  {vip} on lo"),
             Change::Filter { device, tunnels } => write!(f, "tunnels  {tunnels} on {device}"),
+            Change::Segments { .. } => write!(f, "buffers  of datagrams in tunnels over UDP are cut on lo"),
             Change::SegmentSize { device, .. } => {
                 write!(f, "mss      lowered in SYN-ACKs out of {device}, by what the tunnel takes")
             }

@@ -1,4 +1,5 @@
-//! The programs of tunnels: one opens them where packets come in, the other lowers the segment size (MSS) in SYN-ACKs that leave.
+//! The programs of tunnels: one opens them where packets come in, one has buffers of datagrams cut that came in them, and one lowers the
+//! segment size (MSS) in SYN-ACKs that leave.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,8 +19,10 @@ use super::netlink;
 use lvs_director::dataplane::{clsact, ticks_per_second};
 use lvs_director::objects;
 
-/// The filter's priority: before what is added without one, after what asks to be first.
+/// The filters' priority: before what is added without one, after what asks to be first.
 const PRIORITY: u16 = 1000;
+/// That of the filter on `lo` for buffers: tunnels may be opened on `lo`, too.
+const AFTER: u16 = PRIORITY + 1;
 /// The filter's handle at that priority.
 const HANDLE: TcHandle = TcHandle::new(0, 1);
 
@@ -58,6 +61,11 @@ impl Tunnels {
     fn opened(&self) -> impl Iterator<Item = (&'static TunnelForm, u16)> {
         TUNNELS.iter().filter_map(|form| Some((form, self.kinds.get(form.name)?.port()?)))
     }
+
+    /// Whether some of them are tunnels over UDP: those have ports.
+    pub fn are_over_udp(&self) -> bool {
+        self.opened().any(|(form, _)| form.has_port())
+    }
 }
 
 impl fmt::Display for Tunnels {
@@ -80,6 +88,8 @@ pub enum Place {
     Ingress,
     /// Lowers the segment size.
     Egress,
+    /// On `lo`: lets what the kernel cut there come in again.
+    Segments,
 }
 
 impl Place {
@@ -87,21 +97,29 @@ impl Place {
         match self {
             Place::Ingress => "real_server",
             Place::Egress => "real_server_replies",
+            Place::Segments => "real_server_segments",
         }
     }
 
     fn hook(self) -> TcAttachType {
         match self {
-            Place::Ingress => TcAttachType::Ingress,
+            Place::Ingress | Place::Segments => TcAttachType::Ingress,
             Place::Egress => TcAttachType::Egress,
+        }
+    }
+
+    fn priority(self) -> u16 {
+        match self {
+            Place::Ingress | Place::Egress => PRIORITY,
+            Place::Segments => AFTER,
         }
     }
 
     /// Whether the device has a filter of the program's priority there.
     pub fn is_taken(self, device: &str) -> Result<bool> {
         match self {
-            Place::Ingress => netlink::has_ingress_filter(device, PRIORITY),
-            Place::Egress => netlink::has_egress_filter(device, PRIORITY),
+            Place::Ingress | Place::Segments => netlink::has_ingress_filter(device, self.priority()),
+            Place::Egress => netlink::has_egress_filter(device, self.priority()),
         }
     }
 }
@@ -131,7 +149,7 @@ pub fn attach(device: &str, tunnels: &Tunnels, place: Place, programs: &mut Prog
     let id = if place.is_taken(device)? {
         program.attach_to_link(filter(device, place)?).with_context(context)?
     } else {
-        let options = NlOptions { priority: PRIORITY, handle: HANDLE, ..NlOptions::default() };
+        let options = NlOptions { priority: place.priority(), handle: HANDLE, ..NlOptions::default() };
         program.attach_with_options(device, place.hook(), TcAttachOptions::Netlink(options)).with_context(context)?
     };
     // The link would take the filter away with it.
@@ -154,7 +172,7 @@ pub fn detach(device: &str, place: Place) -> Result<()> {
 }
 
 fn filter(device: &str, place: Place) -> Result<SchedClassifierLink> {
-    SchedClassifierLink::attached(device, place.hook(), PRIORITY, HANDLE, None)
+    SchedClassifierLink::attached(device, place.hook(), place.priority(), HANDLE, None)
         .with_context(|| format!("there is no device {device}"))
 }
 
@@ -181,7 +199,7 @@ fn load(tunnels: &Tunnels) -> Result<Ebpf> {
     for vip in &tunnels.vips {
         vips.insert(key(*vip), 0, 0).with_context(|| format!("cannot tell the program about {vip}"))?;
     }
-    for place in [Place::Ingress, Place::Egress] {
+    for place in [Place::Ingress, Place::Egress, Place::Segments] {
         let name = place.program();
         let program = object.program_mut(name).with_context(|| format!("the object has no program {name}"))?;
         let program: &mut SchedClassifier = program.try_into()?;

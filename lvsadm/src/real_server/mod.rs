@@ -104,6 +104,9 @@ pub fn run(args: &RealServerArgs) -> Result<()> {
         if args.tun {
             let tunnels = tunnels(args)?;
             wanted.extend(devices.into_iter().map(|device| Change::Filter { device, tunnels: tunnels.clone() }));
+            if tunnels.are_over_udp() {
+                wanted.push(Change::Segments { tunnels: tunnels.clone() });
+            }
             // Answers may leave by a device that no tunnel comes in on.
             let answering = if args.keep_mss { Vec::new() } else { devices::ethernet_like()? };
             wanted.extend(answering.into_iter().map(|device| Change::SegmentSize { device, tunnels: tunnels.clone() }));

@@ -6,7 +6,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use nix::sys::socket::{setsockopt, sockopt::UdpGsoSegment};
 use tests::eventually;
-use tests::topology::{CLIENT, CLIENT6, Cluster, Layout, Namespace, Server, Site, VIP, VIP6};
+use tests::topology::{
+    CLIENT, CLIENT6, Cluster, Layout, Namespace, Observer, Offloads, Place, Server, Site, VIP, VIP6,
+};
 
 const PORT: u16 = 53;
 /// Datagrams of a buffer.
@@ -175,6 +177,26 @@ fn datagrams_sent_at_once_arrive_one_by_one_through_tunnels() {
     }
 }
 
+/// No router on the way cuts the buffer, and no device needs to: the real server gets it whole.
+#[test]
+fn a_real_server_opens_a_tunnel_with_many_datagrams_in_one_buffer() {
+    for (options, real_server) in [
+        ("-i", ""),
+        ("-i --tun-type gre", "--tun-type gre"),
+        ("-i --tun-type gue --tun-port 6080", "--tun-type gue --tun-port 6080"),
+        ("-i --tun-type gue --tun-port 6080 --tun-remcsum", "--tun-type gue --tun-port 6080"),
+        ("-i --tun-type vxlan --tun-port 4789", "--tun-type vxlan --tun-port 4789"),
+    ] {
+        for crossed in [false, true] {
+            let way = Way { site: Site::BesideDirector, ..Way::tunnel(options, real_server, 0, crossed) };
+            let bench = Bench::new(&way).unwrap();
+            for (vip, client) in [(VIP, CLIENT), (VIP6, CLIENT6)] {
+                bench.asks(vip, client, 1000).with_context(|| format!("{options}, {vip}, crossed: {crossed}")).unwrap();
+            }
+        }
+    }
+}
+
 #[test]
 fn answers_sent_at_once_arrive_one_by_one() {
     for (site, option) in [(Site::BehindDirector, "-m"), (Site::Remote, "--fullnat")] {
@@ -221,4 +243,52 @@ fn datagrams_sent_at_once_that_do_not_fit_are_refused_not_joined() {
     send_segments(&socket, None, length).unwrap();
     eventually("the buffer is refused", || refused() > before);
     assert_eq!(director.exit("fragmented").unwrap(), fragmented);
+}
+
+/// Devices that take frames longer than a page give them to XDP in several buffers. XDP leaves those to TC, and serves the others.
+#[test]
+fn native_xdp_serves_a_device_whose_frames_are_longer_than_a_page() {
+    const LONG: usize = 9000;
+    let ways = [
+        Way::translated(Site::BehindDirector, "-m"),
+        Way::direct(),
+        Way::translated(Site::Remote, "--fullnat"),
+        Way::tunnel("-i", "", 0, false),
+    ];
+    for way in &ways {
+        let bench = Bench::new(way).unwrap();
+        let cluster = &bench.cluster;
+        cluster.set_offloads(Offloads::Off).unwrap();
+        for host in [&cluster.client, &cluster.director, &cluster.router].into_iter().chain(&cluster.servers) {
+            for device in host.cables().unwrap() {
+                host.ip(&[&format!("link set {device} mtu {LONG}")]).unwrap();
+            }
+        }
+        cluster.director.lvsadm("attach --mode native").unwrap();
+        let device = cluster.director.lvsadm("status").unwrap();
+        assert!(device.lines().any(|line| line.starts_with("eth0") && line.contains("native")), "{device}");
+        let arrivals = Observer::attach(&cluster.director, "eth0", Place::FirstIngress).unwrap();
+        for (number, (vip, client)) in [(VIP, CLIENT), (VIP6, CLIENT6)].into_iter().enumerate() {
+            let most = LONG - bench.added[number] - if vip.is_ipv4() { 28 } else { 48 };
+            let socket = socket(&cluster.client, SocketAddr::new(client, 0)).unwrap();
+            socket.connect(SocketAddr::new(vip, PORT)).unwrap();
+            for (length, in_xdp) in [
+                (99, None),
+                (100, None),
+                (200, Some(true)),
+                (3000, Some(true)),
+                (5000, Some(false)),
+                (most, Some(false)),
+            ] {
+                let what = format!("{:?}, {vip}, {length} bytes", way.options);
+                let before = arrivals.count().unwrap();
+                socket.send(&tests::text(length)).unwrap();
+                right(&socket, length).context(what.clone()).unwrap();
+                // The first packets make neighbours known, and the observer sees IPv4 alone.
+                if let (Some(in_xdp), true) = (in_xdp, vip.is_ipv4()) {
+                    assert_eq!(arrivals.count().unwrap() == before, in_xdp, "{what}: whether XDP served it");
+                }
+            }
+        }
+    }
 }
