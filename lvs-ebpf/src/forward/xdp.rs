@@ -26,7 +26,7 @@ use crate::{
     packet::{access::Packet, access::XdpPacket, handover, parse::Family},
     programs::{jump, receive_ipv6},
     table::{account, find},
-    values::parsed::{L3, Parsed},
+    values::parsed::Parsed,
 };
 
 /// Serves a frame.
@@ -46,10 +46,6 @@ pub fn receive<A: Family>(packet: XdpPacket) -> i32 {
     let Some(settings) = config::settings() else { return XdpPacket::PASS };
     let (for_vip, from_server) = watch::watched(p.source, p.destination, settings);
     if !(for_vip || from_server) || settings.flags & settings_flags::ANY == 0 || !packet.for_this_host() {
-        return XdpPacket::PASS;
-    }
-    // A frame in several buffers, or one that is shorter than its header says: the stack and TC know what to do with it.
-    if !packet.is_linear(L3 as u32 + p.length) {
         return XdpPacket::PASS;
     }
     serve(packet, &p, settings, for_vip, from_server)

@@ -34,7 +34,8 @@ pub trait Family: IpAddress {
     /// Reads the network header at `at` in TC. A packet that is `quoted` in an ICMP error may be a first fragment.
     fn network(packet: TcPacket, at: usize, quoted: bool) -> Result<Parsed<Self>, Stray>;
 
-    /// Reads the network header in XDP; `None` for a packet that is TC's.
+    /// Reads the network header in XDP; `None` for a packet that is TC's, one in several buffers among them, and one that is shorter
+    /// than its header says.
     fn network_fast(packet: XdpPacket) -> Option<Parsed<Self>>;
 
     /// Parses the network header of a packet in TC; [`parse_transport`] parses the rest.
@@ -211,12 +212,12 @@ impl Family for u32 {
     #[inline(always)]
     fn network_fast(packet: XdpPacket) -> Option<Parsed<u32>> {
         packet
-            .look(
+            .look_with_rest(
                 L3,
                 #[inline(always)]
-                |h: &Ipv4| {
+                |h: &Ipv4, rest| {
                     let is_whole = (h.fragment & (fragment::MF | fragment::OFFSET)).is_zero();
-                    if h.version_ihl == 0x45 && is_whole {
+                    if h.version_ihl == 0x45 && is_whole && h.length.get() as u32 <= rest {
                         Some(parsed4(h, reload(&h.protocol), L3 + 20))
                     } else {
                         None
@@ -268,10 +269,13 @@ impl Family for [u32; 4] {
     #[inline(always)]
     fn network_fast(packet: XdpPacket) -> Option<Parsed<[u32; 4]>> {
         packet
-            .look(
+            .look_with_rest(
                 L3,
                 #[inline(always)]
-                |h: &Ipv6| {
+                |h: &Ipv6, rest| {
+                    if h.payload_length.get() as u32 + 40 > rest {
+                        return None;
+                    }
                     // SAFETY: fields of a header in the packet.
                     let ends = unsafe { [wide::load(&raw const h.source), wide::load(&raw const h.destination)] };
                     let parsed = parsed6(h, ends, reload(&h.next_header), L3 + 40)?;

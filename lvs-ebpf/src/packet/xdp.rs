@@ -11,7 +11,11 @@ use aya_ebpf::{
 use core::ffi::c_void;
 use lvs_common::{checksum, wire::Ethernet};
 
-use crate::{kernel::reload::reload, maps::XDP_PROGRAMS, packet::access::Packet};
+use crate::{
+    kernel::reload::reload,
+    maps::XDP_PROGRAMS,
+    packet::access::{Packet, Wire},
+};
 
 impl XdpPacket {
     /// The fields of the context, of which reads by programs are allowed.
@@ -21,17 +25,17 @@ impl XdpPacket {
         unsafe { &*self.0 }
     }
 
-    /// Bytes of the frame in its first buffer, which is all that a program may read. A driver for frames longer than a page
-    /// gives the rest of them in further buffers.
+    /// Like [`Packet::look`], and tells `look` how many bytes of the frame's first buffer there are from `offset` on. A driver for frames
+    /// longer than a page gives the rest of them in further buffers, which a program cannot read.
     #[inline(always)]
-    fn linear(self) -> u32 {
-        self.context_fields().data_end.wrapping_sub(self.context_fields().data)
-    }
-
-    /// Whether the first buffer has `length` bytes.
-    #[inline(always)]
-    pub fn is_linear(self, length: u32) -> bool {
-        self.linear() >= length
+    pub fn look_with_rest<T: Wire, R>(self, offset: usize, look: impl FnOnce(&T, u32) -> R) -> Option<R> {
+        let (start, end) = self.bounds();
+        let place = start + offset;
+        if place + size_of::<T>() > end {
+            return None;
+        }
+        // SAFETY: the bounds are checked, any bytes are a `T`, and the packet is this program's alone.
+        Some(look(unsafe { &*(place as *const T) }, (end - place) as u32))
     }
 }
 
@@ -104,9 +108,9 @@ impl Packet for XdpPacket {
 
     #[inline(always)]
     fn strip(self, _: u32, length: u32) -> bool {
-        let change = length.wrapping_sub(self.linear());
+        let frame = self.context_fields().data_end.wrapping_sub(self.context_fields().data);
         // SAFETY: a helper call with a valid context.
-        unsafe { bpf_xdp_adjust_tail(self.0, change as i32) == 0 }
+        unsafe { bpf_xdp_adjust_tail(self.0, length.wrapping_sub(frame) as i32) == 0 }
     }
 
     #[inline(always)]
