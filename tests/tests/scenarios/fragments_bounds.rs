@@ -1,7 +1,8 @@
 //! Fragments that are not the director's, that never become a packet, or that cannot be served.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use tests::eventually;
@@ -235,4 +236,71 @@ fn every_refusal_of_a_fragment_has_a_name_of_its_own() {
     bench.send(&odd).unwrap();
     eventually("an odd fragment is refused", || bench.exit("drop-fragment-malformed") == 1);
     assert_eq!(bench.exit("drop-malformed"), 0);
+}
+
+/// Sends first fragments to the service, each of a packet of its own, 100,000 a second until told to stop: how many a second.
+fn flood(bench: &Bench, vip: IpAddr, sources: u32, stop: &AtomicBool) -> Result<u32> {
+    const BATCH: u32 = 100;
+    let client = if vip.is_ipv4() { CLIENT } else { CLIENT6 };
+    let first = &Bench::fragments(SocketAddr::new(client, 4444), SocketAddr::new(vip, 53), &contents(2000), 1)[0];
+    let mut packet = first.clone();
+    let began = Instant::now();
+    let mut sent = 0u32;
+    while !stop.load(Ordering::Relaxed) {
+        for number in sent..sent + BATCH {
+            let source = (number % sources) as u16;
+            if vip.is_ipv4() {
+                packet[4..6].copy_from_slice(&((number / sources) as u16).to_be_bytes());
+                packet[10..16].copy_from_slice(&[[0, 0], [10, 77], source.to_be_bytes()].concat());
+                let sum = frame::internet_checksum(&packet[..20]);
+                packet[10..12].copy_from_slice(&sum.to_be_bytes());
+            } else {
+                packet[22..24].copy_from_slice(&source.to_be_bytes());
+                packet[44..48].copy_from_slice(&number.to_be_bytes());
+            }
+            bench.send(&packet)?;
+        }
+        sent += BATCH;
+        let due = Duration::from_micros(u64::from(sent) * 10);
+        std::thread::sleep(due.saturating_sub(began.elapsed()));
+    }
+    Ok((f64::from(sent) / began.elapsed().as_secs_f64()) as u32)
+}
+
+#[test]
+#[ignore = "it measures for a minute: docs/numbers has what it prints"]
+fn the_share_of_an_honest_client_among_lone_fragments() {
+    /// Datagrams of the client, one after the other.
+    const DATAGRAMS: u32 = 500;
+    let bench = Bench::new(Site::BehindDirector).unwrap();
+    bench.cluster.director.sysctl(&["net/ipv4/conf/all/rp_filter=0", "net/ipv4/conf/eth0/rp_filter=0"]).unwrap();
+    let _service = bench.service("-m", true).unwrap();
+    println!(
+        "| Family | Sources of the flood | Fragments a second | Datagrams | Lost | Fragments that gave way |\n|---|---|---|---|---|---|"
+    );
+    for (vip, client) in [(VIP, CLIENT), (VIP6, CLIENT6)] {
+        for sources in [1, 100, 65_536] {
+            let asking = socket(&bench.cluster.client, client).unwrap();
+            asking.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+            let to = SocketAddr::new(vip, 53);
+            asking.send_to(b"hello", to).unwrap();
+            echoes(&asking, b"hello").unwrap();
+            let (stop, before) = (AtomicBool::new(false), bench.exit("drop-fragment-aged"));
+            let (lost, rate) = std::thread::scope(|scope| {
+                let flood = scope.spawn(|| flood(&bench, vip, sources, &stop));
+                // The table is full of the flood's fragments first.
+                std::thread::sleep(Duration::from_secs(1));
+                let ask = |number: u32| {
+                    let datagram = contents(4000 + number as usize);
+                    asking.send_to(&datagram, to).is_err() || echoes(&asking, &datagram).is_err()
+                };
+                let lost = (0..DATAGRAMS).filter(|number| ask(*number)).count();
+                stop.store(true, Ordering::Relaxed);
+                (lost, flood.join().unwrap().unwrap())
+            });
+            let aged = bench.exit("drop-fragment-aged") - before;
+            let family = if vip.is_ipv4() { "IPv4" } else { "IPv6" };
+            println!("| {family} | {sources} | {rate} | {DATAGRAMS} of 3 fragments | {lost} | {aged} |");
+        }
+    }
 }
