@@ -126,6 +126,11 @@ impl Balanced {
         Ok(balanced)
     }
 
+    /// Its mode.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
     /// Has another tier carry the packets from now on, and counts anew.
     pub fn carry_by(&self, (tier, offloads): Tier) -> Result<()> {
         self.cluster.set_offloads(offloads)?;

@@ -13,6 +13,7 @@ mod other_layout;
 mod process;
 mod reference;
 mod setup;
+mod soak;
 mod structure;
 mod test;
 mod toolchain;
@@ -83,6 +84,12 @@ enum Command {
         #[arg(long, value_name = "NUMBER", requires = "random")]
         seed: Option<u64>,
     },
+    /// Build, and run every way of forwarding at once beside edits, floods, failovers and device churn; at the end nothing may be left; needs root
+    Soak {
+        /// For how long
+        #[arg(long, value_name = "NUMBER", default_value_t = 2.0)]
+        hours: f64,
+    },
     /// Set up, build, and measure the data plane beside floor programs, the kernel and nftables; needs root
     Bench {
         /// A look at everything instead of a measurement
@@ -134,6 +141,7 @@ fn main() -> ExitCode {
         Command::Bench { quick, only, json, compare, plots } => {
             bench::run(quick, only.as_deref(), &json, compare.as_deref(), plots.as_deref())
         }
+        Command::Soak { hours } => soak::run(hours),
         Command::Deb { check } => deb::run(check),
         Command::Demo { modes } => demo::run(&modes),
     };
