@@ -337,10 +337,16 @@ fn existing(point: &Path) -> Option<File> {
     is_bpf.then(|| File::open(point).ok()).flatten()
 }
 
+/// Mounts it. Of commands that do so at once the first one does: a file system over another one would hide what that holds.
 fn make(point: &Path) -> Result<File> {
     fs::create_dir_all(point).with_context(|| {
         format!("cannot create {}, so set {MOUNT_POINT_VARIABLE} to a directory that can be", point.display())
     })?;
+    let beneath = File::open(point).with_context(|| format!("cannot open {}", point.display()))?;
+    let _lock = locked(beneath, Access::Change).context("cannot lock the mount point")?;
+    if let Some(root) = existing(point) {
+        return Ok(root);
+    }
     let none: Option<&str> = None;
     mount(Some("lvs"), point, Some("bpf"), MsFlags::empty(), Some("mode=0700"))
         .or_else(|_| mount(Some("lvs"), point, Some("bpf"), MsFlags::empty(), none))

@@ -7,6 +7,8 @@ mod cable;
 mod client;
 mod cluster;
 mod control_group;
+mod descriptors;
+mod echo;
 mod fleet;
 mod http;
 mod memory_group;

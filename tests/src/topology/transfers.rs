@@ -2,16 +2,15 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
+use super::descriptors::raise_file_limit;
 use super::namespace::Namespace;
 use crate::text;
 
@@ -25,8 +24,13 @@ const PIECE: usize = 600;
 const TEXT: usize = 65_537;
 /// From one transfer's beginning to the next one's.
 const STEP: usize = 7919;
+/// How long transfers may take to go on.
+const GOING_ON: Duration = Duration::from_secs(60);
 /// How long transfers may take to end.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Transfers with something to read that are asked for at a time.
+const EVENTS: usize = 1024;
 
 /// What became of transfers.
 #[derive(Debug, Default)]
@@ -68,27 +72,44 @@ struct Seen {
 impl Transfers {
     /// Begins so many, from a namespace.
     pub fn begin(client: &Namespace, to: &[SocketAddr], count: usize) -> Result<Self> {
-        let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
-        setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
+        raise_file_limit()?;
         let period = PERIOD * count.div_ceil(QUICK) as u32;
         let open = |id: usize| Transfer::open(to[id % to.len()], id, period).with_context(|| format!("transfer {id}"));
         let transfers: Vec<_> = client.enter(|| (0..count).map(open).collect())?;
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        for (at, transfer) in transfers.iter().enumerate() {
+            epoll.add(&transfer.stream, EpollEvent::new(EpollFlags::EPOLLIN, at as u64))?;
+        }
         let seen = Mutex::new(Seen { received: vec![0; count], ..Seen::default() });
         let shared = Arc::new(Shared { is_ending: AtomicBool::new(false), seen });
         let thread = thread::spawn({
             let shared = shared.clone();
-            move || run(transfers, &shared)
+            move || run(transfers, &epoll, &shared)
         });
         Ok(Transfers { shared, thread })
     }
 
     /// Waits until each of them that has not failed got back something that it sends from now on.
     pub fn have_gone_on(&self) {
+        assert!(self.go_on(), "not within {GOING_ON:?}: all transfers go on");
+    }
+
+    /// Waits as long for that, and whether it came: one that waits forever is told of at the end.
+    pub fn go_on(&self) -> bool {
         let received = || self.shared.seen.lock().expect("not poisoned").received.clone();
         let before = received();
         // What was under way may be some pieces: all that was sent while nobody answered.
         let goes_on = |(now, before): (&u64, &u64)| *now == u64::MAX || *now > before + 2 * PIECE as u64;
-        crate::eventually("all transfers go on", || received().iter().zip(&before).all(goes_on));
+        let begin = Instant::now();
+        loop {
+            if received().iter().zip(&before).all(goes_on) {
+                return true;
+            }
+            if begin.elapsed() > GOING_ON {
+                return false;
+            }
+            thread::sleep(Duration::from_millis(100));
+        }
     }
 
     /// Times without an answer since the last call.
@@ -152,10 +173,9 @@ impl Transfer {
         }
         self.due = now + self.period;
         let at = (self.from + self.sent) % TEXT;
-        match self.stream.write(&text[at..at + PIECE]) {
-            Ok(length) => self.sent += length,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            Err(error) => self.end = Some(Err(format!("cannot send: {error}"))),
+        // A full buffer is tried again. A connection that has failed tells it by its next read.
+        if let Ok(length) = self.stream.write(&text[at..at + PIECE]) {
+            self.sent += length;
         }
     }
 
@@ -181,7 +201,7 @@ impl Transfer {
 }
 
 /// Works until all have ended.
-fn run(mut transfers: Vec<Transfer>, shared: &Shared) -> Outcome {
+fn run(mut transfers: Vec<Transfer>, epoll: &Epoll, shared: &Shared) -> Outcome {
     /// Bytes read at a time, which the text must be repeated for.
     const BUFFER: usize = 65_536;
     let text = text(TEXT).repeat(3);
@@ -196,7 +216,7 @@ fn run(mut transfers: Vec<Transfer>, shared: &Shared) -> Outcome {
         for transfer in transfers.iter_mut().filter(|transfer| transfer.end.is_none()) {
             transfer.send(&text, now, ending.is_some());
         }
-        let ready = readable(&transfers);
+        let ready = readable(epoll, &transfers);
         let now = Instant::now();
         let mut seen = shared.seen.lock().expect("not poisoned");
         for at in ready {
@@ -206,7 +226,13 @@ fn run(mut transfers: Vec<Transfer>, shared: &Shared) -> Outcome {
                 seen.gap.of_all = seen.gap.of_all.max(now - answered);
                 (transfer.answered, answered) = (now, now);
             }
-            seen.received[at] = if transfer.end.is_some() { u64::MAX } else { transfer.received as u64 };
+            seen.received[at] = if transfer.end.is_some() {
+                // It would be ready from now on, for ever.
+                let _ = epoll.delete(&transfer.stream);
+                u64::MAX
+            } else {
+                transfer.received as u64
+            };
         }
     }
     let mut outcome = Outcome::default();
@@ -220,14 +246,9 @@ fn run(mut transfers: Vec<Transfer>, shared: &Shared) -> Outcome {
 }
 
 /// Which of those under way have something to read, after a short wait.
-fn readable(transfers: &[Transfer]) -> Vec<usize> {
-    let (numbers, mut descriptors): (Vec<usize>, Vec<PollFd<'_>>) = transfers
-        .iter()
-        .enumerate()
-        .filter(|(_, transfer)| transfer.end.is_none())
-        .map(|(at, transfer)| (at, PollFd::new(transfer.stream.as_fd(), PollFlags::POLLIN)))
-        .unzip();
-    let _ = poll(&mut descriptors, PollTimeout::from(5u8));
-    let ready = numbers.into_iter().zip(&descriptors).filter(|(_, descriptor)| descriptor.any().unwrap_or(false));
-    ready.map(|(at, _)| at).collect()
+fn readable(epoll: &Epoll, transfers: &[Transfer]) -> Vec<usize> {
+    let mut events = [EpollEvent::empty(); EVENTS];
+    let count = epoll.wait(&mut events, EpollTimeout::from(5u8)).unwrap_or(0);
+    let numbers = events[..count].iter().map(|event| event.data() as usize);
+    numbers.filter(|&at| transfers[at].end.is_none()).collect()
 }

@@ -128,6 +128,21 @@ fn without_the_right_it_is_not_permitted() {
 }
 
 #[test]
+fn a_program_of_real_time_priority_is_not_killed_for_the_data_plane_that_it_loads() {
+    if !is_without_ipvs() {
+        return;
+    }
+    let director = Namespace::new("director").unwrap();
+    let mut command = director.command("prlimit");
+    // As keepalived does to its process for VRRP, here for 50 ms: loading takes several times as much.
+    command.args(["--rttime=50000:50000", "chrt", "--rr", "50", "env"]);
+    command.arg(format!("LD_PRELOAD={}", lvs_compat_path().display())).args([IPVSADM, "-A", "-t", "10.0.0.1:80"]);
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(director.lvsadm("-Ln").unwrap().contains("10.0.0.1:80"));
+}
+
+#[test]
 fn why_there_is_no_data_plane_is_told() {
     if !is_without_ipvs() {
         return;

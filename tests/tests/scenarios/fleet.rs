@@ -173,7 +173,7 @@ fn the_table_of_fleets() {
 
 /// Measures a row of the table.
 fn row(fleet: &mut Fleet, name: &str, event: Event) {
-    const COUNT: usize = 2_000;
+    const COUNT: usize = 10_000;
     let to = [SocketAddr::new(FLEET_VIP, 7)];
     let client = &fleet.cluster.client;
     eventually("a first answer", || Transfers::begin(client, &to, 1).is_ok_and(|one| one.end().unwrap().complete == 1));

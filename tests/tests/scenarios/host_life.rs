@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 
+use nix::mount::umount;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tests::eventually;
@@ -214,4 +215,20 @@ fn an_agent_waits_for_a_data_plane_and_ends_when_told_to() {
     director.ip(&["link set v0 down", "link set v0 up"]).unwrap();
     kill(Pid::from_raw(watching.0.id() as i32), Signal::SIGTERM).unwrap();
     assert!(watching.0.wait().unwrap().success());
+}
+
+#[test]
+fn commands_that_come_first_at_the_same_time_mount_one_file_system_for_pins() {
+    let host = Namespace::new("director").unwrap();
+    let point = std::env::temp_dir().join(format!("{}-bpf", host.name()));
+    let list = |_| Running::new(host.command(lvsadm_path()).arg("-Ln").env("LVS_BPFFS", &point));
+    let listings: Vec<_> = (0..8).map(list).collect();
+    for mut listing in listings {
+        listing.0.wait().unwrap();
+    }
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+    let count = mounts.lines().filter(|mount| mount.split(' ').nth(1) == point.to_str()).count();
+    (0..count).for_each(|_| umount(&point).unwrap());
+    fs::remove_dir(&point).unwrap();
+    assert_eq!(count, 1);
 }
