@@ -23,11 +23,12 @@ const SYN: u8 = 2;
 const RST: u8 = 4;
 const ACK: u8 = 16;
 
-/// A director with a service over TCP and its two destinations.
+/// A director with a service over TCP and its destinations.
 struct World {
     director: Director,
+    scheduler: Scheduler,
     service: ServiceId,
-    dests: [(DestId, Destination); 2],
+    dests: Vec<(DestId, Destination)>,
 }
 
 /// What a CPU does.
@@ -41,7 +42,7 @@ thread_local! {
 }
 
 impl World {
-    fn new(forward: Forward) -> Self {
+    fn new(forward: Forward, scheduler: Scheduler, servers: u8) -> Self {
         // One bucket: whatever can collide does.
         set_buckets(1);
         let director = Director::new(&[Device { index: DEVICE, mtu: 1500, mac: MAC }]);
@@ -49,7 +50,8 @@ impl World {
         let out = Way::Out { device: DEVICE, gateway: None, mtu: 0, source: Ip::v4([10, 1, 0, 1]).padded() };
         let local = route([192, 0, 2, 10], 32, Way::Local);
         director.kernel.network.borrow_mut().routes = vec![route([10, 0, 0, 0], 8, out), local];
-        let mut world = World { director, service: ServiceId::NONE, dests: [server(forward, 11), server(forward, 12)] };
+        let dests = (0..servers).map(|n| server(forward, 11 + n)).collect();
+        let mut world = World { director, scheduler, service: ServiceId::NONE, dests };
         world.begin();
         world
     }
@@ -57,7 +59,7 @@ impl World {
     /// Makes it new: without connections, a second after its start.
     fn begin(&mut self) {
         self.director.restart();
-        self.service = self.director.add_service(&Service::new(6, VIP, 80, Scheduler::Rr)).unwrap();
+        self.service = self.director.add_service(&Service::new(6, VIP, 80, self.scheduler)).unwrap();
         for (id, dest) in &mut self.dests {
             *id = self.director.add_dest(self.service, dest).unwrap();
         }
@@ -109,11 +111,16 @@ fn point() {
     shuttle::thread::yield_now();
 }
 
-/// Explores what CPUs do to a director whose connections `prepare` has made; `check` looks at it when all are done.
+/// Explores what CPUs do to a director of two servers whose connections `prepare` has made; `check` looks at it when all are done.
 fn explore<const N: usize>(forward: Forward, prepare: Work, works: [Work; N], check: fn(&World)) {
+    explore_in(World::new(forward, Scheduler::Rr, 2), prepare, works, check);
+}
+
+/// The same with a director of another kind.
+fn explore_in<const N: usize>(world: World, prepare: Work, works: [Work; N], check: fn(&World)) {
     const QUICK: usize = 200;
     let orders = std::env::var("LVS_INTERLEAVINGS").ok().and_then(|number| number.parse().ok());
-    WORLD.set(Some(World::new(forward)));
+    WORLD.set(Some(world));
     ORDERS.set(0);
     let run = move || {
         ORDERS.set(ORDERS.get() + 1);
@@ -236,6 +243,33 @@ fn an_edit_meets_a_pick() {
     explore(Forward::Masq, nothing, [remove, open], |world| {
         assert!(world.connections().iter().all(|c| world.dests.iter().any(|(id, _)| *id == c.dest)));
     });
+}
+
+/// Schedulers read the list of many servers as a roster. Whichever servers have a weight at this moment, somebody has one: no pick finds nobody.
+#[test]
+fn a_pick_meets_rosters_that_are_written_anew() {
+    /// Has every other server no weight, from the first or the second on.
+    fn quiesce(world: &World, first: usize) {
+        for (at, (id, dest)) in world.dests.iter().enumerate() {
+            let weight = u32::from(at % 2 == first);
+            world.director.edit_dest(world.service, *id, &Destination { weight, ..*dest });
+        }
+        world.director.commit();
+    }
+    let open: Work = |world, cpu| {
+        segment(world, cpu, 1000, SYN);
+        segment(world, cpu, 1001, SYN);
+    };
+    explore_in(
+        World::new(Forward::Masq, Scheduler::Wlc, 6),
+        |world, _| quiesce(world, 0),
+        [|world, _| quiesce(world, 1), open],
+        |world| {
+            let connections = world.connections();
+            assert_eq!(connections.len(), 2);
+            assert!(connections.iter().all(|c| world.dests.iter().any(|(id, _)| *id == c.dest)));
+        },
+    );
 }
 
 #[test]

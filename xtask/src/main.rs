@@ -12,6 +12,7 @@ mod lint;
 mod other_layout;
 mod process;
 mod reference;
+mod sanitize;
 mod setup;
 mod soak;
 mod structure;
@@ -54,6 +55,8 @@ enum Command {
     Structure,
     /// Check licences, sources and advisories of the dependencies by deny.toml; installs cargo-deny if it is missing
     Audit,
+    /// Run the tests of crates with unsafe code under AddressSanitizer, and those of lvs-common under Miri if there is one
+    Sanitize,
     /// Write the chapters of docs/reference that are made from the code's own tables
     Docs,
     /// Set up, build, and run all tests; those on network namespaces need root
@@ -129,6 +132,7 @@ fn main() -> ExitCode {
         Command::Check => check::run(),
         Command::Lint => lint::run(),
         Command::Audit => audit::run(),
+        Command::Sanitize => sanitize::run(),
         Command::Docs => reference::write(),
         Command::Structure => structure::run(),
         Command::Test { filter, kernel, all_kernels, record } if all_kernels || !kernel.is_empty() => {
