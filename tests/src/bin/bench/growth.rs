@@ -15,7 +15,7 @@ use crate::report::{Report, Spread};
 use crate::wrapper::{Wrapper, descriptor};
 
 /// How many flows there are.
-const FLOWS: [u32; 6] = [1, 64, 1024, 16_384, 65_536, 1 << 20];
+const FLOWS: [u32; 7] = [1, 64, 1024, 16_384, 32_768, 65_536, 1 << 20];
 /// Connections that the table has room for then.
 const ROOM: u32 = 1 << 22;
 
