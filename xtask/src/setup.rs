@@ -9,7 +9,7 @@ use crate::process::{announce, as_root, find, host_cargo, output, run as run_pro
 use crate::toolchain::{PINNED_NIGHTLY, Toolchain, path_with};
 
 /// Programs that tests and demo run, and the Debian package of each.
-const TOOLS: [(&str, &str); 20] = [
+const TOOLS: [(&str, &str); 21] = [
     ("ip", "iproute2"),
     ("tc", "iproute2"),
     ("ethtool", "ethtool"),
@@ -18,6 +18,7 @@ const TOOLS: [(&str, &str); 20] = [
     ("wget", "wget"),
     ("iperf3", "iperf3"),
     ("tcpdump", "tcpdump"),
+    ("tshark", "tshark"),
     ("socat", "socat"),
     ("wrk", "wrk"),
     ("ping", "iputils-ping"),

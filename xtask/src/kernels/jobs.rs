@@ -23,6 +23,9 @@ const PROGRAMS: [(&str, &[&str]); 4] = [
             "forwarding::direct_routing",
             "forwarding::tunnel_ipip",
             "forwarding::fullnat_with_toa",
+            // What comes and what leaves, seen in native XDP and in TC.
+            "observe::packets_are_captured",
+            "observe::a_trace_tells",
             // What needs a kernel without IPVS.
             "socket_options::",
             "compat::",

@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use aya::maps::{Map, MapData};
-use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_insn, bpf_prog_type};
+use aya_obj::generated::{BPF_F_XDP_HAS_FRAGS, bpf_attach_type, bpf_attr, bpf_insn, bpf_prog_type};
 use aya_obj::{Object, ProgramSection};
 
 use super::super::error::{Context, Result};
@@ -51,26 +51,32 @@ impl Linked {
         let function = self.0.functions.get(&program.function_key()).context("a program without a function")?;
         // Programs of an array are all of a type, and are attached alike.
         let kind = match program.section {
-            ProgramSection::Xdp { .. } => (bpf_prog_type::BPF_PROG_TYPE_XDP, bpf_attach_type::BPF_XDP as u32),
-            _ => (bpf_prog_type::BPF_PROG_TYPE_SCHED_CLS, 0),
+            ProgramSection::Xdp { frags, .. } => Kind {
+                of: bpf_prog_type::BPF_PROG_TYPE_XDP,
+                attach: bpf_attach_type::BPF_XDP as u32,
+                flags: if frags { BPF_F_XDP_HAS_FRAGS } else { 0 },
+            },
+            _ => Kind { of: bpf_prog_type::BPF_PROG_TYPE_SCHED_CLS, attach: 0, flags: 0 },
         };
         let loaded = load(name, &function.instructions, &program.license, kind);
         loaded.with_context(|| format!("the kernel refuses program {name}"))
     }
 }
 
-fn load(
-    name: &str,
-    instructions: &[bpf_insn],
-    license: &CString,
-    (kind, attach): (bpf_prog_type, u32),
-) -> io::Result<OwnedFd> {
+/// What kind of program it is, how it is attached, and whether it takes frames in several buffers.
+struct Kind {
+    of: bpf_prog_type,
+    attach: u32,
+    flags: u32,
+}
+
+fn load(name: &str, instructions: &[bpf_insn], license: &CString, kind: Kind) -> io::Result<OwnedFd> {
     let attempt = |log: &mut [u8]| {
         // SAFETY: integers, of which zero is a value.
         let mut attributes: bpf_attr = unsafe { std::mem::zeroed() };
         // SAFETY: the union's part for this command, all zeros.
         let of = unsafe { &mut attributes.__bindgen_anon_3 };
-        (of.prog_type, of.expected_attach_type) = (kind as u32, attach);
+        (of.prog_type, of.expected_attach_type, of.prog_flags) = (kind.of as u32, kind.attach, kind.flags);
         // The kernel wants a 0 at its end.
         for (to, from) in of.prog_name.iter_mut().take(NAME).zip(name.bytes()) {
             *to = from as _;
