@@ -10,6 +10,7 @@ use lvs_common::abi::{
 use lvs_common::byte_order::Be16;
 use lvs_common::{estimator, state};
 
+use super::clock::Clock;
 use super::convert;
 use super::error::Result;
 use super::mapped::{Mapped, field};
@@ -205,29 +206,6 @@ pub fn each<A: Copy>(buckets: &Mapped<Bucket>, connections: &Mapped<Entry<A>>, m
                 visit(at, &connection);
             }
         }
-    }
-}
-
-/// The data plane's clock, read once for a listing.
-struct Clock {
-    now: u64,
-    hz: u64,
-}
-
-impl Clock {
-    fn of(plane: &Plane) -> Self {
-        let settings = plane.settings();
-        let hz = u64::from(super::kernel::ticks_per_second());
-        let own = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC);
-        let ns = own.map_or(settings.now_ns, |t| t.tv_sec() as u64 * 1_000_000_000 + t.tv_nsec() as u64);
-        // The sweep's clock is a sixteenth of a second old at most.
-        Clock { now: settings.now + ns.saturating_sub(settings.now_ns) * hz / 1_000_000_000, hz }
-    }
-
-    /// Seconds until a connection expires.
-    fn left<A>(&self, c: &Entry<A>) -> u32 {
-        let due = c.last_seen + u64::from(c.timeout);
-        (due.saturating_sub(self.now) / self.hz) as u32
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use etherparse::{Ipv4Header, Ipv6Header};
 use lvs_common::wire::protocol;
-use lvs_director::dataplane::{Performance, Reasons};
+use lvs_director::dataplane::{Held, Performance, Reasons, Room};
 use lvs_director::rules::{DestinationKey, ServiceKey, scheduler_name};
 use serde::Serialize;
 
@@ -72,6 +72,26 @@ pub struct Told<'a> {
     pub held: Option<(u32, u32)>,
 }
 
+impl Told<'_> {
+    /// What there is to tell of the room for a connection that the packet opens.
+    fn room(&self) -> impl Iterator<Item = String> {
+        let taken = self.held.filter(|(held, room)| u64::from(*held) * 100 >= u64::from(*room) * SCARCE);
+        let taken = taken.map(|(held, room)| format!("{held} of {room} places are taken"));
+        let Performance { exits, yielded, .. } = self.performance;
+        let is_refused = exits.iter().any(|(exit, _)| *exit == "drop-table-full");
+        let refused = is_refused.then(|| {
+            let twice = self.held.map_or(0, |(held, room)| u64::from(held.max(room)) * 2);
+            format!("full of what is in use, where this connection may stand: it is refused. Mend: lvsadm resize --conns {twice}")
+        });
+        let gives_way = |held: &Held| {
+            let what = if held.client.port() == 0 { "the template of" } else { "the connection" };
+            let (client, virt) = (bare(held.client), bare(held.virt));
+            format!("full where this connection may stand: {what} {client} > {virt}, {}, gives way to it", held.why)
+        };
+        taken.into_iter().chain(yielded.iter().map(gives_way).collect::<Vec<_>>()).chain(refused)
+    }
+}
+
 impl Account {
     /// Of a packet.
     pub fn of(told: &Told<'_>) -> Self {
@@ -100,10 +120,8 @@ impl Account {
         if let (Some(exit), true) = (reasons.refused, decides) {
             step("lists", format!("the source is kept out ({exit}): see lvsadm block and lvsadm allow"));
         }
-        if let (Some((held, room)), true) = (told.held, decides)
-            && u64::from(held) * 100 >= u64::from(room) * SCARCE
-        {
-            step("table", format!("{held} of {room} places are taken: a new connection may find none"));
+        for sentence in told.room().filter(|_| decides) {
+            step("table", sentence);
         }
         if reasons.is_persistent && decides {
             step(
@@ -189,9 +207,13 @@ pub fn packet(given: &Given) -> String {
         protocol::ICMP | protocol::ICMPV6 => "icmp",
         _ => "another protocol",
     };
-    let end = |end: SocketAddr| if end.port() == 0 { end.ip().to_string() } else { end.to_string() };
     let kind = if given.kind.is_empty() { String::new() } else { format!(" ({})", given.kind) };
-    format!("{protocol} {} > {}{kind}", end(given.source), end(given.destination))
+    format!("{protocol} {} > {}{kind}", bare(given.source), bare(given.destination))
+}
+
+/// One end of a packet, without its port if it has none.
+fn bare(end: SocketAddr) -> String {
+    if end.port() == 0 { end.ip().to_string() } else { end.to_string() }
 }
 
 /// What a frame of a length is, from the outside in. The frame may be cut short.
@@ -256,6 +278,9 @@ const OTHERWISE: [&str; 14] = [
 /// Whether the programs did what the reasons let expect, as far as those go.
 fn agree(reasons: &Reasons, performance: &Performance) -> bool {
     let exits: Vec<&str> = performance.exits.iter().map(|(exit, _)| *exit).collect();
+    if !agree_on_room(reasons, performance, exits.contains(&"drop-table-full")) {
+        return false;
+    }
     if performance.known || performance.is_cut_short || exits.iter().any(|exit| OTHERWISE.contains(exit)) {
         return true;
     }
@@ -274,6 +299,24 @@ fn agree(reasons: &Reasons, performance: &Performance) -> bool {
         }
         // Nobody was picked; or a packet was picked for that could not be sent, or has no connection (one-packet scheduling).
         (None, pick) => pick.is_none() || service.is_one_packet() || exits.iter().any(|exit| exit.starts_with("drop-")),
+    }
+}
+
+/// Whether the programs made room as the reasons let expect. Those are of a connection that stands alone: a template or an alias that is
+/// made with it takes room of its own.
+fn agree_on_room(reasons: &Reasons, performance: &Performance, is_refused: bool) -> bool {
+    let is_made = performance.server.is_some() && !performance.known;
+    let stands_alone = reasons.service.as_ref().is_some_and(|service| !service.is_one_packet())
+        && !reasons.is_persistent
+        && reasons.locals.is_empty();
+    if !stands_alone || !(is_made || is_refused) {
+        return true;
+    }
+    match (&reasons.room, &performance.yielded[..]) {
+        (Room::Left, []) => !is_refused,
+        (Room::Yields(expected), [held]) => !is_refused && held.is(expected),
+        (Room::Refused, []) => is_refused,
+        _ => false,
     }
 }
 

@@ -247,3 +247,107 @@ fn reasons_and_programs_agree_on_random_packets_and_rules() {
         assert!(exits.contains(exit), "no packet left by {exit}: {exits:?}");
     }
 }
+
+/// A frame of a client to a service on a device: TCP with these flags, or UDP without.
+fn frame(device: [u8; 6], (client, port): (u8, u16), to: u16, flags: Option<&str>) -> Vec<u8> {
+    let builder = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 9], device);
+    let (builder, mut frame) = (builder.ipv4([10, 20, 0, client], [10, 10, 10, 10], 64), Vec::new());
+    let Some(flags) = flags else {
+        builder.udp(port, to).write(&mut frame, b"x").unwrap();
+        return frame;
+    };
+    let tcp = builder.tcp(port, to, 1, 1024);
+    match flags {
+        "SYN" => tcp.syn(),
+        "FIN" => tcp.fin().ack(1),
+        _ => tcp.ack(1),
+    }
+    .write(&mut frame, &[])
+    .unwrap();
+    frame
+}
+
+/// Packets of clients that fill a table: of so many connections that stay, and of others that may give way.
+fn filling(device: [u8; 6], random: &mut fastrand::Rng, staying: u16) -> Vec<Vec<u8>> {
+    let mut frames = Vec::new();
+    for number in 0..staying + 400 {
+        let client = (random.u8(1..20), 2000 + number);
+        let (service, words): (u16, &[Option<&str>]) = match (number < staying, random.u8(..3)) {
+            (true, 0) => (5080, &[None, None]),
+            (true, _) => (80, &[Some("SYN"), Some("ACK")]),
+            (false, 0) => (5080, &[None]),
+            (false, 1) => (80, &[Some("SYN")]),
+            (false, _) => (80, &[Some("SYN"), Some("ACK"), Some("FIN")]),
+        };
+        frames.extend(words.iter().map(|flags| frame(device, client, service, *flags)));
+    }
+    frames
+}
+
+/// Clients of the connections that a director lists, and what it counted by each exit of what it balances.
+fn listed(director: &Namespace) -> (BTreeSet<String>, Vec<(String, u64)>) {
+    let read = |arguments: &str| -> Value { serde_json::from_str(&director.lvsadm(arguments).unwrap()).unwrap() };
+    let end = |it: &Value| format!("{}:{}", it["address"].as_str().unwrap(), it["port"]);
+    let connections = read("-L -c --json").as_array().unwrap().iter().map(|it| end(&it["client"])).collect();
+    let exits = read("status --json")["packets"].as_array().unwrap().clone();
+    let exits = exits.iter().map(|it| (it["exit"].as_str().unwrap().to_owned(), it["packets"].as_u64().unwrap()));
+    (connections, exits.filter(|(exit, _)| exit != "not-ours").collect())
+}
+
+#[test]
+fn what_gives_way_in_a_full_table_is_told_and_gives_way() {
+    let mut exits = BTreeSet::new();
+    for staying in [400, 220, 100] {
+        let bed = Testbed::new().unwrap();
+        bed.director.lvsadm("attach --conns 200").unwrap();
+        let rules = [("-t", 80, ""), ("-u", 5080, ""), ("-t", 81, " -p 300")].map(|(protocol, port, persistent)| {
+            let service = format!("{protocol} {VIP}:{port}");
+            [format!("-A {service} -s rr{persistent}"), format!("-a {service} -r 192.168.122.101 -g")]
+        });
+        bed.restore(&rules.concat()).unwrap();
+        let mut random = fastrand::Rng::with_seed(staying.into());
+        let send = |frame: &[u8]| bed.with_programs(|programs| programs.run_tc(bed.front, frame).map(drop)).unwrap();
+        let frames = filling(bed.front.mac, &mut random, staying);
+        bed.with_programs(|programs| frames.iter().try_for_each(|frame| programs.run_tc(bed.front, frame).map(drop)))
+            .unwrap();
+
+        let new: Vec<Vec<u8>> = (0..16)
+            .map(|number| {
+                let (service, flags) = [(80, Some("SYN")), (5080, None), (81, Some("SYN"))][random.usize(..3)];
+                frame(bed.front.mac, (random.u8(1..20), 3000 + number), service, flags)
+            })
+            .collect();
+        let file = std::env::temp_dir().join(format!("{}.pcap", bed.director.name()));
+        std::fs::write(&file, pcap(&new)).unwrap();
+        let before = listed(&bed.director);
+        let accounts = accounts(&bed.director, &format!("--pcap {} -i front", file.display())).unwrap();
+        std::fs::remove_file(file).unwrap();
+        let mut before = {
+            let after = listed(&bed.director);
+            assert_eq!(after, before, "explain changed something");
+            after
+        };
+        for (frame, account) in new.iter().zip(&accounts) {
+            assert_eq!(account["agrees"], true, "{staying}: {account:#}");
+            send(frame);
+            let after = listed(&bed.director);
+            let counted = after.1.iter().zip(&before.1).filter(|(after, before)| after.1 > before.1);
+            let mut counted: Vec<&str> = counted.map(|(after, _)| after.0.as_str()).collect();
+            counted.sort_unstable();
+            assert_eq!(account["exits"], json!(counted), "{staying}: {account:#}");
+            let sentences = told(account, "table");
+            let gone =
+                |it: &&str| it.split("the connection ").nth(1).map(|it| it.split(' ').next().unwrap().to_owned());
+            for client in sentences.iter().filter_map(gone) {
+                assert!(before.0.contains(&client) && !after.0.contains(&client), "{client}: {account:#}");
+            }
+            let is_refused = sentences.iter().any(|it| it.contains("it is refused"));
+            assert_eq!(is_refused, counted == ["drop-table-full"], "{account:#}");
+            exits.extend(counted.into_iter().map(str::to_owned));
+            before = after;
+        }
+    }
+    for exit in ["drop-table-full", "evicted-half-open", "evicted-one-packet", "evicted-closing"] {
+        assert!(exits.contains(exit), "no packet counted as {exit}: {exits:?}");
+    }
+}

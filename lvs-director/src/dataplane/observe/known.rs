@@ -3,18 +3,15 @@
 use std::net::SocketAddr;
 
 use lvs_common::abi::observe::Observed;
-use lvs_common::abi::{
-    Bucket, Connection, DestId, EntryKind, IpAddress, Mode, NextHop, ServiceId, conn_flags, dest_slot,
-};
+use lvs_common::abi::{Connection, DestId, EntryKind, IpAddress, Mode, NextHop, ServiceId, dest_slot};
 use lvs_common::byte_order::Be16;
-use lvs_common::table::{self, Store};
-use lvs_common::verifier::{Each, Plain};
+use lvs_common::table::{hash as hash_of, search};
 
 use super::super::constants::Constants;
 use super::super::convert;
 use super::super::error::Result;
-use super::super::mapped::Mapped;
 use super::super::plane::Plane;
+use super::super::table::Table;
 use crate::rules::{DestinationKey, Family, ServiceKey};
 
 /// The ends of a packet; without ports they are 0.
@@ -57,76 +54,30 @@ pub struct Lookup {
     secret: u64,
 }
 
-/// A family's table in this program's memory, to be read.
-struct Table<'a, A> {
-    buckets: &'a Mapped<Bucket>,
-    connections: &'a Mapped<Connection<A>>,
-}
-
-impl<A> Each for Table<'_, A> {
-    fn each<F: FnMut(u32) -> bool>(&self, times: u32, turn: &mut F) {
-        Plain.each(times, turn);
-    }
-}
-
-impl<A: Copy> Store<A> for Table<'_, A> {
-    fn buckets(&self) -> u32 {
-        self.buckets.count()
-    }
-
-    fn bucket(&self, index: u32) -> Option<*mut Bucket> {
-        (index < self.buckets.count()).then(|| self.buckets.at(index))
-    }
-
-    fn connection(&self, index: u32) -> Option<*mut Connection<A>> {
-        (index < self.connections.count()).then(|| self.connections.at(index))
-    }
-
-    // Whoever reads takes no lock and changes nothing.
-    fn lock(&self, _: *mut Bucket) -> bool {
-        false
-    }
-
-    fn unlock(&self, _: *mut Bucket) {}
-
-    fn add(&self, _: *mut u32, _: u32) {}
-
-    fn lower_due(&self, _: *mut Bucket, _: u64) {}
-
-    fn barrier(&self, _: *mut Bucket) {}
-}
-
-impl<A: IpAddress> Table<'_, A> {
-    fn get(&self, index: u32) -> Option<Connection<A>> {
-        let it = (index < self.connections.count()).then(|| self.connections.get(index))?;
-        (it.state & conn_flags::DEAD == 0).then_some(it)
-    }
-
-    /// The entry that a packet meets, and whether the packet is a reply.
-    fn find(&self, ends: &Ends, secret: u64) -> Option<(Connection<A>, bool)> {
-        let end = |end: SocketAddr| (convert::address(end.ip()), Be16::new(end.port()));
-        let (source, destination) = (end(ends.source), end(ends.destination));
-        let is_client = |c: &Connection<A>, it| (c.client.widen(), c.client_port) == it;
-        let is_virtual = |c: &Connection<A>, it| (c.virt.widen(), c.virt_port) == it;
-        let of_client = |c: &Connection<A>| {
-            c.kind == EntryKind::CONNECTION
-                && c.protocol == ends.protocol
-                && is_client(c, source)
-                && is_virtual(c, destination)
+/// The entry that a packet meets, and whether the packet is a reply.
+fn entry<A: IpAddress>(table: &Table<'_, A>, ends: &Ends, secret: u64) -> Option<(Connection<A>, bool)> {
+    let end = |end: SocketAddr| (convert::address(end.ip()), Be16::new(end.port()));
+    let (source, destination) = (end(ends.source), end(ends.destination));
+    let is_client = |c: &Connection<A>, it| (c.client.widen(), c.client_port) == it;
+    let is_virtual = |c: &Connection<A>, it| (c.virt.widen(), c.virt_port) == it;
+    let of_client = |c: &Connection<A>| {
+        c.kind == EntryKind::CONNECTION
+            && c.protocol == ends.protocol
+            && is_client(c, source)
+            && is_virtual(c, destination)
+    };
+    let of_server = |c: &Connection<A>| {
+        let from = match (c.kind, c.forward) {
+            (EntryKind::CONNECTION | EntryKind::ANSWER, Mode::MASQ) => (c.real.widen(), c.real_port) == source,
+            (EntryKind::TEMPLATE, _) | (EntryKind::CONNECTION, Mode::FULLNAT) => false,
+            _ => is_virtual(c, source),
         };
-        let of_server = |c: &Connection<A>| {
-            let from = match (c.kind, c.forward) {
-                (EntryKind::CONNECTION | EntryKind::ANSWER, Mode::MASQ) => (c.real.widen(), c.real_port) == source,
-                (EntryKind::TEMPLATE, _) | (EntryKind::CONNECTION, Mode::FULLNAT) => false,
-                _ => is_virtual(c, source),
-            };
-            c.protocol == ends.protocol && is_client(c, destination) && from
-        };
-        let hash = |(address, port): (_, Be16)| table::hash(A::narrow(address), port, ends.protocol, secret);
-        let found = table::search(self, hash(source), &of_client).map(|at| (at, false));
-        let found = found.or_else(|| table::search(self, hash(destination), &of_server).map(|at| (at, true)));
-        found.and_then(|(at, is_reply)| Some((self.get(at)?, is_reply)))
-    }
+        c.protocol == ends.protocol && is_client(c, destination) && from
+    };
+    let hash = |(address, port): (_, Be16)| hash_of(A::narrow(address), port, ends.protocol, secret);
+    let found = search(table, hash(source), &of_client).map(|at| (at, false));
+    let found = found.or_else(|| search(table, hash(destination), &of_server).map(|at| (at, true)));
+    found.and_then(|(at, is_reply)| Some((table.get(at)?, is_reply)))
 }
 
 /// What is needed of an entry.
@@ -189,7 +140,7 @@ fn main<A: IpAddress, B: IpAddress>(
     ends: &Ends,
     secret: u64,
 ) -> Option<(Found, bool)> {
-    let (entry, is_reply) = own.find(ends, secret)?;
+    let (entry, is_reply) = entry(own, ends, secret)?;
     let found = match entry.kind {
         EntryKind::ALIAS => Found::of(&own.get(entry.control.index())?),
         EntryKind::CROSSED => Found::of(&other.get(entry.control.index())?),

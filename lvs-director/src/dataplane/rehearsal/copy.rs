@@ -21,6 +21,7 @@ use super::super::plane::Plane;
 use super::super::pod::Pod;
 use super::super::sizes::{self, Sizes};
 use super::super::syscall;
+use super::entries;
 use crate::director::Access;
 use crate::rules::LogLevel;
 
@@ -58,22 +59,44 @@ pub fn remove_left(directory: &Directory) -> Result<()> {
     Ok(())
 }
 
-/// A copy of a data plane, and its pins, which have to go before it. Other commands go on while it is loaded, and wait while it is filled.
-pub fn of(plane: &mut Plane) -> Result<(Plane, Pins)> {
+/// A copy of a data plane.
+pub struct Copied {
+    /// Its pins, which have to go before it.
+    pub pins: Pins,
+    /// Itself.
+    pub plane: Plane,
+    /// Whether it has the whole connection table, each entry in its place. Else it has a small one, without entries.
+    pub is_whole: bool,
+    /// The secret of the tables' hash.
+    pub secret: u64,
+}
+
+/// Whether new connections may find the buckets full that they may stand in. Each may stand in eight: of four buckets three have room.
+fn is_crowded(plane: &Plane) -> bool {
+    let (buckets, full) = plane.full_buckets();
+    full.iter().any(|full| full.saturating_mul(4) >= buckets)
+}
+
+/// Makes a copy. Other commands go on while it is loaded, and wait while it is filled.
+pub fn of(plane: &mut Plane) -> Result<Copied> {
     remove_left(&plane.directory)?;
     let beside = plane.directory.copy(std::process::id())?;
     let path = beside.path();
     pins::remove(&path)?;
     let pins = Pins(path.clone());
+    let is_whole = is_crowded(plane);
     let sizes = Sizes {
-        connections: Sizes::SMALL.connections,
+        connections: if is_whole { plane.sizes().0 } else { Sizes::SMALL.connections },
         services: plane.services.count(),
         destinations: plane.dests.count(),
         lists: elements(&plane.directory.path().join("LISTS4"))? / 2,
     };
     let (constants, extras) = (Constants::of(&plane.directory.path())?, Extras::of(plane));
     let mut constants = constants.with_log(LogLevel::Off);
-    constants.buckets = sizes::buckets(sizes.connections);
+    let secret = constants.secret();
+    if !is_whole {
+        constants.buckets = sizes::buckets(sizes.connections);
+    }
     plane.directory.unlock();
     let loading = Loading { sizes, verifier_log: false, log: LogLevel::Off };
     make_directories(&path)?;
@@ -88,7 +111,10 @@ pub fn of(plane: &mut Plane) -> Result<(Plane, Pins)> {
         return unfit("another data plane was loaded meanwhile: try again");
     }
     fill(plane, &copy)?;
-    Ok((copy, pins))
+    if is_whole {
+        entries::copy(plane, &copy);
+    }
+    Ok(Copied { pins, plane: copy, is_whole, secret })
 }
 
 /// Takes the programs out that send: tail calls to them fail.

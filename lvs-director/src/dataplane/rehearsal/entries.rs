@@ -1,4 +1,5 @@
-//! The entries of the connection table that a packet may meet: they are put into the copy's table.
+//! The entries of the connection table that a packet may meet: they are put into the copy's table. If the table is full, all are, each in its
+//! place: what gives way depends on what is beside it.
 
 use lvs_common::abi::{Bucket, Connection, EntryKind, EntryRef, IpAddress, WAYS, conn_flags, outcome};
 use lvs_common::{challenge, table};
@@ -18,10 +19,8 @@ struct Tables<'a, A> {
     connections: &'a Mapped<Connection<A>>,
 }
 
-/// Copies what a packet may meet from one plane to another: entries of its table, without its connections unless it `has_connections`,
-/// and whether its source has answered a challenge.
+/// Copies entries that a packet may meet from one plane's table to another's, without its connections unless it `has_connections`.
 pub fn bring(from: &Plane, to: &Plane, runner: &Runner, subject: &Subject, has_connections: bool) -> Result<()> {
-    verify(from, to, subject)?;
     match subject.family() {
         Family::V4 => {
             let moving = Mapped::open(&to.directory.path().join("MOVING4"))?;
@@ -36,8 +35,47 @@ pub fn bring(from: &Plane, to: &Plane, runner: &Runner, subject: &Subject, has_c
     }
 }
 
+/// Copies every entry to the same place of a table of the same size.
+pub fn copy(from: &Plane, to: &Plane) {
+    copy_table((&from.buckets4, &from.conns4), (&to.buckets4, &to.conns4));
+    copy_table((&from.buckets6, &from.conns6), (&to.buckets6, &to.conns6));
+}
+
+fn copy_table<A: IpAddress>(
+    from: (&Mapped<Bucket>, &Mapped<Connection<A>>),
+    to: (&Mapped<Bucket>, &Mapped<Connection<A>>),
+) {
+    for index in 0..from.0.count().min(to.0.count()) {
+        let bucket = from.0.get(index);
+        // Packets go on meanwhile. The copy has no holder of the lock, and counts what was copied.
+        to.0.set(index, Bucket { lock: 0, used: ways(&bucket).count() as u32, ..bucket });
+        for at in ways(&bucket).map(|way| table::entry(index, way)) {
+            to.1.set(at, from.1.get(at));
+        }
+    }
+}
+
+/// Takes a packet's connections out of a copy of the whole table.
+pub fn forget(copy: &Plane, subject: &Subject) {
+    match subject.family() {
+        Family::V4 => forget_in(&copy.buckets4, &copy.conns4, subject),
+        Family::V6 => forget_in(&copy.buckets6, &copy.conns6, subject),
+    }
+}
+
+fn forget_in<A: IpAddress>(buckets: &Mapped<Bucket>, connections: &Mapped<Connection<A>>, subject: &Subject) {
+    let is_due = |at: &u32| is_of(&connections.get(*at), subject);
+    for at in occupied(buckets).filter(is_due).collect::<Vec<_>>() {
+        put!(connections, at, state, field!(connections, at, state) | conn_flags::DEAD);
+        let mut bucket = buckets.get(at / WAYS);
+        bucket.tags[(at % WAYS / 4) as usize] &= !(0xffff << (at % 4 * 16));
+        bucket.used = ways(&bucket).count() as u32;
+        buckets.set(at / WAYS, bucket);
+    }
+}
+
 /// Copies whether a packet's source has answered a challenge.
-fn verify(from: &Plane, to: &Plane, subject: &Subject) -> Result<()> {
+pub fn verify(from: &Plane, to: &Plane, subject: &Subject) -> Result<()> {
     let address = convert::address(subject.source.ip());
     let source = match subject.family() {
         Family::V4 => challenge::source(address.0[0]),
@@ -52,11 +90,13 @@ fn verify(from: &Plane, to: &Plane, subject: &Subject) -> Result<()> {
 
 /// Where the entries of a table are that are in use.
 pub fn occupied(buckets: &Mapped<Bucket>) -> impl Iterator<Item = u32> + '_ {
-    (0..buckets.count()).flat_map(move |index| {
-        let bucket = buckets.get(index);
-        let is_used = move |way: &u32| bucket.tags[*way as usize / 4] >> (*way % 4 * 16) & 0xffff != 0;
-        (0..WAYS).filter(is_used).map(move |way| table::entry(index, way))
-    })
+    (0..buckets.count()).flat_map(move |index| ways(&buckets.get(index)).map(move |way| table::entry(index, way)))
+}
+
+/// The ways of a bucket that are in use.
+fn ways(bucket: &Bucket) -> impl Iterator<Item = u32> + use<> {
+    let tags = bucket.tags;
+    (0..WAYS).filter(move |way| tags[*way as usize / 4] >> (*way % 4 * 16) & 0xffff != 0)
 }
 
 /// Whether an entry is a template that may lead a client: its address under some mask.

@@ -7,10 +7,12 @@
 mod copy;
 mod entries;
 mod reason;
+mod room;
 mod stage;
 mod subject;
 
 pub use copy::remove_left;
 pub use reason::{Choice, Reasons};
+pub use room::{Held, Room};
 pub use stage::{Performance, Rehearsal, Tier, tc_verdict, xdp_verdict};
 pub use subject::Subject;

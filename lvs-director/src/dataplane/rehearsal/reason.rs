@@ -16,6 +16,7 @@ use super::super::kernel::ticks_per_second;
 use super::super::mapped::field;
 use super::super::plane::Plane;
 use super::super::syscall;
+use super::room::Room;
 use super::subject::Subject;
 use crate::rules::{DestinationKey, Mark, Protocol, Service, ServiceKey};
 
@@ -55,12 +56,14 @@ pub struct Reasons {
     pub is_random: bool,
     /// Whether a persistence template decides first.
     pub is_persistent: bool,
+    /// Whether the table has room for a connection that the packet opens.
+    pub room: Room,
 }
 
 impl Reasons {
     /// About a packet, as if it belonged to no connection.
-    pub fn of(plane: &Plane, subject: &Subject) -> Result<Self> {
-        let mut reasons = Reasons { mark: subject.mark, ..Reasons::default() };
+    pub fn of(plane: &Plane, subject: &Subject, room: Room) -> Result<Self> {
+        let mut reasons = Reasons { mark: subject.mark, room, ..Reasons::default() };
         let marked = Marked {
             source: convert::address(subject.source.ip()),
             destination: convert::address(subject.destination.ip()),

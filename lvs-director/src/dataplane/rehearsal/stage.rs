@@ -13,9 +13,10 @@ use super::super::generation::Runner;
 use super::super::mapped::Mapped;
 use super::super::pins::{is_alive, pin};
 use super::super::plane::Plane;
-use super::copy::{self, Pins};
-use super::entries::{bring, is_of, occupied};
+use super::copy::{self, Copied, Pins};
+use super::entries::{bring, forget, is_of, occupied, verify};
 use super::reason::Reasons;
+use super::room::{Held, Near, Room};
 use super::subject::Subject;
 use crate::rules::{DestinationKey, Family, ServiceKey};
 
@@ -52,6 +53,8 @@ pub struct Performance {
     pub server: Option<(ServiceKey, DestinationKey)>,
     /// Where it is sent, as far as the programs noted it.
     pub hop: Option<NextHop>,
+    /// What gave way to its connection, of the entries that stood in its buckets.
+    pub yielded: Vec<Held>,
     /// Whether the rest takes a program that sends other packets as well (fragments), which no rehearsal runs.
     pub is_cut_short: bool,
 }
@@ -61,6 +64,9 @@ pub struct Rehearsal {
     /// Goes first: the path is by the copy's descriptor.
     _pins: Pins,
     copy: Plane,
+    /// Whether the copy has the whole connection table.
+    is_whole: bool,
+    secret: u64,
     runner: Runner,
     xdp: Option<Xdp>,
     ingress: SchedClassifier,
@@ -69,7 +75,7 @@ pub struct Rehearsal {
 impl Rehearsal {
     /// Of a data plane.
     pub fn of(plane: &mut Plane) -> Result<Self> {
-        let (copy, pins) = copy::of(plane)?;
+        let Copied { pins, plane: copy, is_whole, secret } = copy::of(plane)?;
         let path = copy.directory.path();
         let xdp = path.join(entry::XDP);
         let xdp = if xdp.exists() { Some(Xdp::from_pin(xdp, XdpAttachType::Interface)?) } else { None };
@@ -78,24 +84,39 @@ impl Rehearsal {
             ingress: SchedClassifier::from_pin(path.join(entry::INGRESS)).context("cannot open a copied program")?,
             xdp,
             copy,
+            is_whole,
+            secret,
             _pins: pins,
         })
     }
 
     /// Gives the copy those templates of the data plane that a packet may meet, and if it `has_connections`, those connections.
     pub fn bring(&self, plane: &Plane, subject: &Subject, has_connections: bool) -> Result<()> {
+        verify(plane, &self.copy, subject)?;
+        if self.is_whole {
+            if !has_connections {
+                forget(&self.copy, subject);
+            }
+            return Ok(());
+        }
         bring(plane, &self.copy, &self.runner, subject, has_connections)
     }
 
     /// Why the data plane would do with a packet what it would do.
     pub fn reasons(&self, subject: &Subject) -> Result<Reasons> {
-        Reasons::of(&self.copy, subject)
+        let room = if self.is_whole { self.near(subject).room() } else { Room::Left };
+        Reasons::of(&self.copy, subject, room)
+    }
+
+    fn near<'a>(&'a self, subject: &'a Subject) -> Near<'a> {
+        Near::of(&self.copy, subject, self.secret)
     }
 
     /// Runs the programs on a packet. `plane` is the one that runs: it has the links to devices.
     pub fn perform(&self, plane: &Plane, subject: &Subject) -> Result<Performance> {
         let before = self.exits()?;
         let known = self.connection(subject).is_some();
+        let held = if self.is_whole { self.near(subject).held() } else { Vec::new() };
         let runs_xdp = ["xdp", "generic"].iter().any(|kind| is_alive(&pin(&plane.directory, kind, subject.device)));
         let mut tiers = Vec::new();
         let mut frame = subject.frame.clone();
@@ -116,6 +137,8 @@ impl Rehearsal {
             tiers.push(Tier { name: "tc", verdict: tc_verdict(verdict) });
             frame = left;
         }
+        let left = if self.is_whole { self.near(subject).held() } else { Vec::new() };
+        let yielded = held.into_iter().filter(|held| !left.iter().any(|left| left.is(held))).collect();
         let after = self.exits()?;
         let counted =
             after.into_iter().filter(|(name, (_, count))| before.get(name).is_none_or(|(_, old)| old < count));
@@ -127,7 +150,7 @@ impl Rehearsal {
             Some((dest, reply_hop, is_reply)) => self.server(dest, is_reply.then_some(reply_hop)),
             None => (None, None),
         };
-        Ok(Performance { tiers, exits, frame, known, server, hop, is_cut_short })
+        Ok(Performance { tiers, exits, frame, known, server, hop, yielded, is_cut_short })
     }
 
     /// Counters of exits.

@@ -53,7 +53,7 @@ pub fn decapsulation(facts: &Facts) -> Vec<Found> {
 
 pub fn path_mtu(facts: &Facts) -> Vec<Found> {
     by_address(facts, |server| {
-        let (Way::Route { mtu, .. }, Some(largest)) = (&server.way, server.largest) else { return None };
+        let (Way::Route { mtu, device, gateway }, Some(largest)) = (&server.way, server.largest) else { return None };
         (largest < *mtu).then(|| {
             let address = server.address;
             let what = format!(
@@ -61,7 +61,9 @@ pub fn path_mtu(facts: &Facts) -> Vec<Found> {
                  with {} inside",
                 largest.saturating_sub(server.overhead())
             );
-            Found::failure(what, format!("raise the MTU on the way, or: ip route change {address} … mtu lock {largest}"))
+            let via = gateway.map(|gateway| format!(" via {gateway}")).unwrap_or_default();
+            let route = format!("ip route replace {address}{via} dev {device} mtu lock {largest}");
+            Found::failure(what, format!("raise the MTU on the way, or: {route}"))
         })
     })
 }
@@ -101,7 +103,11 @@ pub fn return_path(facts: &Facts) -> Vec<Found> {
             return None;
         }
         let (address, (asked, answered)) = (server.address, server.packets);
-        let mend = format!("on {address}: ip route replace default via THE-DIRECTOR");
+        let of_director = match &server.way {
+            Way::Route { device, gateway: None, .. } => format!("the director's address on {device}"),
+            _ => "the director".to_owned(),
+        };
+        let mend = format!("on {address}: ip route replace default via ADDRESS, {of_director}");
         let (waiting, all) = server.waiting;
         let counted = format!("{asked} packets of clients were sent to it, and {answered} of its own came back");
         let connections = format!("{waiting} of its {all} connections wait for its first answer");
@@ -192,6 +198,8 @@ mod tests {
         let found = &of(Some(1400))[0];
         assert_eq!(found.level, Level::Failure);
         assert!(found.what.ends_with("with 1380 inside"), "{}", found.what);
+        let mend = "raise the MTU on the way, or: ip route replace 192.168.122.101 dev eth1 mtu lock 1400";
+        assert_eq!(found.mend.as_deref(), Some(mend));
     }
 
     #[test]

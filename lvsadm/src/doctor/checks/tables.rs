@@ -16,21 +16,23 @@ fn percent(part: u32, whole: u32) -> u64 {
 pub fn fill(facts: &Facts) -> Vec<Found> {
     let Tables { held, room, .. } = &facts.tables;
     let refused = facts.exits.get("drop-table-full").copied().unwrap_or_default();
+    let mend = |held: u32| format!("lvsadm resize --conns {}", u64::from(held.max(*room)) * 2);
+    let and_refused = match refused {
+        0 => String::new(),
+        _ => format!("; {refused} new connections were refused"),
+    };
     let full = |(family, held): &(&str, u32)| {
-        let percent = percent(*held, *room);
-        let mend = format!("lvsadm resize --conns {}", u64::from(*room) * 2);
-        match percent {
-            100.. => {
-                Some(Found::failure(format!("{held} of {room} places for {family} are taken: the table is full"), mend))
-            }
-            MUCH.. => Some(Found::warning(format!("{held} of {room} places for {family} are taken"), mend)),
+        let what = format!("{held} of {room} places for {family} are taken");
+        match percent(*held, *room) {
+            100.. => Some(Found::failure(format!("{what}: the table is full{and_refused}"), mend(*held))),
+            MUCH.. => Some(Found::warning(format!("{what}{and_refused}"), mend(*held))),
             _ => None,
         }
     };
     let mut found: Vec<Found> = held.iter().filter_map(full).collect();
     if refused != 0 && found.is_empty() {
         let what = format!("{refused} new connections were refused, as the table was full");
-        found.push(Found::warning(what, format!("lvsadm resize --conns {}", u64::from(*room) * 2)));
+        found.push(Found::warning(what, mend(*room)));
     }
     found
 }
