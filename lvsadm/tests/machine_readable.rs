@@ -9,6 +9,7 @@ use common::tables::configured;
 use jsonschema::Validator;
 use lvs_common::abi::{Counters, Sync};
 use lvs_director::dataplane::Defence;
+use lvs_director::dataplane::observe::Observation;
 use lvs_director::director::{Director, MemoryDirector, Wanted};
 use lvs_director::rules::{AccessKind, Connection, Daemon, Family, PersistenceEngine, Protocol, Rates, Role};
 use lvsadm::render::{self, AccessLists, Format, Metrics};
@@ -111,11 +112,12 @@ proptest! {
             sync: &Sync::default(),
             daemons: &[],
             advertised: None,
+            observed: None,
         };
-        let text = render::metrics(metrics, Format::Prometheus);
+        let text = metrics_text(metrics, Format::Prometheus);
         check_exposition(&text);
         // OpenMetrics has the same samples; what is said of a counter has its name without the end.
-        let open = render::metrics(metrics, Format::OpenMetrics);
+        let open = metrics_text(metrics, Format::OpenMetrics);
         let samples = |text: &str| -> Vec<String> {
             text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect()
         };
@@ -244,6 +246,13 @@ fn check_exposition(text: &str) -> prometheus_parse::Scrape {
     scrape
 }
 
+/// Metrics as a text.
+fn metrics_text(metrics: Metrics<'_>, format: Format) -> String {
+    let mut text = String::new();
+    render::metrics(metrics, format, &mut text).unwrap();
+    text
+}
+
 #[test]
 fn metrics_have_node_exporters_names() {
     let director = director();
@@ -261,12 +270,15 @@ fn metrics_have_node_exporters_names() {
         sync: &Sync { lost: 77, ..Sync::default() },
         daemons: &[Daemon::new(Role::Backup)],
         advertised: None,
+        observed: Some(Observation { process: 7, lost: 88 }),
     };
-    let text = render::metrics(metrics, Format::Prometheus);
+    let text = metrics_text(metrics, Format::Prometheus);
     let scrape = check_exposition(&text);
     assert_eq!(scrape.docs["node_ipvs_connections_total"], "The total number of connections made.");
     for line in [
         "node_ipvs_connections_total 11",
+        "lvs_observers 1",
+        "lvs_observer_lost_packets 88",
         "lvs_sync_running{state=\"master\"} 0",
         "lvs_sync_running{state=\"backup\"} 1",
         "lvs_sync_lost_total 77",

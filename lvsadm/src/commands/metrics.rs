@@ -11,7 +11,8 @@ use crate::snapshot::Snapshot;
 
 /// Writes metrics to standard output, or to a file that is replaced when the new one is whole.
 pub fn metrics(output: Option<&Path>) -> Result<()> {
-    let text = Snapshot::take()?.metrics(Format::Prometheus);
+    let mut text = String::new();
+    Snapshot::take()?.metrics(Format::Prometheus, &mut text)?;
     match output {
         Some(file) => replace(file, &text).with_context(|| format!("cannot write {}", file.display())),
         None => super::output::print(&text),

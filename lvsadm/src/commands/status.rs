@@ -31,6 +31,7 @@ struct Status {
     ipsec: usize,
     agent: bool,
     observed_by: Option<u32>,
+    observer_lost: u64,
     devices: Vec<Device>,
     packets: Vec<Exit>,
     counted: Counts,
@@ -179,6 +180,7 @@ fn read(chains: impl FnOnce(&HashSet<IpAddr>) -> Vec<firewall::Chain>) -> Result
     let birth = Birth::read(&plane.directory.path())?;
     let packets: Vec<Exit> =
         plane.exits()?.into_iter().map(|(exit, meaning, packets)| Exit { exit, packets, meaning }).collect();
+    let observed = dataplane::observe::observation(&plane.directory)?;
     let mut status = Status {
         version: birth.version,
         layout: plane.layout()?,
@@ -187,7 +189,8 @@ fn read(chains: impl FnOnce(&HashSet<IpAddr>) -> Vec<firewall::Chain>) -> Result
         pins: plane.directory.place(),
         ipsec: plane.protected_prefixes()?,
         agent: Watching::is_under_way()?,
-        observed_by: dataplane::observe::observer(&plane.directory)?,
+        observed_by: observed.map(|observed| observed.process),
+        observer_lost: observed.map_or(0, |observed| observed.lost),
         devices: devices
             .into_iter()
             .map(|d| Device { device: d.device, mode: d.attached.name(), why: d.why })
@@ -253,8 +256,11 @@ fn text(status: &Status, daemons: &[Daemon]) -> String {
         false => "agent: none runs, devices are served from the first command on after they come up\n",
     };
     if let Some(process) = status.observed_by {
-        let _ =
-            writeln!(text, "observed: by process {process} (trace, capture or explain); packets cost more meanwhile");
+        let _ = writeln!(
+            text,
+            "observed: by process {process} (trace, capture or explain), which lost {} packets; packets cost more meanwhile",
+            status.observer_lost
+        );
     }
     if status.ipsec != 0 {
         let _ = writeln!(

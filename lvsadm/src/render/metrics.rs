@@ -4,12 +4,14 @@
 //! What node_exporter's own collector tells of IPVS has its names, labels and help: it refuses a metric whose help is
 //! another one than it knows.
 
-use std::collections::HashMap;
-use std::fmt::Write;
+use std::fmt::{self, Display, Formatter, Write};
 
 use lvs_common::abi::Sync;
+use lvs_director::dataplane::observe::Observation;
 use lvs_director::dataplane::{Advertisement, Defence};
-use lvs_director::rules::{AccessKind, Daemon, Family, Role, ServiceEntry, ServiceKey, Statistics};
+use lvs_director::rules::{
+    AccessKind, Daemon, DestinationEntry, DestinationKey, Family, Role, ServiceEntry, ServiceKey, Statistics,
+};
 
 /// How metrics are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,9 +32,9 @@ impl Format {
     }
 }
 
-/// A text while it is written.
-struct Text {
-    text: String,
+/// A text while it is written, piece by piece: no more of it is kept than `out` keeps.
+struct Text<'a> {
+    out: &'a mut dyn Write,
     format: Format,
 }
 
@@ -57,6 +59,8 @@ pub struct Metrics<'a> {
     pub daemons: &'a [Daemon],
     /// What routing daemons are to announce, where they are.
     pub advertised: Option<&'a Advertisement>,
+    /// Who observes packets.
+    pub observed: Option<Observation>,
 }
 
 /// A metric: its name and its help.
@@ -152,72 +156,78 @@ const FLEET: [Metric; 3] = [
     ("lvs_director_drained", "Whether this director was taken out of its fleet."),
 ];
 
-/// The text.
-pub fn metrics(metrics: Metrics<'_>, format: Format) -> String {
-    let Metrics { services, total, exits, defence, lists, fragments, sync, daemons, advertised } = metrics;
-    let mut text = Text { text: String::new(), format };
-    write(&mut text, &TOTAL, &[(String::new(), counts(&total))]);
-    let backends = services.iter().flat_map(|entry| {
-        let local = service_labels(&entry.service.key);
-        entry.destinations.iter().map(move |listed| {
-            let remote = listed.destination.key;
-            let labels = format!("{local},remote_address=\"{}\",remote_port=\"{}\"", remote.address, remote.port);
-            (labels, [listed.active, listed.inactive, listed.destination.weight].map(u64::from))
+/// Of whoever observes packets.
+const OBSERVERS: [Metric; 2] = [
+    ("lvs_observers", "Processes that observe packets: trace, capture or explain."),
+    ("lvs_observer_lost_packets", "Packets that the process which observes was not told of for want of room."),
+];
+
+/// Writes the text.
+pub fn metrics(metrics: Metrics<'_>, format: Format, out: &mut dyn Write) -> fmt::Result {
+    let Metrics { services, total, exits, defence, lists, fragments, sync, daemons, advertised, observed } = metrics;
+    let text = &mut Text { out, format };
+    write(text, &TOTAL, || [("", counts(&total))])?;
+    let twins = Twins::of(services);
+    let backends = || services.iter().flat_map(|entry| twins.backends(entry));
+    write(text, &BACKEND, backends)?;
+    let counted = || services.iter().map(|entry| (Service(&entry.service.key), counts(&entry.statistics)));
+    write(text, &SERVICE, counted)?;
+    let rates = || {
+        services.iter().map(|entry| {
+            let r = &entry.rates;
+            (Service(&entry.service.key), [r.conns, r.in_packets, r.out_packets, r.in_bytes, r.out_bytes])
         })
-    });
-    write(&mut text, &BACKEND, &summed(backends));
-    let labels = |key: &ServiceKey| format!("{},family=\"{}\"", service_labels(key), key.family().name());
-    let counted = services.iter().map(|entry| (labels(&entry.service.key), counts(&entry.statistics)));
-    write(&mut text, &SERVICE, &counted.collect::<Vec<_>>());
-    let rates = services.iter().map(|entry| {
-        let r = &entry.rates;
-        (labels(&entry.service.key), [r.conns, r.in_packets, r.out_packets, r.in_bytes, r.out_bytes])
-    });
-    write(&mut text, &RATE, &rates.collect::<Vec<_>>());
-    let evicted = evictions(exits.iter().copied()).map(|(kind, count)| (format!("kind=\"{kind}\""), [count]));
-    let evicted: Vec<_> = evicted.collect();
+    };
+    write(text, &RATE, rates)?;
+    write(text, &EXIT, || exits.iter().map(|(exit, packets)| (format!("{{exit=\"{exit}\"}}"), [*packets])))?;
+    write(text, &TABLE, || {
+        let family = |family: Family| format!("{{family=\"{}\"}}", family.name());
+        defence.held.map(|(of, held)| (family(of), [held.into(), defence.room.into()]))
+    })?;
+    write(text, &LIST, || {
+        lists.iter().map(|(kind, family, clients)| {
+            (format!("{{list=\"{}\",family=\"{}\"}}", kind.name(), family.name()), [*clients as u64])
+        })
+    })?;
+    write(text, &FRAGMENTS, || [("", [fragments.0.into(), fragments.1.into()])])?;
+    let evicted = || evictions(exits.iter().copied()).map(|(kind, count)| (format!("{{kind=\"{kind}\"}}"), [count]));
+    write(text, &EVICTIONS, evicted)?;
     let refused = exits.iter().filter(|(exit, _)| *exit == REFUSED).map(|(_, packets)| packets).sum();
-    let exits = exits.iter().map(|(exit, packets)| (format!("exit=\"{exit}\""), [*packets]));
-    write(&mut text, &EXIT, &exits.collect::<Vec<_>>());
-    let tables = defence
-        .held
-        .map(|(family, held)| (format!("family=\"{}\"", family.name()), [held.into(), defence.room.into()]));
-    write(&mut text, &TABLE, &tables);
-    let lists = lists.iter().map(|(kind, family, clients)| {
-        (format!("list=\"{}\",family=\"{}\"", kind.name(), family.name()), [*clients as u64])
-    });
-    write(&mut text, &LIST, &lists.collect::<Vec<_>>());
-    write(&mut text, &FRAGMENTS, &[(String::new(), [fragments.0.into(), fragments.1.into()])]);
-    write(&mut text, &EVICTIONS, &evicted);
-    write(&mut text, &REFUSALS, &[(String::new(), [refused])]);
-    let modes = defence
-        .modes
-        .map(|(name, mode)| (format!("strategy=\"{name}\""), [matches!(mode, "working" | "always").into()]));
-    write(&mut text, &STRATEGY, &modes);
-    write_sync(&mut text, sync, daemons);
-    write(&mut text, &DEFENCE, &[(String::new(), [defence.drop_rate.into(), defence.taken_out.into()])]);
-    let fleet = advertised.iter().map(|advertised| {
-        let Advertisement { addresses, missing, drained, .. } = advertised;
-        (String::new(), [addresses.len() as u64, missing.len() as u64, (*drained).into()])
-    });
-    write(&mut text, &FLEET, &fleet.collect::<Vec<_>>());
+    write(text, &REFUSALS, || [("", [refused])])?;
+    write(text, &STRATEGY, || {
+        defence
+            .modes
+            .map(|(name, mode)| (format!("{{strategy=\"{name}\"}}"), [matches!(mode, "working" | "always").into()]))
+    })?;
+    write_sync(text, sync, daemons)?;
+    write(text, &DEFENCE, || [("", [defence.drop_rate.into(), defence.taken_out.into()])])?;
+    write(text, &FLEET, || {
+        advertised.iter().map(|advertised| {
+            let Advertisement { addresses, missing, drained, .. } = advertised;
+            ("", [addresses.len() as u64, missing.len() as u64, (*drained).into()])
+        })
+    })?;
+    let lost = observed.map_or(0, |observed| observed.lost);
+    write(text, &OBSERVERS, || [("", [observed.is_some().into(), lost])])?;
     if format == Format::OpenMetrics {
-        text.text.push_str("# EOF\n");
+        text.out.write_str("# EOF\n")?;
     }
-    text.text
+    Ok(())
 }
 
-/// Appends what the daemons of connection synchronisation have done.
-fn write_sync(text: &mut Text, sync: &Sync, daemons: &[Daemon]) {
-    let running = Role::ALL.map(|role| {
-        let runs = daemons.iter().any(|daemon| daemon.role == role);
-        (format!("state=\"{}\"", role.name()), [runs.into()])
-    });
-    write(text, &SYNC, &running);
-    write(text, &UNSENT, &[(String::new(), [sync.lost, sync.waiting])]);
+/// Writes what the daemons of connection synchronisation have done.
+fn write_sync(text: &mut Text<'_>, sync: &Sync, daemons: &[Daemon]) -> fmt::Result {
+    write(text, &SYNC, || {
+        Role::ALL.map(|role| {
+            let runs = daemons.iter().any(|daemon| daemon.role == role);
+            (format!("{{state=\"{}\"}}", role.name()), [runs.into()])
+        })
+    })?;
+    write(text, &UNSENT, || [("", [sync.lost, sync.waiting])])?;
     for (_, name, meaning, value) in sync.counters.rows() {
-        write(text, &[(name, meaning)], &[(String::new(), [value])]);
+        write(text, &[(name, meaning)], || [("", [value])])?;
     }
+    Ok(())
 }
 
 /// The exit of new connections that find no room in a full table.
@@ -233,49 +243,99 @@ fn counts(c: &Statistics) -> [u64; 5] {
     [c.conns, c.in_packets, c.out_packets, c.in_bytes, c.out_bytes]
 }
 
-/// Adds up where labels are the same, which may occur once: of a mark's services of both families that share a server.
-fn summed<const N: usize>(samples: impl Iterator<Item = (String, [u64; N])>) -> Vec<(String, [u64; N])> {
-    let (mut places, mut sums) = (HashMap::new(), Vec::<(String, [u64; N])>::new());
-    for (labels, values) in samples {
-        match places.get(&labels) {
-            Some(place) => {
-                let (_, sum): &mut (_, [u64; N]) = &mut sums[*place];
-                sum.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
-            }
-            None => {
-                places.insert(labels.clone(), sums.len());
-                sums.push((labels, values));
-            }
-        }
+/// Services by mark. Those of both families have the same labels, so what a real server has of both is added up.
+struct Twins<'a>(Vec<&'a ServiceEntry>);
+
+impl<'a> Twins<'a> {
+    fn of(services: &'a [ServiceEntry]) -> Self {
+        let is_by_mark = |entry: &&ServiceEntry| matches!(entry.service.key, ServiceKey::Fwmark { .. });
+        Twins(services.iter().filter(is_by_mark).collect())
     }
-    sums
+
+    /// The service by the same mark, of the other family.
+    fn twin(&self, entry: &ServiceEntry) -> Option<&'a ServiceEntry> {
+        let ServiceKey::Fwmark { mark, family } = entry.service.key else { return None };
+        let is_twin = |key: &ServiceKey| matches!(key, ServiceKey::Fwmark { mark: its, family: other } if *its == mark && *other != family);
+        self.0.iter().copied().find(|it| is_twin(&it.service.key))
+    }
+
+    /// What is told of a service's destinations, but of those that the twin of IPv4 tells of.
+    fn backends(&self, entry: &'a ServiceEntry) -> impl Iterator<Item = (Backend<'a>, [u64; 3])> {
+        let twin = self.twin(entry);
+        let is_first = entry.service.key.family() == Family::V4;
+        let shared = move |key: &DestinationKey| twin.and_then(|twin| find(twin, key));
+        entry.destinations.iter().filter_map(move |listed| {
+            let other = shared(&listed.destination.key);
+            let values = gauges(listed);
+            let values = match other {
+                Some(_) if !is_first => return None,
+                Some(other) => std::array::from_fn(|at| values[at] + gauges(other)[at]),
+                None => values,
+            };
+            Some((Backend(&entry.service.key, listed.destination.key), values))
+        })
+    }
 }
 
-/// Appends metrics, each with all its samples: labels, and a value for each of the metrics.
-fn write<const N: usize>(text: &mut Text, metrics: &[Metric; N], samples: &[(String, [u64; N])]) {
-    let Text { text, format } = text;
+fn find<'a>(entry: &'a ServiceEntry, key: &DestinationKey) -> Option<&'a DestinationEntry> {
+    entry.destinations.iter().find(|listed| listed.destination.key == *key)
+}
+
+/// In the order of [`BACKEND`].
+fn gauges(listed: &DestinationEntry) -> [u64; 3] {
+    [listed.active, listed.inactive, listed.destination.weight].map(u64::from)
+}
+
+/// Writes metrics, each with all its samples: labels in their braces, if there are any, and a value for each of the metrics. `samples` gives them anew for each.
+fn write<const N: usize, L: Display, I: IntoIterator<Item = (L, [u64; N])>>(
+    text: &mut Text<'_>,
+    metrics: &[Metric; N],
+    samples: impl Fn() -> I,
+) -> fmt::Result {
     for (at, (name, help)) in metrics.iter().enumerate() {
         let (counted, kind) = name.strip_suffix("_total").map_or((*name, "gauge"), |counted| (counted, "counter"));
-        let family = if *format == Format::OpenMetrics { counted } else { name };
-        let _ = write!(text, "# HELP {family} {help}\n# TYPE {family} {kind}\n");
-        for (labels, values) in samples {
-            let _ = match labels.as_str() {
-                "" => writeln!(text, "{name} {}", values[at]),
-                labels => writeln!(text, "{name}{{{labels}}} {}", values[at]),
-            };
+        let family = if text.format == Format::OpenMetrics { counted } else { name };
+        write!(text.out, "# HELP {family} {help}\n# TYPE {family} {kind}\n")?;
+        for (labels, values) in samples() {
+            writeln!(text.out, "{name}{labels} {}", values[at])?;
         }
+    }
+    Ok(())
+}
+
+/// The labels of a service and its family.
+struct Service<'a>(&'a ServiceKey);
+
+impl Display for Service<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_char('{')?;
+        service_labels(self.0, f)?;
+        write!(f, ",family=\"{}\"}}", self.0.family().name())
+    }
+}
+
+/// The labels of a real server of a service.
+struct Backend<'a>(&'a ServiceKey, DestinationKey);
+
+impl Display for Backend<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_char('{')?;
+        service_labels(self.0, f)?;
+        write!(f, ",remote_address=\"{}\",remote_port=\"{}\"}}", self.1.address, self.1.port)
     }
 }
 
 /// The labels of a service. No value needs quoting: they are addresses, numbers and words.
-fn service_labels(key: &ServiceKey) -> String {
+fn service_labels(key: &ServiceKey, f: &mut Formatter<'_>) -> fmt::Result {
     match key {
-        ServiceKey::Address { protocol, address, port } => {
-            format!("local_address=\"{address}\",local_port=\"{port}\",proto=\"{}\",local_mark=\"\"", protocol.title())
-        }
+        ServiceKey::Address { protocol, address, port } => write!(
+            f,
+            "local_address=\"{address}\",local_port=\"{port}\",proto=\"{}\",local_mark=\"\"",
+            protocol.title()
+        ),
         // As /proc/net/ip_vs writes a mark.
         ServiceKey::Fwmark { mark, .. } => {
-            format!("local_address=\"\",local_port=\"0\",proto=\"FWM\",local_mark=\"{mark:08X}\"")
+            write!(f, "local_address=\"\",local_port=\"0\",proto=\"FWM\",local_mark=\"{mark:08X}\"")
         }
     }
 }

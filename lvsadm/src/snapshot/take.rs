@@ -1,12 +1,14 @@
 //! Reading a snapshot.
 
+use std::fmt;
 use std::time::SystemTime;
 
 use anyhow::{Result, anyhow};
 use lvs_common::abi::Sync;
+use lvs_director::dataplane::observe::{self, Observation};
 use lvs_director::dataplane::{self, Advertisement, Defence, PlaneDirector};
 use lvs_director::director::{self, Access, Director, Operation, Wanted};
-use lvs_director::rules::{self, AccessKind, Daemon, Family, ServiceEntry, Statistics};
+use lvs_director::rules::{self, AccessKind, Daemon, DestinationEntry, Family, ServiceEntry, Statistics};
 
 use super::lists;
 use crate::render::{self, Format, Metrics};
@@ -34,6 +36,8 @@ pub struct Snapshot {
     pub daemons: Vec<Daemon>,
     /// The addresses that routing daemons are to announce, of a director that advertises.
     pub advertised: Option<Advertisement>,
+    /// Who observes packets.
+    pub observed: Option<Observation>,
 }
 
 impl Snapshot {
@@ -47,6 +51,7 @@ impl Snapshot {
         let fragments = plane.fragments()?;
         let (sync, daemons) = (plane.sync(), plane.daemons()?);
         let advertised = plane.advertisement()?;
+        let observed = observe::observation(&plane.directory)?;
         let mut director = PlaneDirector::new(plane);
         let lists = lists::sizes(&director).map_err(failed)?;
         director.unlock();
@@ -57,11 +62,17 @@ impl Snapshot {
         drop(director);
         rules::hash_order(&mut services);
         let services = render::sorted(services);
-        Ok(Snapshot { taken, services, total, exits, defence, lists, fragments, sync, daemons, advertised })
+        Ok(Snapshot { taken, services, total, exits, defence, lists, fragments, sync, daemons, advertised, observed })
     }
 
-    /// As metrics.
-    pub fn metrics(&self, format: Format) -> String {
+    /// Bytes of memory that most of it takes.
+    pub fn bytes(&self) -> usize {
+        let destinations: usize = self.services.iter().map(|entry| entry.destinations.len()).sum();
+        size_of_val(&self.services[..]) + destinations * size_of::<DestinationEntry>()
+    }
+
+    /// Writes it as metrics, piece by piece.
+    pub fn metrics(&self, format: Format, out: &mut dyn fmt::Write) -> fmt::Result {
         let exits: Vec<_> = self.exits.iter().map(|(exit, _, packets)| (*exit, *packets)).collect();
         render::metrics(
             Metrics {
@@ -74,8 +85,10 @@ impl Snapshot {
                 sync: &self.sync,
                 daemons: &self.daemons,
                 advertised: self.advertised.as_ref(),
+                observed: self.observed,
             },
             format,
+            out,
         )
     }
 }

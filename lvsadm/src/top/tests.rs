@@ -72,6 +72,7 @@ fn snapshot(services: u32, seconds: u64) -> Snapshot {
         sync: Sync::default(),
         daemons: Vec::new(),
         advertised: None,
+        observed: None,
     }
 }
 

@@ -45,12 +45,30 @@ impl Namespace {
         let mut lines = head.lines();
         let status = lines.next().and_then(|line| line.split(' ').nth(1)?.parse().ok()).context("no status")?;
         let header = lines.filter_map(|line| line.split_once(": "));
-        let header = header.map(|(name, value)| (name.to_lowercase(), value.to_owned())).collect();
-        Ok(Reply { status, header, body: body.to_owned() })
+        let header: BTreeMap<String, String> =
+            header.map(|(name, value)| (name.to_lowercase(), value.to_owned())).collect();
+        let is_in_chunks = header.get("transfer-encoding").is_some_and(|coding| coding == "chunked");
+        let body =
+            if is_in_chunks { joined(body).context("an answer in chunks that ends early")? } else { body.to_owned() };
+        Ok(Reply { status, header, body })
     }
 
     /// Asks for a path, as a browser of this host does; `more` are further lines of the request's header.
     pub fn fetch(&self, address: &str, path: &str, more: &str) -> Result<Reply> {
         self.ask(address, &format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{more}\r\n"))
+    }
+}
+
+/// A body that came in chunks (RFC 9112, 7.1).
+fn joined(mut chunks: &str) -> Option<String> {
+    let mut body = String::new();
+    loop {
+        let (length, rest) = chunks.split_once("\r\n")?;
+        let length = usize::from_str_radix(length, 16).ok()?;
+        body.push_str(rest.get(..length)?);
+        if length == 0 {
+            return Some(body);
+        }
+        chunks = rest.get(length..)?.strip_prefix("\r\n")?;
     }
 }

@@ -16,5 +16,5 @@ mod stand;
 pub use classic::{Classic, Instruction};
 pub use known::{Asked, Ends, Known, Lookup};
 pub use observer::{Observer, Sight};
-pub use put_back::observer;
+pub use put_back::{Observation, observation, observer};
 pub use stand::Wish;

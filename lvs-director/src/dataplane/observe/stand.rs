@@ -22,7 +22,7 @@ use super::super::pins::{self, remove};
 use super::super::plane::Plane;
 use super::classic::Classic;
 use super::program::{self, Linked};
-use super::put_back::{collect, observer, withdraw};
+use super::put_back::{LOST, collect, observer, withdraw};
 use crate::director::Access;
 use crate::objects::{DIRECTOR, L3, OBSERVE};
 use crate::rules::LogLevel;
@@ -147,6 +147,7 @@ fn build(plane: &Plane, stand: &Path, wish: &Wish, (extras, has_bare): (Extras, 
         // A program array loses its programs with its last pin or descriptor.
         loader.map_pin_path(tier.gates, stand.join(tier.gates));
     }
+    loader.map_pin_path(LOST, stand.join(LOST));
     loader.map_max_entries("REPORTS", wish.memory);
     loader.map_max_entries("VISITS", 2 * cpus::possible()?);
     let mut object = loader.load(OBSERVE).context("the kernel refuses the maps of the observing programs")?;

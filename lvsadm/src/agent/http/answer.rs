@@ -1,11 +1,12 @@
 //! A request's answer.
 
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use http_body_util::Full;
+use http_body_util::{Either, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{ACCEPT, ALLOW, AUTHORIZATION, HOST, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use hyper::http::response::Builder;
 use hyper::{Request, Response, StatusCode};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -13,15 +14,25 @@ use super::admit::{Asked, Refusal, admit};
 use super::query::Query;
 use super::respond::{finish, head, plain};
 use super::shared::INTERVAL;
+use super::stream::Pieces;
 use super::token::Token;
 use super::views::{LISTINGS, Text, View, Views};
 use super::{media, page};
+use crate::render::Format;
 
-/// KiB of answers that may wait to be sent, of all connections together.
+/// KiB of answers that may wait to be sent, or of what they are made of, of all connections together.
 const WAITING: usize = 512 << 10;
 
+/// An answer: a text, or one that is written while it is sent.
+type Sent = Response<Either<Full<Bytes>, Pieces>>;
+
 /// An answer, and what it holds of [`WAITING`] until it is sent.
-pub type Answer = (Response<Full<Bytes>>, Option<OwnedSemaphorePermit>);
+pub type Answer = (Sent, Option<OwnedSemaphorePermit>);
+
+/// An answer that holds nothing.
+fn brief(response: Response<Full<Bytes>>) -> Answer {
+    (response.map(Either::Left), None)
+}
 
 /// What answers are made of.
 pub struct Answers {
@@ -80,48 +91,69 @@ impl Answers {
             tells: target != Some(Target::Page),
         };
         if let Err(refusal) = admit(asked, local, self.token.as_deref()) {
-            return (refused(refusal), None);
+            return brief(refused(refusal));
         }
         let (kind, view) = match target {
             None => {
-                return (
-                    plain(StatusCode::NOT_FOUND, "there is /, /metrics, and /api/ with the names of listings"),
-                    None,
-                );
+                return brief(plain(
+                    StatusCode::NOT_FOUND,
+                    "there is /, /metrics, and /api/ with the names of listings",
+                ));
             }
-            Some(Target::Page) => return (page::response(), None),
-            Some(Target::Metrics) => {
-                let format = media::format(text(ACCEPT));
-                (format.media_type(), View::Metrics(format))
-            }
+            Some(Target::Page) => return brief(page::response()),
+            Some(Target::Metrics) => return self.metrics(media::format(text(ACCEPT))).await,
             Some(Target::Services) => match Query::read(request.uri().query().unwrap_or_default()) {
                 Ok(query) => (JSON, View::Services(query)),
-                Err(why) => return (plain(StatusCode::BAD_REQUEST, &why), None),
+                Err(why) => return brief(plain(StatusCode::BAD_REQUEST, &why)),
             },
             Some(Target::Status) => (JSON, View::Status),
             Some(Target::Listing(number)) => (JSON, View::Listing(number)),
         };
         match self.views.text(view).await {
             Ok(text) => self.send(kind, text),
-            Err(why) => (plain(StatusCode::SERVICE_UNAVAILABLE, &why), None),
+            Err(why) => brief(plain(StatusCode::SERVICE_UNAVAILABLE, &why)),
         }
+    }
+
+    /// Metrics, which are written while they are sent. Until then they hold what they are made of.
+    async fn metrics(&self, format: Format) -> Answer {
+        let snapshot = match self.views.snapshot().await {
+            Ok(snapshot) => snapshot,
+            Err(why) => return brief(plain(StatusCode::SERVICE_UNAVAILABLE, &why)),
+        };
+        let Some(held) = self.hold(snapshot.bytes()) else { return brief(busy()) };
+        let response = taken(head(StatusCode::OK, format.media_type()), snapshot.taken);
+        let pieces = Pieces::of(move |out| snapshot.metrics(format, out));
+        (finish(response, Either::Right(pieces)), Some(held))
+    }
+
+    /// Takes a part of [`WAITING`], if so many bytes are left of it.
+    fn hold(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let size = bytes.div_ceil(1024).min(WAITING) as u32;
+        self.waiting.clone().try_acquire_many_owned(size).ok()
     }
 
     /// Sends a text, unless too much waits to be sent already.
     fn send(&self, kind: &'static str, text: Text) -> Answer {
-        let size = text.body.len().div_ceil(1024).min(WAITING) as u32;
-        let Ok(held) = self.waiting.clone().try_acquire_many_owned(size) else {
-            let mut answer = plain(StatusCode::SERVICE_UNAVAILABLE, "too much waits to be sent to others: try again");
-            answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
-            return (answer, None);
-        };
-        let taken = text.taken.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-        let mut response = head(StatusCode::OK, kind).header("Lvs-Taken", taken.to_string());
+        let Some(held) = self.hold(text.body.len()) else { return brief(busy()) };
+        let mut response = taken(head(StatusCode::OK, kind), text.taken);
         if let Some(total) = text.total {
             response = response.header("X-Total-Count", total);
         }
-        (finish(response, text.body), Some(held))
+        (finish(response, Either::Left(Full::new(text.body))), Some(held))
     }
+}
+
+/// Says when what is sent was true.
+fn taken(head: Builder, taken: SystemTime) -> Builder {
+    head.header("Lvs-Taken", taken.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis().to_string())
+}
+
+/// The answer while too much waits to be sent.
+fn busy() -> Response<Full<Bytes>> {
+    let mut answer = plain(StatusCode::SERVICE_UNAVAILABLE, "too much waits to be sent to others: try again");
+    answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    answer
 }
 
 const JSON: &str = "application/json";

@@ -14,6 +14,7 @@ mod query;
 mod respond;
 mod serve;
 mod shared;
+mod stream;
 mod token;
 mod views;
 

@@ -22,7 +22,7 @@ pub fn response() -> Response<Full<Bytes>> {
          form-action 'none'; frame-ancestors 'none'"
     );
     let head = head(StatusCode::OK, "text/html; charset=utf-8").header(CONTENT_SECURITY_POLICY, policy);
-    built(head, Bytes::from(PAGE.replace(NONCE, &nonce)))
+    built(head, Full::new(Bytes::from(PAGE.replace(NONCE, &nonce))))
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use hyper::{Response, StatusCode};
 
 /// A sentence.
 pub fn plain(status: StatusCode, sentence: &str) -> Response<Full<Bytes>> {
-    finish(head(status, "text/plain; charset=utf-8"), Bytes::from(format!("{sentence}\n")))
+    finish(head(status, "text/plain; charset=utf-8"), Full::new(Bytes::from(format!("{sentence}\n"))))
 }
 
 /// The beginning of every answer: it is not kept, not taken for something else, and not for other sites.
@@ -23,11 +23,14 @@ pub fn head(status: StatusCode, kind: &str) -> Builder {
 }
 
 /// An answer. What is no page may load nothing.
-pub fn finish(head: Builder, body: Bytes) -> Response<Full<Bytes>> {
+pub fn finish<B>(head: Builder, body: B) -> Response<B> {
     built(head.header(CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"), body)
 }
 
 /// An answer of parts, which are constants and numbers and so always make one.
-pub fn built(head: Builder, body: Bytes) -> Response<Full<Bytes>> {
-    head.body(Full::new(body)).unwrap_or_default()
+pub fn built<B>(head: Builder, body: B) -> Response<B> {
+    match head.body(()) {
+        Ok(response) => response.map(|()| body),
+        Err(_) => Response::new(body),
+    }
 }

@@ -16,7 +16,7 @@ use super::shared::Shared;
 use crate::commands::{access, mark, status};
 use crate::firewall::{self, Chain};
 use crate::names::SystemNames;
-use crate::render::{Format, json};
+use crate::render::json;
 use crate::session::{self, Surroundings};
 use crate::snapshot::{Key, Snapshot, select};
 
@@ -30,8 +30,6 @@ const MAKERS: usize = 2;
 /// What a request asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum View {
-    /// Metrics.
-    Metrics(Format),
     /// Services with statistics and rates.
     Services(Query),
     /// `lvsadm status`
@@ -78,7 +76,6 @@ type Found = Option<(Instant, Vec<Chain>)>;
 #[derive(Default)]
 pub struct Views {
     snapshot: Shared<Snapshot>,
-    metrics: [Shared<Text>; 2],
     status: Shared<Text>,
     firewall: Arc<Mutex<Found>>,
     listings: [Shared<Text>; LISTINGS.len()],
@@ -95,19 +92,16 @@ impl Default for Makers {
 }
 
 impl Views {
+    /// What is told of the services and of all else that is counted. The error is a sentence.
+    pub async fn snapshot(&self) -> Result<Arc<Snapshot>, String> {
+        self.snapshot.get(Snapshot::take).await
+    }
+
     /// A view's text. The error is a sentence.
     pub async fn text(&self, view: View) -> Result<Text, String> {
         match view {
-            View::Metrics(format) => {
-                let snapshot = self.snapshot.get(Snapshot::take).await?;
-                let make = move || {
-                    let (body, taken) = (snapshot.metrics(format).into(), snapshot.taken);
-                    Ok(Text { body, taken, total: None })
-                };
-                self.metrics[usize::from(format == Format::OpenMetrics)].get(make).await.map(|text| (*text).clone())
-            }
             View::Services(query) => {
-                let snapshot = self.snapshot.get(Snapshot::take).await?;
+                let snapshot = self.snapshot().await?;
                 let _place = self.makers.0.acquire().await;
                 spawn_blocking(move || services(&snapshot, &query)).await.map_err(|error| error.to_string())
             }
@@ -126,7 +120,7 @@ impl Views {
     /// Lets go of everything that is too old to be given out.
     pub async fn forget(&self) {
         self.snapshot.forget().await;
-        for text in self.metrics.iter().chain(&self.listings).chain([&self.status]) {
+        for text in self.listings.iter().chain([&self.status]) {
             text.forget().await;
         }
     }
