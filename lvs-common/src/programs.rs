@@ -11,7 +11,7 @@ macro_rules! for_each_program {
             Receive "parses a packet; XDP serves it at once, TC hands it to Serve" {
                 xdp [lvs_xdp = forward::xdp::frame, lvs_xdp6 = forward::xdp::receive::<V6>],
                 tc [lvs_tc4 = forward::tc::receive::<V4>, lvs_tc6 = forward::tc::receive::<V6>],
-                to [Assemble, CarryResets, FullNat, FullNatReply, Icmp, Receive, Schedule, Serve],
+                to [Assemble, CarryResets, FullNat, FullNatReply, Icmp, Receive, Schedule, Serve, Tagged],
             }
             Serve "finds a packet's connection and forwards what clients send" {
                 xdp [],
@@ -76,12 +76,12 @@ macro_rules! for_each_program {
             FullNat "forwards a client's packet by FullNAT" {
                 xdp [lvs_xdp_fullnat4 = forward::fullnat::xdp::request::<V4>, lvs_xdp_fullnat6 = forward::fullnat::xdp::request::<V6>],
                 tc [lvs_fullnat4 = forward::fullnat::tc::request::<V4>, lvs_fullnat6 = forward::fullnat::tc::request::<V6>],
-                to [AddClientOption, Families, Reject, Split],
+                to [AddClientOption, Families, Reject, Split, Tagged],
             }
             FullNatReply "forwards a real server's packet by FullNAT" {
                 xdp [lvs_xdp_fullnat_reply4 = forward::fullnat::xdp::reply::<V4>, lvs_xdp_fullnat_reply6 = forward::fullnat::xdp::reply::<V6>],
                 tc [lvs_fullnat_reply4 = forward::fullnat::tc::reply::<V4>, lvs_fullnat_reply6 = forward::fullnat::tc::reply::<V6>],
-                to [ClampMss, FamiliesReply, Reject, Split],
+                to [ClampMss, FamiliesReply, Reject, Split, Tagged],
             }
             AddClientOption "adds the client's address to a packet for the real server (TOA, UOA), and removes forged ones" {
                 xdp [],
@@ -163,6 +163,11 @@ macro_rules! for_each_program {
                 tc [lvs_log = log::run],
                 to [],
             }
+            Tagged "serves packets of known connections that come in, or leave, with a VLAN's tag" {
+                xdp [lvs_xdp_tagged4 = forward::tagged::run::<V4>, lvs_xdp_tagged6 = forward::tagged::run::<V6>],
+                tc [],
+                to [],
+            }
         }
     };
 }
@@ -222,7 +227,7 @@ pub struct Row {
 const FAMILIES: u32 = 2;
 
 /// Slots of the program arrays.
-pub const SLOTS: usize = 64;
+pub const SLOTS: usize = 128;
 
 /// Slots that lead to another generation of the data plane, while connections move from one to the next. They are empty at all
 /// other times.
@@ -236,20 +241,29 @@ pub mod generation {
     pub const SUCCESSOR: u32 = 63;
 }
 
-const _: () = assert!(PROGRAMS.len() * FAMILIES as usize <= generation::PREVIOUS as usize);
-const _: () = assert!((generation::SUCCESSOR as usize) < SLOTS);
+const _: () = assert!((first_slot(PROGRAMS.len() as u32) as usize) <= SLOTS);
+
+/// The slot of a row's function for IPv4. Those of [`generation`] stay what they are, as the generation before this one may have
+/// another table.
+const fn first_slot(row: u32) -> u32 {
+    let slot = row * FAMILIES;
+    if slot < generation::PREVIOUS { slot } else { slot + FAMILIES }
+}
+
+const _: () =
+    assert!(generation::SUCCESSOR == generation::PREVIOUS + 1 && generation::PREVIOUS.is_multiple_of(FAMILIES));
 
 impl Program {
     /// The program's slot in `XDP_PROGRAMS` and `TC_PROGRAMS`, for packets of IPv4 or of IPv6.
     #[inline(always)]
     pub const fn slot(self, is_v4: bool) -> u32 {
-        self as u32 * FAMILIES + !is_v4 as u32
+        first_slot(self as u32) + !is_v4 as u32
     }
 }
 
 /// The slots of a row's functions, for the loader: a function for both families stands in both slots.
 pub fn slots(row: usize, functions: &'static [&'static str]) -> impl Iterator<Item = (u32, &'static str)> {
-    let first = row as u32 * FAMILIES;
+    let first = first_slot(row as u32);
     (0..FAMILIES).filter_map(move |family| {
         let name = functions.get(family as usize).or(functions.first())?;
         Some((first + family, *name))
@@ -259,6 +273,11 @@ pub fn slots(row: usize, functions: &'static [&'static str]) -> impl Iterator<It
 /// Whether a function of the table is XDP's. `false` for a name that the table does not have.
 pub fn is_of_xdp(name: &str) -> bool {
     PROGRAMS.iter().any(|row| row.xdp.contains(&name))
+}
+
+/// Whether a function of the table serves frames with a VLAN's tag alone. `false` for a name that the table does not have.
+pub fn is_of_vlans(name: &str) -> bool {
+    PROGRAMS[Program::Tagged as usize].xdp.contains(&name)
 }
 
 /// Whether a function of the table serves IPv6 alone. `false` for a name that the table does not have.
@@ -315,9 +334,10 @@ mod tests {
         for tier in [|row: &Row| row.xdp, |row: &Row| row.tc] {
             let mut names: Vec<&str> = Vec::new();
             for (number, row) in PROGRAMS.iter().enumerate() {
-                assert!(row.tc.len() == 1 || row.tc.len() == 2, "{}", row.name);
+                assert!((1..=4).contains(&(row.xdp.len() + row.tc.len())), "{}", row.name);
                 let slots: Vec<_> = slots(number, tier(row)).collect();
-                assert!(slots.iter().all(|(slot, _)| (*slot / FAMILIES) as usize == number));
+                assert!(slots.iter().all(|(slot, _)| slot - slot % FAMILIES == first_slot(number as u32)));
+                assert!(slots.iter().all(|(slot, _)| ![generation::PREVIOUS, generation::SUCCESSOR].contains(slot)));
                 names.extend(tier(row));
             }
             let count = names.len();

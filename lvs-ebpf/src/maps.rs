@@ -14,7 +14,7 @@ use lvs_common::abi::{
     Address, Announcement, Arrival, Bucket, Connection, Counters, DEVICE_SLOTS, Destination, Device, EngineData,
     EngineKey, FwmarkKey, INCOMING as INCOMING_COUNT, Incoming, LOCAL_ADDRESSES, ListEntry, ListKey4, ListKey6,
     LocalAddress, MARK_RULES, MOVED_AT_ONCE, MarkRule, PortKey, Ports, Rates, RosterPart, Service, ServiceId,
-    ServiceKey, Settings, Sync, Watch,
+    ServiceKey, Settings, Sync, VlanKey, Watch,
 };
 
 use lvs_common::{challenge::Verified, fragments, sched::locality::Entry};
@@ -72,6 +72,10 @@ pub static CONNS6: Array<Connection<[u32; 4]>, 16, MMAP> = Array::new();
 /// What the data plane knows of devices, by interface index modulo `DEVICE_SLOTS`.
 #[btf_map]
 pub static DEVICES: Array<Device, { DEVICE_SLOTS as usize }, MMAP> = Array::new();
+
+/// VLAN devices whose tags XDP knows.
+#[btf_map]
+pub static VLANS: HashMap<VlanKey, Device, 4096, ON_DEMAND> = HashMap::new();
 
 /// Virtual services of IPv4, by protocol, address and port.
 #[btf_map]
@@ -195,10 +199,10 @@ pub static SCRATCH: Array<Scratch, 1> = Array::new();
 
 /// Programs reached by tail call, by [`Program`](crate::programs::Program).
 #[btf_map]
-pub static XDP_PROGRAMS: ProgramArray<64> = ProgramArray::new();
+pub static XDP_PROGRAMS: ProgramArray<128> = ProgramArray::new();
 /// The same for TC.
 #[btf_map]
-pub static TC_PROGRAMS: ProgramArray<64> = ProgramArray::new();
+pub static TC_PROGRAMS: ProgramArray<128> = ProgramArray::new();
 
 /// Sources that have answered a challenge, by [`source`](lvs_common::challenge::source).
 #[btf_map]

@@ -64,7 +64,12 @@ impl Director {
                 ..Settings::default()
             });
             for device in &self.kernel.network.borrow().devices {
-                let known = Known { ifindex: device.index, flags: device_flags::ACCEPTS_XDP, mac: device.mac };
+                let known = Known {
+                    ifindex: device.index,
+                    flags: device_flags::ACCEPTS_XDP,
+                    mac: device.mac,
+                    ..Known::default()
+                };
                 if let Some(place) = element(&maps::DEVICES, device.index % DEVICE_SLOTS) {
                     place.store(known);
                 }

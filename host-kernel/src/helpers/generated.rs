@@ -80,7 +80,7 @@ pub unsafe fn bpf_loop(times: u32, callback: *mut c_void, context: *mut c_void, 
 
 pub unsafe fn bpf_tail_call(_context: *mut c_void, programs: *mut c_void, slot: u32) -> i64 {
     // SAFETY: the caller's: the data plane's arrays have 64 slots.
-    run::tail_call(unsafe { &*programs.cast::<ProgramArray<64>>() }, slot);
+    run::tail_call(unsafe { &*programs.cast::<ProgramArray<128>>() }, slot);
     -2
 }
 

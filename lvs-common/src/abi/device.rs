@@ -14,6 +14,22 @@ pub struct Device {
     pub flags: u16,
     /// Its MAC address: XDP serves only frames addressed to it, as IPVS serves only packets for this host.
     pub mac: [u8; 6],
+    /// The device that carries its frames with a tag, 0 if none does.
+    pub parent: u32,
+    /// The tag's VLAN.
+    pub vlan: u16,
+    /// Zero.
+    pub pad: u16,
+}
+
+/// Key of `VLANS`, whose values are VLAN devices: which device is a VLAN of which one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[repr(C)]
+pub struct VlanKey {
+    /// The device that carries the VLAN's frames.
+    pub parent: u32,
+    /// The VLAN, 1 to 4094.
+    pub vlan: u32,
 }
 
 /// Flags of a [`Device`].
@@ -33,9 +49,12 @@ pub mod device_flags {
     pub const ROUTES_LOOPBACK: u16 = 32;
     /// Its packets have no Ethernet header, so it has no neighbours.
     pub const NO_ETHERNET: u16 = 64;
+    /// A VLAN whose tag XDP takes out of frames and puts into them: its parent takes XDP frames.
+    pub const TAGGED: u16 = 128;
 
     /// What the host's settings demand of sources.
     pub const SOURCES: u16 = STRICT_SOURCES | ROUTED_SOURCES | OWN_SOURCES | ROUTES_LOOPBACK;
 }
 
-const _: () = assert!(size_of::<Device>() == 16);
+const _: () = assert!(size_of::<Device>() == 24);
+const _: () = assert!(size_of::<VlanKey>() == 8);

@@ -15,7 +15,7 @@ use super::access::{ListEntry, ListKey4, ListKey6};
 use super::address::Address;
 use super::connection::{Bucket, Connection, EngineData, EngineKey, EntryKind};
 use super::destination::{DestConfig, Destination};
-use super::device::Device;
+use super::device::{Device, VlanKey};
 use super::idle::Idle;
 use super::ids::{DestId, EntryRef, ServiceId};
 use super::local::{LocalAddress, PortKey, Ports};
@@ -194,7 +194,8 @@ layouts! {
     RosterPart { next, service, first, ordinal, entries }
     RosterEntry { id, weight }
     Idle { key, since }
-    Device { ifindex, flags, mac }
+    Device { ifindex, flags, mac, parent, vlan, pad }
+    VlanKey { parent, vlan }
     Bucket { tags, lock, overflow, used, hand, due, barren }
     Connection<u32> {
         client, virt, client_port, virt_port, protocol, kind, forward, toa_state, last_seen, dest, state, timeout, in_packets,
@@ -323,6 +324,7 @@ holders! {
     CONNS4: Connection<u32>;
     CONNS6: Connection<[u32; 4]>;
     DEVICES: Device;
+    VLANS: Device, by VlanKey;
     SERVICE4: ServiceId, by ServiceKey<u32>;
     SERVICE6: ServiceId, by ServiceKey<[u32; 4]>;
     FWMARKS: ServiceId, by FwmarkKey;

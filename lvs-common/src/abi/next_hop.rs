@@ -29,6 +29,8 @@ pub mod hop_flags {
     pub const NEIGHBOUR: u16 = 2;
     /// The device's own frames are sent back by redirection (`device_flags::NO_TX`).
     pub const NO_TX: u16 = 4;
+    /// The outgoing device is a VLAN whose tag XDP puts into frames (`device_flags::TAGGED`).
+    pub const TAGGED: u16 = 8;
 }
 
 const _: () = assert!(size_of::<NextHop>() == 24);

@@ -107,6 +107,8 @@ impl Settings {
 pub mod extras {
     /// Those of IPv6. Without them no packet of IPv6 is the data plane's.
     pub const IPV6: u32 = 1;
+    /// XDP's programs for frames with a VLAN's tag.
+    pub const VLANS: u32 = 2;
 }
 
 /// What kinds of service exist, so that packets skip look-ups that cannot hit.

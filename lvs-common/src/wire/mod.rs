@@ -19,6 +19,8 @@ pub mod ethertype {
     pub const IPV4: Be16 = Be16::from_word(EtherType::Ipv4 as u16);
     /// IPv6.
     pub const IPV6: Be16 = Be16::from_word(EtherType::Ipv6 as u16);
+    /// A VLAN's tag (IEEE 802.1Q), after which the type of what is carried stands.
+    pub const VLAN: Be16 = Be16::from_word(EtherType::Ieee8021q as u16);
 }
 
 /// IP protocol numbers.

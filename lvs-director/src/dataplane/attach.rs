@@ -23,6 +23,7 @@ use super::l3;
 use super::pins::{self, LOOPBACK, is_alive, pin, unpin};
 use super::plane::Plane;
 use super::refused;
+use super::vlans;
 use crate::rules::{AttachMode, Attached};
 
 /// A device's hooks, as their pins are called.
@@ -132,7 +133,7 @@ pub struct Differences {
     pub new: Vec<u32>,
     /// Names of pins of devices that this network namespace has no longer.
     pub left: Vec<String>,
-    /// Whether a device has another MAC address than the data plane knows.
+    /// Whether a device is other than the data plane knows: its MAC address, or that of a VLAN may be used.
     pub renamed: bool,
     /// Indices of devices that are attached and should not be: they have become a bond's port, say, or an operator's command that detached
     /// them was killed.
@@ -173,7 +174,7 @@ pub fn differences(plane: &Plane, names: &[String]) -> Result<Differences> {
     let left = pins.iter().filter_map(|name| name.to_str()).filter(is_left).map(str::to_owned).collect();
     let renamed = links.iter().any(|link| {
         let noted = plane.device(link.index % DEVICE_SLOTS);
-        noted.ifindex == link.index && noted.mac != link.mac
+        noted.ifindex == link.index && (noted.mac != link.mac || vlans::is_stale(plane, link, &noted))
     });
     Ok(Differences { new, left, renamed, unwanted })
 }
@@ -333,18 +334,23 @@ fn tc_number(error: &ProgramError) -> Option<i32> {
 /// Tells the XDP program what it must know of the attached devices.
 fn write_devices(plane: &mut Plane, all: &[NetDevice]) -> Result<()> {
     let natives = all.iter().any(|d| is_alive(&pin(&plane.directory, "xdp", d.link.index)));
+    let mut known = Vec::new();
     for device in all {
         let native = is_alive(&pin(&plane.directory, "xdp", device.link.index));
         let generic = is_alive(&pin(&plane.directory, "generic", device.link.index));
         let accepts = native || device.xdp_everywhere || generic && !natives;
-        let entry = Device {
+        known.push(Device {
             ifindex: device.link.index,
             flags: if accepts { device_flags::ACCEPTS_XDP } else { 0 }
                 | if device.is_virtual { device_flags::NO_TX } else { 0 }
                 | if device.link.headers == Headers::Ip { device_flags::NO_ETHERNET } else { 0 },
             mac: device.link.mac,
-        };
-        plane.put_device(device.link.index % DEVICE_SLOTS, entry);
+            ..Device::default()
+        });
+    }
+    vlans::mark(plane, all, &mut known)?;
+    for device in known {
+        plane.put_device(device.ifindex % DEVICE_SLOTS, device);
     }
     plane.know_sources()
 }

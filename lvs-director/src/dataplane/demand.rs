@@ -1,5 +1,5 @@
-//! Has programs loaded when something needs them first: XDP's, for the first device that takes them, and those of IPv6, for the first
-//! rule with such an address.
+//! Has programs loaded when something needs them first: XDP's, for the first device that takes them, those of IPv6, for the first
+//! rule with such an address, and those of VLANs, for the first one on a device with XDP.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use aya::EbpfLoader;
 use aya::maps::{Map, MapData, ProgramArray};
 use aya::programs::Program;
 use aya_obj::Object;
-use lvs_common::abi::extras::IPV6;
+use lvs_common::abi::extras::{IPV6, VLANS};
 use lvs_common::programs::{self, PROGRAMS, Row, entry};
 
 use super::constants::Constants;
@@ -37,6 +37,19 @@ impl Plane {
         }
         // Packets of IPv6 come in from now on.
         self.set(|s| s.extras |= IPV6);
+        Ok(())
+    }
+
+    /// Has XDP's programs for frames with VLANs' tags.
+    pub fn need_vlans(&mut self) -> Result<()> {
+        if self.settings().extras & VLANS != 0 {
+            return Ok(());
+        }
+        put_back::withdraw(&self.directory)?;
+        let present = Extras::of(self);
+        let directory = self.directory.path();
+        add(&directory, present, Extras { vlans: true, ..present }, &Constants::of(&directory)?)?;
+        self.set(|s| s.extras |= VLANS);
         Ok(())
     }
 

@@ -64,6 +64,8 @@ pub struct Link {
     pub unservable: Option<String>,
     /// Whether the host has devices for VLANs on it.
     pub has_vlans: bool,
+    /// What it is a VLAN of, if XDP could make its frames.
+    pub tag: Option<Tag>,
     /// Longest packet that it takes, in bytes.
     pub mtu: u32,
     /// Number of the XDP program that runs on it, 0 for none.
@@ -86,10 +88,20 @@ impl Link {
             headers: Headers::Other,
             unservable: None,
             has_vlans: false,
+            tag: None,
             mtu: 0,
             xdp_program: 0,
         }
     }
+}
+
+/// The tag of a VLAN's frames, IEEE 802.1Q without priorities.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tag {
+    /// Index of the device that carries the frames.
+    pub parent: u32,
+    /// The VLAN.
+    pub vlan: u16,
 }
 
 /// A device.
@@ -223,10 +235,22 @@ fn link(message: &Message) -> Option<(Link, Relation)> {
         headers,
         unservable,
         has_vlans: false,
+        tag: tag(&kind, &data, number(libc::IFLA_LINK), attribute(libc::IFLA_LINK_NETNSID).is_some()),
         mtu: number(libc::IFLA_MTU),
         xdp_program: attribute(libc::IFLA_XDP).and_then(xdp_program).unwrap_or(0),
     };
     Some((link, relation))
+}
+
+/// The tag of a device's frames: of a VLAN in this network namespace, to whose frames the kernel gives no priority.
+fn tag(kind: &str, data: &Message, parent: u32, is_elsewhere: bool) -> Option<Tag> {
+    const ID: u16 = 1;
+    const PRIORITIES: u16 = 3;
+    const PROTOCOL: u16 = 5;
+    const IEEE_802_1Q: [u8; 2] = [0x81, 0];
+    let is_plain = data.attribute(0, PROTOCOL) == Some(&IEEE_802_1Q) && data.attribute(0, PRIORITIES).is_none();
+    let vlan = u16::from_ne_bytes(data.attribute(0, ID)?.try_into().ok()?);
+    (kind == "vlan" && is_plain && !is_elsewhere).then_some(Tag { parent, vlan })
 }
 
 /// Text of the kernel's, which ends with a zero.

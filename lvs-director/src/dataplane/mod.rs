@@ -58,6 +58,7 @@ mod syscall;
 mod table;
 mod tags;
 mod upgrade;
+mod vlans;
 mod watch;
 mod watching;
 

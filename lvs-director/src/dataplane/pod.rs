@@ -1,7 +1,8 @@
 //! The map ABI's types as aya takes them.
 
 use lvs_common::abi::{
-    EngineData, EngineKey, FwmarkKey, ListEntry, ListKey4, ListKey6, PortKey, Ports, ServiceId, ServiceKey, Settings,
+    Device, EngineData, EngineKey, FwmarkKey, ListEntry, ListKey4, ListKey6, PortKey, Ports, ServiceId, ServiceKey,
+    Settings, VlanKey,
 };
 
 /// A type of the ABI, any bytes of which are a value.
@@ -33,3 +34,7 @@ unsafe impl aya::Pod for Pod<ListKey4> {}
 unsafe impl aya::Pod for Pod<ListKey6> {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Pod<ListEntry> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Pod<VlanKey> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Pod<Device> {}

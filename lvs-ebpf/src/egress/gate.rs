@@ -6,6 +6,7 @@ use aya_ebpf::bindings::__sk_buff;
 use lvs_common::{
     abi::{AF_INET, Address, IpAddress, NextHop, hop_flags},
     exit::Exit,
+    programs::Program,
     wire::{Tcp, Udp, protocol},
 };
 
@@ -266,9 +267,9 @@ extern "C" fn longest_segment(context: *mut __sk_buff, l4: u32, carried: u32, ro
     if length > room && packet.shorten_segments(length.wrapping_sub(room)) { room } else { length }
 }
 
-/// The gate in XDP: the next hop, or `None` for a packet that TC has to deal with.
+/// The gate in XDP: the next hop, or `None` for a packet that TC has to deal with. `TAGS`: it may leave with a VLAN's tag.
 #[inline(always)]
-pub fn pass_fast<A: IpAddress>(
+pub fn pass_fast<A: IpAddress, const TAGS: bool>(
     packet: XdpPacket,
     p: &Parsed<A>,
     passage: &Passage<'_, A>,
@@ -278,9 +279,18 @@ pub fn pass_fast<A: IpAddress>(
     if p.ttl <= 1 {
         return None;
     }
-    let hop = route::hop(packet, passage.cache, passage.family, passage.from, passage.to, now)?;
+    let hop = route::hop::<A, TAGS>(packet, passage.cache, passage.family, passage.from, passage.to, now)?;
     if p.length + overhead > hop.mtu as u32 {
         return None;
     }
     Some(hop)
+}
+
+/// Where a packet goes that [`pass_fast`] let not pass: by a hop of a VLAN to the program that knows tags, else to TC.
+#[inline(always)]
+pub fn leave_fast<A: IpAddress, const TAGS: bool>(packet: XdpPacket, cache: *mut NextHop) -> i32 {
+    if !TAGS && route::is_tagged(cache) {
+        packet.tail_call(Program::Tagged.slot(A::IS_V4));
+    }
+    XdpPacket::PASS
 }

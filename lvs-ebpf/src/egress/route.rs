@@ -213,6 +213,9 @@ fn find_with<P: Packet>(
         if device.flags & device_flags::NO_TX != 0 {
             route.hop.flags |= hop_flags::NO_TX;
         }
+        if device.flags & device_flags::TAGGED != 0 {
+            route.hop.flags |= hop_flags::TAGGED;
+        }
         if device.flags & device_flags::NO_ETHERNET != 0 {
             // There is nobody to ask for.
             route.hop.flags |= hop_flags::NEIGHBOUR;
@@ -349,15 +352,14 @@ fn is_to_be_confirmed(hop: &NextHop, now: u64) -> bool {
 /// The cached hop, looked up anew if it is older than a second, for XDP: `None` where the packet has to go up (no
 /// route, no neighbour or one that is to be confirmed, a device that takes no XDP frames).
 #[inline(always)]
-pub fn hop<P: Packet, A: IpAddress>(
-    packet: P,
+pub fn hop<A: IpAddress, const TAGS: bool>(
+    packet: XdpPacket,
     cache: *mut NextHop,
     family: u8,
     from: Option<&A>,
     to: &Address,
     now: u64,
 ) -> Option<NextHop> {
-    const USABLE: u16 = hop_flags::XDP | hop_flags::NEIGHBOUR;
     let hop = match fresh(cache, now) {
         Some(hop) => hop,
         None => {
@@ -380,7 +382,23 @@ pub fn hop<P: Packet, A: IpAddress>(
             found.flatten()?
         }
     };
-    if hop.flags & USABLE == USABLE { Some(hop) } else { None }
+    if is_usable::<TAGS>(hop.flags) { Some(hop) } else { None }
+}
+
+/// Whether XDP can send by a hop with these flags.
+#[inline(always)]
+fn is_usable<const TAGS: bool>(flags: u16) -> bool {
+    const USABLE: u16 = hop_flags::XDP | hop_flags::NEIGHBOUR;
+    const BY_TAG: u16 = hop_flags::TAGGED | hop_flags::NEIGHBOUR;
+    flags & USABLE == USABLE || TAGS && flags & BY_TAG == BY_TAG
+}
+
+/// Whether the cached hop is one of a VLAN by whose tag XDP can send.
+#[inline(always)]
+pub fn is_tagged(cache: *const NextHop) -> bool {
+    const ALL: u16 = hop_flags::XDP | hop_flags::TAGGED | hop_flags::NEIGHBOUR;
+    // SAFETY: an element of a map; the flags of a hop that changes meanwhile were right, or will be.
+    unsafe { (*cache).flags & ALL == hop_flags::TAGGED | hop_flags::NEIGHBOUR }
 }
 
 /// The cached hop for TC, if its neighbour is known.

@@ -1,13 +1,17 @@
 //! Out: a packet whose headers are done goes to its next hop.
 
 use crate::{
+    config::device::device,
     egress::route::{LOOPBACK, copy},
     exits,
     kernel::{
         redirect::{INGRESS, redirect, redirect_to_neighbour},
         wide,
     },
-    packet::{access::Packet, access::TcPacket},
+    packet::{
+        access::{Packet, TcPacket, XdpPacket},
+        tag::Tag,
+    },
     values::route::{By, Route},
 };
 use core::mem::offset_of;
@@ -19,16 +23,24 @@ use lvs_common::{
     wire::Ethernet,
 };
 
-/// Sends an XDP frame whose headers are done to `hop`.
+/// Sends an XDP frame whose headers are done to `hop`. `TAGS`: the hop may be one of a VLAN.
 #[inline(always)]
-pub fn send_xdp<P: Packet>(packet: P, hop: &NextHop) -> i32 {
+pub fn send_xdp<const TAGS: bool>(packet: XdpPacket, hop: &NextHop) -> i32 {
     if !set_macs(packet, hop) {
-        return P::DROP;
+        return XdpPacket::DROP;
     }
-    if hop.ifindex == packet.device() && hop.flags & hop_flags::NO_TX == 0 {
+    let mut out = hop.ifindex;
+    if TAGS && hop.flags & hop_flags::XDP == 0 {
+        let Some(vlan) = device(out) else { return XdpPacket::DROP };
+        if !Tag::of(vlan.vlan).put_in(packet) {
+            return XdpPacket::DROP;
+        }
+        out = vlan.parent;
+    }
+    if out == packet.device() && hop.flags & hop_flags::NO_TX == 0 {
         return xdp_action::XDP_TX as i32;
     }
-    redirect(hop.ifindex, 0)
+    redirect(out, 0)
 }
 
 /// Sends a TC packet whose headers are done: straight to a neighbour that is known from the cache, else by the kernel's

@@ -4,6 +4,7 @@ pub mod fullnat;
 pub mod live;
 pub mod mode;
 pub mod nat;
+pub mod tagged;
 pub mod tc;
 pub mod tunnel;
 pub mod xdp;

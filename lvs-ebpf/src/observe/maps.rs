@@ -37,13 +37,13 @@ pub static REQUESTS: Array<Request, 1> = Array::new();
 pub static LINES: Array<LogLine, 1> = Array::new();
 /// The observed programs that tail calls reach: of XDP, of TC, and of TC for devices without Ethernet headers.
 #[btf_map]
-pub static XDP_PROGRAMS: ProgramArray<64> = ProgramArray::new();
+pub static XDP_PROGRAMS: ProgramArray<128> = ProgramArray::new();
 /// See [`XDP_PROGRAMS`].
 #[btf_map]
-pub static TC_PROGRAMS: ProgramArray<64> = ProgramArray::new();
+pub static TC_PROGRAMS: ProgramArray<128> = ProgramArray::new();
 /// See [`XDP_PROGRAMS`].
 #[btf_map]
-pub static L3_PROGRAMS: ProgramArray<64> = ProgramArray::new();
+pub static L3_PROGRAMS: ProgramArray<128> = ProgramArray::new();
 /// The observed programs that would be attached, by [`Gate`], and the one that writes the log.
 #[btf_map]
 pub static XDP_GATES: ProgramArray<{ Gate::ALL.len() + 1 }> = ProgramArray::new();

@@ -27,7 +27,7 @@ pub trait Packet {
     const IS_BARE: bool;
 
     fn gates() -> &'static Gates;
-    fn programs() -> &'static ProgramArray<64>;
+    fn programs() -> &'static ProgramArray<128>;
 
     fn context(&self) -> *mut c_void;
     /// Bytes, with the link-layer header.
@@ -87,7 +87,7 @@ impl Packet for Xdp {
     }
 
     #[inline(always)]
-    fn programs() -> &'static ProgramArray<64> {
+    fn programs() -> &'static ProgramArray<128> {
         &XDP_PROGRAMS
     }
 
@@ -143,7 +143,7 @@ impl<const BARE: bool> Packet for Skb<BARE> {
     }
 
     #[inline(always)]
-    fn programs() -> &'static ProgramArray<64> {
+    fn programs() -> &'static ProgramArray<128> {
         if BARE { &L3_PROGRAMS } else { &TC_PROGRAMS }
     }
 

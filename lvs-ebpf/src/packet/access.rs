@@ -42,6 +42,7 @@ wire!(
     [u16; 4],
     [u16; 6],
     [u32; 2],
+    [u32; 3],
     [u32; 5]
 );
 
@@ -119,7 +120,7 @@ pub trait Packet: Copy {
     /// the kernel sends the packet without it.
     fn put_link_header(self) -> bool;
     /// The tier's program array.
-    fn programs() -> &'static ProgramArray<64>;
+    fn programs() -> &'static ProgramArray<128>;
 
     /// Jumps to the program in this slot of the tier's program array. Returns only if the kernel refuses.
     #[inline(always)]

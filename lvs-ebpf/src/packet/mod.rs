@@ -7,6 +7,7 @@ pub mod jumbo;
 pub mod offsets;
 pub mod own_segment;
 pub mod parse;
+pub mod tag;
 pub mod tc;
 pub mod ttl;
 pub mod xdp;

@@ -371,7 +371,7 @@ impl Packet for TcPacket {
     }
 
     #[inline(always)]
-    fn programs() -> &'static ProgramArray<64> {
+    fn programs() -> &'static ProgramArray<128> {
         &TC_PROGRAMS
     }
 }

@@ -39,6 +39,16 @@ impl XdpPacket {
     }
 }
 
+impl XdpPacket {
+    /// Whether the frame is addressed to the device of this address.
+    #[inline(always)]
+    pub fn is_for(self, own: [u8; 6]) -> bool {
+        let Some(mac) = self.look(0, |h: &Ethernet| h.destination) else { return false };
+        let words = |m: [u8; 6]| (u32::from_ne_bytes([m[0], m[1], m[2], m[3]]), u16::from_ne_bytes([m[4], m[5]]));
+        words(own) == words(mac)
+    }
+}
+
 impl Packet for XdpPacket {
     const PASS: i32 = xdp_action::XDP_PASS as i32;
     const DROP: i32 = xdp_action::XDP_DROP as i32;
@@ -66,11 +76,7 @@ impl Packet for XdpPacket {
 
     #[inline(always)]
     fn for_this_host(self) -> bool {
-        let (Some(device), Some(mac)) = (device(self.device()), self.look(0, |h: &Ethernet| h.destination)) else {
-            return false;
-        };
-        let words = |m: [u8; 6]| (u32::from_ne_bytes([m[0], m[1], m[2], m[3]]), u16::from_ne_bytes([m[4], m[5]]));
-        words(device.mac) == words(mac)
+        device(self.device()).is_some_and(|device| self.is_for(device.mac))
     }
 
     #[inline(always)]
@@ -127,7 +133,7 @@ impl Packet for XdpPacket {
     }
 
     #[inline(always)]
-    fn programs() -> &'static ProgramArray<64> {
+    fn programs() -> &'static ProgramArray<128> {
         &XDP_PROGRAMS
     }
 }

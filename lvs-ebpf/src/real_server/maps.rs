@@ -20,4 +20,4 @@ pub static CELLS: Array<Cell, { fragments::CELLS as usize }> = Array::new();
 pub static RINGS: Array<u32, { fragments::RINGS as usize }> = Array::new();
 /// Access to packets can jump; no program here does.
 #[btf_map]
-pub static TC_PROGRAMS: ProgramArray<64> = ProgramArray::new();
+pub static TC_PROGRAMS: ProgramArray<128> = ProgramArray::new();

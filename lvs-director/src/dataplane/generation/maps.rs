@@ -39,7 +39,7 @@ const OWN: [&str; 18] = [
 ];
 
 /// What is copied into maps of another form, element by element: see `convert`.
-const CONVERTIBLE: [&str; 17] = [
+const CONVERTIBLE: [&str; 18] = [
     "SETTINGS",
     "SERVICES",
     "SERVICE_RATES",
@@ -54,6 +54,7 @@ const CONVERTIBLE: [&str; 17] = [
     "LISTS6",
     "LOCALS",
     "DEVICES",
+    "VLANS",
     "SYNC",
     "WATCH",
     IDLE,

@@ -25,6 +25,18 @@ use crate::{
 /// Forwards a client's packet.
 #[inline(always)]
 pub fn request<A: Family>(packet: XdpPacket) -> i32 {
+    request_by::<A, false>(packet)
+}
+
+/// Forwards a real server's packet.
+#[inline(always)]
+pub fn reply<A: Family>(packet: XdpPacket) -> i32 {
+    reply_by::<A, false>(packet)
+}
+
+/// Forwards a client's packet. `TAGS`: in the program for frames with VLANs' tags.
+#[inline(always)]
+pub fn request_by<A: Family, const TAGS: bool>(packet: XdpPacket) -> i32 {
     let Some(Matched { p, settings, at, connection }) = handover::load::<A>() else { return XdpPacket::PASS };
     let c = connection.get();
     if c.is_crossed() {
@@ -38,17 +50,19 @@ pub fn request<A: Family>(packet: XdpPacket) -> i32 {
     }
     let (to, family, cache) = (dest.address(), dest.family(), dest.hop());
     let passage = Passage::new(cache, family, to, None);
-    let Some(hop) = gate::pass_fast(packet, p, &passage, 0, now) else { return XdpPacket::PASS };
+    let Some(hop) = gate::pass_fast::<A, TAGS>(packet, p, &passage, 0, now) else {
+        return gate::leave_fast::<A, TAGS>(packet, cache);
+    };
     account::account_request(packet, p, settings, at, connection, &dest, now);
     if !translate::apply(packet, p, &Ends::to_server(c), true) {
         return exits::drop(packet, Exit::DropInternal);
     }
-    exits::leave(packet, Exit::FullNat, send::send_xdp(packet, &hop))
+    exits::leave(packet, Exit::FullNat, send::send_xdp::<TAGS>(packet, &hop))
 }
 
-/// Forwards a real server's packet.
+/// Forwards a real server's packet, likewise.
 #[inline(always)]
-pub fn reply<A: Family>(packet: XdpPacket) -> i32 {
+pub fn reply_by<A: Family, const TAGS: bool>(packet: XdpPacket) -> i32 {
     let Some(Matched { p, settings, at, connection }) = handover::load::<A>() else { return XdpPacket::PASS };
     let c = connection.get();
     if c.kind == EntryKind::CROSSED {
@@ -64,10 +78,12 @@ pub fn reply<A: Family>(packet: XdpPacket) -> i32 {
     let cache = connection.reply_hop();
     let to = c.client.widen();
     let passage = Passage { from: Some(&c.virt), ..Passage::new(cache, A::FAMILY, &to, None) };
-    let Some(hop) = gate::pass_fast(packet, p, &passage, 0, now) else { return XdpPacket::PASS };
+    let Some(hop) = gate::pass_fast::<A, TAGS>(packet, p, &passage, 0, now) else {
+        return gate::leave_fast::<A, TAGS>(packet, cache);
+    };
     account::account_reply(packet, p, settings, at, connection, &dest, now);
     if !translate::apply(packet, p, &Ends::to_client(c), true) {
         return exits::drop(packet, Exit::DropInternal);
     }
-    exits::leave(packet, Exit::FullNatReply, send::send_xdp(packet, &hop))
+    exits::leave(packet, Exit::FullNatReply, send::send_xdp::<TAGS>(packet, &hop))
 }
