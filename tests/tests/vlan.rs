@@ -2,9 +2,9 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use libtest_mimic::{Arguments, Failed, Trial};
-use tests::balanced::{Balanced, DR, GRE, GUE, IPIP, Mode, NAT, Tier, VXLAN};
+use tests::balanced::{Balanced, DR, FULLNAT, GRE, GUE, IPIP, Mode, NAT, Tier, VXLAN};
 use tests::topology::{Arms, Namespace, Offloads, TRUNK};
 
 /// How packets are carried; and whether devices take tags out of the frames and put them in, which else stand beside the
@@ -16,14 +16,25 @@ const TIERS: [(Tier, &str); 4] = [
     (("tc", Offloads::On), "on"),
 ];
 
+/// Less than the packets of one upload of [`Balanced::serves`], and more than the first ones of its connections.
+const FEW: u64 = 150;
+
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let ignored = !kernel_has_vlans();
     let trial = |name, mode| {
-        Trial::test(name, move || check(mode).map_err(|error| Failed::from(format!("{error:#}"))))
+        Trial::test(format!("vlan_{name}"), move || check(mode).map_err(|error| Failed::from(format!("{error:#}"))))
             .with_ignored_flag(ignored)
     };
-    let modes = [("nat", NAT), ("direct_routing", DR), ("ipip", IPIP), ("gue", GUE), ("gre", GRE), ("vxlan", VXLAN)];
+    let modes = [
+        ("nat", NAT),
+        ("fullnat", FULLNAT),
+        ("direct_routing", DR),
+        ("ipip", IPIP),
+        ("gue", GUE),
+        ("gre", GRE),
+        ("vxlan", VXLAN),
+    ];
     libtest_mimic::run(&arguments, modes.map(|(name, mode)| trial(name, mode)).into()).exit_code()
 }
 
@@ -42,7 +53,19 @@ fn check(mode: Mode) -> Result<()> {
         for host in [&balanced.cluster.director, &balanced.cluster.router] {
             host.run(&format!("ethtool -K {TRUNK} rxvlan {tags} txvlan {tags}"))?;
         }
-        balanced.serves(mode, false).with_context(|| format!("{tier:?}, VLAN offloads {tags}"))?;
+        let what = || format!("{tier:?}, VLAN offloads {tags}");
+        let before = received(&balanced)?;
+        balanced.serves(mode, false).with_context(what)?;
+        let after = received(&balanced)?;
+        // XDP takes the frames of connections that are known from the device below.
+        if (tier.0, tags) == ("native", "off") {
+            ensure!(after - before < FEW, "{}: {} packets came to the VLAN's device", what(), after - before);
+        }
     }
     Ok(())
+}
+
+/// Packets that the clients' VLAN has received.
+fn received(balanced: &Balanced) -> Result<u64> {
+    Ok(balanced.cluster.director.run("cat /sys/class/net/eth0/statistics/rx_packets")?.trim().parse()?)
 }

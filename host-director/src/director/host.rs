@@ -8,7 +8,7 @@ use aya_ebpf::skb::Incoming;
 use lvs_common::abi::sysctls::Sysctls;
 use lvs_common::abi::{
     Counters, DEVICE_SLOTS, DestId, Destination, Device as Known, INCOMING, Incoming as Told, ServiceId, Settings,
-    Timeouts, counter_places, device_flags, extras, own_counters,
+    Timeouts, VlanKey, counter_places, device_flags, extras, own_counters,
 };
 use lvs_common::exit::EXIT_COUNT;
 
@@ -91,6 +91,16 @@ impl Director {
     /// The packet that TC had last, as it is now.
     pub fn packet(&self) -> &[u8] {
         self.cpu.packet()
+    }
+
+    /// Makes a device a VLAN whose frames `parent` carries.
+    pub fn set_vlan(&self, device: u32, parent: u32, vlan: u16) {
+        self.kernel.enter(|| {
+            let place = element(&maps::DEVICES, device % DEVICE_SLOTS).expect("the device has a place");
+            let known = Known { flags: device_flags::TAGGED, parent, vlan, ..place.load() };
+            place.store(known);
+            maps::VLANS.insert(VlanKey { parent, vlan: vlan.into() }, known, 0).expect("there is room for a VLAN");
+        });
     }
 
     /// Changes the settings.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use lvs_common::abi::extras::VLANS;
-use lvs_common::abi::{Device, VlanKey, device_flags};
+use lvs_common::abi::{DEVICE_SLOTS, Device, VlanKey, device_flags};
 
 use super::devices::{Link, NetDevice};
 use super::error::{Context, Result};
@@ -43,7 +43,14 @@ pub fn mark(plane: &mut Plane, all: &[NetDevice], known: &mut [Device]) -> Resul
 
 /// Whether XDP makes the frames of a VLAN that is down, or not those of one that is up.
 pub fn is_stale(plane: &Plane, link: &Link, noted: &Device) -> bool {
-    let parent = plane.device(noted.parent % lvs_common::abi::DEVICE_SLOTS);
+    let parent = plane.device(noted.parent % DEVICE_SLOTS);
     let may = link.up && parent.ifindex == noted.parent && parent.flags & device_flags::ACCEPTS_XDP != 0;
     noted.parent != 0 && may != (noted.flags & device_flags::TAGGED != 0)
+}
+
+/// What serves most packets of a VLAN in XDP, for people, if anything does.
+pub fn carrier(plane: &Plane, link: &Link) -> Option<String> {
+    let noted = plane.device(link.index % DEVICE_SLOTS);
+    let is_tagged = noted.ifindex == link.index && noted.flags & device_flags::TAGGED != 0;
+    is_tagged.then(|| "known connections are served in XDP, on the device that carries the VLAN".to_owned())
 }

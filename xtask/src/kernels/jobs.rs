@@ -11,7 +11,7 @@ use crate::build;
 use crate::process::{announce, host_cargo, output, root, run as run_program};
 
 /// The test programs that guests run, and which of their tests: emulation is some twenty times slower than the host.
-const PROGRAMS: [(&str, &[&str]); 4] = [
+const PROGRAMS: [(&str, &[&str]); 5] = [
     ("verifier", &[]),
     (
         "scenarios",
@@ -32,6 +32,7 @@ const PROGRAMS: [(&str, &[&str]); 4] = [
         ],
     ),
     ("nics", &[]),
+    ("vlan", &[]),
     ("recordings", &CORE),
 ];
 
