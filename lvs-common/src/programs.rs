@@ -270,6 +270,11 @@ pub fn slots(row: usize, functions: &'static [&'static str]) -> impl Iterator<It
     })
 }
 
+/// The row to which a slot belongs; none for those of [`generation`].
+pub fn row_at(slot: u32) -> Option<&'static Row> {
+    (0..).zip(PROGRAMS).find_map(|(row, found)| (first_slot(row) == slot - slot % FAMILIES).then_some(found))
+}
+
 /// Whether a function of the table is XDP's. `false` for a name that the table does not have.
 pub fn is_of_xdp(name: &str) -> bool {
     PROGRAMS.iter().any(|row| row.xdp.contains(&name))
@@ -337,9 +342,10 @@ mod tests {
                 assert!((1..=4).contains(&(row.xdp.len() + row.tc.len())), "{}", row.name);
                 let slots: Vec<_> = slots(number, tier(row)).collect();
                 assert!(slots.iter().all(|(slot, _)| slot - slot % FAMILIES == first_slot(number as u32)));
-                assert!(slots.iter().all(|(slot, _)| ![generation::PREVIOUS, generation::SUCCESSOR].contains(slot)));
+                assert!(slots.iter().all(|(slot, _)| row_at(*slot).unwrap().name == row.name));
                 names.extend(tier(row));
             }
+            assert!([generation::PREVIOUS, generation::SUCCESSOR].map(row_at).iter().all(Option::is_none));
             let count = names.len();
             names.sort_unstable();
             names.dedup();

@@ -427,7 +427,10 @@ pub fn attachments(plane: &Plane) -> Result<Vec<Attachment>> {
         } else if has("ingress") {
             let foreign = foreign_xdp(&plane.directory, &device);
             let refused = refusal.as_ref().map(|why| format!("XDP was asked for, and is refused: {why}"));
-            (Attached::Tc, foreign.or(refused).or_else(|| vlans::carrier(plane, &device.link)).unwrap_or(device.why_not_xdp))
+            (
+                Attached::Tc,
+                foreign.or(refused).or_else(|| vlans::carrier(plane, &device.link)).unwrap_or(device.why_not_xdp),
+            )
         } else if has("egress") {
             (Attached::Egress, "the director as a client, and its own servers".to_owned())
         } else {
