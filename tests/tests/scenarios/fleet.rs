@@ -164,7 +164,11 @@ fn round_robin() -> Vec<String> {
 fn the_table_of_fleets() {
     println!("| Directors | Event at one of four | Live | Lost | Without an answer, ms |\n|---|---|---|---|---|");
     for (name, commands) in WAYS {
-        let mut fleet = Fleet::new(4, &commands()).unwrap();
+        // Of the rows before, connections that have ended are still there.
+        let roomy = "attach --conns 262144".to_owned();
+        let mut fleet = Fleet::new(4, &[vec![roomy], commands()].concat()).unwrap();
+        // Those of the rows before keep their ports for a minute.
+        fleet.cluster.client.sysctl(&["net/ipv4/ip_local_port_range=1024 65535"]).unwrap();
         for event in [Event::IsDrained, Event::IsBack, Event::LosesItsPower, Event::Boots] {
             row(&mut fleet, name, event);
         }
