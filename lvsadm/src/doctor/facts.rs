@@ -199,6 +199,8 @@ pub struct Server {
     pub weight: u32,
     /// The way there.
     pub way: Way,
+    /// The director's own address on that way, if it is known.
+    pub source: Option<IpAddr>,
     /// The MAC address that the kernel remembers of the next hop.
     pub remembered: Option<Mac>,
     /// Those that answered for the next hop; `None` if it was not asked.
@@ -231,6 +233,7 @@ impl Server {
             tunnel,
             weight,
             way: Way::default(),
+            source: None,
             remembered: None,
             answered: None,
             own: Answer::Unasked,

@@ -63,7 +63,7 @@ pub fn path_mtu(facts: &Facts) -> Vec<Found> {
             );
             let via = gateway.map(|gateway| format!(" via {gateway}")).unwrap_or_default();
             let route = format!("ip route replace {address}{via} dev {device} mtu lock {largest}");
-            Found::failure(what, format!("raise the MTU on the way, or: {route}"))
+            Found::failure(what, format!("raise the MTU on the way, or, on the director: {route}"))
         })
     })
 }
@@ -103,17 +103,17 @@ pub fn return_path(facts: &Facts) -> Vec<Found> {
             return None;
         }
         let (address, (asked, answered)) = (server.address, server.packets);
-        let of_director = match &server.way {
-            Way::Route { device, gateway: None, .. } => format!("the director's address on {device}"),
-            _ => "the director".to_owned(),
+        let mend = match (&server.way, server.source) {
+            (Way::Route { gateway: None, .. }, Some(own)) => format!("on {address}: ip route replace default via {own}"),
+            _ => format!("on {address}, and on the way: have the default route lead to the director"),
         };
-        let mend = format!("on {address}: ip route replace default via ADDRESS, {of_director}");
         let (waiting, all) = server.waiting;
         let counted = format!("{asked} packets of clients were sent to it, and {answered} of its own came back");
         let connections = format!("{waiting} of its {all} connections wait for its first answer");
+        // Long ago they may have come back.
+        let all_wait = waiting != 0 && waiting == all;
         match server.back {
-            _ if answered != 0 => None,
-            Answer::Silent if asked != 0 => Some(Found::failure(
+            Answer::Silent if asked != 0 && (answered == 0 || all_wait) => Some(Found::failure(
                 format!("answers of real server {address} to clients do not come back through the director: {counted}; {connections}"),
                 mend,
             )),
@@ -121,7 +121,7 @@ pub fn return_path(facts: &Facts) -> Vec<Found> {
                 format!("real server {address} answers the director, and what it answers an address elsewhere does not come back here"),
                 mend,
             )),
-            _ if asked >= MANY && !matches!(server.own, Answer::Refused | Answer::Silent) => {
+            _ if answered == 0 && asked >= MANY && waiting != 0 && !matches!(server.own, Answer::Refused | Answer::Silent) => {
                 Some(Found::failure(format!("real server {address} is silent to clients: {counted}; {connections}"), mend))
             }
             _ => None,
@@ -198,7 +198,7 @@ mod tests {
         let found = &of(Some(1400))[0];
         assert_eq!(found.level, Level::Failure);
         assert!(found.what.ends_with("with 1380 inside"), "{}", found.what);
-        let mend = "raise the MTU on the way, or: ip route replace 192.168.122.101 dev eth1 mtu lock 1400";
+        let mend = "raise the MTU on the way, or, on the director: ip route replace 192.168.122.101 dev eth1 mtu lock 1400";
         assert_eq!(found.mend.as_deref(), Some(mend));
     }
 
@@ -216,11 +216,24 @@ mod tests {
 
     #[test]
     fn answers_of_nat_must_come_back() {
-        let of = |back, packets, own| level(&return_path(&with(Server { back, packets, own, ..server() })));
+        let waiting = (2, 2);
+        let of = |back, packets, own| level(&return_path(&with(Server { back, packets, own, waiting, ..server() })));
         assert_eq!(of(Answer::Open, (0, 0), Answer::Open), None);
         assert_eq!(of(Answer::Silent, (0, 0), Answer::Open), Some(Level::Warning));
         assert_eq!(of(Answer::Silent, (5, 0), Answer::Open), Some(Level::Failure));
-        assert_eq!(of(Answer::Silent, (5, 4), Answer::Open), None, "some clients' do");
+        assert_eq!(of(Answer::Silent, (5, 4), Answer::Open), Some(Level::Failure), "they came back once");
+        let mixed = |waiting| {
+            level(&return_path(&with(Server {
+                back: Answer::Silent,
+                packets: (5, 4),
+                own: Answer::Open,
+                waiting,
+                ..server()
+            })))
+        };
+        assert_eq!((mixed((1, 2)), mixed((0, 0))), (Some(Level::Warning), Some(Level::Warning)), "some clients' do");
+        let mended = Server { back: Answer::Open, packets: (5, 0), own: Answer::Open, waiting: (0, 0), ..server() };
+        assert_eq!(return_path(&with(mended)), [], "no connection of before is left");
         assert_eq!(of(Answer::Unasked, (5, 0), Answer::Open), Some(Level::Failure));
         assert_eq!(of(Answer::Unasked, (5, 0), Answer::Refused), None, "the check `answers' tells of it");
         assert_eq!(of(Answer::Unasked, (1, 0), Answer::Open), None);

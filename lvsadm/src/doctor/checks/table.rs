@@ -157,7 +157,7 @@ const CHECKS: &[Check] = &[
     ),
     check(
         "path-mtu",
-        "packets of full size are lost on the way, while small ones arrive: connections open, and then hang",
+        "packets of full size are lost on the way, while small ones arrive: datagrams, and connections whose ends have not agreed on less",
         "packets of full size arrive through the tunnels",
         servers::path_mtu,
     ),

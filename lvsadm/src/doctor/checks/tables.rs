@@ -7,6 +7,8 @@ use super::super::finding::Found;
 
 /// Per cent of a table from which on it is told of.
 const MUCH: u64 = 80;
+/// Per cent up to which a table that was full once is no concern any more.
+const HALF: u64 = 50;
 
 /// Per cent.
 fn percent(part: u32, whole: u32) -> u64 {
@@ -30,7 +32,9 @@ pub fn fill(facts: &Facts) -> Vec<Found> {
         }
     };
     let mut found: Vec<Found> = held.iter().filter_map(full).collect();
-    if refused != 0 && found.is_empty() {
+    // A table with much room again has been resized, or its flood is over: `status` and metrics keep the number.
+    let is_roomy = held.iter().all(|(_, held)| percent(*held, *room) <= HALF);
+    if refused != 0 && found.is_empty() && !is_roomy {
         let what = format!("{refused} new connections were refused, as the table was full");
         found.push(Found::warning(what, mend(*room)));
     }
@@ -108,9 +112,13 @@ mod tests {
         assert_eq!(of(800)[0].level, Level::Warning);
         let full = &of(1000)[0];
         assert_eq!((full.level, full.mend.as_deref()), (Level::Failure, Some("lvsadm resize --conns 2000")));
-        let mut emptied = tables(Tables { held: vec![("inet", 0)], room: 1000, ..Tables::default() });
-        emptied.exits.insert("drop-table-full", 1);
-        assert_eq!(fill(&emptied)[0].level, Level::Warning);
+        let refused_once = |held| {
+            let mut emptied = tables(Tables { held: vec![("inet", held)], room: 1000, ..Tables::default() });
+            emptied.exits.insert("drop-table-full", 1);
+            fill(&emptied)
+        };
+        assert_eq!(refused_once(501)[0].level, Level::Warning);
+        assert_eq!(refused_once(500), [], "it has room, perhaps since it was resized");
     }
 
     #[test]

@@ -56,6 +56,9 @@ pub fn ask(facts: &mut Facts, network: &Network) -> io::Result<()> {
     let hops = ask_neighbours(facts, network)?;
     let vips: Vec<IpAddr> = facts.vips.iter().map(|vip| vip.address).collect();
     let own: Vec<IpAddr> = facts.vips.iter().filter(|vip| vip.is_own).map(|vip| vip.address).collect();
+    for (server, (device, _)) in facts.servers.iter_mut().zip(&hops) {
+        server.source = network.address(*device, Family::of(server.address), &vips);
+    }
     let mut asked = Asked::default();
     for (at, server) in facts.servers.iter().enumerate() {
         asked.add(at, server, hops[at], network, &vips, &own);
@@ -165,7 +168,7 @@ impl Asked {
         let probe = Probe { from, to: server.address, kind: Kind::Echo, path: Path::Route, size: 0 };
         self.both(at, About::Own, probe, port.filter(|_| rewrites));
         let vip = server.vip_address();
-        if server.forward == Forward::Masq && server.packets.1 == 0 && vip.is_none_or(|vip| own.contains(&vip)) {
+        if server.forward == Forward::Masq && vip.is_none_or(|vip| own.contains(&vip)) {
             let nobody = if family == Family::V4 { NOBODY.0.into() } else { NOBODY.1.into() };
             self.both(at, About::Back, Probe { from: nobody, ..probe }, port);
         }
