@@ -198,7 +198,8 @@ mod tests {
         let found = &of(Some(1400))[0];
         assert_eq!(found.level, Level::Failure);
         assert!(found.what.ends_with("with 1380 inside"), "{}", found.what);
-        let mend = "raise the MTU on the way, or, on the director: ip route replace 192.168.122.101 dev eth1 mtu lock 1400";
+        let mend =
+            "raise the MTU on the way, or, on the director: ip route replace 192.168.122.101 dev eth1 mtu lock 1400";
         assert_eq!(found.mend.as_deref(), Some(mend));
     }
 

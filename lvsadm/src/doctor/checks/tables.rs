@@ -117,7 +117,7 @@ mod tests {
             emptied.exits.insert("drop-table-full", 1);
             fill(&emptied)
         };
-        assert_eq!(refused_once(501)[0].level, Level::Warning);
+        assert_eq!(refused_once(510)[0].level, Level::Warning);
         assert_eq!(refused_once(500), [], "it has room, perhaps since it was resized");
     }
 
