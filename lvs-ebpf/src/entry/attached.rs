@@ -70,7 +70,7 @@ pub fn lvs_returned(ctx: TcContext) -> i32 {
 }
 
 /// In the array of XDP, while connections move: TC serves the packet.
-#[xdp(frags)]
+#[xdp]
 pub fn lvs_xdp_leave(_: XdpContext) -> u32 {
     XdpPacket::PASS as u32
 }

@@ -17,7 +17,7 @@ macro_rules! functions {
     })+) => {
         $($(
             #[doc = $meaning]
-            #[xdp(frags)]
+            #[xdp]
             // A call within the program would take a share of its stack.
             #[inline(always)]
             pub fn $xdp(ctx: XdpContext) -> u32 {

@@ -236,13 +236,13 @@ fn leave<P: Packet>(packet: &P, line: &LogLine) -> Option<()> {
 }
 
 /// Attached in the place of the data plane's program.
-#[xdp(frags)]
+#[xdp]
 pub fn observe_xdp(ctx: XdpContext) -> u32 {
     came(&Xdp(ctx.ctx), Gate::Xdp) as u32
 }
 
 /// In the place of the program that writes the log.
-#[xdp(frags)]
+#[xdp]
 pub fn observe_xdp_line(ctx: XdpContext) -> u32 {
     line(&Xdp(ctx.ctx)) as u32
 }

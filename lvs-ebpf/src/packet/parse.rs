@@ -34,8 +34,8 @@ pub trait Family: IpAddress {
     /// Reads the network header at `at` in TC. A packet that is `quoted` in an ICMP error may be a first fragment.
     fn network(packet: TcPacket, at: usize, quoted: bool) -> Result<Parsed<Self>, Stray>;
 
-    /// Reads the network header in XDP; `None` for a packet that is TC's, one in several buffers among them, and one that is shorter
-    /// than its header says.
+    /// Reads the network header in XDP; `None` for a packet that is TC's, one that is shorter than its header says among
+    /// them.
     fn network_fast(packet: XdpPacket) -> Option<Parsed<Self>>;
 
     /// Parses the network header of a packet in TC; [`parse_transport`] parses the rest.

@@ -25,8 +25,7 @@ impl XdpPacket {
         unsafe { &*self.0 }
     }
 
-    /// Like [`Packet::look`], and tells `look` how many bytes of the frame's first buffer there are from `offset` on. A driver for frames
-    /// longer than a page gives the rest of them in further buffers, which a program cannot read.
+    /// Like [`Packet::look`], and tells `look` how many bytes of the frame there are from `offset` on.
     #[inline(always)]
     pub fn look_with_rest<T: Wire, R>(self, offset: usize, look: impl FnOnce(&T, u32) -> R) -> Option<R> {
         let (start, end) = self.bounds();
