@@ -225,7 +225,8 @@ fn a_trace_tells_the_decisions_about_chosen_packets() {
     for (tier, attach) in [("tc", "attach --mode tc"), ("xdp", "attach --dev eth0 --dev eth1 --mode native")] {
         director.lvsadm(attach).unwrap();
         let trace = Observing::begin(director, &format!("trace --json {chosen}")).unwrap();
-        for vip in [VIP, VIP6] {
+        // Several: XDP leaves packets to TC until the neighbour is known.
+        for vip in [VIP, VIP6, VIP, VIP, VIP, VIP] {
             assert!(cluster.client().get(SocketAddr::new(vip, 80), "/").unwrap().starts_with("rs1"));
         }
         let told: Vec<Value> = trace.end().unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
